@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-slow lint model clean
+
+demo: $(STAMP)
+	$(BIN)/mmg-diffusers demo
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# Trains the shipped model anew (about 80 minutes on two cores) and puts it into the package.
+model: $(STAMP)
+	$(BIN)/python scripts/train_shapes.py runs/shapes
+	rm -rf mmg_diffusers/models/shapes
+	mkdir -p mmg_diffusers/models
+	cp -r runs/shapes/model mmg_diffusers/models/shapes
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

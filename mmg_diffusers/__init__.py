@@ -1,0 +1,35 @@
+"""Mutual information with pretrained diffusion models.
+
+from mmg_diffusers import MMGPipeline
+pipe = MMGPipeline.from_pretrained("...")
+pipe(images, prompts).mean()
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+from mmg_diffusers.analysis import Calibration, Classification
+from mmg_diffusers.denoiser import Adapted, Denoiser
+from mmg_diffusers.estimators import MMG
+from mmg_diffusers.pipeline import MMGPipeline
+from mmg_diffusers.result import Estimate, Value
+
+__version__ = "0.1.0"
+
+
+def shapes_model() -> Path:
+    """Folder of the Stable Diffusion model of the Shapes world that ships with the package."""
+    return Path(str(files("mmg_diffusers") / "models" / "shapes"))
+
+
+__all__ = [
+    "MMG",
+    "Adapted",
+    "Calibration",
+    "Classification",
+    "Denoiser",
+    "Estimate",
+    "MMGPipeline",
+    "Value",
+    "shapes_model",
+]

@@ -1,0 +1,101 @@
+"""Stable Diffusion 1.x and 2.x: UNet on VAE latents, CLIP text, epsilon or v-prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmg_diffusers.adapters.base import Codec
+from mmg_diffusers.denoiser import Adapted
+from mmg_diffusers.noise import convention_from_config
+
+_DISTILLED = ("turbo", "lightning", "lcm", "hyper-sd")
+
+
+class _UNet(nn.Module):
+    """The UNet's call, with positional input and time."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, time: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+        states = encoder_hidden_states.to(x.dtype)
+        return self.unet(x, time, encoder_hidden_states=states, return_dict=False)[0]
+
+
+class StableDiffusionCodec(Codec):
+    """VAE latents (posterior mode, scaled) and CLIP token states."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        size = self.pipe.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self.pipe.vae_scale_factor, width * self.pipe.vae_scale_factor
+
+    @property
+    def multiple(self) -> int:
+        return self.pipe.vae_scale_factor * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        images = (2 * images - 1).to(self.pipe._execution_device, vae.dtype)
+        encoded = vae.encode(images)
+        # A tiny autoencoder has no posterior; a Gaussian one is read at its mode, so that x is a function of the image.
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        return (latents.float() - shift) * vae.config.scaling_factor
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        states, _ = self.pipe.encode_prompt(list(prompts), self.pipe._execution_device, 1, False)
+        return {"encoder_hidden_states": states}
+
+    def truncated(self, prompt: str) -> str | None:
+        tokenizer = self.pipe.tokenizer
+        limit = tokenizer.model_max_length
+        tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
+        if len(tokens) <= limit:
+            return None
+        return tokenizer.decode(tokens[limit - 1 : -1])
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "variable": "VAE latent (posterior mode)",
+            "null": "the encoded empty prompt",
+            "dtype": str(self.pipe.unet.dtype).removeprefix("torch."),
+        }
+
+
+def adapt_stable_diffusion(pipe: Any) -> tuple[Adapted, StableDiffusionCodec]:
+    """Adapt a Stable Diffusion 1.x or 2.x pipeline. Only the training part of its scheduler's config is read.
+
+    Raises:
+        ValueError: for a guidance-distilled UNet, which has no unconditional branch, or one whose input is more
+            than the noisy latent (inpainting, depth, x4 upscaling).
+    """
+    config = pipe.unet.config
+    name = str(getattr(pipe.config, "_name_or_path", "")).rsplit("/", 1)[-1].lower()
+    if config.get("time_cond_proj_dim") is not None or any(word in name for word in _DISTILLED):
+        raise ValueError(
+            f"{name or 'this model'} is guidance-distilled: its network was never trained without a prompt, so its empty "
+            "prompt is no marginal. Measure the model that it was distilled from, or compare candidate prompts with "
+            "`measure_candidates`, which needs no unconditional branch."
+        )
+    channels = pipe.vae.config.latent_channels
+    if config.in_channels != channels:
+        raise ValueError(
+            f"the UNet takes {config.in_channels} channels where the latent has {channels}: it is also given an image or "
+            "mask (inpainting, depth, upscaling), which is not supported"
+        )
+    codec = StableDiffusionCodec(pipe)
+    null = codec.encode_prompts([""])
+    convention = convention_from_config(type(pipe.scheduler).__name__, pipe.scheduler.config)
+    return Adapted(_UNet(pipe.unet), convention, null), codec

@@ -1,0 +1,158 @@
+"""What is read off curves: which candidate explains a variable, and the information bound that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.curve import CandidateCurve
+from mmg_diffusers.result import Value, mean_over_pairs, versions
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How much of each noise band's evidence to believe: log q = log prior + sum_b trust[b] score_b.
+
+    Args:
+        edges: inner edges of the bands in log-SNR, rising; none for one band over the whole range.
+        trust: one non-negative factor a band. A single band is a temperature, ``1 / trust[0]``.
+    """
+
+    edges: tuple[float, ...] = ()
+    trust: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if len(self.trust) != len(self.edges) + 1 or min(self.trust) < 0 or list(self.edges) != sorted(self.edges):
+            raise ValueError(f"expected one non-negative factor a band, got {self.trust} for edges {self.edges}")
+
+    @property
+    def temperature(self) -> float:
+        """What the scores are divided by.
+
+        Raises:
+            ValueError: when there are several bands, and hence no single temperature.
+        """
+        if len(self.trust) != 1:
+            raise ValueError(f"there are {len(self.trust)} bands, each with its own trust; no single temperature")
+        return 1 / self.trust[0] if self.trust[0] > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The posterior of N variables over K candidate conditions, and what it says about their information.
+
+    It needs no unconditional branch. For any network, whatever its errors,
+
+        I(X; Y) >= H(Y) + E log q(y | x)        (Barber and Agakov 2003)
+
+    which is never above log K. `curve` holds the evidence, `prior` `(K,)` the probabilities of the candidates.
+    """
+
+    curve: CandidateCurve
+    candidates: tuple[str, ...]
+    prior: Tensor
+    calibration: Calibration = field(default_factory=Calibration)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.curve.score)
+
+    def _bands(self, edges: Sequence[float]) -> Tensor:
+        """Evidence by band, averaged over draws, `(N, B, K)`."""
+        score = self.curve.score.mean(1)
+        band = torch.bucketize(self.curve.logsnr[:-1], torch.tensor(list(edges), dtype=torch.float64), right=True)
+        out = torch.zeros((len(score), len(edges) + 1, score.shape[-1]), dtype=torch.float64)
+        return out.index_add_(1, band, score)
+
+    @cached_property
+    def log_posterior(self) -> Tensor:
+        """log q(candidate | x), `(N, K)`."""
+        trust = torch.tensor(self.calibration.trust, dtype=torch.float64)
+        evidence = (trust[None, :, None] * self._bands(self.calibration.edges)).sum(1)
+        return torch.log_softmax(self.prior.log() + evidence, dim=1)
+
+    @property
+    def posterior(self) -> Tensor:
+        """q(candidate | x), `(N, K)`; rows sum to 1."""
+        return self.log_posterior.exp()
+
+    @property
+    def best(self) -> list[str]:
+        """The most probable candidate of every variable."""
+        return [self.candidates[k] for k in self.log_posterior.argmax(1).tolist()]
+
+    @property
+    def entropy(self) -> float:
+        """H(Y) in nats under the prior: the ceiling of any information about these candidates."""
+        return float(-(self.prior * self.prior.log()).sum())
+
+    def _index(self, truth: Sequence[str | int]) -> Tensor:
+        if len(truth) != len(self):
+            raise ValueError(f"got {len(truth)} true candidates for {len(self)} variables")
+        place = {name: k for k, name in enumerate(self.candidates)}
+        unknown = [y for y in truth if isinstance(y, str) and y not in place]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not among the {len(place)} candidates; add it and classify again")
+        index = torch.tensor([place[y] if isinstance(y, str) else int(y) for y in truth])
+        if int(index.min()) < 0 or int(index.max()) >= len(place):
+            raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
+        return index
+
+    def pointwise(self, truth: Sequence[str | int]) -> Tensor:
+        """log q(y | x) - log p(y) of the true candidates, `(N,)` nats.
+
+        Raises:
+            ValueError: for a true candidate that was not compared, or a wrong number of them.
+        """
+        index = self._index(truth)
+        return self.log_posterior[torch.arange(len(self)), index] - self.prior.log()[index]
+
+    def bound(self, truth: Sequence[str | int]) -> Value:
+        """Lower bound H(Y) + E log q(y | x) on the mutual information, with its standard error over pairs.
+
+        It is a bound in expectation over pairs that were drawn from the prior and took no part in the calibration.
+        """
+        index = self._index(truth)
+        chosen = self.log_posterior[torch.arange(len(self)), index]
+        value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
+        return Value(self.entropy + value, stderr)
+
+    def calibrate(self, truth: Sequence[str | int], edges: Sequence[float] = ()) -> Calibration:
+        """Fit the trust in each noise band to pairs of known truth, by maximum likelihood.
+
+        The log-likelihood is concave in the factors, so there is one answer. Use the result on *other* pairs with
+        `calibrated`: any calibration gives a bound there.
+
+        Args:
+            truth: the true candidate of every variable, by name or index.
+            edges: inner edges of noise bands in log-SNR; none fits one temperature.
+        """
+        index = self._index(truth)
+        bands = self._bands(edges)
+        # A parameter's square is non-negative; start from no distrust.
+        root = torch.ones(len(edges) + 1, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([root], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            evidence = (root.square()[None, :, None] * bands).sum(1)
+            value = torch.nn.functional.cross_entropy(self.prior.log() + evidence, index)
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimizer.step(loss)
+        return Calibration(tuple(float(edge) for edge in edges), tuple(root.detach().square().tolist()))
+
+    def calibrated(self, calibration: Calibration) -> Classification:
+        """The same evidence read with another calibration; no network is called."""
+        return Classification(
+            self.curve, self.candidates, self.prior, calibration, self.settings, self.versions, self.notes
+        )

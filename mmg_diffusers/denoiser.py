@@ -1,0 +1,254 @@
+"""One interface to every denoiser: noisy z and its log-SNR in, a prediction of the noise out."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmg_diffusers.noise import Convention, per_event, signal_and_noise
+
+Condition = Mapping[str, Tensor]
+"""What a denoiser is conditioned on: batch-first tensors, keyed as the network's own keyword arguments."""
+
+
+def condition_rows(cond: Condition, index: Tensor) -> dict[str, Tensor]:
+    """The rows `index` of every tensor of a condition."""
+    return {key: value[index.to(value.device)] for key, value in cond.items()}
+
+
+def same_rows(one: Condition | None, other: Condition | None) -> Tensor | bool:
+    """Which rows of two conditions are equal: `(B,)` booleans, or one for all."""
+    if one is None or other is None:
+        return one is other
+    if one.keys() != other.keys() or any(one[key].shape != other[key].shape for key in one):
+        return False
+    equal = [(one[key] == other[key].to(one[key].device)).flatten(1).all(1) for key in one]
+    return torch.stack(equal).all(0)
+
+
+class Denoiser(nn.Module, ABC):
+    """Predicts the noise in z at a given log-SNR, with a condition or without.
+
+    Only `forward` has to be written. `logsnr_range` is the range of levels that the network was trained on;
+    `notes` are remarks that belong into every result.
+    """
+
+    logsnr_range: tuple[float, float]
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        """Predict eps.
+
+        Args:
+            z: `(B, *event)` noisy variable, ``a x + s eps`` (see `mmg_diffusers.noise`).
+            logsnr: `(B,)` float64, values that `snap` returned.
+            cond: batch-first tensors; ``None`` asks for the marginal denoiser E[eps | z].
+
+        Returns:
+            `(B, *event)`, float32 or the dtype of z if that is wider.
+        """
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        """The levels that the network knows, nearest to those asked for. Any shape, float64."""
+        return logsnr.double().clamp(*self.logsnr_range)
+
+    def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
+        """`forward` for several conditions at one z. Denoisers that can, do it in one pass of the network."""
+        return [self(z, logsnr, cond) for cond in conds]
+
+
+class Adapted(Denoiser):
+    """A network in its own convention, made a `Denoiser`.
+
+    Args:
+        network: called as ``network(x, time, **condition)``; returns a tensor of the shape of x, or one with more
+            channels, of which the first are the prediction (learned variance).
+        convention: what the network is told about noise, and what it predicts.
+        null: the condition, with a batch of one, that stands for "no condition"; ``None`` for a network that
+            has no unconditional branch. Zeros are a legitimate condition, never a stand-in.
+        dtype: dtype of the network's noisy input; by default that of its first parameter.
+
+    Raises:
+        ValueError: by `forward` when the marginal is asked of a network without a null condition.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        convention: Convention,
+        null: Condition | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.convention = convention
+        self.null = None if null is None else dict(null)
+        self.dtype = dtype
+        self.logsnr_range = convention.logsnr_range
+        self.notes = convention.notes
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.convention.snap(logsnr)
+
+    def _condition(self, cond: Condition | None, z: Tensor) -> dict[str, Tensor]:
+        if cond is not None:
+            return dict(cond)
+        if self.null is None:
+            raise ValueError(
+                "this network has no unconditional branch, so it has no marginal denoiser. Give `given=` a condition "
+                "for the base, or compare candidates (`classify`), which needs none."
+            )
+        return {key: value.to(z.device).expand(len(z), *value.shape[1:]) for key, value in self.null.items()}
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        return self._predict(z, logsnr, self._condition(cond, z))
+
+    def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
+        filled = [self._condition(cond, z) for cond in conds]
+        shapes = {tuple((key, value.shape[1:]) for key, value in sorted(cond.items())) for cond in filled}
+        if len(filled) == 1 or len(shapes) > 1:
+            return [self._predict(z, logsnr, cond) for cond in filled]
+        joined = {key: torch.cat([cond[key] for cond in filled]) for key in filled[0]}
+        copies = len(filled)
+        out = self._predict(z.repeat(copies, *(1,) * (z.ndim - 1)), logsnr.repeat(copies), joined)
+        return list(out.chunk(copies))
+
+    def _predict(self, z: Tensor, logsnr: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        c_skip, c_out, c_in, c_noise = self.convention.coefficients(logsnr)
+        wide = torch.promote_types(z.dtype, torch.float32)
+        z = z.to(wide)
+        dtype = self.dtype or self._network_dtype(wide)
+        out = self.network((per_event(c_in, z) * z).to(dtype), c_noise.to(z.device), **cond)
+        if out.shape[0] != z.shape[0] or out.shape[2:] != z.shape[2:] or out.shape[1] < z.shape[1]:
+            raise ValueError(f"the network returned {tuple(out.shape)} for a noisy input of {tuple(z.shape)}")
+        out = out[:, : z.shape[1]].to(wide)
+        return per_event(c_skip, z) * z + per_event(c_out, z) * out
+
+    def _network_dtype(self, fallback: torch.dtype) -> torch.dtype:
+        if isinstance(self.network, nn.Module):
+            for parameter in self.network.parameters():
+                return parameter.dtype
+        return fallback
+
+
+# ---- closed forms ----
+
+
+class GaussianDenoiser(Denoiser):
+    """The exact denoiser of x in a jointly Gaussian pair (x, y).
+
+    Args:
+        covariance: `(dx + dy, dx + dy)` joint covariance, positive definite.
+        dim_x: dx; the condition is ``{"y": (B, dy)}``.
+        mean: `(dx + dy,)`, zeros by default.
+
+    Raises:
+        ValueError: when the covariance is not symmetric positive definite, or dim_x leaves nothing for y.
+    """
+
+    logsnr_range = (-math.inf, math.inf)
+
+    def __init__(self, covariance: Tensor, dim_x: int, mean: Tensor | None = None) -> None:
+        super().__init__()
+        cov = covariance.double()
+        if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not 0 < dim_x < cov.shape[0]:
+            raise ValueError(f"expected a square covariance and 0 < dim_x < its size, got {tuple(cov.shape)}, {dim_x}")
+        if not torch.allclose(cov, cov.T) or torch.linalg.eigvalsh(cov)[0] <= 0:
+            raise ValueError("the covariance is not symmetric positive definite; its mutual information is undefined")
+        mean = torch.zeros(len(cov), dtype=torch.float64) if mean is None else mean.double()
+        xx, xy, yy = cov[:dim_x, :dim_x], cov[:dim_x, dim_x:], cov[dim_x:, dim_x:]
+        gain = torch.linalg.solve(yy, xy.T).T
+        conditional = xx - gain @ xy.T
+        self.register_buffer("mean_x", mean[:dim_x])
+        self.register_buffer("mean_y", mean[dim_x:])
+        self.register_buffer("gain", gain)
+        for name, matrix in {"marginal": xx, "conditional": (conditional + conditional.T) / 2}.items():
+            values, vectors = torch.linalg.eigh(matrix)
+            self.register_buffer(f"{name}_values", values)
+            self.register_buffer(f"{name}_vectors", vectors)
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        kind = "marginal" if cond is None else "conditional"
+        mean = self.mean_x.expand(len(z), -1)
+        if cond is not None:
+            mean = mean + (cond["y"].double() - self.mean_y) @ self.gain.T
+        a, s = (scale.to(z.device)[:, None] for scale in signal_and_noise(logsnr.double()))
+        values, vectors = self.get_buffer(f"{kind}_values"), self.get_buffer(f"{kind}_vectors")
+        # E[eps | z] = s (a^2 S + s^2)^-1 (z - a m), in the eigenbasis of S.
+        rotated = (z.double() - a * mean) @ vectors
+        return ((s / (a**2 * values + s**2) * rotated) @ vectors.T).to(torch.promote_types(z.dtype, torch.float32))
+
+    def gap(self, logsnr: Tensor) -> Tensor:
+        """E|eps - e(z)|^2 - E|eps - e(z, y)|^2 in closed form, any shape."""
+        snr = torch.exp(logsnr.double())[..., None]
+
+        def explained(values: Tensor) -> Tensor:
+            return (snr * values / (snr * values + 1)).sum(-1)
+
+        return explained(self.get_buffer("marginal_values")) - explained(self.get_buffer("conditional_values"))
+
+    def mutual_information(self, low: float = -math.inf, high: float = math.inf) -> float:
+        """I(y; x_high) - I(y; x_low) in nats, where x_l is x seen at log-SNR l; I(x; y) over the whole axis."""
+
+        def information(level: float) -> float:
+            if level == -math.inf:
+                return 0.0
+            total = 0.0
+            for name, sign in (("marginal", 1.0), ("conditional", -1.0)):
+                values = self.get_buffer(f"{name}_values")
+                grown = values.log() if level == math.inf else torch.log1p(math.exp(level) * values)
+                total += sign * 0.5 * float(grown.sum())
+            return total
+
+        return information(high) - information(low)
+
+
+class MixtureDenoiser(Denoiser):
+    """The exact denoiser of a finite mixture of isotropic Gaussians whose component is a class label.
+
+    Args:
+        weights: `(K,)` probabilities.
+        means: `(K, *event)`.
+        variances: `(K,)`.
+
+    The condition is ``{"label": (B,) int64}``; without it, the component is averaged over its posterior.
+    """
+
+    logsnr_range = (-math.inf, math.inf)
+
+    def __init__(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
+        super().__init__()
+        if not (len(weights) == len(means) == len(variances) and (weights > 0).all() and (variances > 0).all()):
+            raise ValueError("expected as many positive weights and variances as means")
+        self.register_buffer("log_weights", (weights.double() / weights.sum()).log())
+        self.register_buffer("means", means.double())
+        self.register_buffer("variances", variances.double())
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        wide = torch.promote_types(z.dtype, torch.float32)
+        logsnr = logsnr.double().to(z.device)
+        if cond is not None:
+            label = cond["label"]
+            mean, variance = self.means[label], self.variances[label]
+            a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr))
+            return (s / (a**2 * per_event(variance, z.double()) + s**2) * (z.double() - a * mean)).to(wide)
+        posterior = self.log_posterior(z, logsnr).exp()
+        labels = torch.arange(len(self.means), device=z.device)
+        each = [self(z.double(), logsnr, {"label": label.expand(len(z))}) for label in labels]
+        return sum((per_event(posterior[:, k], z.double()) * eps for k, eps in enumerate(each)), z * 0.0).to(wide)
+
+    def log_posterior(self, z: Tensor, logsnr: Tensor) -> Tensor:
+        """log p(label | z), `(B, K)`."""
+        a, s = (scale[:, None] for scale in signal_and_noise(logsnr.double().to(z.device)))
+        variance = a**2 * self.variances + s**2
+        offset = z.double().flatten(1)[:, None] - a[..., None] * self.means.flatten(1)
+        square = (offset**2).sum(-1)
+        return torch.log_softmax(
+            self.log_weights - square / (2 * variance) - offset.shape[-1] / 2 * variance.log(), dim=-1
+        )

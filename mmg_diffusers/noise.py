@@ -1,0 +1,341 @@
+"""Log-SNR, and how foreign noise conventions and predictions speak of it.
+
+Everything else in this library sees one coordinate, ``logsnr``, and one noisy variable, the variance-preserving
+
+    z = a x + s eps,        a^2 = sigmoid(logsnr),  s^2 = sigmoid(-logsnr).
+
+A network was trained with its own scaling of the noisy input, its own name for the level, and its own target. All
+targets in use are linear in (x, eps), hence a network output F gives
+
+    eps_hat = c_skip z + c_out F(c_in z; c_noise)
+
+with four numbers per level. They are computed here, in float64, from a scheduler's configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def signal_and_noise(logsnr: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales (a, s) of signal and noise in the variance-preserving z; same shape as `logsnr`."""
+    return torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
+
+
+def per_event(level: Tensor, like: Tensor) -> Tensor:
+    """Shape a `(B,)` level quantity so that it multiplies a `(B, *event)` batch, in its dtype and device."""
+    return level.to(device=like.device, dtype=like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def add_noise(x: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+    """The noisy variable z at levels `(B,)` for a batch `(B, *event)`."""
+    a, s = signal_and_noise(logsnr)
+    return per_event(a, x) * x + per_event(s, x) * eps
+
+
+# ---- predictions: the target as p x + q eps, from the scales (a, s) ----
+
+
+def _edm(a: Tensor, s: Tensor, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
+    # Karras et al. 2022, table 1: x = c_skip y + c_out F with y = x + sigma eps.
+    sigma = s / a
+    total = (sigma**2 + sigma_data**2).sqrt()
+    skip, out = sigma_data**2 / total**2, sigma * sigma_data / total
+    return (1 - skip) / out, -skip * sigma / out
+
+
+PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "epsilon": lambda a, s: (torch.zeros_like(a), torch.ones_like(a)),
+    "sample": lambda a, s: (torch.ones_like(a), torch.zeros_like(a)),
+    "v_prediction": lambda a, s: (-s, a),
+    "flow_prediction": lambda a, s: (-torch.ones_like(a), torch.ones_like(a)),
+    "edm": _edm,
+}
+"""What a network predicts, as the factors (p, q) of its target p x + q eps. Names are those of diffusers."""
+
+
+class Coefficients(NamedTuple):
+    """``eps_hat = c_skip z + c_out F(c_in z; c_noise)``, one number per level, `(B,)` float64 each."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+@dataclass(frozen=True)
+class Convention(ABC):
+    """How one family of networks is told about noise, and what it predicts.
+
+    Args:
+        prediction: a name in `PREDICTIONS`.
+
+    Raises:
+        ValueError: for an unknown prediction.
+    """
+
+    prediction: str
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+    """Remarks that belong into every result, such as a level that had to be dropped."""
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"unknown prediction {self.prediction!r}; expected one of {sorted(PREDICTIONS)}")
+
+    @property
+    @abstractmethod
+    def logsnr_range(self) -> tuple[float, float]:
+        """Lowest and highest level that the network was trained on."""
+
+    @abstractmethod
+    def snap(self, logsnr: Tensor) -> Tensor:
+        """The trained level nearest in log-SNR, any shape, float64."""
+
+    @abstractmethod
+    def c_in(self, logsnr: Tensor) -> Tensor:
+        """Scale from z to the network's own noisy input."""
+
+    @abstractmethod
+    def c_noise(self, logsnr: Tensor) -> Tensor:
+        """The level as the network is told it."""
+
+    def target(self, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors (p, q) of the network's target p x + q eps, at scales (a, s)."""
+        return PREDICTIONS[self.prediction](a, s)
+
+    def coefficients(self, logsnr: Tensor) -> Coefficients:
+        """The four numbers per level, `(B,)` float64, for levels `(B,)` that are already snapped."""
+        logsnr = logsnr.double()
+        a, s = signal_and_noise(logsnr)
+        p, q = self.target(a, s)
+        # F = p x + q eps and z = a x + s eps, solved for eps.
+        scale = a * q - s * p
+        return Coefficients(-p / scale, a / scale, self.c_in(logsnr), self.c_noise(logsnr))
+
+
+def _nearest(levels: Tensor, logsnr: Tensor) -> Tensor:
+    """Indices into a decreasing table of levels, nearest in log-SNR."""
+    levels = levels.to(logsnr.device)
+    rising = levels.flip(0)
+    right = torch.searchsorted(rising, logsnr.contiguous()).clamp(1, len(rising) - 1)
+    left = right - 1
+    nearest = torch.where((logsnr - rising[left]).abs() <= (rising[right] - logsnr).abs(), left, right)
+    return len(rising) - 1 - nearest
+
+
+@dataclass(frozen=True)
+class DiscreteVP(Convention):
+    """DDPM and Stable Diffusion: z itself goes in, the level is the index of a training timestep.
+
+    Args:
+        prediction: what the network predicts.
+        levels: `(T,)` float64 log-SNR of the timesteps, decreasing and finite.
+        timesteps: `(T,)` the indices that the network is told.
+    """
+
+    levels: Tensor
+    timesteps: Tensor
+
+    @classmethod
+    def from_alphas(cls, alphas_cumprod: Tensor, prediction: str) -> DiscreteVP:
+        """From a float64 table of ``alphas_cumprod``, `(T,)`. A level without signal is dropped, with a note.
+
+        Raises:
+            ValueError: when the table is not decreasing within [0, 1) or comes in less than float64.
+        """
+        if alphas_cumprod.dtype != torch.float64:
+            raise ValueError(
+                f"alphas_cumprod is {alphas_cumprod.dtype}; expected float64, since half precision moves log-SNR by "
+                "up to 0.4. Compute it from the scheduler's config with `alphas_cumprod_from_config`."
+            )
+        bad = not bool(((alphas_cumprod >= 0) & (alphas_cumprod < 1)).all()) or bool((alphas_cumprod.diff() >= 0).any())
+        if alphas_cumprod.ndim != 1 or len(alphas_cumprod) < 2 or bad:
+            raise ValueError("alphas_cumprod must be a decreasing table of at least two values in [0, 1)")
+        kept = alphas_cumprod > 1e-12
+        notes = tuple(f"timestep {int(t)} has no signal (log-SNR -inf) and was dropped" for t in (~kept).nonzero())
+        timesteps = torch.arange(len(alphas_cumprod), device=alphas_cumprod.device)[kept]
+        return cls(prediction, torch.logit(alphas_cumprod[kept]), timesteps, notes=notes)
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]:
+        return float(self.levels[-1]), float(self.levels[0])
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.levels.to(logsnr.device)[_nearest(self.levels, logsnr.double())]
+
+    def c_in(self, logsnr: Tensor) -> Tensor:
+        return torch.ones_like(logsnr)
+
+    def c_noise(self, logsnr: Tensor) -> Tensor:
+        return self.timesteps.to(logsnr.device)[_nearest(self.levels, logsnr)]
+
+
+@dataclass(frozen=True)
+class Karras(Convention):
+    """Karras et al. 2022 (arXiv 2206.00364): y = x + sigma eps goes in, scaled; the level is ln(sigma) / 4.
+
+    Args:
+        prediction: ``"edm"`` for the raw network F of the paper's table 1; ``"sample"`` for a denoiser D.
+        sigma_min, sigma_max: the range of sigma in training.
+        sigma_data: standard deviation of the data that scales the input; ``None`` feeds y unscaled.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    sigma_data: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]:
+        return -2 * math.log(self.sigma_max), -2 * math.log(self.sigma_min)
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return logsnr.double().clamp(*self.logsnr_range)
+
+    def c_in(self, logsnr: Tensor) -> Tensor:
+        variance = torch.exp(-logsnr)
+        to_y = (1 + variance).sqrt()
+        return to_y if self.sigma_data is None else to_y / (variance + self.sigma_data**2).sqrt()
+
+    def c_noise(self, logsnr: Tensor) -> Tensor:
+        return -logsnr / 8
+
+    def target(self, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        if self.prediction == "edm" and self.sigma_data is not None:
+            return _edm(a, s, self.sigma_data)
+        return super().target(a, s)
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(Convention):
+    """Flow matching on (1 - t) x + t eps; the level is t, scaled as the network expects it.
+
+    Args:
+        prediction: usually ``"flow_prediction"``, the velocity eps - x.
+        times: `(T,)` float64 training values of t in (0, 1), increasing.
+        time_scale: what t is multiplied with: 1000 for Stable Diffusion 3, 1 for Flux.
+    """
+
+    times: Tensor
+    time_scale: float = 1000.0
+
+    @classmethod
+    def shifted(
+        cls, prediction: str = "flow_prediction", *, shift: float = 1.0, steps: int = 1000, time_scale: float = 1000.0
+    ) -> RectifiedFlow:
+        """The table of diffusers' flow-matching schedulers: t = shift u / (1 + (shift - 1) u), u = 1/T, 2/T, ... 1.
+
+        The last level, t = 1, has no signal; it is dropped, with a note.
+        """
+        if not (shift > 0 and steps > 2):
+            raise ValueError(f"expected shift > 0 and more than 2 steps, got {shift} and {steps}")
+        u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+        times = shift * u / (1 + (shift - 1) * u)
+        notes = ("flow time 1 has no signal (log-SNR -inf) and was dropped",)
+        return cls(prediction, times[:-1], time_scale, notes=notes)
+
+    @property
+    def levels(self) -> Tensor:
+        """`(T,)` log-SNR of the training times, decreasing."""
+        return 2 * torch.log((1 - self.times) / self.times)
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]:
+        levels = self.levels
+        return float(levels[-1]), float(levels[0])
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        levels = self.levels
+        return levels.to(logsnr.device)[_nearest(levels, logsnr.double())]
+
+    @staticmethod
+    def _time(logsnr: Tensor) -> Tensor:
+        return torch.sigmoid(-logsnr / 2)
+
+    def c_in(self, logsnr: Tensor) -> Tensor:
+        t = self._time(logsnr)
+        return ((1 - t) ** 2 + t**2).sqrt()
+
+    def c_noise(self, logsnr: Tensor) -> Tensor:
+        return self._time(logsnr) * self.time_scale
+
+
+# ---- scheduler configurations of diffusers ----
+
+
+def alphas_cumprod_from_config(config: Mapping[str, Any]) -> Tensor:
+    """``alphas_cumprod`` in float64, `(T,)`, from the training part of a scheduler's config.
+
+    Only the config is read: a scheduler's own tables are float32 and some change when steps are set.
+
+    Raises:
+        ValueError: for a beta schedule that is not known.
+    """
+    steps = int(config.get("num_train_timesteps", 1000))
+    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+    schedule = config.get("beta_schedule", "linear")
+    if config.get("trained_betas") is not None:
+        betas = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
+    elif schedule == "linear":
+        betas = torch.linspace(start, end, steps, dtype=torch.float64)
+    elif schedule == "scaled_linear":
+        betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    elif schedule == "squaredcos_cap_v2":
+        edges = torch.arange(steps + 1, dtype=torch.float64) / steps
+        alpha_bar = torch.cos((edges + 0.008) / 1.008 * math.pi / 2) ** 2
+        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+    elif schedule == "sigmoid":
+        betas = torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float64)) * (end - start) + start
+    else:
+        raise ValueError(
+            f"unknown beta_schedule {schedule!r}; expected linear, scaled_linear, squaredcos_cap_v2 or sigmoid. "
+            "Give `trained_betas` in the scheduler's config instead."
+        )
+    alphas = (1 - betas).cumprod(0)
+    if config.get("rescale_betas_zero_snr", False):
+        # Lin et al. 2023 (arXiv 2305.08891), algorithm 1: shift and scale the signal so that it ends at 0.
+        root = alphas.sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        alphas = root**2
+    return alphas
+
+
+def convention_from_config(name: str, config: Mapping[str, Any]) -> Convention:
+    """The convention that a diffusers scheduler's class name and config describe.
+
+    Schedulers that only differ in how they sample (DDIM, Euler, DPM-Solver ...) share their training config.
+
+    Raises:
+        ValueError: for a prediction or schedule that is not known.
+    """
+    if name.startswith("FlowMatch"):
+        if config.get("use_dynamic_shifting"):
+            raise ValueError(
+                f"{name} shifts its times by the image's size (use_dynamic_shifting), so its training levels are not in "
+                "the config; build RectifiedFlow.shifted(shift=...) for your size."
+            )
+        return RectifiedFlow.shifted(
+            shift=float(config.get("shift", 1.0)), steps=int(config.get("num_train_timesteps", 1000))
+        )
+    if name.startswith("EDM"):
+        # These schedulers call the raw network's output "epsilon".
+        if config.get("prediction_type", "epsilon") != "epsilon":
+            raise ValueError(f"{name} with prediction {config['prediction_type']!r} is not known; expected 'epsilon'")
+        return Karras(
+            "edm",
+            sigma_min=float(config.get("sigma_min", 0.002)),
+            sigma_max=float(config.get("sigma_max", 80.0)),
+            sigma_data=float(config.get("sigma_data", 0.5)),
+        )
+    return DiscreteVP.from_alphas(alphas_cumprod_from_config(config), config.get("prediction_type", "epsilon"))

@@ -1,0 +1,360 @@
+"""The front door: mutual information of images and prompts under a text-to-image pipeline of diffusers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmg_diffusers.adapters.base import adapt, find_adapter
+from mmg_diffusers.analysis import Calibration, Classification
+from mmg_diffusers.curve import CandidateCurve, Pairs, measure_candidates
+from mmg_diffusers.estimators import MMG
+from mmg_diffusers.images import ImageLike, as_list, load_image, resize
+from mmg_diffusers.quadrature import Quadrature, Trapezoid
+from mmg_diffusers.result import Estimate, Integrand
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+# Pairs that are encoded and held at one time.
+_CHUNK = 32
+
+
+class MMGPipeline:
+    """Measures what prompts say about images, with a pipeline of diffusers.
+
+    Args:
+        pipe: a text-to-image pipeline in memory; its weights are shared, not copied. ``from_pretrained`` loads one.
+
+    Example::
+
+        pipe = MMGPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5", torch_dtype=torch.float16)
+        out = pipe.to("cuda")(images, prompts)
+        out.mean()              # mutual information in nats, with its standard error
+        out.nats, out.stderr    # for each pair
+
+    The information is that between the prompt and the variable that the model denoises (for latent diffusion the
+    VAE latent), under the model's two branches; `Estimate.warnings` tells when these are not to be trusted.
+
+    Raises:
+        ValueError: when the pipeline has no adapter, or no honest unconditional branch.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline) -> None:
+        self.pipe = pipe
+        self._source: dict[str, Any] = {"model": str(getattr(pipe.config, "_name_or_path", "")) or "in memory"}
+        self._progress: dict[str, Any] = {}
+        self.denoiser, self.codec = adapt(pipe)
+        self.denoiser.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        variant: str | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        token: str | None = None,
+    ) -> MMGPipeline:
+        """Load a pipeline folder, or one from the hub. Weights are read from safetensors only.
+
+        Args:
+            pretrained_model_name_or_path: a folder in diffusers' format, or an id on the hub.
+            torch_dtype: dtype of the networks, float32 by default; sums are always float64.
+            variant, revision, cache_dir, local_files_only, token: as in ``DiffusionPipeline.from_pretrained``.
+
+        Raises:
+            ValueError: when the folder is no pipeline, has no safetensors weights, or has no adapter.
+        """
+        from diffusers import DiffusionPipeline
+
+        path = str(pretrained_model_name_or_path)
+        if Path(path).is_dir() and not (Path(path) / "model_index.json").is_file():
+            raise ValueError(
+                f"{path} is no pipeline folder: it has no model_index.json. Give the folder that save_pretrained wrote, not "
+                "one of its parts; a single-file checkpoint has to be converted first (from_single_file, save_pretrained)."
+            )
+        where: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        try:
+            config = DiffusionPipeline.load_config(path, **where)
+        except OSError as error:
+            raise ValueError(
+                f"cannot find a pipeline at {path!r}: no such folder, nor an id on the hub ({error})"
+            ) from error
+        assert isinstance(config, dict)
+        find_adapter([config["_class_name"]])
+        # A classifier of finished pictures has no part in a measurement.
+        extra: dict[str, Any] = {}
+        if "safety_checker" in config:
+            extra = {"safety_checker": None, "requires_safety_checker": False}
+        if "feature_extractor" in config:
+            extra["feature_extractor"] = None
+        if "image_encoder" in config:
+            extra["image_encoder"] = None
+        try:
+            pipe = DiffusionPipeline.from_pretrained(
+                path, torch_dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
+            )
+        except OSError as error:
+            raise ValueError(
+                f"cannot load {path!r} ({error}). Only safetensors weights are read: convert .bin or .pt weights, where you "
+                "trust their source, with save_pretrained(..., safe_serialization=True)."
+            ) from error
+        made = cls(pipe)
+        made._source = {"model": path, "revision": revision, "variant": variant}
+        return made
+
+    # ---- as diffusers users know it ----
+
+    def to(self, *args: torch.device | torch.dtype | str) -> MMGPipeline:
+        """Move to a device, change dtype, or both; returns the pipeline."""
+        self.pipe.to(*args)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.pipe._execution_device if hasattr(self.pipe, "_execution_device") else self.pipe.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the networks."""
+        return self.pipe.dtype
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Options of the tqdm bar; ``disable=True`` turns it off."""
+        self._progress = kwargs
+
+    # ---- measurements ----
+
+    def __call__(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        *,
+        given: str | Sequence[str] | None = None,
+        integrand: Integrand = "auto",
+        levels: int = 64,
+        quadrature: Quadrature | None = None,
+        draws: int = 1,
+        keep: Literal["pair", "pixel"] = "pair",
+        seed: int = 0,
+        pair_ids: Sequence[int] | None = None,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        resize: bool = False,
+    ) -> Estimate:
+        """Mutual information of each image with its prompt.
+
+        Args:
+            images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1].
+            prompts: one for each image, or one for all.
+            given: contexts, one for each image or one for all, for i(image; prompt | context); the prompt then holds the
+                context too ("a red car" given "a car").
+            integrand: ``"gap"``, ``"orthogonal"`` or ``"auto"``, see `MMG`. All come from the same evaluations.
+            levels: number of noise levels of the trapezoidal rule.
+            quadrature: another rule, in place of `levels`.
+            draws: noise draws per level.
+            keep: ``"pixel"`` keeps maps as well.
+            seed: names the noise, together with a pair's id.
+            pair_ids: different non-negative integers, by default the pairs' places in the list.
+            logsnr_range: a part of the model's range.
+            batch_size: rows per forward pass, the one memory knob.
+            resize: bring images to the model's own size; otherwise a size it cannot take raises.
+
+        Raises:
+            ValueError: for inputs that do not fit, before any network is run where that can be seen.
+        """
+        pictures = self._check_images(images, resize)
+        texts = _one_each(prompts, len(pictures), "prompts")
+        contexts = None if given is None else _one_each(given, len(pictures), "given")
+        notes = self._check_prompts([*texts, *(contexts or [])])
+        rule = quadrature if quadrature is not None else Trapezoid(levels)
+        estimator = MMG(integrand, rule, draws)
+        ids = torch.arange(len(pictures)) if pair_ids is None else torch.as_tensor(pair_ids, dtype=torch.int64)
+        if len(ids) != len(pictures) or len(ids.unique()) < len(ids) or int(ids.min()) < 0:
+            raise ValueError(f"expected {len(pictures)} different non-negative pair_ids, got {len(ids)}")
+        settings = self._settings(logsnr_range, resize)
+        parts: list[Estimate] = []
+        with self._bar(len(pictures) * rule.nodes * draws, "MMG") as bar:
+            for start, x in self._encoded(pictures, resize):
+                stop = start + len(x)
+                parts.append(
+                    estimator(
+                        self.denoiser,
+                        x,
+                        self._condition(texts[start:stop]),
+                        None if contexts is None else self._condition(contexts[start:stop]),
+                        seed=seed,
+                        keep=keep,
+                        pair_ids=ids[start:stop],
+                        logsnr_range=logsnr_range,
+                        batch_size=batch_size,
+                        progress=bar.update,
+                        settings=settings,
+                    )
+                )
+        merged = Estimate.merge(parts)
+        return Estimate(merged.curve, integrand, merged.settings, merged.versions, (*merged.notes, *notes))
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        candidates: Sequence[str],
+        *,
+        prior: Sequence[float] | None = None,
+        calibration: Calibration | None = None,
+        levels: int = 64,
+        draws: int = 1,
+        seed: int = 0,
+        pair_ids: Sequence[int] | None = None,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        resize: bool = False,
+    ) -> Classification:
+        """Compare candidate prompts for each image, without the unconditional branch.
+
+        Every candidate is scored along the same noise path; `Classification.posterior` is q(candidate | image), and
+        `Classification.bound` a lower bound on the mutual information whatever the network's errors.
+
+        Args:
+            images: as in ``pipe(images, prompts)``.
+            candidates: K different prompts.
+            prior: their probabilities, uniform by default.
+            calibration: from `Classification.calibrate` on other pairs.
+            levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+
+        Raises:
+            ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
+        """
+        pictures = self._check_images(images, resize)
+        names = tuple(candidates)
+        if isinstance(candidates, str) or len(names) < 2:
+            raise ValueError("expected a list of at least two candidate prompts")
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"candidates must differ; {sorted(repeated)[0]!r} appears more than once")
+        probability = torch.full((len(names),), 1 / len(names), dtype=torch.float64)
+        if prior is not None:
+            probability = torch.as_tensor(prior, dtype=torch.float64)
+            if probability.shape != (len(names),) or not bool((probability > 0).all()):
+                raise ValueError(f"expected {len(names)} positive probabilities, got shape {tuple(probability.shape)}")
+            if abs(float(probability.sum()) - 1) > 1e-6:
+                raise ValueError(f"the prior sums to {float(probability.sum()):.6f}; divide it by its sum")
+        notes = self._check_prompts(names)
+        ids = torch.arange(len(pictures)) if pair_ids is None else torch.as_tensor(pair_ids, dtype=torch.int64)
+        condition = self._condition(names)
+        rule = Trapezoid(levels + 1)
+        parts: list[CandidateCurve] = []
+        with self._bar(len(pictures) * levels * draws * len(names), "classify") as bar:
+            for start, x in self._encoded(pictures, resize):
+                parts.append(
+                    measure_candidates(
+                        self.denoiser,
+                        Pairs.of(x, ids[start : start + len(x)]),
+                        condition,
+                        quadrature=rule,
+                        draws=draws,
+                        seed=seed,
+                        logsnr_range=logsnr_range,
+                        batch_size=batch_size,
+                        progress=bar.update,
+                    )
+                )
+        settings = {**self._settings(logsnr_range, resize), "quadrature": repr(rule), "draws": draws, "seed": seed}
+        return Classification(
+            CandidateCurve.merge(parts),
+            names,
+            probability,
+            calibration or Calibration(),
+            settings,
+            notes=(*self.denoiser.notes, *notes),
+        )
+
+    # ---- inputs ----
+
+    def _check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> list[ImageLike]:
+        """Look at every image once, so that a bad one is found before a network runs."""
+        pictures = as_list(images)
+        multiple = self.codec.multiple
+        sizes: dict[tuple[int, int], int] = {}
+        for place, picture in enumerate(pictures):
+            height, width = load_image(picture, place).shape[1:]
+            sizes.setdefault((height, width), place)
+            if not resized and (height % multiple or width % multiple):
+                raise ValueError(
+                    f"image {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
+                    f"{self.codec.native_size[0]} x {self.codec.native_size[1]}). Crop it, or pass resize=True."
+                )
+        if len(sizes) > 1 and not resized:
+            raise ValueError(
+                f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
+                "Measure each size on its own, or pass resize=True."
+            )
+        return pictures
+
+    def _check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        notes: list[str] = []
+        for place, prompt in enumerate(dict.fromkeys(prompts)):
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompt {place} is a {type(prompt).__name__}; expected text")
+            lost = self.codec.truncated(prompt)
+            if lost is not None:
+                notes.append(f"the text encoder does not see {lost!r}, the end of {prompt!r}")
+        if notes:
+            warnings.warn("; ".join(notes), stacklevel=3)
+        return tuple(notes)
+
+    def _encoded(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(pictures), _CHUNK):
+            tensors = [load_image(p, start + i) for i, p in enumerate(pictures[start : start + _CHUNK])]
+            if resized:
+                size = self.codec.native_size
+                tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
+            pixels = tensors[0].numel()
+            group = max(1, 2**21 // pixels)
+            batch = torch.stack(tensors)
+            yield start, torch.cat([self.codec.encode_images(part) for part in batch.split(group)])
+
+    def _condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Encode each different prompt once."""
+        unique = list(dict.fromkeys(prompts))
+        encoded = [self.codec.encode_prompts(unique[i : i + _CHUNK]) for i in range(0, len(unique), _CHUNK)]
+        place = {prompt: k for k, prompt in enumerate(unique)}
+        rows = torch.tensor([place[prompt] for prompt in prompts])
+        joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}
+        return {key: value[rows.to(value.device)] for key, value in joined.items()}
+
+    def _settings(self, logsnr_range: tuple[float, float] | None, resized: bool) -> dict[str, Any]:
+        return {
+            **self._source,
+            "pipeline": type(self.pipe).__name__,
+            **self.codec.describe(),
+            "logsnr_range": None if logsnr_range is None else list(logsnr_range),
+            "resized": resized,
+        }
+
+    def _bar(self, total: int, name: str) -> tqdm:
+        return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self._progress})
+
+
+def _one_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
+    if isinstance(values, str):
+        return [values] * count
+    if len(values) != count:
+        raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
+    return list(values)

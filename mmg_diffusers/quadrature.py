@@ -1,0 +1,201 @@
+"""Where to look on the log-SNR axis, and with what weight.
+
+A rule places nodes for a block of pairs between two ends and weights them so that ``(weight * f(logsnr)).sum(-1)``
+is the integral of f. Networks know certain levels only: a rule is handed the function that snaps to them, and its
+weights belong to the snapped levels. Every rule integrates a constant exactly (the independent logistic one in
+expectation).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Snap = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Quadrature(ABC):
+    """A rule with `nodes` evaluations of the integrand.
+
+    Raises:
+        ValueError: for fewer than 2 nodes.
+    """
+
+    nodes: int = 64
+
+    random: ClassVar[bool] = False
+    """Whether the nodes depend on the pair's own random numbers."""
+    independent: ClassVar[bool] = False
+    """Whether the nodes are independent draws, so that their spread is the error."""
+
+    def __post_init__(self) -> None:
+        if self.nodes < 2:
+            raise ValueError(f"nodes is {self.nodes}; expected at least 2")
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        """The part of [low, high] that the rule integrates over."""
+        return low, high
+
+    def place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Nodes and weights.
+
+        Args:
+            low, high: the ends, finite, low < high.
+            snap: maps levels to those that the network knows.
+            uniform: `(P, nodes)` float64 numbers in [0, 1), one row a pair; deterministic rules ignore the values.
+
+        Returns:
+            logsnr and weight, `(P, n)` float64 each; n < nodes where several nodes snap to one level.
+
+        Raises:
+            ValueError: for ends that are infinite or in the wrong order.
+        """
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(
+                f"expected finite ends in rising order, got [{low}, {high}]; give `logsnr_range=` for a denoiser "
+                "whose range is unbounded"
+            )
+        return self._place(low, high, snap, uniform)
+
+    @abstractmethod
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+def _shared(levels: Tensor, weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    rows = len(uniform)
+    return levels.expand(rows, -1), weights.expand(rows, -1)
+
+
+@dataclass(frozen=True)
+class Trapezoid(Quadrature):
+    """Trapezoidal rule on the network's own levels nearest to an even grid; both ends included. Order 2."""
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        levels = torch.unique(snap(torch.linspace(low, high, self.nodes, dtype=torch.float64)))
+        _need_two(levels, low, high)
+        step = levels.diff()
+        weights = torch.zeros_like(levels)
+        weights[:-1] += step / 2
+        weights[1:] += step / 2
+        return _shared(levels, weights, uniform)
+
+
+@dataclass(frozen=True)
+class GaussLegendre(Quadrature):
+    """Gauss-Legendre on snapped nodes.
+
+    Snapping spoils Gauss' weights. They get the smallest change that makes polynomials exact again, up to the highest
+    degree (at most half the number of distinct nodes) that leaves every weight positive.
+    """
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        place, gauss = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(self.nodes))
+        middle, half = (low + high) / 2, (high - low) / 2
+        asked = middle + half * place
+        levels, merged = torch.unique(snap(asked), return_inverse=True)
+        _need_two(levels, low, high)
+        weights = torch.zeros_like(levels).index_add_(0, merged, half * gauss)
+        if float((levels[merged] - asked).abs().max()) > 1e-9 * half:
+            weights = _mended(weights, ((levels - middle) / half).numpy(), 2 * half)
+        return _shared(levels, weights, uniform)
+
+
+def _mended(weights: Tensor, place: NDArray[np.float64], length: float) -> Tensor:
+    """The nearest weights that integrate Legendre polynomials exactly at places in [-1, 1]."""
+    for degree in range(min(len(weights) // 2, 40), 0, -1):
+        basis = torch.from_numpy(np.polynomial.legendre.legvander(place, degree).T)
+        lacking = -(basis @ weights)
+        lacking[0] += length
+        change = torch.linalg.lstsq(basis, lacking[:, None], driver="gelsd").solution[:, 0]
+        exact = float((basis @ change - lacking).abs().max()) < 1e-10 * length
+        if exact and bool((weights + change > 0).all()):
+            return weights + change
+    return weights * (length / weights.sum())
+
+
+def _need_two(levels: Tensor, low: float, high: float) -> None:
+    if len(levels) < 2:
+        raise ValueError(f"the network knows only {len(levels)} level in [{low:.3f}, {high:.3f}]; widen the range")
+
+
+@dataclass(frozen=True)
+class StratifiedUniform(Quadrature):
+    """One uniform draw in each of `nodes` equal intervals. Unbiased; the error falls as nodes^-3/2."""
+
+    random = True
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        edges = torch.linspace(low, high, self.nodes + 1, dtype=torch.float64)
+        return _in_strata(edges, snap, uniform)
+
+
+def _in_strata(edges: Tensor, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    width = edges.diff()
+    return snap(edges[:-1] + width * uniform), width.expand(len(uniform), -1)
+
+
+@dataclass(frozen=True)
+class _Proposal(Quadrature):
+    """A logistic density in log-SNR, cut at `clip` scales from its centre and at the range's ends."""
+
+    loc: float = 0.0
+    scale: float = 2.0
+    clip: float = 4.0
+
+    random = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.scale > 0 and self.clip > 0):
+            raise ValueError(f"expected scale > 0 and clip > 0, got {self.scale} and {self.clip}")
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        left, right = max(low, self.loc - self.clip * self.scale), min(high, self.loc + self.clip * self.scale)
+        if left >= right:
+            raise ValueError(
+                f"the logistic proposal around {self.loc} (scale {self.scale}, clip {self.clip}) misses the range "
+                f"[{low:.3f}, {high:.3f}]; move loc or widen the scale"
+            )
+        return left, right
+
+    def _quantile(self, probability: Tensor, left: float, right: float) -> tuple[Tensor, float]:
+        """Levels at the given quantiles of the cut density, and the mass that the cut leaves."""
+        ends = torch.sigmoid((torch.tensor([left, right], dtype=torch.float64) - self.loc) / self.scale)
+        mass = float(ends[1] - ends[0])
+        return self.loc + self.scale * torch.logit(ends[0] + mass * probability), mass
+
+
+@dataclass(frozen=True)
+class Logistic(_Proposal):
+    """Independent draws from a truncated logistic density, as in MMG and ITD (arXiv 2302.03792)."""
+
+    independent = True
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = self.bounds(low, high)
+        levels, mass = self._quantile(uniform, left, right)
+        at = (levels - self.loc) / self.scale
+        density = torch.sigmoid(at) * torch.sigmoid(-at) / self.scale / mass
+        return snap(levels), 1 / (density * self.nodes)
+
+
+@dataclass(frozen=True)
+class StratifiedLogistic(_Proposal):
+    """One draw in each of `nodes` intervals that hold equal logistic mass, uniform within its interval.
+
+    The weight is the interval's width, so the rule is unbiased and exact on constants at once.
+    """
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = self.bounds(low, high)
+        edges, _ = self._quantile(torch.linspace(0, 1, self.nodes + 1, dtype=torch.float64), left, right)
+        edges[0], edges[-1] = left, right
+        return _in_strata(edges, snap, uniform)

@@ -1,0 +1,412 @@
+"""The records of a measurement: what was seen along the log-SNR axis, and what it adds up to."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+
+Integrand = Literal["gap", "orthogonal", "auto"]
+INTEGRANDS: tuple[Integrand, ...] = ("gap", "orthogonal", "auto")
+
+FORMAT = "mmg_diffusers.Estimate/1"
+# An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
+DECAYED = 0.05
+
+
+class Value(NamedTuple):
+    """A number in nats and its standard error."""
+
+    value: float
+    stderr: float
+
+    def bits(self) -> Value:
+        """The same in bits."""
+        nats = torch.tensor(2.0).log().item()
+        return Value(self.value / nats, self.stderr / nats)
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} +- {self.stderr:.4f} nats"
+
+
+class Boundary(NamedTuple):
+    """What lies beyond the ends of the range, if the curve decays there as exp(+-logsnr): half of its end values.
+
+    `low_decayed` and `high_decayed` tell where that estimate can be trusted; where the curve has not decayed, the
+    integral depends on where it was cut.
+    """
+
+    low: Value
+    high: Value
+    low_decayed: bool
+    high_decayed: bool
+
+
+def mean_over_pairs(nats: Tensor, stderr: Tensor) -> Value:
+    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with that pair's own error."""
+    count = len(nats)
+    spread = float(nats.std()) / count**0.5 if count > 1 else float(stderr[0])
+    return Value(float(nats.mean()), spread)
+
+
+def integrate(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor, Tensor]:
+    """Half the integral over log-SNR, with the standard error that the noise draws leave.
+
+    Args:
+        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels.
+        weight: `(N, L)`.
+        independent: whether levels are independent draws, so that their own spread is the error.
+
+    Returns:
+        `(N, *S)` nats and standard errors. With two draws or more the error is their spread level by level; with
+        one it is the scatter of each level about the line through its neighbours (which also counts curvature,
+        so it errs on the large side).
+    """
+    draws, levels = values.shape[1:3]
+    shape = (len(weight), levels, *(1,) * (values.ndim - 3))
+    terms = values.mean(1) * weight.view(shape) / 2
+    nats = terms.sum(1)
+    if independent:
+        return nats, terms.std(1) * levels**0.5
+    if draws > 1:
+        spread = values.var(1) / draws
+    elif levels > 2:
+        one = values[:, 0]
+        middle = (one[:, 1:-1] - (one[:, :-2] + one[:, 2:]) / 2).square() * (2 / 3)
+        spread = torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
+    else:
+        spread = values[:, 0].square()
+    return nats, ((weight.view(shape) / 2) ** 2 * spread).sum(1).sqrt()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the network said, pair by pair, along the log-SNR axis. Everything is float64 on the CPU.
+
+    With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
+
+    `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2, all `(N, D, L)` summed
+    over the event; `logsnr` and `weight` `(N, L)`. `maps`, where pixels were kept, holds the integrals before the
+    sum over pixels: ``gap``, ``orthogonal`` and their ``_stderr``, `(N, *pixels)` in nats.
+    """
+
+    logsnr: Tensor
+    weight: Tensor
+    gap: Tensor
+    orthogonal: Tensor
+    error: Tensor
+    pair_ids: Tensor
+    logsnr_range: tuple[float, float]
+    evaluations: int
+    independent: bool = False
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.gap)
+
+    @property
+    def draws(self) -> int:
+        """Noise draws per level."""
+        return self.gap.shape[1]
+
+    @staticmethod
+    def merge(curves: Sequence[Curve]) -> Curve:
+        """Join curves of different pairs, measured with the same settings.
+
+        Raises:
+            ValueError: for none, for different ranges, levels or draws, or where a pair appears twice.
+        """
+        if not curves:
+            raise ValueError("there is no curve to merge; expected at least one")
+        first = curves[0]
+        for other in curves[1:]:
+            same = (
+                other.gap.shape[1:] == first.gap.shape[1:]
+                and other.logsnr_range == first.logsnr_range
+                and other.independent == first.independent
+                and other.maps.keys() == first.maps.keys()
+            )
+            if not same:
+                raise ValueError(
+                    f"curves were measured differently: (draws, levels) {tuple(first.gap.shape[1:])} over "
+                    f"{first.logsnr_range} and {tuple(other.gap.shape[1:])} over {other.logsnr_range}; "
+                    "measure all shards with the same settings"
+                )
+        ids = torch.cat([curve.pair_ids for curve in curves])
+        if len(ids.unique()) < len(ids):
+            raise ValueError("a pair appears in more than one shard; give every pair its own id")
+        joined = {
+            name: torch.cat([getattr(curve, name) for curve in curves])
+            for name in ("logsnr", "weight", "gap", "orthogonal", "error")
+        }
+        maps = {name: torch.cat([curve.maps[name] for curve in curves]) for name in first.maps}
+        evaluations = sum(curve.evaluations for curve in curves)
+        return Curve(
+            **joined,
+            pair_ids=ids,
+            logsnr_range=first.logsnr_range,
+            evaluations=evaluations,
+            independent=first.independent,
+            maps=maps,
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("mmg-diffusers", "torch", "diffusers", "transformers"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mutual information of every pair, in nats, with what is needed to believe it.
+
+    `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the log-SNR
+    range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
+    misinforms). Its mean over pairs estimates I(X; Y).
+    """
+
+    curve: Curve
+    integrand: Integrand
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.integrand not in INTEGRANDS:
+            raise ValueError(f"unknown integrand {self.integrand!r}; expected one of {INTEGRANDS}")
+
+    def __len__(self) -> int:
+        return len(self.curve)
+
+    # ---- numbers ----
+
+    @cached_property
+    def certificate(self) -> Value:
+        """Mean of gap - orthogonal over pairs. It is 0 for ideal denoisers, whatever the data.
+
+        Far from 0, in units of its standard error, the two branches are not the marginal and the conditional of one
+        distribution, and the estimate says so about the model, not about the data.
+        """
+        nats, stderr = integrate(self.curve.gap - self.curve.orthogonal, self.curve.weight, self.curve.independent)
+        return mean_over_pairs(nats, stderr)
+
+    @cached_property
+    def gap_share(self) -> float:
+        """The share of the gap form in the estimate, between 0 (orthogonal) and 1 (gap)."""
+        if self.integrand != "auto":
+            return float(self.integrand == "gap")
+        difference, stderr = self.certificate
+        if difference == 0.0:
+            return 0.0
+        return max(0.0, 1.0 - (stderr / difference) ** 2)
+
+    @cached_property
+    def _integrated(self) -> tuple[Tensor, Tensor]:
+        curve, share = self.curve, self.gap_share
+        return integrate(curve.orthogonal + share * (curve.gap - curve.orthogonal), curve.weight, curve.independent)
+
+    @property
+    def nats(self) -> Tensor:
+        """`(N,)` pointwise mutual information."""
+        return self._integrated[0]
+
+    @property
+    def stderr(self) -> Tensor:
+        """`(N,)` standard error of `nats` from the noise draws."""
+        return self._integrated[1]
+
+    def mean(self) -> Value:
+        """Mutual information: the mean over pairs, with its standard error over pairs."""
+        return mean_over_pairs(self.nats, self.stderr)
+
+    def bits(self) -> Tensor:
+        """`nats` in bits."""
+        return self.nats / torch.tensor(2.0, dtype=torch.float64).log()
+
+    def using(self, integrand: Integrand) -> Estimate:
+        """The same measurement read with another integrand; no network is called."""
+        return Estimate(self.curve, integrand, self.settings, self.versions, self.notes)
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]:
+        """The range of log-SNR that was integrated over."""
+        return self.curve.logsnr_range
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that went through the network: pairs x levels x draws x branches."""
+        return self.curve.evaluations
+
+    @cached_property
+    def boundary(self) -> Boundary:
+        """Information estimated to lie beyond either end of the range, with flags; see `Boundary`."""
+        curve, share = self.curve, self.gap_share
+        order = curve.logsnr.argsort(1)
+        values = (curve.orthogonal + share * (curve.gap - curve.orthogonal)).mean(1).gather(1, order) / 2
+        profile = values.mean(0)
+        peak = float(profile.abs().max())
+        ends: list[Value] = []
+        decayed: list[bool] = []
+        for column in (0, -1):
+            end = values[:, column]
+            value = Value(float(end.mean()), float(end.std() / len(end) ** 0.5) if len(end) > 1 else 0.0)
+            ends.append(value)
+            decayed.append(abs(value.value) <= max(DECAYED * peak, 2 * value.stderr))
+        return Boundary(ends[0], ends[1], decayed[0], decayed[1])
+
+    def warnings(self) -> tuple[str, ...]:
+        """Everything about this estimate that a reader should be told before the number."""
+        found = list(self.notes)
+        difference, stderr = self.certificate
+        if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
+            found.append(
+                f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: the two branches are not the marginal and the "
+                "conditional of one distribution"
+            )
+        low, high = self.logsnr_range
+        for end, value, decayed in (
+            (low, self.boundary.low, self.boundary.low_decayed),
+            (high, self.boundary.high, self.boundary.high_decayed),
+        ):
+            if not decayed:
+                found.append(f"the curve has not decayed at log-SNR {end:.2f}; about {value.value:.3f} nats lie beyond")
+        return tuple(found)
+
+    def __str__(self) -> str:
+        low, high = self.logsnr_range
+        lines = [
+            f"{self.mean()} over {len(self)} pairs ({self.integrand}, log-SNR {low:.2f} to {high:.2f}, "
+            f"{self.evaluations} evaluations, certificate {self.certificate.value:.4f} +- {self.certificate.stderr:.4f})"
+        ]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+
+    # ---- maps ----
+
+    def pixel_map(self, integrand: Literal["gap", "orthogonal"] = "orthogonal") -> tuple[Tensor, Tensor]:
+        """Information per pixel of the denoised variable, and its standard error, `(N, *pixels)` nats.
+
+        A map sums to the pair's value under the same integrand.
+
+        Raises:
+            ValueError: when the pixels were not kept.
+        """
+        if integrand not in self.curve.maps:
+            raise ValueError(f"no {integrand!r} map was kept; measure with keep='pixel'")
+        return self.curve.maps[integrand], self.curve.maps[f"{integrand}_stderr"]
+
+    # ---- tables and files ----
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a pair: id, nats, stderr, and both forms."""
+        import pandas
+
+        gap, orthogonal = self.using("gap"), self.using("orthogonal")
+        return pandas.DataFrame(
+            {
+                "pair": self.curve.pair_ids.numpy(),
+                "nats": self.nats.numpy(),
+                "stderr": self.stderr.numpy(),
+                "gap": gap.nats.numpy(),
+                "gap_stderr": gap.stderr.numpy(),
+                "orthogonal": orthogonal.nats.numpy(),
+                "orthogonal_stderr": orthogonal.stderr.numpy(),
+            }
+        )
+
+    @staticmethod
+    def merge(shards: Sequence[Estimate]) -> Estimate:
+        """Join estimates of different pairs; "auto" weighs the two forms anew over all of them.
+
+        Raises:
+            ValueError: when the shards were measured with different settings or integrands, or share a pair.
+        """
+        if not shards:
+            raise ValueError("there is no estimate to merge; expected at least one")
+        first = shards[0]
+        for other in shards[1:]:
+            if (other.integrand, dict(other.settings)) != (first.integrand, dict(first.settings)):
+                raise ValueError(
+                    f"estimates were measured with different settings: {first.integrand}, {dict(first.settings)} and "
+                    f"{other.integrand}, {dict(other.settings)}"
+                )
+        notes = tuple(dict.fromkeys(note for shard in shards for note in shard.notes))
+        curve = Curve.merge([shard.curve for shard in shards])
+        return Estimate(curve, first.integrand, first.settings, first.versions, notes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file: the curve as tensors, everything else as JSON in its header.
+
+        The file appears only when it is complete.
+        """
+        path = Path(path)
+        curve = self.curve
+        tensors = {f.name: value for f in fields(curve) if isinstance(value := getattr(curve, f.name), Tensor)}
+        tensors |= {f"maps/{name}": value for name, value in curve.maps.items()}
+        record = {
+            "format": FORMAT,
+            "integrand": self.integrand,
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+            "logsnr_range": list(curve.logsnr_range),
+            "evaluations": curve.evaluations,
+            "independent": curve.independent,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        save_file(
+            {name: value.contiguous().clone() for name, value in tensors.items()},
+            partial,
+            metadata={"record": json.dumps(record)},
+        )
+        os.replace(partial, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Estimate:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, or no estimate.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no estimate at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {})["record"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+            if record["format"] != FORMAT:
+                raise ValueError(f"format {record['format']!r}, expected {FORMAT!r}")
+            maps = {key.removeprefix("maps/"): tensors.pop(key) for key in list(tensors) if key.startswith("maps/")}
+            low, high = record["logsnr_range"]
+            curve = Curve(
+                **tensors,
+                logsnr_range=(low, high),
+                evaluations=record["evaluations"],
+                independent=record["independent"],
+                maps=maps,
+            )
+            return cls(curve, record["integrand"], record["settings"], record["versions"], tuple(record["notes"]))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no complete estimate of this library: {error}") from error

@@ -1,0 +1,18 @@
+"""Shapes: captioned 32x32 images whose information about their captions is known exactly."""
+
+from mmg_diffusers.shapes.reader import Reading, read_images
+from mmg_diffusers.shapes.render import SIZE, render
+from mmg_diffusers.shapes.world import CAPTIONS, WORDS, Factors, Shapes, ShapesSample, caption_words
+
+__all__ = [
+    "CAPTIONS",
+    "SIZE",
+    "WORDS",
+    "Factors",
+    "Reading",
+    "Shapes",
+    "ShapesSample",
+    "caption_words",
+    "read_images",
+    "render",
+]

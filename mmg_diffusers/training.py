@@ -1,0 +1,69 @@
+"""Checkpoints of a training run: safetensors for every tensor, JSON for the rest, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def save_checkpoint(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> None:
+    """Write modules, optimizer moments and a JSON-able state to one safetensors file, atomically.
+
+    Args:
+        path: the file; its folder is made.
+        modules: named modules; all their parameters and buffers are written.
+        optimizer: an optimizer whose per-parameter state is tensors (Adam and its kin).
+        state: step counter, seeds, settings.
+    """
+    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(
+        {key: value.detach().contiguous().clone() for key, value in tensors.items()},
+        partial,
+        metadata={"state": json.dumps(dict(state))},
+    )
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore what `save_checkpoint` wrote and return its state.
+
+    Raises:
+        ValueError: when the file is truncated, not a checkpoint of ours, or of another architecture.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
+        state = json.loads(metadata["state"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no checkpoint of this library, or is truncated ({error}). Delete it.") from error
+    for name, module in modules.items():
+        own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path} holds another architecture for {name!r}; continue with the settings that it was written "
+                f"with, or delete it. {error}"
+            ) from error
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, name = key.split("/")
+            moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return state

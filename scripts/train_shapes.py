@@ -1,0 +1,353 @@
+"""Train the Shapes model that ships with the package, and save it as a Stable Diffusion folder.
+
+    python scripts/train_shapes.py runs/shapes                 # both stages, then export; resumes where it stopped
+    accelerate launch scripts/train_shapes.py runs/shapes      # the same on several devices
+
+An AutoencoderKL first; then a UNet and a CLIP text encoder, together, with half of the forward passes on the
+empty prompt: every noisy latent is seen once with its caption and once without.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from mmg_diffusers.shapes import CAPTIONS, Shapes
+from mmg_diffusers.training import load_checkpoint, save_checkpoint
+
+PROMPT_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one of the two networks is trained."""
+
+    steps: int
+    batch: int
+    lr: float
+    warmup: int = 200
+    save_every: int = 250
+
+
+class ShapesStream(IterableDataset):
+    """An endless stream of batches of (images in [-1, 1], caption indices); each process and step has its own seed."""
+
+    def __init__(self, batch: int, seed: int, rank: int, world: int, start: int) -> None:
+        self.batch, self.seed, self.rank, self.world, self.start = batch, seed, rank, world, start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        shapes = Shapes("soft")
+        step = self.start
+        while True:
+            # Seeds below 2**32 are for evaluation, so no fresh pair was ever trained on.
+            seed = 2**32 + (self.seed * 2**20 + step) * self.world + self.rank
+            sample = shapes.sample(self.batch, seed)
+            images = torch.from_numpy(sample.images).permute(0, 3, 1, 2) * 2 - 1
+            yield images, torch.from_numpy(sample.caption)
+            step += 1
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer of bytes, and merges that make each word of a caption one token."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    vocabulary = [*letters, *(letter + "</w>" for letter in letters)]
+    merges: list[str] = []
+    for word in sorted({word for caption in CAPTIONS for word in caption.split()}):
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            # From the right: suffixes are shared by no other word's merges in a different order.
+            left, right = pieces[-2:]
+            if f"{left} {right}" not in merges:
+                merges.append(f"{left} {right}")
+                vocabulary.append(left + right)
+            pieces[-2:] = [left + right]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    tokens = {token: index for index, token in enumerate(dict.fromkeys(vocabulary))}
+    return CLIPTokenizer(
+        vocab=tokens, merges=[tuple(merge.split()) for merge in merges], model_max_length=PROMPT_TOKENS
+    )
+
+
+def make_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        sample_size=32,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=8,
+        latent_channels=4,
+        mid_block_add_attention=False,
+    )
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            projection_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=PROMPT_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def make_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(96, 128),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=32,
+        norm_num_groups=16,
+    )
+
+
+def make_scheduler() -> DDPMScheduler:
+    return DDPMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        steps_offset=1,
+    )
+
+
+class Trainer:
+    """One stage: optimizer, cosine schedule, EMA, progress and checkpoints around a loss."""
+
+    def __init__(
+        self, accelerator: Accelerator, name: str, modules: dict[str, nn.Module], stage: Stage, folder: Path, seed: int
+    ) -> None:
+        self.accelerator, self.name, self.modules, self.stage, self.seed = accelerator, name, modules, stage, seed
+        self.path = folder / f"{name}.safetensors"
+        self.log = folder / f"{name}.jsonl"
+        parameters = [p for module in modules.values() for p in module.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        # EMAModel keeps a list of shadows; one module holds them so that they travel with the checkpoint.
+        self.ema = EMAModel(parameters, decay=0.999, use_ema_warmup=True, power=0.75)
+        self.shadows = nn.ParameterList(nn.Parameter(p, requires_grad=False) for p in self.ema.shadow_params)
+        self.ema.shadow_params = list(self.shadows)
+        self.parameters = parameters
+        self.step = 0
+        self.seconds = 0.0
+        if self.path.exists():
+            state = load_checkpoint(self.path, self._saved(), self.optimizer)
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.ema.optimization_step = self.step
+
+    def _saved(self) -> dict[str, nn.Module]:
+        return {**self.modules, "ema": self.shadows}
+
+    def _lr(self) -> float:
+        warm = min(1.0, (self.step + 1) / self.stage.warmup)
+        return self.stage.lr * warm * 0.5 * (1 + math.cos(math.pi * self.step / self.stage.steps))
+
+    def run(self, loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> None:
+        """Take the steps that are left; `loss_of(images, captions)` gives the loss and numbers to log."""
+        accelerator, stage = self.accelerator, self.stage
+        start = self.step
+        stream = ShapesStream(stage.batch, self.seed, accelerator.process_index, accelerator.num_processes, start)
+        loader = iter(DataLoader(stream, batch_size=None))
+        began = time.monotonic() - self.seconds
+        bar = tqdm(
+            total=stage.steps,
+            initial=start,
+            desc=self.name,
+            disable=not accelerator.is_local_main_process,
+            mininterval=5,
+        )
+        running: dict[str, float] = {}
+        try:
+            while self.step < stage.steps:
+                images, captions = (tensor.to(accelerator.device) for tensor in next(loader))
+                loss, numbers = loss_of(images, captions)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(self.parameters, 1.0)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self._lr()
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.ema.step(self.parameters)
+                self.step += 1
+                bar.update()
+                for key, value in {"loss": loss, **numbers}.items():
+                    running[key] = 0.98 * running.get(key, value.item()) + 0.02 * value.item()
+                bar.set_postfix({k: f"{v:.4g}" for k, v in running.items()}, refresh=False)
+                if self.step % stage.save_every == 0 or self.step == stage.steps:
+                    self.seconds = time.monotonic() - began
+                    self._save(running)
+        finally:
+            bar.close()
+
+    def _save(self, running: dict[str, float]) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            state = {"step": self.step, "seconds": self.seconds, "stage": asdict(self.stage), "seed": self.seed}
+            save_checkpoint(self.path, self._saved(), self.optimizer, state)
+            with self.log.open("a") as file:
+                file.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **running}) + "\n")
+
+    def finish(self) -> None:
+        """Leave the averaged weights in the modules, for use and not for further training."""
+        self.ema.copy_to(self.parameters)
+        for module in self.modules.values():
+            module.eval().requires_grad_(False)
+
+
+class VaeLoss(nn.Module):
+    """Reconstruction and a small KL; one module, so that gradients are shared between processes."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            posterior = self.vae.encode(images).latent_dist
+            decoded = self.vae.decode(posterior.sample()).sample
+        error = decoded.float() - images
+        kl = posterior.kl().mean().float() / posterior.mean[0].numel()
+        square = error.square().mean()
+        return square + 0.1 * error.abs().mean() + 3e-5 * kl, {"square": square, "kl": kl}
+
+
+def train_vae(accelerator: Accelerator, stage: Stage, folder: Path, seed: int) -> AutoencoderKL:
+    vae = make_vae().to(accelerator.device, memory_format=torch.channels_last)
+    trainer = Trainer(accelerator, "vae", {"vae": vae}, stage, folder, seed)
+    loss = accelerator.prepare(VaeLoss(vae))
+    trainer.run(lambda images, captions: loss(images))
+    trainer.finish()
+    return vae
+
+
+@torch.no_grad()
+def set_latent_scale(vae: AutoencoderKL) -> None:
+    """Store the factor that gives the latents unit variance, as Stable Diffusion does."""
+    images = torch.from_numpy(Shapes("soft").sample(2048, seed=2**31).images).permute(0, 3, 1, 2) * 2 - 1
+    device = next(vae.parameters()).device
+    latents = torch.cat([vae.encode(part.to(device)).latent_dist.mode() for part in images.split(256)])
+    vae.register_to_config(scaling_factor=1.0 / latents.std().item())
+
+
+class DenoisingLoss(nn.Module):
+    """v-prediction error of the caption and of the empty prompt, both at the same noisy latent.
+
+    Levels are uniform in log-SNR, the measure that information is integrated in, with fewer draws at the clean
+    end, where little is left to say.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.unet, self.text = unet, text
+        tokens = tokenizer([*CAPTIONS, ""], padding="max_length", return_tensors="pt").input_ids
+        alphas = make_scheduler().alphas_cumprod.double()
+        logsnr = torch.logit(alphas)
+        density = -torch.gradient(logsnr)[0] * torch.where(logsnr < 3, 1.0, 0.4)
+        self.register_buffer("tokens", tokens, persistent=False)
+        self.register_buffer("edges", density.cumsum(0) / density.sum(), persistent=False)
+        self.register_buffer("alphas", alphas.float(), persistent=False)
+
+    def forward(self, x: Tensor, captions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        count = len(x)
+        place = (torch.randperm(count, device=x.device) + torch.rand(count, device=x.device)) / count
+        level = torch.searchsorted(self.edges, place.double()).clamp(max=len(self.edges) - 1)
+        alpha = self.alphas[level].view(-1, 1, 1, 1)
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
+        eps = torch.randn_like(x)
+        z, v = a * x + s * eps, a * eps - s * x
+        embeddings = self.text(self.tokens).last_hidden_state
+        spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(count, -1, -1)])
+        out = self.unet(torch.cat([z, z]), torch.cat([level, level]), spoken).sample
+        given, null = (out - torch.cat([v, v])).square().mean((1, 2, 3)).chunk(2)
+        return (given.mean() + null.mean()) / 2, {"given": given.mean(), "null": null.mean()}
+
+
+def train_unet(
+    accelerator: Accelerator, vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: Stage, folder: Path, seed: int
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    set_seed(seed, device_specific=True)
+    unet = make_unet().to(accelerator.device)
+    text = make_text_encoder(tokenizer).to(accelerator.device)
+    trainer = Trainer(accelerator, "unet", {"unet": unet, "text_encoder": text}, stage, folder, seed)
+    loss = accelerator.prepare(DenoisingLoss(unet, text, tokenizer))
+    scale = vae.config["scaling_factor"]
+
+    @torch.no_grad()
+    def latents(images: Tensor) -> Tensor:
+        return vae.encode(images).latent_dist.mode() * scale
+
+    trainer.run(lambda images, captions: loss(latents(images), captions))
+    trainer.finish()
+    return unet, text
+
+
+def export(
+    folder: Path, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> None:
+    pipe = StableDiffusionPipeline(
+        vae=vae.to(memory_format=torch.contiguous_format),
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    # Half precision on disk: from_pretrained gives float32 back unless it is asked for another dtype.
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def main(
+    output: Annotated[Path, typer.Argument(help="Folder for checkpoints, logs and the finished model.")],
+    seed: int = 0,
+    vae_steps: int = 5000,
+    vae_batch: int = 32,
+    unet_steps: int = 6000,
+    unet_batch: int = 64,
+    unet_lr: float = 1e-3,
+) -> None:
+    """Train both stages, or go on with them, and write OUTPUT/model."""
+    accelerator = Accelerator()
+    output.mkdir(parents=True, exist_ok=True)
+    set_seed(seed)
+    tokenizer = make_tokenizer()
+    vae = train_vae(accelerator, Stage(vae_steps, vae_batch, lr=1e-3), output, seed)
+    set_latent_scale(vae)
+    unet, text = train_unet(accelerator, vae, tokenizer, Stage(unet_steps, unet_batch, unet_lr), output, seed + 1)
+    if accelerator.is_main_process:
+        export(output / "model", vae, text, tokenizer, unet)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,150 @@
+"""Conventions: foreign tables against diffusers, oracles through every convention and prediction."""
+
+import diffusers
+import pytest
+import torch
+
+from mmg_diffusers.denoiser import Adapted
+from mmg_diffusers.noise import (
+    PREDICTIONS,
+    DiscreteVP,
+    Karras,
+    RectifiedFlow,
+    add_noise,
+    alphas_cumprod_from_config,
+    convention_from_config,
+)
+from mmg_diffusers.testing import check_denoiser, foreign, present
+
+SCHEDULES = {
+    "linear": {"beta_schedule": "linear"},
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2"},
+    "zero_snr": {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "rescale_betas_zero_snr": True,
+    },
+}
+
+
+def vp(schedule: str, prediction: str) -> DiscreteVP:
+    return DiscreteVP.from_alphas(alphas_cumprod_from_config(SCHEDULES[schedule]), prediction)
+
+
+CONVENTIONS = [
+    *((f"{schedule}-{p}", vp(schedule, p)) for schedule in SCHEDULES for p in PREDICTIONS if p != "edm"),
+    *((f"karras-{p}", Karras(p)) for p in PREDICTIONS),
+    ("karras-data-2", Karras("edm", sigma_data=2.0)),
+    ("karras-unscaled", Karras("sample", sigma_data=None)),
+    *((f"flow-{p}", RectifiedFlow.shifted(p)) for p in PREDICTIONS if p != "edm"),
+    ("flow-shift-3", RectifiedFlow.shifted(shift=3.0)),
+    ("flow-unit-time", RectifiedFlow.shifted(time_scale=1.0)),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_alphas_agree_with_diffusers(schedule):
+    theirs = diffusers.DDPMScheduler(**SCHEDULES[schedule]).alphas_cumprod
+    ours = alphas_cumprod_from_config(SCHEDULES[schedule])
+    assert ours.dtype == torch.float64
+    torch.testing.assert_close(ours.float(), theirs, rtol=2e-4, atol=1e-6)
+
+
+def test_known_ranges():
+    assert vp("scaled_linear", "epsilon").logsnr_range == pytest.approx((-5.364, 7.069), abs=2e-3)
+    assert vp("linear", "epsilon").logsnr_range == pytest.approx((-10.12, 9.21), abs=1e-2)
+    assert vp("squaredcos_cap_v2", "epsilon").logsnr_range == pytest.approx((-19.84, 10.09), abs=1e-2)
+    assert RectifiedFlow.shifted(shift=3.0).logsnr_range == pytest.approx((-16.0, 11.6), abs=2e-2)
+
+
+def test_a_level_without_signal_is_dropped_and_said():
+    zero = vp("zero_snr", "v_prediction")
+    assert len(zero.levels) == 999
+    assert torch.isfinite(zero.levels).all()
+    assert "999" in zero.notes[0]
+    assert vp("scaled_linear", "epsilon").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "kind"),
+    [
+        ("EulerDiscreteScheduler", SCHEDULES["scaled_linear"], DiscreteVP),
+        ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, RectifiedFlow),
+        ("EDMEulerScheduler", {"sigma_data": 0.5}, Karras),
+    ],
+)
+def test_convention_from_a_scheduler_config(name, config, kind):
+    assert isinstance(convention_from_config(name, config), kind)
+
+
+def test_config_is_read_not_the_schedulers_state():
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(1000)  # applies the shift a second time to its own table
+    assert convention_from_config(type(scheduler).__name__, scheduler.config).logsnr_range[1] == pytest.approx(
+        11.6, abs=0.02
+    )
+
+
+@pytest.mark.parametrize(("name", "convention"), CONVENTIONS, ids=[name for name, _ in CONVENTIONS])
+def test_oracle_through_every_convention(name, convention, gaussian, mixture):
+    """eps through the adapter equals the closed form to 1e-5 in float64, with and without a condition."""
+    for oracle, x, cond in (gaussian, mixture):
+        x, cond = x[:64], {key: value[:64] for key, value in cond.items()}
+        adapted: Adapted = foreign(oracle, convention, {key: value[:1] for key, value in cond.items()})
+        low, high = adapted.logsnr_range
+        logsnr = adapted.snap(torch.linspace(max(low, -12), min(high, 12), 64, dtype=torch.float64))
+        z = add_noise(x, logsnr, torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+        for given, marked in ((cond, present(cond)), (None, None)):
+            truth = oracle(z, logsnr, given)
+            torch.testing.assert_close(adapted(z, logsnr, marked), truth, rtol=0, atol=1e-5)
+        joined = adapted.branches(z, logsnr, [None, present(cond)])
+        torch.testing.assert_close(
+            joined[1] - joined[0], oracle(z, logsnr, cond) - oracle(z, logsnr), rtol=0, atol=1e-5
+        )
+
+
+def test_noise_is_added_at_a_level_the_network_knows():
+    convention = vp("scaled_linear", "epsilon")
+    asked = torch.linspace(-6, 8, 301, dtype=torch.float64)
+    snapped = convention.snap(asked)
+    assert torch.isin(snapped, convention.levels).all()
+    distance = (asked[:, None] - convention.levels[None]).abs().min(1).values
+    torch.testing.assert_close((asked - snapped).abs(), distance)
+    torch.testing.assert_close(convention.levels[convention.c_noise(snapped)], snapped)
+
+
+@pytest.mark.parametrize("wrong", ["sign", "level"])
+def test_self_check_finds_a_foreign_mistake(wrong, mixture):
+    oracle, x, cond = mixture
+    x, cond = x[:32].float(), present({"label": cond["label"][:32]})
+    honest = foreign(oracle, vp("linear", "epsilon"), {"label": torch.zeros(1, dtype=torch.int64)})
+    check_denoiser(honest, x, cond)
+    network = honest.network
+    broken = {
+        "sign": lambda noisy, time, **c: -network(noisy, time, **c),
+        "level": lambda noisy, time, **c: network(noisy, 999 - time, **c),
+    }[wrong]
+    with pytest.raises(AssertionError, match="error"):
+        check_denoiser(Adapted(broken, honest.convention, honest.null, dtype=torch.float64), x, cond)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DiscreteVP.from_alphas(torch.tensor([0.9, 0.5]), "epsilon"), "float64"),
+        (lambda: DiscreteVP.from_alphas(torch.tensor([0.5, 0.9], dtype=torch.float64), "epsilon"), "decreasing"),
+        (lambda: Karras("noise"), "unknown prediction 'noise'"),
+        (lambda: Karras("edm", sigma_min=2.0, sigma_max=1.0), "sigma_min < sigma_max"),
+        (lambda: RectifiedFlow.shifted(shift=0.0), "shift > 0"),
+        (lambda: alphas_cumprod_from_config({"beta_schedule": "cosine?"}), "unknown beta_schedule"),
+        (
+            lambda: convention_from_config("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
+            "use_dynamic_shifting",
+        ),
+    ],
+)
+def test_bad_conventions_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,115 @@
+"""Rules integrate constants exactly, closed forms well, and converge at their order."""
+
+import math
+
+import pytest
+import torch
+
+from mmg_diffusers.noise import DiscreteVP, alphas_cumprod_from_config
+from mmg_diffusers.quadrature import GaussLegendre, Logistic, StratifiedLogistic, StratifiedUniform, Trapezoid
+
+RULES = [Trapezoid, GaussLegendre, StratifiedUniform, StratifiedLogistic]
+SD = DiscreteVP.from_alphas(
+    alphas_cumprod_from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}), "epsilon"
+)
+
+
+def free(levels):
+    return levels.double()
+
+
+def uniform(rows, nodes, seed=0):
+    return torch.rand(rows, nodes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def curve(levels):
+    """The gap of a Gaussian coordinate of unit signal that is half explained; smooth and lopsided."""
+    snr = levels.exp()
+    return snr / (1 + snr) - 0.5 * snr / (1 + 0.5 * snr)
+
+
+def antiderivative(level):
+    return math.log1p(math.exp(level)) - math.log1p(0.5 * math.exp(level))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("snap", "low", "high"), [(free, -10.0, 12.0), (SD.snap, *SD.logsnr_range)])
+@pytest.mark.parametrize("nodes", [2, 7, 64, 400])
+def test_constants_are_exact(rule, snap, low, high, nodes):
+    quadrature = rule(nodes)
+    bounds = quadrature.bounds(low, high)
+    levels, weight = quadrature.place(low, high, snap, uniform(5, nodes))
+    torch.testing.assert_close(weight.sum(-1), torch.full((5,), bounds[1] - bounds[0], dtype=torch.float64))
+    assert levels.shape == weight.shape
+
+
+def test_logistic_is_exact_on_constants_in_expectation():
+    # The expectation over its uniform numbers, by a midpoint rule.
+    nodes = 200_000
+    quadrature = Logistic(nodes, loc=1.0, scale=1.5, clip=4.0)
+    even = ((torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes)[None]
+    _, weight = quadrature.place(-10, 12, free, even)
+    low, high = quadrature.bounds(-10, 12)
+    assert (low, high) == (-5.0, 7.0)
+    assert float(weight.sum()) == pytest.approx(high - low, rel=1e-6)
+
+
+def error_at(rule, nodes, rows=1):
+    levels, weight = rule(nodes).place(-10, 12, free, uniform(rows, nodes))
+    truth = antiderivative(12) - antiderivative(-10)
+    return float(((curve(levels) * weight).sum(-1) - truth).square().mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "nodes", "order"),
+    [
+        # The trapezoid rule is better than its order where the curve's ends are flat, hence the few nodes.
+        (Trapezoid, 1, 5, 2.0),
+        (StratifiedUniform, 4000, 64, 1.5),
+        (StratifiedLogistic, 4000, 64, 1.5),
+        (lambda n: Logistic(n, loc=1.0, scale=3.0, clip=12.0), 4000, 64, 0.5),
+    ],
+)
+def test_order_by_halving(rule, rows, nodes, order):
+    coarse, fine = error_at(rule, nodes, rows), error_at(rule, 2 * nodes, rows)
+    assert math.log2(coarse / fine) > order - 0.15
+
+
+def test_trapezoid_order_on_a_curve_that_has_not_decayed():
+    def error(nodes):
+        levels, weight = Trapezoid(nodes).place(0, 2, free, uniform(1, nodes))
+        return abs(float((levels.exp() * weight).sum()) - (math.e**2 - 1))
+
+    assert math.log2(error(9) / error(17)) == pytest.approx(2.0, abs=0.02)
+
+
+def test_gauss_legendre_converges_geometrically():
+    errors = [error_at(GaussLegendre, nodes) for nodes in (8, 16, 32)]
+    assert errors[1] < errors[0] / 8
+    assert errors[2] < errors[1] / 64
+
+
+@pytest.mark.parametrize("rule", [Trapezoid, GaussLegendre])
+def test_network_levels_keep_the_accuracy(rule):
+    """On a network's own levels, 32 nodes still integrate the closed form to 1e-3 nats."""
+    low, high = SD.logsnr_range
+    levels, weight = rule(32).place(low, high, SD.snap, uniform(1, 32))
+    truth = antiderivative(high) - antiderivative(low)
+    assert float((curve(levels) * weight).sum()) == pytest.approx(truth, abs=1e-3)
+    assert torch.isin(levels, SD.levels).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Trapezoid(1), "at least 2"),
+        (lambda: Logistic(8, scale=0.0), "scale > 0"),
+        (lambda: Trapezoid(8).place(-math.inf, 3, free, uniform(1, 8)), "finite ends"),
+        (lambda: Trapezoid(8).place(3, -3, free, uniform(1, 8)), "rising order"),
+        (lambda: StratifiedLogistic(8, loc=40.0).place(-3, 3, free, uniform(1, 8)), "misses the range"),
+        (lambda: Trapezoid(8).place(7.0, 7.05, SD.snap, uniform(1, 8)), "only 1 level"),
+    ],
+)
+def test_bad_rules_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
