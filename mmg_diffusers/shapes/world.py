@@ -152,21 +152,30 @@ class Shapes:
     # ---- drawing ----
 
     def sample(self, count: int, seed: int = 0) -> ShapesSample:
-        """Draw pairs. The first pairs of a longer draw with the same seed are the same."""
-        if count < 1:
-            raise ValueError(f"count is {count}; expected at least 1 pair")
-        unit = np.random.default_rng(seed).random((count, 7 + len(NUISANCES)))
-        edges = np.cumsum(self.caption_probability)
-        caption = np.searchsorted(edges, unit[:, 0] * edges[-1], side="right").clip(max=len(CAPTIONS) - 1)
-        return self.draw(caption, unit[:, 1:])
-
-    def draw(self, caption: Ints, unit: Array) -> ShapesSample:
-        """Images for given captions from uniform numbers, `(N, 6 + number of nuisances)` in [0, 1)."""
-        factors = self._factors(caption, unit[:, :6])
+        """Draw pairs, with their pictures. The first pairs of a longer draw with the same seed are the same."""
+        unit = self._uniform(count, seed)
+        caption = self._captions(unit[:, 0])
+        factors = self._factors(caption, unit[:, 1:7])
         images, mask, distractor = render(
-            factors.hue, factors.size, factors.position, factors.shape, np.ascontiguousarray(unit[:, 6:])
+            factors.hue, factors.size, factors.position, factors.shape, np.ascontiguousarray(unit[:, 7:])
         )
         return ShapesSample(images, caption, factors, mask, distractor)
+
+    def sample_factors(self, count: int, seed: int = 0) -> tuple[Ints, Factors]:
+        """Captions and factors of the pairs that `sample` draws, without their pictures."""
+        unit = self._uniform(count, seed)
+        caption = self._captions(unit[:, 0])
+        return caption, self._factors(caption, unit[:, 1:7])
+
+    @staticmethod
+    def _uniform(count: int, seed: int) -> Array:
+        if count < 1:
+            raise ValueError(f"count is {count}; expected at least 1 pair")
+        return np.random.default_rng(seed).random((count, 7 + len(NUISANCES)))
+
+    def _captions(self, unit: Array) -> Ints:
+        edges = np.cumsum(self.caption_probability)
+        return np.searchsorted(edges, unit * edges[-1], side="right").clip(max=len(CAPTIONS) - 1)
 
     def _factors(self, caption: Ints, unit: Array) -> Factors:
         word = dict(zip(WORDS, caption_words(caption).T, strict=True))

@@ -1,0 +1,118 @@
+"""Candidate comparison on closed forms, where the exact posterior is known."""
+
+import pytest
+import torch
+
+from mmg_diffusers.analysis import Calibration, Classification
+from mmg_diffusers.curve import Pairs, measure_candidates
+from mmg_diffusers.denoiser import MixtureDenoiser
+from mmg_diffusers.quadrature import StratifiedUniform, Trapezoid
+
+NAMES = ("one", "two", "three")
+
+
+def classify(mixture, count=300, levels=200, low=-8.0, **options):
+    denoiser, x, cond = mixture
+    candidates = {"label": torch.arange(3)}
+    curve = measure_candidates(
+        denoiser,
+        Pairs.of(x[:count]),
+        candidates,
+        quadrature=Trapezoid(levels),
+        logsnr_range=(low, 8.0),
+        **options,
+    )
+    return Classification(curve, NAMES, denoiser.log_weights.exp()), cond["label"][:count]
+
+
+def exact(denoiser, x):
+    return denoiser.log_posterior(x, torch.full((len(x),), 60.0, dtype=torch.float64))
+
+
+def test_the_path_reaches_the_exact_posterior(mixture):
+    """At the clean end the path's posterior is p(label | x) itself, pair by pair, but for its steps."""
+    denoiser, x, _ = mixture
+    coarse, _ = classify(mixture, levels=100)
+    fine, _ = classify(mixture, levels=400)
+    truth = exact(denoiser, x[:300])
+    errors = [float((c.posterior - truth.exp()).square().mean().sqrt()) for c in (coarse, fine)]
+    assert errors[1] < 0.04
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_bound_and_pointwise_agree_with_the_truth(mixture):
+    denoiser, x, _ = mixture
+    result, label = classify(mixture, count=1000, levels=150)
+    truth = exact(denoiser, x)[torch.arange(1000), label]
+    value, stderr = result.bound(label.tolist())
+    assert abs(value - float(truth.mean()) - result.entropy) < 0.02
+    assert value > 0.3
+    assert stderr < 0.05
+    pointwise = result.pointwise([NAMES[k] for k in label.tolist()])
+    correlation = torch.corrcoef(torch.stack([pointwise, truth - denoiser.log_weights[label]]))[0, 1]
+    assert float(correlation) > 0.97
+    torch.testing.assert_close(result.posterior.sum(1), torch.ones(1000, dtype=torch.float64))
+
+
+def test_batches_and_candidates_may_be_cut_anywhere(mixture):
+    runs = [classify(mixture, count=9, levels=12, batch_size=b)[0].log_posterior for b in (1, 2, 7, 500)]
+    for other in runs[1:]:
+        torch.testing.assert_close(runs[0], other, rtol=1e-9, atol=1e-9)
+
+
+def test_calibration_finds_the_scale_of_overconfident_scores(mixture):
+    result, label = classify(mixture, count=1000, levels=100)
+    curve = result.curve
+    loud = type(curve)(3.0 * curve.score, curve.logsnr, curve.pair_ids, curve.evaluations)
+    overconfident = Classification(loud, NAMES, result.prior)
+    fitted = overconfident.calibrate(label.tolist())
+    honest = result.calibrate(label.tolist()).temperature
+    assert honest == pytest.approx(1.0, abs=0.25)
+    assert fitted.temperature == pytest.approx(3.0 * honest, rel=1e-3)
+    mended = overconfident.calibrated(fitted)
+    assert mended.bound(label.tolist()).value > overconfident.bound(label.tolist()).value
+    bands = overconfident.calibrate(label.tolist(), edges=(-2.0, 0.0, 2.0))
+    assert len(bands.trust) == 4
+    assert overconfident.calibrated(bands).bound(label.tolist()).value >= mended.bound(label.tolist()).value - 1e-9
+
+
+def test_a_candidate_bound_never_exceeds_the_entropy(mixture):
+    result, label = classify(mixture, count=200, levels=50)
+    assert result.bound(label.tolist()).value <= result.entropy
+    certain = Classification(
+        type(result.curve)(1000 * result.curve.score, result.curve.logsnr, result.curve.pair_ids, 0),
+        NAMES,
+        result.prior,
+    )
+    assert certain.bound(certain.log_posterior.argmax(1).tolist()).value == pytest.approx(result.entropy)
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (["one"] * 3, "3 true candidates for 4"),
+        (["four"] * 4, "'four' is not among"),
+        ([3] * 4, "0..2"),
+        ([-1] * 4, "0..2"),
+    ],
+)
+def test_bad_truths_are_refused(mixture, truth, message):
+    result, _ = classify(mixture, count=4, levels=6)
+    for method in (result.bound, result.pointwise, result.calibrate):
+        with pytest.raises(ValueError, match=message):
+            method(truth)
+
+
+def test_a_random_rule_is_refused(mixture):
+    denoiser, x, _ = mixture
+    with pytest.raises(ValueError, match="fixed grid"):
+        measure_candidates(denoiser, Pairs.of(x), {"label": torch.arange(3)}, quadrature=StratifiedUniform(8))
+    with pytest.raises(ValueError, match="non-negative factor"):
+        Calibration((0.0,), (1.0,))
+    with pytest.raises(ValueError, match="no single temperature"):
+        _ = Calibration((0.0,), (1.0, 1.0)).temperature
+
+
+def test_a_mixture_needs_matching_parts():
+    with pytest.raises(ValueError, match="as many"):
+        MixtureDenoiser(torch.ones(2), torch.zeros(3, 1), torch.ones(3))

@@ -1,0 +1,52 @@
+"""Random numbers of pairs, and noise along a path."""
+
+import pytest
+import torch
+
+from mmg_diffusers.draws import BrownianPath, IndependentNoise, PairDraws
+
+
+def test_a_stream_does_not_depend_on_how_it_is_cut():
+    whole = PairDraws(3, 5).normals(6, (7,))
+    source = PairDraws(3, 5)
+    assert torch.equal(torch.cat([source.normals(1, (7,)), source.normals(5, (7,))]), whole)
+    assert not torch.equal(PairDraws(3, 6).normals(6, (7,)), whole)
+    assert not torch.equal(PairDraws(4, 5).normals(6, (7,)), whole)
+    assert torch.equal(PairDraws(3, 5).uniform(4), PairDraws(3, 5).uniform(9)[:4])
+
+
+def test_pairs_are_independent_normals():
+    draws = torch.stack([PairDraws(0, pair).normals(2, (50,), torch.float64) for pair in range(400)])
+    flat = draws.flatten()
+    n = len(flat)
+    assert abs(float(flat.mean())) < 4 / n**0.5
+    assert abs(float(flat.var()) - 1) < 4 * (2 / n) ** 0.5
+    neighbours = (draws[1:] * draws[:-1]).mean()
+    assert abs(float(neighbours)) < 4 / n**0.5
+
+
+def test_a_brownian_path_is_standard_at_every_level_and_markov():
+    levels = torch.tensor([-4.0, -3.0, 0.0, 0.5], dtype=torch.float64)
+    normals = torch.randn(5, 20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eps, innovation = BrownianPath().along(normals, levels)
+    s = levels.exp()
+    # cov(W_s, W_t) = min(s, t)
+    truth = torch.minimum(s[:, None], s[None]) / (s[:, None] * s[None]).sqrt()
+    torch.testing.assert_close(torch.cov(eps), truth, rtol=0, atol=4 * 2**0.5 / 20000**0.5)
+    # The next increment of W, standardised, is the innovation.
+    w = eps * s.sqrt()[:, None]
+    torch.testing.assert_close(w.diff(dim=0) / s.diff().sqrt()[:, None], innovation[:-1])
+    with pytest.raises(ValueError, match="rising"):
+        BrownianPath().along(normals, levels.flip(0))
+
+
+def test_independent_noise_has_no_innovation():
+    normals = torch.ones(4, 2)
+    eps, innovation = IndependentNoise().along(normals, torch.zeros(3))
+    assert torch.equal(eps, normals[:3])
+    assert not innovation.any()
+
+
+def test_negative_seeds_are_refused():
+    with pytest.raises(ValueError, match="must not be negative"):
+        PairDraws(-1, 0)
