@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows, same_rows
-from mmg_diffusers.draws import BrownianPath, IndependentNoise, Noise, PairDraws
+from mmg_diffusers.draws import PairDraws, brownian_path
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.quadrature import Quadrature
 from mmg_diffusers.result import Curve, integrate
@@ -68,7 +69,6 @@ class _Batch:
     z: Tensor
     logsnr: Tensor
     eps: Tensor
-    innovation: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,63 +79,44 @@ class _Block:
     start: int
     logsnr: Tensor
     weight: Tensor
-    draws: int
-    noise: Noise
-    seed: int
 
-    def batches(self, rows: int, device: torch.device) -> Iterator[_Batch]:
+    def batches(self, draws: int, seed: int, rows: int, device: torch.device) -> Iterator[_Batch]:
+        """Noisy variables in the order pair, draw, level, `rows` at a time."""
         levels = self.logsnr.shape[1]
-        per_draw: list[tuple[Tensor, Tensor, Tensor]] = []  # (index, eps, innovation) waiting for a full batch
-        waiting = 0
         event = tuple(self.pairs.x.shape[1:])
+        waiting: list[tuple[Tensor, Tensor]] = []  # (index, eps) short of a full batch
+        count = 0
         for pair, pair_id in enumerate(self.pairs.ids.tolist()):
-            source = PairDraws(self.seed, pair_id)
-            for draw in range(self.draws):
-                normals = source.normals(levels + 1, event, self.pairs.x.dtype)
-                eps, innovation = self.noise.along(normals, self.logsnr[pair])
-                index = torch.stack(
-                    [torch.full((levels,), pair), torch.full((levels,), draw), torch.arange(levels)], dim=1
-                )
-                per_draw.append((index, eps, innovation))
-                waiting += levels
-                while waiting >= rows:
-                    index, eps, innovation = (torch.cat(parts) for parts in zip(*per_draw, strict=True))
-                    yield self._batch(index[:rows], eps[:rows], innovation[:rows], device)
-                    per_draw, waiting = [(index[rows:], eps[rows:], innovation[rows:])], waiting - rows
-        if waiting:
-            index, eps, innovation = (torch.cat(parts) for parts in zip(*per_draw, strict=True))
-            yield self._batch(index, eps, innovation, device)
+            for draw in range(draws):
+                eps = PairDraws(seed, pair_id, draw).normals(levels, event, self.pairs.x.dtype)
+                index = torch.tensor([(pair, draw, level) for level in range(levels)])
+                waiting.append((index, eps))
+                count += levels
+                while count >= rows:
+                    index, eps = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+                    yield self._batch(index[:rows], eps[:rows], device)
+                    waiting, count = [(index[rows:], eps[rows:])], count - rows
+        if count:
+            index, eps = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+            yield self._batch(index, eps, device)
 
-    def _batch(self, index: Tensor, eps: Tensor, innovation: Tensor, device: torch.device) -> _Batch:
+    def _batch(self, index: Tensor, eps: Tensor, device: torch.device) -> _Batch:
         pair, draw, level = index.T
         logsnr = self.logsnr[pair, level]
         eps = eps.to(device)
         z = add_noise(self.pairs.x[pair.to(self.pairs.x.device)].to(device), logsnr, eps)
-        return _Batch((pair, draw, level), z, logsnr, eps, innovation.to(device))
+        return _Batch((pair, draw, level), z, logsnr, eps)
 
 
 def _blocks(
-    denoiser: Denoiser,
-    pairs: Pairs,
-    quadrature: Quadrature,
-    draws: int,
-    seed: int,
-    noise: Noise,
-    low: float,
-    high: float,
-    rows: int,
+    denoiser: Denoiser, pairs: Pairs, quadrature: Quadrature, seed: int, low: float, high: float, size: int
 ) -> Iterator[_Block]:
-    """Blocks of pairs that fill a few batches each, so that memory is bounded by the batch."""
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; expected at least 1")
-    if rows < 1:
-        raise ValueError(f"batch_size is {rows}; expected at least 1")
-    size = max(1, 4 * rows // (quadrature.nodes * draws))
+    """Blocks of `size` pairs, so that memory is bounded by the batch and not by the run."""
     for start in range(0, len(pairs), size):
         part = Pairs(pairs.x[start : start + size], pairs.ids[start : start + size])
         uniform = torch.stack([PairDraws(seed, i).uniform(quadrature.nodes) for i in part.ids.tolist()])
         logsnr, weight = quadrature.place(low, high, denoiser.snap, uniform)
-        yield _Block(part, start, logsnr, weight, draws, noise, seed)
+        yield _Block(part, start, logsnr, weight)
 
 
 def _device(denoiser: Denoiser, fallback: Tensor) -> torch.device:
@@ -154,6 +135,14 @@ def _range(denoiser: Denoiser, asked: tuple[float, float] | None, quadrature: Qu
             )
         low, high = max(low, asked[0]), min(high, asked[1])
     return quadrature.bounds(low, high)
+
+
+def _rows_per_forward(asked: int | None, draws: int, pairs: Pairs, device: torch.device) -> int:
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; expected at least 1")
+    if asked is not None and asked < 1:
+        raise ValueError(f"batch_size is {asked}; expected at least 1")
+    return asked if asked is not None else auto_batch_size(pairs.x.shape[1:], device)
 
 
 def _rows(cond: Condition | None, index: Tensor, device: torch.device) -> Condition | None:
@@ -213,14 +202,15 @@ def measure_curve(
     check_condition(given, len(pairs), "given")
     device = _device(denoiser, pairs.x)
     low, high = _range(denoiser, logsnr_range, quadrature)
-    rows = batch_size if batch_size is not None else auto_batch_size(pairs.x.shape[1:], device)
+    rows = _rows_per_forward(batch_size, draws, pairs, device)
+    size = max(1, 4 * rows // (quadrature.nodes * draws))
     together = rows >= 2  # both branches in one forward
     curves: list[Curve] = []
-    for block in _blocks(denoiser, pairs, quadrature, draws, seed, IndependentNoise(), low, high, rows):
+    for block in _blocks(denoiser, pairs, quadrature, seed, low, high, size):
         shape = (len(block.pairs), draws, block.logsnr.shape[1])
         sums = {name: torch.zeros(shape, dtype=torch.float64) for name in ("gap", "orthogonal", "error")}
         maps: dict[str, Tensor] = {}
-        for batch in block.batches(max(1, rows // 2), device):
+        for batch in block.batches(draws, seed, max(1, rows // 2), device):
             owner = block.start + batch.where[0]
             y, c = _rows(cond, owner, device), _rows(given, owner, device)
             if together:
@@ -230,7 +220,7 @@ def measure_curve(
             # One condition in both branches means one prediction; the last bits of a batched product may differ.
             same = torch.as_tensor(same_rows(c, y), device=device)
             base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
-            _check_finite(base, conditional, batch)
+            _check_finite(base + conditional, batch.logsnr)
             difference = conditional - base
             wrong = (batch.eps - conditional).double()
             # |eps - e_u|^2 - |eps - e_c|^2 without the cancellation.
@@ -263,11 +253,11 @@ def measure_curve(
     return Curve.merge(curves)
 
 
-def _check_finite(base: Tensor, conditional: Tensor, batch: _Batch) -> None:
-    if not bool((base + conditional).isfinite().all()):
+def _check_finite(predictions: Tensor, logsnr: Tensor) -> None:
+    if not bool(predictions.isfinite().all()):
         raise ValueError(
-            f"the network returned NaN or infinity between log-SNR {float(batch.logsnr.min()):.2f} and "
-            f"{float(batch.logsnr.max()):.2f}; load it with a wider dtype (torch_dtype=torch.float32)"
+            f"the network returned NaN or infinity between log-SNR {float(logsnr.min()):.2f} and "
+            f"{float(logsnr.max()):.2f}; load it with a wider dtype (torch_dtype=torch.float32)"
         )
 
 
@@ -303,6 +293,8 @@ def measure_candidates(
     candidates: Condition,
     *,
     quadrature: Quadrature,
+    prior: Tensor | None = None,
+    prune: float = 0.0,
     draws: int = 1,
     seed: int = 0,
     logsnr_range: tuple[float, float] | None = None,
@@ -323,34 +315,71 @@ def measure_candidates(
         pairs: N variables.
         candidates: K rows.
         quadrature: a deterministic rule; its distinct levels are the path's grid.
-        draws, seed, logsnr_range, batch_size, progress: as in `measure_curve`.
+        prior: `(K,)` probabilities of the candidates, uniform by default; only pruning looks at it.
+        prune: a candidate whose posterior along the path falls below this is not followed further; its probability
+            stays what it was. 0 follows all to the end.
+        draws, seed, logsnr_range, batch_size: as in `measure_curve`.
+        progress: called with the number of path steps done, for all candidates together.
     """
     count = len(next(iter(candidates.values())))
     check_condition(candidates, count, "candidates")
     if quadrature.random:
         raise ValueError(f"{type(quadrature).__name__} draws its levels; expected a fixed grid such as Trapezoid")
+    if not 0 <= prune < 1 / count:
+        raise ValueError(f"prune is {prune}; expected a probability below 1 / {count}, the number of candidates")
     device = _device(denoiser, pairs.x)
     low, high = _range(denoiser, logsnr_range, quadrature)
-    rows = batch_size if batch_size is not None else auto_batch_size(pairs.x.shape[1:], device)
-    every = torch.arange(count)
+    rows = _rows_per_forward(batch_size, draws, pairs, device)
+    log_prior = torch.zeros(count, dtype=torch.float64) if prior is None else prior.double().log()
+    follow = _Follower(denoiser, candidates, rows, device)
     curves: list[CandidateCurve] = []
-    for block in _blocks(denoiser, pairs, quadrature, draws, seed, BrownianPath(), low, high, rows):
+    for block in _blocks(denoiser, pairs, quadrature, seed, low, high, max(1, 16 * rows // (count * draws))):
         grid = block.logsnr[0]
         growth = torch.expm1(grid.diff())
-        score = torch.zeros((len(block.pairs), draws, len(growth), count), dtype=torch.float64)
-        # The last level only ends the last step.
-        steps = replace(block, logsnr=block.logsnr[:, :-1])
-        for batch in steps.batches(max(1, rows // count), device):
-            pair, draw, level = batch.where
-            for part in every.split(rows):
-                conds = [_rows(candidates, k.expand(len(pair)), device) for k in part]
-                for k, eps in zip(part.tolist(), denoiser.branches(batch.z, batch.logsnr, conds), strict=True):
-                    _check_finite(eps, eps, batch)
-                    square = (batch.eps - eps).double().square().flatten(1).sum(1).cpu()
-                    cross = (batch.innovation * eps).double().flatten(1).sum(1).cpu()
-                    step = growth[level]
-                    score[pair, draw, level, k] = -step * square / 2 - step.sqrt() * cross
+        paths = [(pair, draw) for pair in range(len(block.pairs)) for draw in range(draws)]
+        sources = [PairDraws(seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
+        x = block.pairs.x[[pair for pair, _ in paths]].to(device)
+        total = log_prior.repeat(len(paths), 1)
+        alive = torch.ones(len(paths), count, dtype=torch.bool)
+        steps: list[Tensor] = []
+        evaluations = 0
+        for level, (eps, xi) in enumerate(brownian_path(sources, grid, tuple(x.shape[1:]), x.dtype)):
+            score = follow(x, grid[level], growth[level], eps.to(device), xi.to(device), alive)
+            evaluations += int(alive.sum())
+            # A pruned candidate gains what the mixture of the others gains, so that its posterior stands still.
+            others = total.masked_fill(~alive, -torch.inf)
+            gained = torch.logsumexp(others + score, 1) - torch.logsumexp(others, 1)
+            score = torch.where(alive, score, gained[:, None])
+            total = total + score
+            alive &= torch.log_softmax(total, 1) >= (math.log(prune) if prune > 0 else -math.inf)
+            steps.append(score)
             if progress is not None:
-                progress(len(batch.z) * count)
-        curves.append(CandidateCurve(score, grid, block.pairs.ids, score.numel()))
+                progress(len(paths))
+        joined = torch.stack(steps, 1).unflatten(0, (len(block.pairs), draws))
+        curves.append(CandidateCurve(joined, grid, block.pairs.ids, evaluations))
     return CandidateCurve.merge(curves)
+
+
+@dataclass(frozen=True)
+class _Follower:
+    """Scores of one step of every path, for the candidates that are still followed."""
+
+    denoiser: Denoiser
+    candidates: Condition
+    rows: int
+    device: torch.device
+
+    def __call__(self, x: Tensor, level: Tensor, growth: Tensor, eps: Tensor, xi: Tensor, alive: Tensor) -> Tensor:
+        """`(B, K)` float64; 0 where a candidate is not alive."""
+        z = add_noise(x, level.expand(len(x)), eps)
+        out = torch.zeros(alive.shape, dtype=torch.float64)
+        path, candidate = alive.nonzero(as_tuple=True)
+        for p, k in zip(path.split(self.rows), candidate.split(self.rows), strict=True):
+            here = p.to(self.device)
+            logsnr = level.expand(len(p))
+            predicted = self.denoiser(z[here], logsnr, _rows(self.candidates, k, self.device))
+            _check_finite(predicted, logsnr)
+            square = (eps[here] - predicted).double().square().flatten(1).sum(1).cpu()
+            cross = (xi[here] * predicted).double().flatten(1).sum(1).cpu()
+            out[p, k] = -growth * square / 2 - growth.sqrt() * cross
+        return out

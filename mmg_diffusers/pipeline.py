@@ -107,7 +107,7 @@ class MMGPipeline:
             extra["image_encoder"] = None
         try:
             pipe = DiffusionPipeline.from_pretrained(
-                path, torch_dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
+                path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
             )
         except OSError as error:
             raise ValueError(
@@ -220,6 +220,7 @@ class MMGPipeline:
         calibration: Calibration | None = None,
         levels: int = 64,
         draws: int = 1,
+        prune: float = 1e-9,
         seed: int = 0,
         pair_ids: Sequence[int] | None = None,
         logsnr_range: tuple[float, float] | None = None,
@@ -236,7 +237,10 @@ class MMGPipeline:
             candidates: K different prompts.
             prior: their probabilities, uniform by default.
             calibration: from `Classification.calibrate` on other pairs.
-            levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+            levels: steps of the noise path, even in log-SNR.
+            prune: candidates whose posterior falls below this are not followed further (their probability stays as it
+                was); 0 follows all.
+            draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
 
         Raises:
             ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
@@ -260,7 +264,7 @@ class MMGPipeline:
         condition = self._condition(names)
         rule = Trapezoid(levels + 1)
         parts: list[CandidateCurve] = []
-        with self._bar(len(pictures) * levels * draws * len(names), "classify") as bar:
+        with self._bar(len(pictures) * levels * draws, "classify") as bar:
             for start, x in self._encoded(pictures, resize):
                 parts.append(
                     measure_candidates(
@@ -268,6 +272,8 @@ class MMGPipeline:
                         Pairs.of(x, ids[start : start + len(x)]),
                         condition,
                         quadrature=rule,
+                        prior=probability,
+                        prune=prune,
                         draws=draws,
                         seed=seed,
                         logsnr_range=logsnr_range,
@@ -275,7 +281,13 @@ class MMGPipeline:
                         progress=bar.update,
                     )
                 )
-        settings = {**self._settings(logsnr_range, resize), "quadrature": repr(rule), "draws": draws, "seed": seed}
+        settings = {
+            **self._settings(logsnr_range, resize),
+            "quadrature": repr(rule),
+            "draws": draws,
+            "seed": seed,
+            "prune": prune,
+        }
         return Classification(
             CandidateCurve.merge(parts),
             names,

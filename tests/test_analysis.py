@@ -60,6 +60,20 @@ def test_batches_and_candidates_may_be_cut_anywhere(mixture):
         torch.testing.assert_close(runs[0], other, rtol=1e-9, atol=1e-9)
 
 
+def test_pruning_changes_little_and_saves_much(mixture):
+    near, x, cond = mixture
+    # The same blobs, further apart: most candidates are soon out of the question.
+    far = MixtureDenoiser(near.log_weights.exp(), 4 * near.means, near.variances)
+    x = x + 3 * near.means[cond["label"]]
+    whole, _ = classify((far, x, cond), count=200, levels=100)
+    pruned, _ = classify((far, x, cond), count=200, levels=100, prune=1e-4)
+    torch.testing.assert_close(pruned.posterior, whole.posterior, rtol=0, atol=2e-3)
+    assert pruned.curve.evaluations < 0.8 * whole.curve.evaluations
+    assert whole.curve.evaluations == 200 * 99 * 3
+    with pytest.raises(ValueError, match="below 1 / 3"):
+        classify(mixture, count=2, levels=4, prune=0.5)
+
+
 def test_calibration_finds_the_scale_of_overconfident_scores(mixture):
     result, label = classify(mixture, count=1000, levels=100)
     curve = result.curve

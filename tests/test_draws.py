@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmg_diffusers.draws import BrownianPath, IndependentNoise, PairDraws
+from mmg_diffusers.draws import PairDraws, brownian_path
 
 
 def test_a_stream_does_not_depend_on_how_it_is_cut():
@@ -26,10 +26,12 @@ def test_pairs_are_independent_normals():
 
 
 def test_a_brownian_path_is_standard_at_every_level_and_markov():
-    levels = torch.tensor([-4.0, -3.0, 0.0, 0.5], dtype=torch.float64)
-    normals = torch.randn(5, 20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    eps, innovation = BrownianPath().along(normals, levels)
-    s = levels.exp()
+    levels = torch.tensor([-4.0, -3.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    sources = [PairDraws(0, pair) for pair in range(200)]
+    steps = list(brownian_path(sources, levels, (100,), torch.float64))
+    eps = torch.stack([step[0].flatten() for step in steps])
+    innovation = torch.stack([step[1].flatten() for step in steps])
+    s = levels[:-1].exp()
     # cov(W_s, W_t) = min(s, t)
     truth = torch.minimum(s[:, None], s[None]) / (s[:, None] * s[None]).sqrt()
     torch.testing.assert_close(torch.cov(eps), truth, rtol=0, atol=4 * 2**0.5 / 20000**0.5)
@@ -37,14 +39,12 @@ def test_a_brownian_path_is_standard_at_every_level_and_markov():
     w = eps * s.sqrt()[:, None]
     torch.testing.assert_close(w.diff(dim=0) / s.diff().sqrt()[:, None], innovation[:-1])
     with pytest.raises(ValueError, match="rising"):
-        BrownianPath().along(normals, levels.flip(0))
+        next(brownian_path(sources, levels.flip(0), (100,)))
 
 
-def test_independent_noise_has_no_innovation():
-    normals = torch.ones(4, 2)
-    eps, innovation = IndependentNoise().along(normals, torch.zeros(3))
-    assert torch.equal(eps, normals[:3])
-    assert not innovation.any()
+def test_draws_of_a_pair_share_levels_not_noise():
+    assert torch.equal(PairDraws(0, 1, 0).uniform(3), PairDraws(0, 1, 1).uniform(3))
+    assert not torch.equal(PairDraws(0, 1, 0).normals(1, (3,)), PairDraws(0, 1, 1).normals(1, (3,)))
 
 
 def test_negative_seeds_are_refused():
