@@ -153,6 +153,9 @@ class GaussianDenoiser(Denoiser):
     """
 
     logsnr_range = (-math.inf, math.inf)
+    mean_x: Tensor
+    mean_y: Tensor
+    gain: Tensor
 
     def __init__(self, covariance: Tensor, dim_x: int, mean: Tensor | None = None) -> None:
         super().__init__()
@@ -221,6 +224,9 @@ class MixtureDenoiser(Denoiser):
     """
 
     logsnr_range = (-math.inf, math.inf)
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
 
     def __init__(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
         super().__init__()

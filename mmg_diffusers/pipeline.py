@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Pairs that are encoded and held at one time.
 _CHUNK = 32
+# Components that no measurement uses.
+_NO_PART = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 class MMGPipeline:
@@ -90,12 +92,11 @@ class MMGPipeline:
             "token": token,
         }
         try:
-            config = DiffusionPipeline.load_config(path, **where)
+            config: Any = DiffusionPipeline.load_config(path, **where)
         except OSError as error:
             raise ValueError(
                 f"cannot find a pipeline at {path!r}: no such folder, nor an id on the hub ({error})"
             ) from error
-        assert isinstance(config, dict)
         find_adapter([config["_class_name"]])
         # A classifier of finished pictures has no part in a measurement.
         extra: dict[str, Any] = {}
@@ -138,6 +139,22 @@ class MMGPipeline:
     def set_progress_bar_config(self, **kwargs: Any) -> None:
         """Options of the tqdm bar; ``disable=True`` turns it off."""
         self._progress = kwargs
+
+    def describe(self) -> dict[str, Any]:
+        """What the adapter found: family, prediction, levels, null condition, latent, and what is missing."""
+        convention = self.denoiser.convention
+        low, high = self.denoiser.logsnr_range
+        components = self.pipe.components
+        return {
+            **self._settings(None, False),
+            "prediction": convention.prediction,
+            "noise": type(convention).__name__,
+            "levels": len(convention.levels) if hasattr(convention, "levels") else "any",
+            "logsnr_range": [round(low, 4), round(high, 4)],
+            "native_size": list(self.codec.native_size),
+            "missing": [name for name, part in components.items() if part is None and name not in _NO_PART] or "nothing",
+            "notes": list(self.denoiser.notes) or "none",
+        }
 
     # ---- measurements ----
 

@@ -76,21 +76,28 @@ def integrate(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor
         one it is the scatter of each level about the line through its neighbours (which also counts curvature,
         so it errs on the large side).
     """
-    draws, levels = values.shape[1:3]
+    levels = values.shape[2]
     shape = (len(weight), levels, *(1,) * (values.ndim - 3))
     terms = values.mean(1) * weight.view(shape) / 2
     nats = terms.sum(1)
     if independent:
         return nats, terms.std(1) * levels**0.5
+    return nats, ((weight.view(shape) / 2) ** 2 * noise_variance(values)).sum(1).sqrt()
+
+
+def noise_variance(values: Tensor) -> Tensor:
+    """Variance that the noise draws leave in the mean over draws at each level, `(N, D, L, *S) -> (N, L, *S)`.
+
+    From the spread of the draws; of a single draw, from its scatter about the line through its neighbours.
+    """
+    draws, levels = values.shape[1:3]
     if draws > 1:
-        spread = values.var(1) / draws
-    elif levels > 2:
-        one = values[:, 0]
-        middle = (one[:, 1:-1] - (one[:, :-2] + one[:, 2:]) / 2).square() * (2 / 3)
-        spread = torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
-    else:
-        spread = values[:, 0].square()
-    return nats, ((weight.view(shape) / 2) ** 2 * spread).sum(1).sqrt()
+        return values.var(1) / draws
+    one = values[:, 0]
+    if levels <= 2:
+        return one.square()
+    middle = (one[:, 1:-1] - (one[:, :-2] + one[:, 2:]) / 2).square() * (2 / 3)
+    return torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
 
 
 @dataclass(frozen=True)
@@ -220,10 +227,14 @@ class Estimate:
             return 0.0
         return max(0.0, 1.0 - (stderr / difference) ** 2)
 
+    @property
+    def values(self) -> Tensor:
+        """`(N, D, L)` the integrand; half its integral over log-SNR is `nats`."""
+        return self.curve.orthogonal + self.gap_share * (self.curve.gap - self.curve.orthogonal)
+
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
-        curve, share = self.curve, self.gap_share
-        return integrate(curve.orthogonal + share * (curve.gap - curve.orthogonal), curve.weight, curve.independent)
+        return integrate(self.values, self.curve.weight, self.curve.independent)
 
     @property
     def nats(self) -> Tensor:
@@ -260,9 +271,7 @@ class Estimate:
     @cached_property
     def boundary(self) -> Boundary:
         """Information estimated to lie beyond either end of the range, with flags; see `Boundary`."""
-        curve, share = self.curve, self.gap_share
-        order = curve.logsnr.argsort(1)
-        values = (curve.orthogonal + share * (curve.gap - curve.orthogonal)).mean(1).gather(1, order) / 2
+        values = self.values.mean(1).gather(1, self.curve.logsnr.argsort(1)) / 2
         profile = values.mean(0)
         peak = float(profile.abs().max())
         ends: list[Value] = []

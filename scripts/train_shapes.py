@@ -7,6 +7,9 @@ An AutoencoderKL first; then a UNet and a CLIP text encoder, together, with half
 empty prompt: every noisy latent is seen once with its caption and once without.
 """
 
+# diffusers annotates its configs more narrowly than it reads them.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json
@@ -189,6 +192,10 @@ class Trainer:
         running: dict[str, float] = {}
         try:
             while self.step < stage.steps:
+                # Seeded step by step, so that a resumed run goes on as if it had not been disturbed.
+                torch.manual_seed(
+                    (self.seed * 2**20 + self.step) * accelerator.num_processes + accelerator.process_index
+                )
                 images, captions = (tensor.to(accelerator.device) for tensor in next(loader))
                 loss, numbers = loss_of(images, captions)
                 accelerator.backward(loss)
@@ -266,6 +273,10 @@ class DenoisingLoss(nn.Module):
     end, where little is left to say.
     """
 
+    tokens: Tensor
+    edges: Tensor
+    alphas: Tensor
+
     def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.unet, self.text = unet, text
@@ -331,7 +342,7 @@ def export(
 def main(
     output: Annotated[Path, typer.Argument(help="Folder for checkpoints, logs and the finished model.")],
     seed: int = 0,
-    vae_steps: int = 5000,
+    vae_steps: int = 3000,
     vae_batch: int = 32,
     unet_steps: int = 6000,
     unet_batch: int = 64,

@@ -15,6 +15,7 @@ ORDER = [
     "quadrature",
     "draws",
     "result",
+    "influence",
     "plotting",
     "curve",
     "estimators",
@@ -22,11 +23,15 @@ ORDER = [
     "training",
     "analysis",
     "shapes",
+    "tasks",
     "images",
     "adapters",
+    "tables",
     "pipeline",
     "__init__",
+    "demo",
     "cli",
+    "__main__",
 ]
 
 

@@ -67,8 +67,14 @@ class StableDiffusionCodec(Codec):
         return tokenizer.decode(tokens[limit - 1 : -1])
 
     def describe(self) -> dict[str, Any]:
+        config = self.pipe.vae.config
+        height, width = self.native_size
+        scale = self.pipe.vae_scale_factor
         return {
+            "family": "Stable Diffusion 1.x/2.x",
             "variable": "VAE latent (posterior mode)",
+            "latent_shape": [config.latent_channels, height // scale, width // scale],
+            "latent_scaling": config.scaling_factor,
             "null": "the encoded empty prompt",
             "dtype": str(self.pipe.unet.dtype).removeprefix("torch."),
         }

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,7 +242,7 @@ class Shapes:
 
         def entropy_within(probability: Array) -> Array:
             total = np.zeros((len(probability), groups.max() + 1))
-            np.add.at(total, (slice(None), groups), probability)
+            np.add.at(total.T, groups, probability.T)
             ratio = probability / np.where(total > 0, total, 1.0)[:, groups]
             return -(probability * np.log(np.where(ratio > 0, ratio, 1.0))).sum(1)
 
@@ -255,7 +255,7 @@ class Shapes:
         The posterior is constant on plateaus, smooth on ramps: one node for a plateau, Gauss-Legendre on a ramp.
         """
         place, weight = np.polynomial.legendre.leggauss(nodes)
-        axes: list[tuple[Array, Array]] = []
+        axes: list[tuple[NDArray[Any], Array]] = []
         for kind, words in WORDS.items():
             count, ramp = len(words), RAMPS[kind]
             if kind == "shape":

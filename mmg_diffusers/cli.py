@@ -1,0 +1,178 @@
+"""The command line, ``mmg-diffusers``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mmg_diffusers import MMGPipeline, __version__, shapes_model
+from mmg_diffusers.tables import read_pairs
+
+app = typer.Typer(
+    name="mmg-diffusers",
+    help="Mutual information with pretrained diffusion models.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+class Form(str, Enum):
+    """How to read the two branches."""
+
+    GAP = "gap"
+    ORTHOGONAL = "orthogonal"
+    AUTO = "auto"
+
+
+class Dtype(str, Enum):
+    """Dtype of the networks."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+Model = Annotated[
+    str, typer.Argument(help="A pipeline folder, an id on the hub, or `shapes`, the model that ships with the package.")
+]
+Batch = Annotated[int | None, typer.Option(help="Rows per forward pass, the one memory knob.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Show an error as its message, and leave with status 2: the message says what was expected and what to do."""
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {type(error).__name__}: ", end="")
+        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _load(model: str, device: str | None, quiet: bool, **options: Any) -> MMGPipeline:
+    pipe = MMGPipeline.from_pretrained(shapes_model() if model == "shapes" else model, **options)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    pipe.set_progress_bar_config(disable=quiet)
+    return pipe.to(device)
+
+
+def _version(show: bool) -> None:
+    if show:
+        console.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Mutual information with pretrained diffusion models."""
+    # Notes of the libraries beneath about image processors that no measurement uses.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@app.command(epilog="Example: `mmg-diffusers demo --pairs 16 --output runs/demo`")
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
+    pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 64,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels for the null prompt.")] = 64,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of the candidates' noise path.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Names the pairs and their noise.")] = 0,
+    batch_size: Batch = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the shipped model against the exact information of its world; a table and three figures."""
+    from mmg_diffusers.demo import demonstrate, report
+
+    with _told():
+        pipe = _load("shapes", device, quiet)
+        shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
+        report(shown, output, console)
+
+
+@app.command(epilog="Example: `mmg-diffusers estimate shapes photos/ --prompt 'a large red circle on the left'`")
+def estimate(
+    model: Model,
+    source: Annotated[
+        Path, typer.Argument(help="An image, a folder (with metadata.csv, .jsonl or .parquet), or a table of pairs.")
+    ],
+    prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
+    given: Annotated[str | None, typer.Option(help="Context of all images, for i(image; prompt | context).")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
+    integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
+    maps: Annotated[bool, typer.Option("--maps", help="Keep pixel maps in the record.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
+    resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of the networks.")] = Dtype.FLOAT32,
+    variant: Annotated[str | None, typer.Option(help="Variant of the weights, e.g. fp16.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Mutual information of images and prompts: a table, a record, and the mean with its standard error."""
+    with _told(), warnings.catch_warnings():
+        # What is warned of is in the record's notes, which are printed below.
+        warnings.simplefilter("ignore", UserWarning)
+        pairs = read_pairs(source, prompt)
+        if given is not None and pairs.given is not None:
+            raise ValueError(f"{source} has a column 'given', and --given was set; leave one of them out")
+        pipe = _load(
+            model, device, quiet, torch_dtype=getattr(torch, dtype.value), variant=variant, revision=revision
+        )  # fmt: skip
+        result = pipe(
+            pairs.images,
+            pairs.prompts,
+            given=given if given is not None else pairs.given,
+            integrand=integrand.value,
+            levels=levels,
+            draws=draws,
+            keep="pixel" if maps else "pair",
+            seed=seed,
+            batch_size=batch_size,
+            resize=resize,
+        )
+        record = result.save(output / "estimate.safetensors")
+        table = result.to_pandas()
+        table.insert(1, "image", [str(path) for path in pairs.images])
+        table.insert(2, "prompt", pairs.prompts)
+        table.to_csv(output / "pairs.csv", index=False)
+        console.print(str(result), highlight=False, markup=False, soft_wrap=True)
+        for path in (output / "pairs.csv", record):
+            console.print(f"wrote {path}", highlight=False)
+
+
+@app.command(epilog="Example: `mmg-diffusers inspect shapes`")
+def inspect(
+    model: Model,
+    variant: Annotated[str | None, typer.Option(help="Variant of the weights, e.g. fp16.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
+) -> None:
+    """Say what the adapter finds in a model: family, prediction, levels, null, latent, and what is missing."""
+    with _told():
+        pipe = _load(model, "cpu", True, variant=variant, revision=revision)
+        table = Table(show_header=False)
+        for key, value in pipe.describe().items():
+            table.add_row(key, str(value))
+        console.print(table)
+

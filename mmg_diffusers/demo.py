@@ -1,0 +1,166 @@
+"""The demonstration: the shipped model against the exact information of its world."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mmg_diffusers.analysis import Classification
+from mmg_diffusers.influence import influence
+from mmg_diffusers.pipeline import MMGPipeline
+from mmg_diffusers.result import Estimate, Value
+from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
+
+# The candidates' posterior has settled well below this level.
+SETTLED = 3.0
+CALIBRATION_SEED = 2**30
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What was measured on fresh pairs of the Shapes world, and what is true of them."""
+
+    sample: ShapesSample
+    exact: float
+    exact_here: Value
+    estimate: Estimate
+    posterior: Classification
+
+    @property
+    def bound(self) -> Value:
+        """The calibrated candidate bound."""
+        return self.posterior.bound(self.sample.prompts)
+
+    def table(self) -> Table:
+        """The numbers side by side."""
+        table = Table(title=f"What captions say about {len(self.sample)} fresh images of the Shapes world")
+        for column in ("", "nats", "± stderr", "log-SNR", "beyond low", "beyond high"):
+            table.add_column(column, justify="left" if not column else "right")
+        table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
+        table.add_row("exact, mean over these pairs", f"{self.exact_here.value:.3f}", f"{self.exact_here.stderr:.3f}")
+        bound, grid = self.bound, self.posterior.curve.logsnr
+        table.add_row(
+            f"candidate bound, {len(CAPTIONS)} captions",
+            f"{bound.value:.3f}",
+            f"{bound.stderr:.3f}",
+            f"{float(grid[0]):.2f} to {float(grid[-1]):.2f}",
+        )
+        for form in ("gap", "orthogonal", "auto"):
+            read = self.estimate.using(form)
+            value, edge = read.mean(), read.boundary
+            low, high = read.logsnr_range
+            table.add_row(
+                f"null prompt, {form}",
+                f"{value.value:.3f}",
+                f"{value.stderr:.3f}",
+                f"{low:.2f} to {high:.2f}",
+                f"{edge.low.value:.3f}{'' if edge.low_decayed else ' !'}",
+                f"{edge.high.value:.3f}{'' if edge.high_decayed else ' !'}",
+            )
+        certificate = self.estimate.certificate
+        table.add_row("certificate, gap - orthogonal", f"{certificate.value:.3f}", f"{certificate.stderr:.3f}")
+        return table
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the record, a summary and the figures; returns their paths."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        from mmg_diffusers.plotting import plot_influence, plot_maps, plot_mmse
+
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = {
+            "pairs": len(self.sample),
+            "exact": self.exact,
+            "exact_here": self.exact_here,
+            "candidate_bound": self.bound,
+            "calibration": {"edges": self.posterior.calibration.edges, "trust": self.posterior.calibration.trust},
+            **{form: self.estimate.using(form).mean() for form in ("gap", "orthogonal", "auto")},
+            "certificate": self.estimate.certificate,
+            "warnings": self.estimate.warnings(),
+            "evaluations": {"estimate": self.estimate.evaluations, "candidates": self.posterior.curve.evaluations},
+            "settings": dict(self.estimate.settings),
+            "versions": dict(self.estimate.versions),
+        }
+        made = [self.estimate.save(folder / "estimate.safetensors"), folder / "summary.json"]
+        made[1].write_text(json.dumps(summary, indent=1) + "\n")
+        shown = min(8, len(self.sample))
+        figures = {
+            "mmse": plot_mmse(self.estimate, title="Denoising errors with and without the caption"),
+            "influence": plot_influence(
+                {form: influence(self.estimate.using(form)) for form in ("gap", "orthogonal", "auto")},
+                ceiling=self.exact,
+                title="What the caption still adds, by noise level",
+            ),
+            "maps": plot_maps(
+                self.sample.images[:shown],
+                self.estimate.pixel_map("orthogonal")[0][:shown],
+                titles=[
+                    f"{prompt.replace(' on the', chr(10) + 'on the')}, {nats:.1f} nats"
+                    for prompt, nats in zip(self.sample.prompts[:shown], self.estimate.nats.tolist(), strict=False)
+                ],
+            ),
+        }
+        for name, figure in figures.items():
+            made.append(folder / f"{name}.png")
+            figure.savefig(made[-1], dpi=100)
+            plt.close(figure)
+        return made
+
+
+def demonstrate(
+    pipe: MMGPipeline, *, pairs: int = 64, levels: int = 64, steps: int = 32, seed: int = 0, batch_size: int | None = None
+) -> Demonstration:
+    """Measure a model of the Shapes world on fresh pairs.
+
+    Args:
+        pipe: a model of the Shapes world.
+        pairs: how many; half as many others fit the calibration of the candidate posterior.
+        levels: of the trapezoidal rule for the null branch.
+        steps: of the candidates' noise path.
+        seed: names the pairs and their noise.
+        batch_size: rows per forward pass.
+    """
+    world = Shapes("soft")
+    test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED + seed)
+    # The same pairs' exact values: how much of a difference is these pairs and not the model.
+    exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
+    estimate = pipe(
+        list(test.images), test.prompts, levels=levels, keep="pixel", seed=seed, batch_size=batch_size
+    )  # fmt: skip
+    path = (pipe.denoiser.logsnr_range[0], SETTLED)
+    known, fresh = (
+        pipe.classify(
+            list(sample.images),
+            CAPTIONS,
+            levels=steps,
+            logsnr_range=path,
+            prune=1e-6,
+            seed=seed + offset,
+            batch_size=batch_size,
+        )
+        for sample, offset in ((other, 1), (test, 0))
+    )
+    return Demonstration(
+        test,
+        world.mutual_information(),
+        Value(float(exact.mean()), float(exact.std()) / len(exact) ** 0.5),
+        estimate,
+        fresh.calibrated(known.calibrate(other.prompts)),
+    )
+
+
+def report(demonstration: Demonstration, folder: Path, console: Console) -> None:
+    """Print the table and the warnings, and write the files."""
+    console.print(demonstration.table())
+    for warning in demonstration.estimate.warnings():
+        console.print(f"[yellow]note on the null prompt:[/] {warning}", highlight=False)
+    for path in demonstration.save(folder):
+        console.print(f"wrote {path}", highlight=False)

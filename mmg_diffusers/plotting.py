@@ -1,0 +1,158 @@
+"""Figures from records. Takes records, returns matplotlib figures; needs the extra ``plot``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmg_diffusers.influence import Influence
+from mmg_diffusers.result import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = {"gap": "#3367a8", "orthogonal": "#c4581c"}
+
+
+def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") -> Figure:
+    """The integrand along log-SNR, gap and orthogonal, averaged over pairs with bands of two standard errors.
+
+    Args:
+        estimate: measured on levels that all pairs share, or with stratified ones.
+        ax: axes to draw into; a new figure by default.
+        title: above the axes.
+    """
+    figure, axes = _axes(ax)
+    curve = estimate.curve
+    order = curve.logsnr.argsort(1)
+    levels = curve.logsnr.gather(1, order).mean(0).numpy()
+    for name in ("orthogonal", "gap"):
+        values = getattr(curve, name).mean(1).gather(1, order).numpy() / 2
+        mean = values.mean(0)
+        band = 2 * values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros_like(mean)
+        form = estimate.using(name).mean()
+        axes.plot(levels, mean, color=_COLOURS[name], label=f"{name}: {form.value:.2f} ± {form.stderr:.2f} nats")
+        axes.fill_between(levels, mean - band, mean + band, color=_COLOURS[name], alpha=0.2, linewidth=0)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.set(xlabel="log-SNR", ylabel="nats per unit of log-SNR", title=title)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") -> Figure:
+    """The two denoising errors along log-SNR; half the area between them is the information (gap form).
+
+    Args:
+        estimate: measured on levels that all pairs share, or with stratified ones.
+        ax: axes to draw into; a new figure by default.
+        title: above the axes.
+    """
+    figure, axes = _axes(ax)
+    curve = estimate.curve
+    order = curve.logsnr.argsort(1)
+    levels = curve.logsnr.gather(1, order).mean(0).numpy()
+    given = curve.error.mean(1).gather(1, order).mean(0).numpy()
+    alone = (curve.error + curve.gap).mean(1).gather(1, order).mean(0).numpy()
+    gap = estimate.using("gap").mean()
+    axes.plot(levels, alone, color="0.25", label="without the condition")
+    axes.plot(levels, given, color=_COLOURS["gap"], label="with it")
+    axes.fill_between(
+        levels, given, alone, color=_COLOURS["gap"], alpha=0.2, linewidth=0,
+        label=f"half the area: {gap.value:.2f} ± {gap.stderr:.2f} nats",
+    )  # fmt: skip
+    axes.set(xlabel="log-SNR", ylabel="E |eps - prediction|²", title=title)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_influence(
+    influences: Mapping[str, Influence], *, ax: Axes | None = None, title: str = "", ceiling: float | None = None
+) -> Figure:
+    """What conditions still add at each noise level, averaged over pairs, with bands of two standard errors.
+
+    Args:
+        influences: by label, drawn into one figure.
+        ax: axes to draw into; a new figure by default.
+        title: above the axes.
+        ceiling: a value to mark, such as the exact information, in nats.
+    """
+    figure, axes = _axes(ax)
+    for name, influence in influences.items():
+        mean, stderr = (value.numpy() for value in influence.mean())
+        levels = influence.logsnr.numpy()
+        (line,) = axes.plot(levels, mean, label=f"{name}: {mean[0]:.2f} ± {stderr[0]:.2f} nats")
+        axes.fill_between(levels, mean - 2 * stderr, mean + 2 * stderr, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    if ceiling is not None:
+        axes.axhline(ceiling, color="0.6", linewidth=0.8, linestyle="--", label=f"exact: {ceiling:.2f} nats")
+    axes.set(xlabel="log-SNR of the noise level", ylabel="nats still to come", title=title)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_maps(
+    images: NDArray[np.floating], maps: Tensor, *, titles: Sequence[str] = (), columns: int = 4, unit: str = "nats"
+) -> Figure:
+    """Images, and below each the same with its map of information laid over it; one scale for all maps.
+
+    Args:
+        images: `(N, H, W, 3)` in [0, 1].
+        maps: `(N, h, w)`, of any resolution.
+        titles: above the images.
+        columns: images in a row.
+        unit: what the maps are in.
+    """
+    import matplotlib.pyplot as plt
+
+    count = len(images)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        2 * rows, columns, figsize=(1.9 * columns + 0.6, 4.0 * rows), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    values = maps.numpy()
+    top = max(float(np.abs(values).max()), 1e-12)
+    signed = float(values.min()) < 0
+    scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+    drawn = None
+    for k in range(count):
+        above, below = axes[2 * (k // columns), k % columns], axes[2 * (k // columns) + 1, k % columns]
+        height, width = images[k].shape[:2]
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        above.imshow(images[k])
+        below.imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
+        drawn = below.imshow(values[k], extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+        if k < len(titles):
+            above.set_title(titles[k], fontsize=7)
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{unit} per latent pixel")
+    return figure
+
+
+def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, title: str = "") -> Figure:
+    """Measured against exact pointwise information, `(N,)` nats each."""
+    figure, axes = _axes(ax)
+    low = float(min(measured.min(), exact.min())) - 0.2
+    high = float(max(measured.max(), exact.max())) + 0.2
+    axes.plot([low, high], [low, high], color="0.6", linewidth=0.8)
+    axes.scatter(exact.numpy(), measured.numpy(), s=8, alpha=0.5, color=_COLOURS["gap"], linewidth=0)
+    axes.set(xlabel="exact i(x; y) in nats", ylabel="measured", title=title, xlim=(low, high), ylim=(low, high))
+    axes.set_aspect("equal")
+    return figure
+
+
+def _axes(ax: Axes | None) -> tuple[Figure, Axes]:
+    if ax is not None:
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        return figure, ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6, 4), layout="constrained")

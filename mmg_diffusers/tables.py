@@ -1,0 +1,110 @@
+"""Pairs of image and prompt as people keep them: a picture, a folder, a table of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+# Names in use, in the order in which they are looked for. The first of each is ours, the rest are of imagefolder.
+IMAGE_COLUMNS = ("image", "file_name", "path")
+PROMPT_COLUMNS = ("prompt", "text", "caption")
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Paths of images with their prompts, and contexts where there are some; lists of one length."""
+
+    images: list[Path]
+    prompts: list[str]
+    given: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_pairs(source: str | Path, prompt: str | None = None) -> PairTable:
+    """Read pairs from an image, a folder or a table.
+
+    Args:
+        source: an image file; a folder with a table named ``metadata.csv``, ``.jsonl`` or ``.parquet``; a folder of
+            images alone; or a table. A table has a column of paths (``image``, ``file_name`` or ``path``, relative to
+            the table's folder), one of prompts (``prompt``, ``text`` or ``caption``), and may have one ``given``.
+        prompt: the prompt of all images; takes the place of a column.
+
+    Raises:
+        FileNotFoundError: when there is no such file or folder.
+        ValueError: when there is no image or no prompt, columns are missing, values are empty, or a path leaves the
+            table's folder.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
+    if source.is_dir():
+        tables = [source / f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
+        found = [table for table in tables if table.is_file()]
+        if found:
+            return _read_table(found[0], prompt)
+        images = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not images:
+            raise ValueError(f"{source} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no metadata table")
+        return PairTable(images, [_needed(prompt, source)] * len(images))
+    if source.suffix.lower() in TABLE_SUFFIXES:
+        return _read_table(source, prompt)
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return PairTable([source], [_needed(prompt, source)])
+    raise ValueError(
+        f"cannot tell what {source} is by its ending; expected an image ({', '.join(IMAGE_SUFFIXES)}), a table "
+        f"({', '.join(TABLE_SUFFIXES)}) or a folder"
+    )
+
+
+def _needed(prompt: str | None, source: Path) -> str:
+    if prompt is None:
+        raise ValueError(f"{source} names no prompts; give one for all images, or a table with a column 'prompt'")
+    return prompt
+
+
+def _read_table(path: Path, prompt: str | None) -> PairTable:
+    import pandas
+
+    try:
+        if path.suffix == ".csv":
+            table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        elif path.suffix == ".jsonl":
+            table = pandas.read_json(path, lines=True, dtype=False)
+        else:
+            table = pandas.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}") from error
+    if not len(table):
+        raise ValueError(f"{path} has no rows")
+    names = _column(table, IMAGE_COLUMNS, path)
+    prompts = [prompt] * len(names) if prompt is not None else _column(table, PROMPT_COLUMNS, path)
+    given = _column(table, ("given",), path) if "given" in table.columns else None
+    return PairTable([_inside(path.parent, name) for name in names], prompts, given)
+
+
+def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> list[str]:
+    found = [name for name in names if name in table.columns]
+    if not found:
+        raise ValueError(f"{path} has the columns {list(table.columns)}; expected one of {', '.join(names)}")
+    values = table[found[0]].tolist()
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(f"{path}: row {row} has {value!r} in column {found[0]!r}; expected text")
+    return values
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path that a table names, which must not lead out of the table's folder."""
+    path = folder / name
+    if not name or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the table in {folder} names {name!r}, which is not a file inside that folder; move it there")
+    return path
