@@ -175,4 +175,3 @@ def inspect(
         for key, value in pipe.describe().items():
             table.add_row(key, str(value))
         console.print(table)
-

@@ -39,31 +39,28 @@ class Demonstration:
     def table(self) -> Table:
         """The numbers side by side."""
         table = Table(title=f"What captions say about {len(self.sample)} fresh images of the Shapes world")
-        for column in ("", "nats", "± stderr", "log-SNR", "beyond low", "beyond high"):
-            table.add_column(column, justify="left" if not column else "right")
-        table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
-        table.add_row("exact, mean over these pairs", f"{self.exact_here.value:.3f}", f"{self.exact_here.stderr:.3f}")
+        table.add_column("")
+        for column in ("nats", "log-SNR", "below", "above"):
+            table.add_column(column, justify="right", no_wrap=True)
         bound, grid = self.bound, self.posterior.curve.logsnr
-        table.add_row(
-            f"candidate bound, {len(CAPTIONS)} captions",
-            f"{bound.value:.3f}",
-            f"{bound.stderr:.3f}",
-            f"{float(grid[0]):.2f} to {float(grid[-1]):.2f}",
-        )
+        table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
+        table.add_row("exact, these pairs", _plus_minus(self.exact_here))
+        table.add_row(f"bound, {len(CAPTIONS)} captions", _plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
         for form in ("gap", "orthogonal", "auto"):
             read = self.estimate.using(form)
-            value, edge = read.mean(), read.boundary
-            low, high = read.logsnr_range
+            edge, (low, high) = read.boundary, read.logsnr_range
             table.add_row(
                 f"null prompt, {form}",
-                f"{value.value:.3f}",
-                f"{value.stderr:.3f}",
-                f"{low:.2f} to {high:.2f}",
+                _plus_minus(read.mean()),
+                f"{low:.2f} .. {high:.2f}",
                 f"{edge.low.value:.3f}{'' if edge.low_decayed else ' !'}",
                 f"{edge.high.value:.3f}{'' if edge.high_decayed else ' !'}",
             )
-        certificate = self.estimate.certificate
-        table.add_row("certificate, gap - orthogonal", f"{certificate.value:.3f}", f"{certificate.stderr:.3f}")
+        table.add_row("certificate", _plus_minus(self.estimate.certificate))
+        table.caption = (
+            "± one standard error over pairs. bound: candidate prompts, calibrated on other pairs. below, above: estimated "
+            "nats beyond the range; ! where the curve has not decayed. certificate: gap - orthogonal, 0 for ideal networks."
+        )
         return table
 
     def save(self, folder: Path) -> list[Path]:
@@ -115,8 +112,18 @@ class Demonstration:
         return made
 
 
+def _plus_minus(value: Value) -> str:
+    return f"{value.value:.3f} ± {value.stderr:.3f}"
+
+
 def demonstrate(
-    pipe: MMGPipeline, *, pairs: int = 64, levels: int = 64, steps: int = 32, seed: int = 0, batch_size: int | None = None
+    pipe: MMGPipeline,
+    *,
+    pairs: int = 64,
+    levels: int = 64,
+    steps: int = 32,
+    seed: int = 0,
+    batch_size: int | None = None,
 ) -> Demonstration:
     """Measure a model of the Shapes world on fresh pairs.
 

@@ -38,7 +38,7 @@ def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
 def _array(image: NDArray[np.generic], where: str) -> Tensor:
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"{where} has shape {image.shape}; expected a numpy array (H, W, 3)")
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def load_image(image: ImageLike, place: int = 0) -> Tensor:

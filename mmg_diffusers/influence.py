@@ -35,7 +35,9 @@ class Influence:
         """
         total = self.nats.sum(0)
         if float(total[0]) <= 0:
-            raise ValueError(f"the mean information is {float(total[0]) / len(self.nats):.4f} nats; no half of it arrives")
+            raise ValueError(
+                f"the mean information is {float(total[0]) / len(self.nats):.4f} nats; no half of it arrives"
+            )
         value = self._crossing(total)
         count = len(self.nats)
         if count == 1:

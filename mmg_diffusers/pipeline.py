@@ -143,16 +143,18 @@ class MMGPipeline:
     def describe(self) -> dict[str, Any]:
         """What the adapter found: family, prediction, levels, null condition, latent, and what is missing."""
         convention = self.denoiser.convention
+        levels = getattr(convention, "levels", None)
         low, high = self.denoiser.logsnr_range
         components = self.pipe.components
         return {
             **self._settings(None, False),
             "prediction": convention.prediction,
             "noise": type(convention).__name__,
-            "levels": len(convention.levels) if hasattr(convention, "levels") else "any",
+            "levels": "any" if levels is None else len(levels),
             "logsnr_range": [round(low, 4), round(high, 4)],
             "native_size": list(self.codec.native_size),
-            "missing": [name for name, part in components.items() if part is None and name not in _NO_PART] or "nothing",
+            "missing": [name for name, part in components.items() if part is None and name not in _NO_PART]
+            or "nothing",
             "notes": list(self.denoiser.notes) or "none",
         }
 

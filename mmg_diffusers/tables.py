@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ def _read_table(path: Path, prompt: str | None) -> PairTable:
         if path.suffix == ".csv":
             table = pandas.read_csv(path, dtype=str, keep_default_na=False)
         elif path.suffix == ".jsonl":
-            table = pandas.read_json(path, lines=True, dtype=False)
+            # Line by line: pandas would turn captions that look like numbers or dates into such.
+            table = pandas.DataFrame([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
         else:
             table = pandas.read_parquet(path)
     except (ValueError, OSError) as error:

@@ -190,13 +190,14 @@ def main(
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
     null_levels: int = 64,
     generated: int = 240,
+    sampling_steps: int = 50,
     stage: Annotated[list[str] | None, typer.Option(help="Only these stages, e.g. to run two at a time.")] = None,
 ) -> None:
     """Run the stages that are missing in OUTPUT, then print the table."""
     pipe = MMGPipeline.from_pretrained(model or shapes_model())
     stages = Stages(output)
     plan: dict[str, Callable[[], dict[str, Any]]] = {
-        "drawings": lambda: drawings(pipe, generated, 50),
+        "drawings": lambda: drawings(pipe, generated, sampling_steps),
         "null-soft": lambda: null_branch(pipe, "soft", pairs, null_levels, output / "null-soft.safetensors"),
         "null-hard": lambda: null_branch(pipe, "hard", pairs, null_levels, output / "null-hard.safetensors"),
         "candidates-soft": lambda: candidates(pipe, "soft", pairs, fitted, levels, high),

@@ -335,8 +335,11 @@ def export(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    # Half precision on disk: from_pretrained gives float32 back unless it is asked for another dtype.
-    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    # Half precision on disk, float32 in memory: what diffusers' parts do by default. transformers' parts come back in
+    # the dtype that they were saved in.
+    pipe.vae.half()
+    pipe.unet.half()
+    pipe.save_pretrained(folder, safe_serialization=True)
 
 
 def main(
@@ -347,15 +350,17 @@ def main(
     unet_steps: int = 6000,
     unet_batch: int = 64,
     unet_lr: float = 1e-3,
+    save_every: int = 250,
 ) -> None:
     """Train both stages, or go on with them, and write OUTPUT/model."""
     accelerator = Accelerator()
     output.mkdir(parents=True, exist_ok=True)
     set_seed(seed)
     tokenizer = make_tokenizer()
-    vae = train_vae(accelerator, Stage(vae_steps, vae_batch, lr=1e-3), output, seed)
+    vae = train_vae(accelerator, Stage(vae_steps, vae_batch, 1e-3, save_every=save_every), output, seed)
     set_latent_scale(vae)
-    unet, text = train_unet(accelerator, vae, tokenizer, Stage(unet_steps, unet_batch, unet_lr), output, seed + 1)
+    stage = Stage(unet_steps, unet_batch, unet_lr, save_every=save_every)
+    unet, text = train_unet(accelerator, vae, tokenizer, stage, output, seed + 1)
     if accelerator.is_main_process:
         export(output / "model", vae, text, tokenizer, unet)
 

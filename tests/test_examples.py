@@ -1,0 +1,223 @@
+"""Every example, script and command runs, with small arguments."""
+
+import json
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mmg_diffusers import Estimate, shapes_model
+from mmg_diffusers.cli import app
+from mmg_diffusers.shapes import Shapes
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(path, *arguments):
+    """As a user would run it, in this process."""
+    old = sys.argv
+    sys.argv = [str(path), *map(str, arguments)]
+    try:
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(path), run_name="__main__")
+    finally:
+        sys.argv = old
+    assert stop.value.code == 0
+
+
+EXAMPLES = {
+    "quickstart.py": ["--pairs", 2, "--levels", 4],
+    "candidates.py": ["--pairs", 2, "--steps", 4],
+    "own_denoiser.py": ["--pairs", 2000],
+}
+
+
+def test_every_example_is_run():
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name, capsys):
+    run(ROOT / "examples" / name, *EXAMPLES[name])
+    said = capsys.readouterr().out
+    assert "nats" in said
+    if name == "own_denoiser.py":
+        value, stderr = map(float, re.match(r"(\S+) \+- (\S+) nats", said).groups())
+        exact = float(re.search(r"exactly (\S+) nats", said)[1])
+        assert exact == pytest.approx(0.8304, abs=1e-4)
+        assert abs(value - exact) < 4 * stderr < 0.2
+
+
+# ---- the command line ----
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    sample = Shapes("soft").sample(3, seed=4)
+    for k, image in enumerate(sample.images):
+        Image.fromarray((image * 255).round().astype("uint8")).save(folder / f"{k}.png")
+    return folder, sample
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_help_has_examples():
+    for command in ("demo", "estimate", "inspect"):
+        said = call(command, "--help")
+        assert said.exit_code == 0
+        assert "Example:" in said.output
+    assert call("--version").output.strip()
+
+
+def test_inspect():
+    said = call("inspect", "shapes")
+    assert said.exit_code == 0, said.output
+    for word in ("Stable Diffusion", "v_prediction", "empty prompt", "latent_scaling", "1000", "nothing"):
+        assert word in said.output
+
+
+def test_estimate_of_a_folder_with_one_prompt(world, tmp_path):
+    folder, _ = world
+    out = tmp_path / "out"
+    said = call("estimate", "shapes", folder, "--prompt", "a red circle", "--levels", 3, "--output", out, "--quiet")
+    assert said.exit_code == 0, said.output
+    assert "+-" in said.output
+    assert "3 pairs" in said.output
+    table = pandas.read_csv(out / "pairs.csv")
+    record = Estimate.load(out / "estimate.safetensors")
+    assert table["nats"].tolist() == pytest.approx(record.nats.tolist())
+    assert table["prompt"].tolist() == ["a red circle"] * 3
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_estimate_of_a_table(world, tmp_path, kind):
+    folder, sample = world
+    rows = pandas.DataFrame({"file_name": ["2.png", "0.png"], "text": [sample.prompts[2], sample.prompts[0]]})
+    path = folder / f"pairs.{kind}"
+    if kind == "csv":
+        rows.to_csv(path, index=False)
+    elif kind == "jsonl":
+        rows.to_json(path, orient="records", lines=True)
+    else:
+        pytest.importorskip("pyarrow")
+        rows.to_parquet(path)
+    out = tmp_path / "out"
+    said = call("estimate", "shapes", path, "--levels", 3, "--output", out, "--quiet", "--maps")
+    assert said.exit_code == 0, said.output
+    table = pandas.read_csv(out / "pairs.csv")
+    assert [Path(p).name for p in table["image"]] == ["2.png", "0.png"]
+    assert Estimate.load(out / "estimate.safetensors").pixel_map()[0].shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("file_name,text\n../secret.png,a\n", "not a file inside that folder"),
+        ("file_name,text\n/etc/passwd,a\n", "not a file inside that folder"),
+        ("file,text\n0.png,a\n", "expected one of image, file_name, path"),
+        ("file_name,words\n0.png,a\n", "expected one of prompt, text, caption"),
+        ("file_name,text\n", "has no rows"),
+        ("file_name,text\nmissing.png,a\n", "there is no such file"),
+    ],
+)
+def test_bad_tables_end_with_a_message(world, tmp_path, table, says):
+    (tmp_path / "pairs.csv").write_text(table)
+    said = call("estimate", "shapes", tmp_path / "pairs.csv", "--output", tmp_path / "out", "--quiet")
+    assert said.exit_code == 2
+    assert says in " ".join(said.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_sources_end_with_a_message(world, tmp_path):
+    folder, _ = world
+    for source, says in ((folder, "names no prompts"), (tmp_path, "holds no image"), (tmp_path / "x", "there is no")):
+        said = call("estimate", "shapes", source, "--quiet")
+        assert said.exit_code == 2
+        assert says in " ".join(said.output.split())
+    said = call("estimate", tmp_path, folder, "--prompt", "a", "--quiet")
+    assert said.exit_code == 2
+    assert "model_index.json" in said.output
+
+
+def test_demo(tmp_path):
+    said = call("demo", "--pairs", 4, "--levels", 6, "--steps", 6, "--output", tmp_path / "demo", "--quiet")
+    assert said.exit_code == 0, said.output
+    for word in ("exact I(image; caption)", "3.446", "bound, 48 captions", "gap", "orthogonal", "auto", "certificate"):
+        assert word in said.output
+    for name in ("mmse.png", "maps.png", "influence.png"):
+        with Image.open(tmp_path / "demo" / name) as picture:
+            assert min(picture.size) > 200
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["pairs"] == 4
+    record = Estimate.load(tmp_path / "demo" / "estimate.safetensors")
+    assert summary["gap"][0] == pytest.approx(record.using("gap").mean().value)
+
+
+# ---- scripts ----
+
+
+def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import train_shapes
+
+    def train(folder):
+        train_shapes.main(folder, vae_steps=2, vae_batch=4, unet_steps=4, unet_batch=4, save_every=1)
+        return (folder / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+    undisturbed = train(tmp_path / "one")
+    said = call("inspect", tmp_path / "one" / "model")
+    assert said.exit_code == 0, said.output
+
+    save, saved = train_shapes.save_checkpoint, []
+
+    def save_and_stop(path, *args):
+        save(path, *args)
+        saved.append(path)
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_shapes, "save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "two")
+    assert not (tmp_path / "two" / "model").exists()
+    assert train(tmp_path / "two") == undisturbed
+    assert len(saved) == 2 + 4
+
+
+def test_measure_shapes(tmp_path, capsys):
+    arguments = [
+        "--pairs",
+        "4",
+        "--fitted",
+        "4",
+        "--levels",
+        "4",
+        "--null-levels",
+        "4",
+        "--generated",
+        "2",
+        "--sampling-steps",
+        "2",
+    ]
+    run(ROOT / "scripts" / "measure_shapes.py", "--output", tmp_path, *arguments)
+    said = capsys.readouterr().out
+    assert "candidate bound" in said
+    assert (tmp_path / "table.md").read_text() in said
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    # Stages that are there are read back.
+    before = os.stat(tmp_path / "null-soft.json").st_mtime_ns
+    run(ROOT / "scripts" / "measure_shapes.py", "--output", tmp_path, *arguments)
+    assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
+
+
+def test_the_shipped_model_is_where_it_is_said_to_be():
+    assert (shapes_model() / "model_index.json").is_file()

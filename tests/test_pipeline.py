@@ -1,0 +1,348 @@
+"""The pipeline on the model that ships with the package, and on small random models of other kinds."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+import mmg_diffusers.curve
+from mmg_diffusers import Estimate, MMGPipeline, shapes_model
+from mmg_diffusers.influence import influence
+from mmg_diffusers.noise import DiscreteVP
+from mmg_diffusers.quadrature import StratifiedUniform
+from mmg_diffusers.shapes import CAPTIONS, Shapes
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = MMGPipeline.from_pretrained(shapes_model())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return Shapes("soft").sample(6, seed=11)
+
+
+@pytest.fixture(scope="module")
+def estimate(pipe, sample):
+    return pipe(list(sample.images), sample.prompts, levels=12, keep="pixel", seed=3)
+
+
+# ---- the model that ships ----
+
+
+def test_plain_diffusers_loads_the_shipped_model_and_draws(sample):
+    plain = StableDiffusionPipeline.from_pretrained(shapes_model())
+    plain.set_progress_bar_config(disable=True)
+    drawn = plain(
+        sample.prompts[0], num_inference_steps=4, generator=torch.Generator().manual_seed(0), output_type="np"
+    ).images
+    assert drawn.shape == (1, 32, 32, 3)
+    assert np.isfinite(drawn).all()
+
+
+def test_the_shipped_model_is_small_and_safe():
+    files = [path for path in shapes_model().rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 12 * 2**20
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+    assert {path.name for path in files} >= {"model_index.json", "README.md"}
+
+
+def test_prompts_tell_pairs_from_shuffled_ones(pipe):
+    sample = Shapes("soft").sample(24, seed=5)
+    images = list(sample.images)
+    matched = pipe(images, sample.prompts, levels=24, integrand="gap", seed=1)
+    turned = sample.prompts[7:] + sample.prompts[:7]
+    shuffled = pipe(images, turned, levels=24, integrand="gap", seed=1)
+    difference = matched.nats - shuffled.nats
+    stderr = float(difference.std()) / len(difference) ** 0.5
+    # A wrong caption of four words misinforms by many nats.
+    assert float(difference.mean()) > 3 + 2 * stderr
+    assert matched.mean().value > 2
+
+
+def test_classify_finds_the_captions(pipe):
+    world = Shapes("hard")
+    sample = world.sample(8, seed=21)
+    found = pipe.classify(list(sample.images), CAPTIONS, levels=16, logsnr_range=(-5.3, 3.0), prune=1e-4, seed=1)
+    torch.testing.assert_close(found.posterior.sum(1), torch.ones(8, dtype=torch.float64))
+    assert sum(a == b for a, b in zip(found.best, sample.prompts, strict=True)) >= 7
+    assert found.bound(sample.prompts).value > 0.8 * world.entropy()
+    assert found.bound(sample.prompts).value < found.entropy
+
+
+# ---- exactness ----
+
+
+def test_same_condition_in_both_branches_is_exactly_zero(pipe, sample):
+    out = pipe(list(sample.images), sample.prompts, given=sample.prompts, levels=5)
+    assert torch.equal(out.nats, torch.zeros(6, dtype=torch.float64))
+    empty = pipe(list(sample.images), "", levels=5, integrand="gap")
+    assert torch.equal(empty.nats, torch.zeros(6, dtype=torch.float64))
+
+
+def test_given_is_additive_in_the_gap_form(pipe, sample):
+    """i(x; y, c) = i(x; c) + i(x; y | c): with shared noise the gap form adds up but for rounding."""
+    images = list(sample.images)
+    options = {"levels": 8, "integrand": "gap", "seed": 2}
+    context = ["a circle"] * 6
+    whole = pipe(images, sample.prompts, **options).nats
+    first = pipe(images, context, **options).nats
+    rest = pipe(images, sample.prompts, given=context, **options).nats
+    torch.testing.assert_close(first + rest, whole, rtol=1e-4, atol=1e-3)
+
+
+def test_runs_repeat_bit_for_bit(pipe, sample, estimate):
+    again = pipe(list(sample.images), sample.prompts, levels=12, keep="pixel", seed=3)
+    assert torch.equal(again.nats, estimate.nats)
+    assert torch.equal(again.curve.gap, estimate.curve.gap)
+    other = pipe(list(sample.images), sample.prompts, levels=12, seed=4)
+    assert not torch.equal(other.nats, estimate.nats)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_batch_size_changes_nothing_but_rounding(pipe, sample, estimate, rows):
+    again = pipe(list(sample.images), sample.prompts, levels=12, seed=3, batch_size=rows)
+    torch.testing.assert_close(again.nats, estimate.nats, rtol=1e-6, atol=0)
+    assert again.evaluations == estimate.evaluations
+
+
+def test_a_pair_does_not_depend_on_its_neighbours(pipe, sample, estimate):
+    alone = pipe(sample.images[4], sample.prompts[4], levels=12, seed=3, pair_ids=[4])
+    torch.testing.assert_close(alone.nats, estimate.nats[4:5], rtol=1e-6, atol=0)
+
+
+def test_maps_sum_to_the_pair(estimate):
+    for form in ("gap", "orthogonal"):
+        total = estimate.pixel_map(form)[0].flatten(1).sum(1)
+        torch.testing.assert_close(total, estimate.using(form).nats, rtol=1e-9, atol=1e-9)
+
+
+def test_influence_starts_at_the_whole_and_ends_at_nothing(estimate):
+    over = influence(estimate)
+    torch.testing.assert_close(over.nats[:, 0], estimate.nats)
+    torch.testing.assert_close(over.stderr[:, 0], estimate.stderr)
+    assert torch.equal(over.nats[:, -1], torch.zeros(6, dtype=torch.float64))
+    assert over.logsnr[0] <= over.half().value <= over.logsnr[-1]
+
+
+def test_influence_refuses_drawn_levels(pipe, sample):
+    out = pipe(list(sample.images), sample.prompts, quadrature=StratifiedUniform(6))
+    with pytest.raises(ValueError, match="Trapezoid"):
+        influence(out)
+
+
+def test_records_keep_what_made_them(tmp_path, estimate):
+    back = Estimate.load(estimate.save(tmp_path / "estimate.safetensors"))
+    assert torch.equal(back.nats, estimate.nats)
+    assert torch.equal(back.pixel_map()[0], estimate.pixel_map()[0])
+    assert back.settings["model"] == str(shapes_model())
+    assert back.settings["seed"] == 3
+    assert set(back.versions) >= {"torch", "diffusers", "mmg-diffusers"}
+    assert back.warnings() == estimate.warnings()
+
+
+def test_memory_is_bounded_by_the_batch(pipe, monkeypatch):
+    """No block of the loop holds more pairs when there are more pairs."""
+    held = []
+    original = mmg_diffusers.curve._Block.batches
+
+    def spy(block, *args):
+        held.append(len(block.pairs))
+        yield from original(block, *args)
+
+    monkeypatch.setattr(mmg_diffusers.curve._Block, "batches", spy)
+    images = Shapes("soft").sample(40, seed=9).images
+    for count in (4, 40):
+        held.clear()
+        pipe(list(images[:count]), "a red circle", levels=4, batch_size=8)
+        assert sum(held) == count
+        assert max(held) <= 8
+
+
+# ---- inputs ----
+
+
+def test_images_in_any_guise_are_the_same(pipe, sample, tmp_path):
+    eight = (sample.images[0] * 255).round().astype(np.uint8)
+    Image.fromarray(eight).save(tmp_path / "one.png")
+    options = {"levels": 3, "batch_size": 6}
+    expected = pipe(eight, "a red circle", **options).nats
+    tensor = torch.from_numpy(eight).permute(2, 0, 1)
+    for image in (Image.fromarray(eight), tensor, tmp_path / "one.png", str(tmp_path / "one.png"), eight[None]):
+        assert torch.equal(pipe(image, "a red circle", **options).nats, expected)
+    torch.testing.assert_close(pipe(tensor.float() / 255, "a red circle", **options).nats, expected)
+
+
+def refuse_to_run(*args, **kwargs):
+    raise AssertionError("the network was called")
+
+
+@pytest.mark.parametrize(
+    ("images", "prompts", "options", "error", "says"),
+    [
+        ([], "a", {}, ValueError, "no images"),
+        (np.zeros((2, 32, 32, 3)), ["a"], {}, ValueError, "1 prompts for 2 images"),
+        (np.zeros((2, 32, 32, 3)), "a", {"given": ["b"] * 3}, ValueError, "3 given for 2 images"),
+        (np.zeros((30, 32, 3)), "a", {}, ValueError, "multiples of 8.*resize=True"),
+        (np.zeros((16, 16, 3)) + np.nan, "a", {}, ValueError, "image 0 has NaN"),
+        (np.zeros((16, 16, 3)) + np.inf, "a", {}, ValueError, "image 0 has NaN or infinite"),
+        (np.zeros((32, 32, 3)) - 1, "a", {}, ValueError, "expected \\[0, 1\\]"),
+        (np.zeros((32, 32, 3), dtype=np.int32), "a", {}, ValueError, "uint8"),
+        (np.zeros((32, 32)), "a", {}, ValueError, "3 or 4 dimensions"),
+        (np.zeros((3, 32, 32)), "a", {}, ValueError, "\\(H, W, 3\\)"),
+        ([np.zeros((32, 32, 3)), np.zeros((64, 64, 3))], "a", {}, ValueError, "differ in size"),
+        ([np.zeros((32, 32, 3)), None], "a", {}, TypeError, "image 1 is a NoneType"),
+        ("nowhere.png", "a", {}, FileNotFoundError, "nowhere.png"),
+        (np.zeros((32, 32, 3)), [3], {}, TypeError, "prompt 0 is a int"),
+        (np.zeros((32, 32, 3)), "a", {"levels": 1}, ValueError, "expected at least 2"),
+        (np.zeros((32, 32, 3)), "a", {"draws": 0}, ValueError, "expected at least 1"),
+        (np.zeros((32, 32, 3)), "a", {"batch_size": 0}, ValueError, "batch_size is 0"),
+        (np.zeros((32, 32, 3)), "a", {"keep": "pixels"}, ValueError, "'pair' or 'pixel'"),
+        (np.zeros((32, 32, 3)), "a", {"integrand": "gaps"}, ValueError, "'gaps'"),
+        (np.zeros((32, 32, 3)), "a", {"logsnr_range": (-20.0, 3.0)}, ValueError, "not a rising range"),
+        (np.zeros((2, 32, 32, 3)), "a", {"pair_ids": [1, 1]}, ValueError, "different non-negative pair_ids"),
+        (np.zeros((32, 32, 3)), "a", {"level": 3}, TypeError, "level"),
+    ],
+)
+def test_bad_input_is_refused_before_the_network_runs(pipe, monkeypatch, images, prompts, options, error, says):
+    monkeypatch.setattr(pipe.pipe.unet, "forward", refuse_to_run)
+    with pytest.raises(error, match=says):
+        pipe(images, prompts, **options)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "options", "says"),
+    [
+        (["a"], {}, "at least two"),
+        ("a red circle", {}, "at least two"),
+        (["a", "b", "a"], {}, "'a' appears more than once"),
+        (["a", "b"], {"prior": [1.0]}, "2 positive probabilities"),
+        (["a", "b"], {"prior": [0.3, 0.3]}, "divide it by its sum"),
+        (["a", "b"], {"prune": 0.6}, "prune is 0.6"),
+    ],
+)
+def test_bad_candidates_are_refused(pipe, sample, monkeypatch, candidates, options, says):
+    monkeypatch.setattr(pipe.pipe.unet, "forward", refuse_to_run)
+    with pytest.raises(ValueError, match=says):
+        pipe.classify(sample.images[0], candidates, levels=4, **options)
+
+
+def test_an_unreadable_file_is_named(pipe, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"image 0 .*broken.png.* cannot be read"):
+        pipe(tmp_path / "broken.png", "a red circle")
+
+
+def test_resizing_only_when_asked_and_said(pipe):
+    big = np.full((64, 48, 3), 0.5)
+    out = pipe(big, "a red circle", levels=2, resize=True)
+    assert out.settings["resized"] is True
+    other_size = pipe(np.full((64, 48, 3), 0.5), "a red circle", levels=2, keep="pixel")
+    assert other_size.pixel_map()[0].shape == (1, 16, 12)
+
+
+def test_a_long_prompt_is_reported(pipe, sample):
+    long = "a large red circle on the left " * 2
+    with pytest.warns(UserWarning, match="does not see"):
+        out = pipe(sample.images[0], long, levels=2)
+    assert any("does not see" in note for note in out.warnings())
+
+
+def test_the_progress_bar_can_be_turned_off(sample, capfd):
+    own = MMGPipeline.from_pretrained(shapes_model())
+    own(sample.images[0], "a red circle", levels=2)
+    assert "MMG" in capfd.readouterr().err
+    own.set_progress_bar_config(disable=True)
+    own(sample.images[0], "a red circle", levels=2)
+    assert "MMG" not in capfd.readouterr().err
+
+
+# ---- folders ----
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(shapes_model(), tmp_path / "model")
+
+
+def test_a_folder_that_is_no_pipeline(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"no model_index.json.*save_pretrained"):
+        MMGPipeline.from_pretrained(folder / "unet")
+    with pytest.raises(ValueError, match="cannot find a pipeline"):
+        MMGPipeline.from_pretrained(tmp_path / "nowhere", local_files_only=True)
+
+
+def test_a_pipeline_without_an_adapter(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "KandinskyV22Pipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"no adapter for 'KandinskyV22Pipeline'.*StableDiffusionPipeline.*register"):
+        MMGPipeline.from_pretrained(folder)
+
+
+def test_pickled_weights_are_refused(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ValueError, match="Only safetensors"):
+        MMGPipeline.from_pretrained(folder)
+
+
+def test_truncated_weights_are_refused(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot load"):
+        MMGPipeline.from_pretrained(folder)
+
+
+def test_a_distilled_model_is_refused(folder, tmp_path):
+    turbo = folder.rename(tmp_path / "sd-turbo")
+    with pytest.raises(ValueError, match="guidance-distilled"):
+        MMGPipeline.from_pretrained(turbo)
+
+
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_any_scheduler_of_the_folder_gives_the_training_noise(pipe, folder, scheduler):
+    path = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"_class_name": scheduler}))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", scheduler]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    other = MMGPipeline.from_pretrained(folder)
+    assert isinstance(other.denoiser.convention, DiscreteVP)
+    assert torch.equal(other.denoiser.convention.levels, pipe.denoiser.convention.levels)
+
+
+def test_a_pipeline_in_memory_shares_its_weights(sample, estimate):
+    plain = StableDiffusionPipeline.from_pretrained(shapes_model())
+    own = MMGPipeline(plain)
+    own.set_progress_bar_config(disable=True)
+    assert own.pipe is plain
+    out = own(list(sample.images), sample.prompts, levels=12, seed=3)
+    assert torch.equal(out.nats, estimate.nats)
+
+
+def test_dtypes_agree(sample, estimate):
+    half = MMGPipeline.from_pretrained(shapes_model(), torch_dtype=torch.bfloat16)
+    half.set_progress_bar_config(disable=True)
+    assert half.dtype == torch.bfloat16
+    out = half(list(sample.images), sample.prompts, levels=12, seed=3)
+    assert out.settings["dtype"] == "bfloat16"
+    gap = out.using("gap").nats - estimate.using("gap").nats
+    assert float(gap.abs().max()) < 4 * float(estimate.using("gap").stderr.max())
+
+
+def test_description(pipe):
+    found = pipe.describe()
+    assert found["prediction"] == "v_prediction"
+    assert found["latent_shape"] == [4, 8, 8]
+    assert found["logsnr_range"] == [-5.364, 7.0694]
+    assert found["null"] == "the encoded empty prompt"
