@@ -13,7 +13,7 @@ from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows, same_row
 from mmg_diffusers.draws import PairDraws, brownian_path
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.quadrature import Quadrature
-from mmg_diffusers.result import Curve, integrate
+from mmg_diffusers.result import MOMENTS, Curve, integrate
 
 Progress = Callable[[int], object]
 """Called with the number of noisy variables that were just evaluated."""
@@ -23,8 +23,8 @@ _COMFORT = {"cpu": 2**16, "cuda": 2**18}
 
 
 def auto_batch_size(event: torch.Size, device: torch.device) -> int:
-    """Rows per forward pass for events of this shape: between 2 and 256."""
-    return max(2, min(256, _COMFORT.get(device.type, 2**17) // max(1, event.numel())))
+    """Rows per forward pass for events of this shape: between 2 and 8192."""
+    return max(2, min(8192, _COMFORT.get(device.type, 2**17) // max(1, event.numel())))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class _Block:
     logsnr: Tensor
     weight: Tensor
 
-    def batches(self, draws: int, seed: int, rows: int, device: torch.device) -> Iterator[_Batch]:
+    def batches(
+        self, draws: int, antithetic: bool, seed: int, rows: int, device: torch.device
+    ) -> Iterator[_Batch]:  # fmt: skip
         """Noisy variables in the order pair, draw, level, `rows` at a time."""
         levels = self.logsnr.shape[1]
         event = tuple(self.pairs.x.shape[1:])
@@ -90,8 +92,10 @@ class _Block:
             for draw in range(draws):
                 eps = PairDraws(seed, pair_id, draw).normals(levels, event, self.pairs.x.dtype)
                 index = torch.tensor([(pair, draw, level) for level in range(levels)])
+                if antithetic:
+                    index, eps = index.repeat(2, 1), torch.cat([eps, -eps])
                 waiting.append((index, eps))
-                count += levels
+                count += len(eps)
                 while count >= rows:
                     index, eps = (torch.cat(parts) for parts in zip(*waiting, strict=True))
                     yield self._batch(index[:rows], eps[:rows], device)
@@ -174,6 +178,7 @@ def measure_curve(
     given: Condition | None = None,
     quadrature: Quadrature,
     draws: int = 1,
+    antithetic: bool = False,
     seed: int = 0,
     logsnr_range: tuple[float, float] | None = None,
     batch_size: int | None = None,
@@ -189,6 +194,7 @@ def measure_curve(
         given: N rows, the context of a conditional mutual information; ``None`` for none.
         quadrature: where to look.
         draws: noise draws per level.
+        antithetic: every draw is eps and -eps, averaged: twice the evaluations, without the odd part of the noise.
         seed: names the noise, together with the pair's id.
         logsnr_range: a part of the denoiser's own range.
         batch_size: rows per forward pass of the network, the one memory knob.
@@ -203,14 +209,15 @@ def measure_curve(
     device = _device(denoiser, pairs.x)
     low, high = _range(denoiser, logsnr_range, quadrature)
     rows = _rows_per_forward(batch_size, draws, pairs, device)
-    size = max(1, 4 * rows // (quadrature.nodes * draws))
+    copies = 2 if antithetic else 1
+    size = max(1, 4 * rows // (quadrature.nodes * draws * copies))
     together = rows >= 2  # both branches in one forward
     curves: list[Curve] = []
     for block in _blocks(denoiser, pairs, quadrature, seed, low, high, size):
         shape = (len(block.pairs), draws, block.logsnr.shape[1])
-        sums = {name: torch.zeros(shape, dtype=torch.float64) for name in ("gap", "orthogonal", "error")}
+        sums = {name: torch.zeros(shape, dtype=torch.float64) for name in MOMENTS}
         maps: dict[str, Tensor] = {}
-        for batch in block.batches(draws, seed, max(1, rows // 2), device):
+        for batch in block.batches(draws, antithetic, seed, max(1, rows // 2), device):
             owner = block.start + batch.where[0]
             y, c = _rows(cond, owner, device), _rows(given, owner, device)
             if together:
@@ -221,18 +228,24 @@ def measure_curve(
             same = torch.as_tensor(same_rows(c, y), device=device)
             base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
             _check_finite(base + conditional, batch.logsnr)
-            difference = conditional - base
+            # Differences of squares are formed without their cancellation: of the raw outputs, then in float64.
+            difference = (conditional - base).double()
             wrong = (batch.eps - conditional).double()
-            # |eps - e_u|^2 - |eps - e_c|^2 without the cancellation.
-            orthogonal = difference.double().square()
-            gap = orthogonal + 2 * wrong * difference.double()
-            for name, value in (("gap", gap), ("orthogonal", orthogonal), ("error", wrong.square())):
-                sums[name][batch.where] = value.flatten(1).sum(1).cpu()
-                if pixels and name != "error":
-                    part = _per_pixel(value).cpu()
+            orthogonal = difference.square()
+            moments = {
+                "gap": orthogonal + 2 * wrong * difference,
+                "orthogonal": orthogonal,
+                "error": wrong.square(),
+                "energy": difference * (conditional.double() + base.double()),
+                "along": difference * batch.z.double(),
+            }
+            for name, value in moments.items():
+                sums[name].index_put_(batch.where, value.flatten(1).sum(1).cpu() / copies, accumulate=True)
+                if pixels and name in ("gap", "orthogonal"):
+                    part = _per_pixel(value).cpu() / copies
                     if name not in maps:
                         maps[name] = torch.zeros((*shape, *part.shape[1:]), dtype=torch.float64)
-                    maps[name][batch.where] = part
+                    maps[name].index_put_(batch.where, part, accumulate=True)
             if progress is not None:
                 progress(len(batch.z))
         kept: dict[str, Tensor] = {}
@@ -245,7 +258,7 @@ def measure_curve(
                 **sums,
                 pair_ids=block.pairs.ids,
                 logsnr_range=(low, high),
-                evaluations=2 * sums["gap"].numel(),
+                evaluations=2 * copies * sums["gap"].numel(),
                 independent=quadrature.independent,
                 maps=kept,
             )

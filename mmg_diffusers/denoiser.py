@@ -137,7 +137,57 @@ class Adapted(Denoiser):
         return fallback
 
 
+class Versus(Denoiser):
+    """Two denoisers of one variable as the two branches of one: what they differ by is a divergence.
+
+    Args:
+        base: answers where no condition is given.
+        other: answers where one is; an empty condition asks it for its own marginal.
+    """
+
+    def __init__(self, base: Denoiser, other: Denoiser) -> None:
+        super().__init__()
+        self.base, self.other = base, other
+        low = max(base.logsnr_range[0], other.logsnr_range[0])
+        self.logsnr_range = (low, min(base.logsnr_range[1], other.logsnr_range[1]))
+        self.notes = (*base.notes, *other.notes)
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        if cond is None:
+            return self.base(z, logsnr, None)
+        return self.other(z, logsnr, cond or None)
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        """Levels of `other`. A base that knows only levels of its own is told the nearest of those."""
+        return self.other.snap(logsnr.double().clamp(*self.logsnr_range))
+
+
 # ---- closed forms ----
+
+
+class GaussianReference(Denoiser):
+    """The exact denoiser of N(0, sigma^2) in every coordinate, for events of any shape; it has no condition.
+
+    Raises:
+        ValueError: unless sigma is positive.
+    """
+
+    logsnr_range = (-math.inf, math.inf)
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise ValueError(f"sigma is {sigma}; expected a standard deviation above 0")
+        self.sigma = sigma
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr.to(z.device)))
+        return s / (a**2 * self.sigma**2 + s**2) * z
+
+    def surprise(self, x: Tensor) -> Tensor:
+        """-log density of x in nats, `(N, *event) -> (N,)` float64."""
+        x = x.double().flatten(1)
+        return (x.square() / self.sigma**2 + math.log(2 * math.pi * self.sigma**2)).sum(1) / 2
 
 
 class GaussianDenoiser(Denoiser):

@@ -199,3 +199,41 @@ class StratifiedLogistic(_Proposal):
         edges, _ = self._quantile(torch.linspace(0, 1, self.nodes + 1, dtype=torch.float64), left, right)
         edges[0], edges[-1] = left, right
         return _in_strata(edges, snap, uniform)
+
+
+@dataclass(frozen=True)
+class StratifiedProfile(Quadrature):
+    """One draw in each of `nodes` intervals of equal mass under a piecewise constant density.
+
+    Args:
+        edges: K + 1 rising levels.
+        mass: K positive shares of the nodes; they need not sum to 1.
+
+    Raises:
+        ValueError: for edges that do not rise, or masses that do not fit them.
+    """
+
+    edges: tuple[float, ...] = (-8.0, 12.0)
+    mass: tuple[float, ...] = (1.0,)
+
+    random = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rising = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
+        if len(self.edges) != len(self.mass) + 1 or not rising or min(self.mass) <= 0:
+            raise ValueError(f"expected rising edges and one positive mass between each two, got {self}")
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        left, right = max(low, self.edges[0]), min(high, self.edges[-1])
+        if left >= right:
+            raise ValueError(f"the profile over {self.edges[0]} to {self.edges[-1]} misses the range [{low}, {high}]")
+        return left, right
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = self.bounds(low, high)
+        known = np.concatenate([[0.0], np.cumsum(self.mass)])
+        ends = np.interp([left, right], self.edges, known)
+        strata = np.interp(np.linspace(ends[0], ends[1], self.nodes + 1), known, self.edges)
+        strata[0], strata[-1] = left, right
+        return _in_strata(torch.from_numpy(strata), snap, uniform)

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -17,13 +17,38 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmg_diffusers.noise import signal_and_noise
+
 if TYPE_CHECKING:
     import pandas
 
-Integrand = Literal["gap", "orthogonal", "auto"]
-INTEGRANDS: tuple[Integrand, ...] = ("gap", "orthogonal", "auto")
+Form = Literal["gap", "orthogonal", "auto"]
+FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto")
 
-FORMAT = "mmg_diffusers.Estimate/1"
+
+@dataclass(frozen=True)
+class Outside:
+    """MINDE's difference outside the norm, |e_c - r|^2 - |e_u - r|^2, r the noise as predicted for N(0, sigma^2)
+    (arXiv 2310.09031, eq. 18 and 21).
+
+    Raises:
+        ValueError: unless sigma is positive.
+    """  # fmt: skip
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma is {self.sigma}; expected the standard deviation of a reference, above 0")
+
+
+Integrand = Form | Outside
+"""What is integrated: a form by name, or a difference outside the norm."""
+
+# What the loop sums over the event, at every pair, draw and level; every integrand is made of these.
+MOMENTS = ("gap", "orthogonal", "error", "energy", "along")
+
+FORMAT = "mmg_diffusers.Estimate/2"
 # An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
 DECAYED = 0.05
 
@@ -106,8 +131,9 @@ class Curve:
 
     With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
 
-    `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2, all `(N, D, L)` summed
-    over the event; `logsnr` and `weight` `(N, L)`. `maps`, where pixels were kept, holds the integrals before the
+    `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
+    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, all `(N, D, L)` summed over the event; `logsnr` and
+    `weight` `(N, L)`. `maps`, where pixels were kept, holds the integrals before the
     sum over pixels: ``gap``, ``orthogonal`` and their ``_stderr``, `(N, *pixels)` in nats.
     """
 
@@ -116,6 +142,8 @@ class Curve:
     gap: Tensor
     orthogonal: Tensor
     error: Tensor
+    energy: Tensor
+    along: Tensor
     pair_ids: Tensor
     logsnr_range: tuple[float, float]
     evaluations: int
@@ -157,8 +185,7 @@ class Curve:
         if len(ids.unique()) < len(ids):
             raise ValueError("a pair appears in more than one shard; give every pair its own id")
         joined = {
-            name: torch.cat([getattr(curve, name) for curve in curves])
-            for name in ("logsnr", "weight", "gap", "orthogonal", "error")
+            name: torch.cat([getattr(curve, name) for curve in curves]) for name in ("logsnr", "weight", *MOMENTS)
         }
         maps = {name: torch.cat([curve.maps[name] for curve in curves]) for name in first.maps}
         evaluations = sum(curve.evaluations for curve in curves)
@@ -183,6 +210,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def check_integrand(integrand: Integrand) -> None:
+    """Raise a ValueError for something that is no integrand."""
+    if not isinstance(integrand, Outside) and integrand not in FORMS:
+        raise ValueError(f"unknown integrand {integrand!r}; expected one of {FORMS}, or Outside(sigma)")
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Mutual information of every pair, in nats, with what is needed to believe it.
@@ -199,8 +232,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.integrand not in INTEGRANDS:
-            raise ValueError(f"unknown integrand {self.integrand!r}; expected one of {INTEGRANDS}")
+        check_integrand(self.integrand)
 
     def __len__(self) -> int:
         return len(self.curve)
@@ -219,9 +251,9 @@ class Estimate:
 
     @cached_property
     def gap_share(self) -> float:
-        """The share of the gap form in the estimate, between 0 (orthogonal) and 1 (gap)."""
+        """The share of the gap form in the estimate, between 0 (orthogonal) and 1 (gap, and differences outside)."""
         if self.integrand != "auto":
-            return float(self.integrand == "gap")
+            return float(self.integrand != "orthogonal")
         difference, stderr = self.certificate
         if difference == 0.0:
             return 0.0
@@ -230,7 +262,12 @@ class Estimate:
     @property
     def values(self) -> Tensor:
         """`(N, D, L)` the integrand; half its integral over log-SNR is `nats`."""
-        return self.curve.orthogonal + self.gap_share * (self.curve.gap - self.curve.orthogonal)
+        curve = self.curve
+        if isinstance(self.integrand, Outside):
+            a, s = signal_and_noise(curve.logsnr[:, None])
+            # The reference predicts k z.
+            return curve.energy - 2 * s / (a**2 * self.integrand.sigma**2 + s**2) * curve.along
+        return curve.orthogonal + self.gap_share * (curve.gap - curve.orthogonal)
 
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
@@ -373,7 +410,7 @@ class Estimate:
         tensors |= {f"maps/{name}": value for name, value in curve.maps.items()}
         record = {
             "format": FORMAT,
-            "integrand": self.integrand,
+            "integrand": asdict(self.integrand) if isinstance(self.integrand, Outside) else self.integrand,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
@@ -416,6 +453,9 @@ class Estimate:
                 independent=record["independent"],
                 maps=maps,
             )
-            return cls(curve, record["integrand"], record["settings"], record["versions"], tuple(record["notes"]))
+            integrand = record["integrand"]
+            if isinstance(integrand, dict):
+                integrand = Outside(**integrand)
+            return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no complete estimate of this library: {error}") from error

@@ -1,0 +1,262 @@
+"""Mutual information of two arrays from samples alone: the library's second front door."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from mmg_diffusers.estimators import MMG
+from mmg_diffusers.fitting import Fit, FitSettings, fit, paired
+from mmg_diffusers.networks import VectorNetwork, View
+from mmg_diffusers.preprocess import Preprocessing
+from mmg_diffusers.proposals import gap_fitted
+from mmg_diffusers.result import Estimate
+
+Data = Mapping[str, NDArray[np.generic]]
+
+FEWEST = 200
+LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
+
+
+def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
+    """Values as `(N, d)` float64, or `(N,)` integers for labels.
+
+    Raises:
+        ValueError: for other shapes and dtypes, values that are not finite, or too few of them.
+    """
+    found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if found.dtype == object or found.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {found.dtype}; expected numbers, or integer labels")
+    if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "biu":
+        found = found[:, 0]
+    if found.ndim > 2:
+        found = found.reshape(len(found), -1)
+    if found.ndim == 0 or found.size == 0:
+        raise ValueError(f"{name} has shape {found.shape}; expected one row a pair")
+    if found.dtype.kind in "biu":
+        if found.ndim == 2:
+            raise ValueError(
+                f"{name} has {found.shape[1]} columns of integers; labels are one column. Convert counts and pixels to float"
+            )
+        return found
+    found = found.astype(np.float64)
+    if found.ndim == 1:
+        found = found[:, None]
+    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    if len(bad):
+        raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
+    return found
+
+
+def _check(data: Data, fewest: int) -> int:
+    counts = {name: len(values) for name, values in data.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"variables differ in length: {counts}; expected one row a pair in each")
+    count = next(iter(counts.values()))
+    if count < fewest:
+        raise ValueError(f"got {count} pairs; expected at least {fewest}, of which a part is held out to be measured")
+    return count
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """Networks fitted to pairs, ready to measure other pairs of the same law.
+
+    `diffused` names the variable that is denoised; the others are given.
+    """
+
+    preprocessing: Preprocessing
+    network: VectorNetwork
+    diffused: str
+    given: tuple[str, ...]
+    base: tuple[str, ...]
+    fitted: Fit
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def denoiser(self) -> View:
+        """The denoiser that estimators take."""
+        return self.network.view(self.diffused)
+
+    def prepare(self, data: Mapping[str, ArrayLike | Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Pairs as estimators take them: x, the condition and the context (empty where there is none)."""
+        ready = self.preprocessing({name: as_array(values, name) for name, values in data.items()})
+        cond = {name: ready[name].float() for name in (*self.base, *self.given)}
+        return ready[self.diffused].float(), cond, {name: cond[name] for name in self.base}
+
+    def estimate(
+        self,
+        data: Mapping[str, ArrayLike | Tensor],
+        *,
+        estimator: MMG | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Estimate:
+        """Measure pairs that took no part in the fit.
+
+        Args:
+            data: values of every variable by name, N rows each.
+            estimator: by default 16 levels where a pilot saw the gap, antithetic noise, the "auto" form.
+            seed: names the noise.
+            batch_size: rows per forward pass.
+            progress: called with the number of noisy variables done.
+        """
+        x, cond, base = self.prepare(data)
+        given = base or None
+        if estimator is None:
+            rule = gap_fitted(self.denoiser, x, cond, given, seed=seed)
+            estimator = MMG("auto", rule, antithetic=True)
+        found = estimator(
+            self.denoiser,
+            x,
+            cond,
+            given,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+            settings={
+                **self.settings,
+                "diffused": self.diffused,
+                "fit_steps": self.fitted.steps,
+                "fit_gain_nats": round(self.fitted.gained, 5),
+            },
+        )
+        return Estimate(
+            found.curve, found.integrand, found.settings, found.versions, (*found.notes, *self.preprocessing.notes)
+        )  # fmt: skip
+
+
+def fit_model(
+    data: Mapping[str, ArrayLike | Tensor],
+    *,
+    given: tuple[str, ...] = ("y",),
+    base: tuple[str, ...] = (),
+    settings: FitSettings | None = None,
+    held_out: float = 0.05,
+    width: int = 64,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> FittedModel:
+    """Fit the two denoisers of I(diffused; given | base) to pairs.
+
+    Args:
+        data: values by name, `(N, d)` floats or `(N,)` integer labels. The variable in neither `given` nor `base` is
+            diffused; without `base` the smaller of the two is, since mutual information is symmetric.
+        given, base: names.
+        settings: of the training; chosen from the data's width by default.
+        held_out: share of the pairs that decides when to stop.
+        width: of the network; wider where the Gaussian part already shows high information.
+        seed: of the split, the weights and the batches.
+        checkpoint: file to resume from.
+        progress: called with the optimizer steps done.
+    """
+    arrays = {name: as_array(values, name) for name, values in data.items()}
+    count = _check(arrays, FEWEST)
+    order = np.random.default_rng(seed).permutation(count)
+    few = max(32, round(held_out * count))
+    parts = [{name: values[rows] for name, values in arrays.items()} for rows in (order[few:], order[:few])]
+    preprocessing = Preprocessing.fit(parts[0])
+    sizes = preprocessing.sizes
+    left = [name for name in arrays if name not in (*given, *base)]
+    if len(left) != 1:
+        raise ValueError(f"expected one variable beside given={given} and base={base}, got {left}")
+    diffused = left[0]
+    if not base and len(given) == 1:
+        # Labels are indicators, which are harder to denoise than what they label.
+        def hardness(name: str) -> tuple[bool, int]:
+            return preprocessing.variables[name].classes is not None, sizes[name]
+
+        diffused, other = sorted((diffused, given[0]), key=hardness)[:2]
+        given = (other,)
+    train, other_part = (preprocessing(part) for part in parts)
+    settings = settings or FitSettings.for_size(sum(sizes.values()))
+    rho = float(preprocessing.correlations.max()) if len(preprocessing.correlations) else 0.0
+    high = float(np.clip(-math.log(1 - rho**2) + 7, HIGH, HIGHEST))
+    assignments = paired(diffused, given, base)
+    while True:
+        torch.manual_seed(seed)
+        network = VectorNetwork(sizes, preprocessing.covariance, logsnr_range=(LOW, high), width=width)
+        fitted = fit(
+            network, train, other_part, assignments, settings, seed=seed, checkpoint=checkpoint, progress=progress
+        )
+        network.eval().requires_grad_(False)
+        if high >= HIGHEST or fitted.settled:
+            break
+        # The branches still differ at the clean end: information lies beyond.
+        high, checkpoint = HIGHEST, checkpoint and checkpoint.with_suffix(".wide")
+    return FittedModel(
+        preprocessing,
+        network,
+        diffused,
+        tuple(given),
+        tuple(base),
+        fitted,
+        {"fit": asdict(settings), "fit_seed": seed, "pairs_fitted": count - few, "width": width, "range": [LOW, high]},
+    )
+
+
+def estimate_mi(
+    x: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    *,
+    given: ArrayLike | Tensor | None = None,
+    test: tuple[ArrayLike | Tensor, ...] | None = None,
+    test_share: float = 0.3,
+    estimator: MMG | None = None,
+    settings: FitSettings | None = None,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Estimate:
+    """Mutual information of x and y, from samples: fit a small denoiser to one part, measure another.
+
+    Args:
+        x, y: numpy arrays, tensors, lists or a column of a data set: `(N,)` or `(N, d)` floats (more axes are flattened),
+            or `(N,)` integer labels. Row n of both is one pair.
+        given: a third variable, for I(x; y | given).
+        test: other pairs ``(x, y)`` or ``(x, y, given)`` to measure; by default a share of those given.
+        test_share: that share.
+        estimator: integrand and quadrature; see `FittedModel.estimate`.
+        settings: of the training.
+        seed: of the split, the training and the noise.
+        progress: called with the optimizer steps done.
+
+    Returns:
+        the record of the measured pairs: ``.mean()`` is the mutual information in nats with its standard error.
+
+    Raises:
+        ValueError: for lengths that differ, too few pairs, values that are not finite, constant columns, or variables of
+            which one determines the other.
+    """
+    names = ("x", "y") if given is None else ("x", "y", "c")
+    values = (x, y) if given is None else (x, y, given)
+    arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}
+    count = _check(arrays, FEWEST)
+    if test is not None:
+        if len(test) != len(names):
+            raise ValueError(f"test holds {len(test)} arrays; expected {len(names)}, as for the fit")
+        measured = {name: as_array(value, f"test {name}") for name, value in zip(names, test, strict=True)}
+        _check(measured, 1)
+        for name in names:
+            if measured[name].shape[1:] != arrays[name].shape[1:]:
+                raise ValueError(f"test {name} has shape {measured[name].shape}, {name} has {arrays[name].shape}")
+        fitted = arrays
+    else:
+        if not 0 < test_share < 1:
+            raise ValueError(f"test_share is {test_share}; expected a share between 0 and 1")
+        order = np.random.default_rng([seed, 1]).permutation(count)
+        cut = max(1, round(test_share * count))
+        fitted = {name: value[order[cut:]] for name, value in arrays.items()}
+        measured = {name: value[order[:cut]] for name, value in arrays.items()}
+    base = () if given is None else ("c",)
+    model = fit_model(fitted, base=base, settings=settings, seed=seed, progress=progress)
+    return model.estimate(measured, estimator=estimator, seed=seed)

@@ -1,0 +1,336 @@
+"""How a network over named variables is trained: paired branches, antithetic noise, levels where the gap is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmg_diffusers.networks import Roles, VectorNetwork
+from mmg_diffusers.noise import signal_and_noise
+from mmg_diffusers.training import load_checkpoint, save_checkpoint
+
+BINS = 40
+# Where the last bin holds more than this share of the largest one, the range ends too early.
+UNSETTLED = 0.05
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how hard to train; `for_data` chooses by what is known of the data, never by their name.
+
+    Args:
+        steps: of the optimizer, at most.
+        pilot: steps after which the gain over the Gaussian start decides whether to go on.
+        least_gain: go on where the pilot gained at least this, in nats of held-out information or likelihood.
+        batch: pairs a step; each is seen with eps and -eps and in every assignment of roles.
+        lr, weight_decay, warmup: AdamW; the rate falls to 0 along a cosine.
+        uniform: share of levels drawn evenly; the others where the branches differ.
+        save_every: steps between checkpoints.
+    """
+
+    steps: int = 3000
+    pilot: int = 500
+    least_gain: float = 0.003
+    batch: int = 512
+    lr: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: int = 100
+    uniform: float = 0.3
+    save_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch) < 1 or not 0 < self.uniform <= 1:
+            raise ValueError(f"expected at least one step, one pair a batch and uniform in (0, 1], got {self}")
+
+    @staticmethod
+    def for_size(coordinates: int, **changes: Any) -> FitSettings:
+        """Settings for so many coordinates in all: wide data get smaller steps and more decay."""
+        share = min(1.0, max(0.0, (coordinates - 12) / 24))
+        found = {"lr": 3e-3 * (1 / 3) ** share, "weight_decay": 0.01 * 100**share}
+        return FitSettings(**{**found, **changes})
+
+
+@dataclass
+class Levels:
+    """Where to train on the log-SNR axis: some evenly, most where the branches are seen to differ."""
+
+    low: float
+    high: float
+    uniform: float
+    gap: Tensor = field(default_factory=lambda: torch.ones(BINS))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`(count,)` float64 levels, stratified, in random order."""
+        even = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        where = self.gap.sqrt() + 1e-12
+        mass = self.uniform / BINS + (1 - self.uniform) * where / where.sum()
+        edges = torch.cat([torch.zeros(1), mass.cumsum(0)])
+        edges = edges / edges[-1]
+        bin_ = torch.searchsorted(edges, even, right=True).clamp(1, BINS) - 1
+        share = (even - edges[bin_]) / (edges[bin_ + 1] - edges[bin_])
+        level = self.low + (self.high - self.low) * (bin_ + share.clamp(0, 1)).double() / BINS
+        return level[torch.randperm(count, generator=generator)]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the branches agree at the clean end, so that no information is seen to lie beyond."""
+        return float(self.gap[-1]) < UNSETTLED * float(self.gap.max())
+
+    def see(self, logsnr: Tensor, gap: Tensor) -> None:
+        """Take note of squared differences of the branches, `(B,)` each."""
+        bin_ = ((logsnr - self.low) / (self.high - self.low) * BINS).long().clamp(0, BINS - 1)
+        seen = torch.zeros(BINS).index_add_(0, bin_, torch.ones_like(gap))
+        total = torch.zeros(BINS).index_add_(0, bin_, gap)
+        fresh = total / seen.clamp(min=1)
+        self.gap = torch.where(seen > 0, 0.97 * self.gap + 0.03 * fresh, self.gap)
+
+
+def paired(diffused: str, given: Sequence[str], base: Sequence[str] = ()) -> tuple[Roles, ...]:
+    """The two branches of a mutual information I(diffused; given | base)."""
+    return Roles((diffused,), tuple(base)), Roles((diffused,), (*base, *given))
+
+
+def crossed(first: str, second: str) -> tuple[Roles, ...]:
+    """The three branches of MINDE-J."""
+    return Roles((first, second), ()), Roles((first,), (second,)), Roles((second,), (first,))
+
+
+def losses(
+    network: VectorNetwork,
+    data: Mapping[str, Tensor],
+    assignments: Sequence[Roles],
+    logsnr: Tensor,
+    eps: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Squared errors of all assignments at one shared noise, and how far their predictions of a variable differ.
+
+    Args:
+        network: a stack of E.
+        data: `(E, B, d)` each.
+        assignments: what to predict from what.
+        logsnr: `(E, B)` float64.
+        eps: noise of every variable, `(E, B, d)`.
+
+    Returns:
+        `(A, E, B)` errors, summed over coordinates, and `(E, B)` squared differences.
+    """
+    a, s = (scale.float()[..., None] for scale in signal_and_noise(logsnr))
+    errors: list[Tensor] = []
+    seen: dict[str, Tensor] = {}
+    differ = torch.zeros(logsnr.shape)
+    for roles in assignments:
+        names = [name for name in network.sizes if name in roles.diffused]
+        known = [data[name] for name in network.sizes if name in roles.given]
+        noise = torch.cat([eps[name] for name in names], -1)
+        z = a * torch.cat([data[name] for name in names], -1) + s * noise
+        out = network.stacked(
+            Roles(tuple(names), tuple(name for name in network.sizes if name in roles.given)),
+            z,
+            logsnr,
+            torch.cat(known, -1) if known else z[..., :0],
+        )
+        errors.append((noise - out).square().sum(-1))
+        for name, part in zip(names, out.detach().split([network.sizes[n] for n in names], -1), strict=True):
+            if name in seen:
+                differ = differ + (part - seen[name]).square().sum(-1)
+            else:
+                seen[name] = part
+    return torch.stack(errors), differ
+
+
+@dataclass
+class Fit:
+    """A finished training: what it took, and what it reached."""
+
+    network: VectorNetwork
+    steps: int
+    seconds: float
+    gained: float
+    settled: bool
+    history: list[dict[str, float]]
+
+
+class Fitter:
+    """Trains a stack of networks on the training part of pairs.
+
+    Args:
+        network: a stack of E members.
+        data: `(E, N, d)` or `(N, d)` tensors by name; what every member is trained on.
+        assignments: roles to train, all at the same noise.
+        settings: how.
+        seed: of batches, levels and noise.
+        checkpoint: file to go on from, and to write to.
+    """
+
+    def __init__(
+        self,
+        network: VectorNetwork,
+        data: Mapping[str, Tensor],
+        assignments: Sequence[Roles],
+        settings: FitSettings,
+        *,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.network, self.assignments, self.settings, self.seed = network, tuple(assignments), settings, seed
+        self.data = {name: _stacked(values, network.members) for name, values in data.items()}
+        self.count = next(iter(self.data.values())).shape[1]
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+        )
+        low, high = network.logsnr_range
+        self.levels = Levels(low, high, settings.uniform)
+        self.step, self.seconds = 0, 0.0
+        self.checkpoint = checkpoint
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+
+    def _record(self) -> dict[str, Any]:
+        return {"settings": asdict(self.settings), "seed": self.seed, "count": self.count}
+
+    def _resume(self, path: Path) -> None:
+        holder = _Tensors(self.levels.gap)
+        state = load_checkpoint(path, {"network": self.network, "levels": holder}, self.optimizer)
+        if state["record"] != self._record():
+            raise ValueError(
+                f"{path} was written with other settings or data ({state['record']}, now {self._record()}); continue with "
+                "those, or delete it"
+            )
+        self.levels.gap = holder.value.clone()
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            state = {"step": self.step, "seconds": self.seconds, "record": self._record()}
+            modules: dict[str, nn.Module] = {"network": self.network, "levels": _Tensors(self.levels.gap)}
+            save_checkpoint(self.checkpoint, modules, self.optimizer, state)
+
+    def run(self, until: int, progress: Callable[[int], object] | None = None) -> None:
+        """Train up to step `until` of `settings.steps`."""
+        began = time.monotonic() - self.seconds
+        while self.step < until:
+            self._one_step()
+            self.seconds = time.monotonic() - began
+            if self.step % self.settings.save_every == 0 or self.step == until:
+                self._save()
+            if progress is not None:
+                progress(1)
+
+    def _one_step(self) -> None:
+        settings, network = self.settings, self.network
+        # A function of the seed and the step, so that a resumed run goes on as if it had not been disturbed.
+        generator = torch.Generator().manual_seed((self.seed << 24) + self.step)
+        size = settings.batch
+        rows = torch.randint(self.count, (size,), generator=generator)
+        batch = {name: values[:, rows].repeat(1, 2, 1) for name, values in self.data.items()}
+        logsnr = self.levels.draw(size, generator).repeat(2).expand(network.members, -1)
+        eps: dict[str, Tensor] = {}
+        for name, values in batch.items():
+            half = torch.randn((network.members, size, values.shape[-1]), generator=generator)
+            eps[name] = torch.cat([half, -half], 1)
+        errors, differ = losses(network, batch, self.assignments, logsnr, eps)
+        # Members do not share weights, so the sum over them trains each as if alone.
+        errors.mean((0, 2)).sum().backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.levels.see(logsnr[0], differ.mean(0))
+        self.step += 1
+
+    def _rate(self) -> float:
+        settings = self.settings
+        warm = min(1.0, (self.step + 1) / settings.warmup)
+        return settings.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / settings.steps)))
+
+
+class _Tensors(nn.Module):
+    """A tensor that travels in a checkpoint."""
+
+    value: Tensor
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value.clone())
+
+
+def _stacked(values: Tensor, members: int) -> Tensor:
+    values = values.float()
+    return values if values.ndim == 3 else values.expand(members, *values.shape)
+
+
+@torch.no_grad()
+def held_out_loss(
+    network: VectorNetwork, data: Mapping[str, Tensor], assignments: Sequence[Roles], seed: int = 0, levels: int = 8
+) -> float:
+    """Held-out denoising error in nats: half the integral over log-SNR of the mean error of all assignments.
+
+    Twice antithetic noise at stratified levels that are the same at every call, so that calls can be compared.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    stacked = {name: _stacked(values, network.members) for name, values in data.items()}
+    count = next(iter(stacked.values())).shape[1]
+    low, high = network.logsnr_range
+    total = 0.0
+    for k in range(levels):
+        level = low + (high - low) * (k + torch.rand(count, generator=generator, dtype=torch.float64)) / levels
+        eps = {
+            name: torch.randn(values.shape[1:], generator=generator).expand_as(values)
+            for name, values in stacked.items()
+        }
+        for sign in (1, -1):
+            signed = {name: sign * noise for name, noise in eps.items()}
+            errors, _ = losses(network, stacked, assignments, level.expand(network.members, -1), signed)
+            total += float(errors.mean()) / (2 * levels)
+    return total * (high - low) / 2
+
+
+def fit(
+    network: VectorNetwork,
+    data: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor],
+    assignments: Sequence[Roles],
+    settings: FitSettings,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Fit:
+    """Train, and stop after the pilot where held-out pairs see no gain over the Gaussian start.
+
+    Args:
+        network: a stack, as it was made: its start is the Gaussian law's exact denoiser.
+        data: training part, `(N, d)` or `(E, N, d)` by name.
+        held_out: other pairs, for the decision to go on; they fit nothing.
+        assignments: roles to train.
+        settings, seed, checkpoint: as in `Fitter`.
+        progress: called with the steps done.
+    """
+    few = {name: values[..., :4000, :] for name, values in held_out.items()}
+    start = held_out_loss(network, few, assignments)
+    pilot = FitSettings(**{**asdict(settings), "steps": min(settings.pilot, settings.steps)})
+    initial = {key: value.clone() for key, value in network.state_dict().items()}
+    scout = Fitter(
+        network, data, assignments, pilot, seed=seed, checkpoint=checkpoint and checkpoint.with_suffix(".pilot")
+    )
+    scout.run(pilot.steps, progress)
+    gained = start - held_out_loss(network, few, assignments)
+    history = [{"step": float(scout.step), "gained": gained}]
+    if gained < settings.least_gain or settings.steps <= pilot.steps:
+        if gained <= 0:
+            network.load_state_dict(initial)
+        return Fit(network, scout.step, scout.seconds, max(gained, 0.0), scout.levels.settled, history)
+    full = Fitter(network, data, assignments, settings, seed=seed + 1, checkpoint=checkpoint)
+    full.levels = scout.levels
+    full.run(settings.steps, progress)
+    gained = start - held_out_loss(network, few, assignments)
+    history.append({"step": float(full.step), "gained": gained})
+    seconds = scout.seconds + full.seconds
+    return Fit(network, scout.step + full.step, seconds, gained, full.levels.settled, history)

@@ -1,0 +1,227 @@
+"""Maps that keep mutual information and make variables easy to denoise, fitted on the training part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.special import ndtr, ndtri
+from scipy.stats import kstest
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+# A column further from normal than this (Kolmogorov-Smirnov distance) is mapped to normal ranks.
+NORMAL = 0.012
+KNOTS = 64
+# Squared correlations above 1 minus this mean that one variable determines the other.
+DETERMINED = 1e-10
+
+
+@dataclass(frozen=True)
+class Column:
+    """A monotone map of one coordinate: to mean 0 and deviation 1, or through its ranks to a normal law."""
+
+    mean: float
+    deviation: float
+    ranks: PchipInterpolator | None = None
+    ends: tuple[float, float] = (0.0, 0.0)
+
+    @staticmethod
+    def fit(values: Array) -> Column:
+        """Fit to training values; columns that are nearly normal stay linear."""
+        mean, deviation = float(values.mean()), float(values.std())
+        standard = (values - mean) / deviation
+        # More than some thousand values tell nothing new about a distance of 1 %, and long tails none of the rest.
+        if np.isfinite(standard).all() and kstest(standard[:20000], "norm").statistic < NORMAL:
+            return Column(mean, deviation)
+        distinct, counts = np.unique(values, return_counts=True)
+        rank = (np.cumsum(counts) - counts / 2) / len(values)
+        if len(distinct) > KNOTS:
+            # Even in the normal scale, and few, so that the map is smooth in the tails too.
+            wanted = ndtr(np.linspace(ndtri(rank[0]), ndtri(rank[-1]), KNOTS))
+            keep = np.unique(np.searchsorted(rank, wanted).clip(0, len(rank) - 1))
+            distinct, rank = distinct[keep], rank[keep]
+        centre, spread = float(np.median(values)), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) or deviation
+        knots = np.arcsinh((distinct - centre) / spread)
+        return Column(centre, spread, PchipInterpolator(knots, ndtri(rank)), (float(knots[0]), float(knots[-1])))
+
+    def __call__(self, values: Array) -> Array:
+        standard = (values - self.mean) / self.deviation
+        if self.ranks is None:
+            return standard
+        # The inverse hyperbolic sine is linear in the middle and logarithmic far out, where few training values are.
+        place = np.arcsinh(standard)
+        low, high = self.ends
+        inside = self.ranks(place.clip(low, high))
+        slope = self.ranks.derivative()
+        beyond = np.where(place < low, (place - low) * slope(low), 0) + np.where(
+            place > high, (place - high) * slope(high), 0
+        )
+        return inside + beyond
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What is done to one variable: columns one by one, then a matrix; or labels to indicators."""
+
+    name: str
+    keep: NDArray[np.int64]
+    columns: tuple[Column, ...]
+    matrix: Array
+    classes: NDArray[np.generic] | None = None
+    notes: tuple[str, ...] = ()
+
+    def coordinates(self, values: NDArray[np.generic]) -> Array:
+        """Columns mapped one by one, before the matrix: `(N, d)`."""
+        if self.classes is not None:
+            labels = values.reshape(len(values))
+            unknown = np.setdiff1d(labels, self.classes)
+            if len(unknown):
+                raise ValueError(
+                    f"{self.name} has the label {unknown[0]!r}, which the training part lacks; add pairs of it"
+                )
+            # The last class is known by the absence of all others.
+            return (labels[:, None] == self.classes[None, :-1]).astype(float) - self._shares
+        chosen = np.asarray(values, dtype=float)[:, self.keep]
+        return np.stack([column(chosen[:, k]) for k, column in enumerate(self.columns)], 1)
+
+    @property
+    def _shares(self) -> Array:
+        return np.array([column.mean for column in self.columns])
+
+    def __call__(self, values: NDArray[np.generic]) -> Tensor:
+        """`(N, d)` float64, ready for a network."""
+        return torch.from_numpy(self.coordinates(values) @ self.matrix)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Invertible maps of several variables, and the Gaussian law of what they give.
+
+    Args of `fit`: names to `(N, d)` arrays, or `(N,)` integer labels.
+    """
+
+    variables: Mapping[str, Variable]
+    covariance: Tensor
+    correlations: Array = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Coordinates of each variable after the maps."""
+        return {name: variable.matrix.shape[1] for name, variable in self.variables.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        return tuple(note for variable in self.variables.values() for note in variable.notes)
+
+    def __call__(self, data: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
+        return {name: self.variables[name](values) for name, values in data.items()}
+
+    @staticmethod
+    def fit(data: Mapping[str, NDArray[np.generic]]) -> Preprocessing:
+        """Fit to the training part.
+
+        Two variables are whitened and turned into their canonical-correlation basis; correlations that noise explains
+        are dropped. More variables are whitened one by one.
+
+        Raises:
+            ValueError: for constant columns, or variables of which one determines the other.
+        """
+        raw = {name: _columns_of(name, values) for name, values in data.items()}
+        coordinates = {name: variable.coordinates(data[name]) for name, variable in raw.items()}
+        count = len(next(iter(coordinates.values())))
+        white = {name: _whitening(values) for name, values in coordinates.items()}
+        names = list(raw)
+        matrices: dict[str, Array] = dict(white)
+        if len(names) == 2:
+            one, two = (coordinates[name] @ white[name] for name in names)
+            left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / count)
+            _refuse_determined(names, rho)
+            dims = sorted((one.shape[1], two.shape[1]))
+            real = rho**2 >= 10 / count * max(1.0, dims[1] / 2)
+            rho = np.where(real, rho, 0.0)
+            if real.any():
+                matrices[names[0]] = white[names[0]] @ left
+                matrices[names[1]] = white[names[1]] @ right.T
+                law = np.eye(sum(dims))
+                start = one.shape[1]
+                for k, value in enumerate(rho):
+                    law[k, start + k] = law[start + k, k] = value
+                return Preprocessing(_with(raw, matrices), torch.from_numpy(law), rho)
+            # Nothing linear to gain by turning the axes.
+            matrices = {name: np.eye(values.shape[1]) for name, values in coordinates.items()}
+            blocks = [np.cov(values, rowvar=False).reshape(values.shape[1], -1) for values in coordinates.values()]
+            law = torch.block_diag(*(torch.from_numpy(block + 1e-6 * np.eye(len(block))) for block in blocks))
+            return Preprocessing(_with(raw, matrices), law, rho)
+        joined = np.concatenate([_centred(coordinates[name] @ white[name]) for name in names], 1)
+        law = joined.T @ joined / count
+        values = np.linalg.eigvalsh(law)
+        if values[0] < DETERMINED:
+            raise ValueError(_determined(names))
+        return Preprocessing(_with(raw, matrices), torch.from_numpy(law))
+
+
+def _with(raw: Mapping[str, Variable], matrices: Mapping[str, Array]) -> dict[str, Variable]:
+    return {
+        name: Variable(name, v.keep, v.columns, matrices[name], v.classes, v.notes) for name, v in raw.items()
+    }  # fmt: skip
+
+
+def _centred(values: Array) -> Array:
+    return values - values.mean(0)
+
+
+def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
+    if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
+        classes, counts = np.unique(values, return_counts=True)
+        if len(classes) < 2:
+            raise ValueError(f"{name} has a single label, {classes[0]!r}; it carries no information")
+        shares = counts[:-1] / counts.sum()
+        columns = tuple(Column(float(share), 1.0) for share in shares)
+        return Variable(name, np.arange(len(columns)), columns, np.eye(len(columns)), classes)
+    numbers = np.asarray(values, dtype=float)
+    spread = numbers.std(0)
+    constant = np.flatnonzero(spread <= 1e-12 * (np.abs(numbers).max(0) + 1e-300))
+    if len(constant):
+        raise ValueError(
+            f"{name} has constant columns {constant.tolist()[:10]}, which carry no information; remove them"
+        )  # fmt: skip
+    columns = [Column.fit(numbers[:, k]) for k in range(numbers.shape[1])]
+    mapped = np.stack([column(numbers[:, k]) for k, column in enumerate(columns)], 1)
+    likeness = np.abs(np.corrcoef(mapped, rowvar=False).reshape(len(columns), -1))
+    keep: list[int] = []
+    for k in range(len(columns)):
+        if not any(likeness[k, other] > 1 - DETERMINED for other in keep):
+            keep.append(k)
+    notes: tuple[str, ...] = ()
+    if len(keep) < len(columns):
+        gone = sorted(set(range(len(columns))) - set(keep))
+        notes = (f"columns {gone[:10]} of {name} repeat others and were left out",)
+    return Variable(name, np.array(keep), tuple(columns[k] for k in keep), np.eye(len(keep)), notes=notes)
+
+
+def _whitening(values: Array) -> Array:
+    covariance = np.cov(values, rowvar=False).reshape(values.shape[1], -1)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    if eigenvalues[0] < 1e-12 * eigenvalues[-1]:
+        raise ValueError("columns of one variable are linearly dependent; leave those out that others determine")
+    # Symmetric, so that coordinates stay as near to where they were as whiteness allows.
+    return vectors / np.sqrt(eigenvalues) @ vectors.T
+
+
+def _determined(names: list[str]) -> str:
+    return (
+        f"one of {', '.join(names)} is a deterministic function of the others: the mutual information is infinite. Were the "
+        "same columns passed twice? Add the noise that the question is about, or leave the shared columns out"
+    )
+
+
+def _refuse_determined(names: list[str], rho: Array) -> None:
+    if len(rho) and float(rho.max()) ** 2 > 1 - DETERMINED:
+        raise ValueError(_determined(names))
