@@ -9,8 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from mmg_diffusers.analysis import Calibration, Classification
+from mmg_diffusers.arrays import estimate_mi
 from mmg_diffusers.denoiser import Adapted, Denoiser
-from mmg_diffusers.estimators import MMG
+from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.pipeline import MMGPipeline
 from mmg_diffusers.result import Estimate, Value
 
@@ -23,6 +24,7 @@ def shapes_model() -> Path:
 
 
 __all__ = [
+    "MINDE",
     "MMG",
     "Adapted",
     "Calibration",
@@ -31,5 +33,6 @@ __all__ = [
     "Estimate",
     "MMGPipeline",
     "Value",
+    "estimate_mi",
     "shapes_model",
 ]

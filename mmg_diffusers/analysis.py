@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.curve import CandidateCurve
+from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.result import Value, mean_over_pairs, versions
 
 

@@ -1,4 +1,4 @@
-"""Estimators: an integrand and a quadrature over the one loop of `mmg_diffusers.curve`."""
+"""Estimators: an integrand and a quadrature over the loop of `mmg_diffusers.curve`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mmg_diffusers.curve import Pairs, Progress, measure_curve
+from mmg_diffusers.batches import Pairs, Progress
+from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand, Outside, check_integrand

@@ -299,7 +299,9 @@ class VectorNetwork(MultiDenoiser):
             if is_noisy or is_known:
                 source = (noisy if is_noisy else clean)[..., columns]
                 size = self.sizes[name]
-                norm = ((source.square().sum(-1, keepdim=True) + 1e-3).log() - math.log(size)) / math.sqrt(2 / size + 0.1)
+                norm = ((source.square().sum(-1, keepdim=True) + 1e-3).log() - math.log(size)) / math.sqrt(
+                    2 / size + 0.1
+                )
             marks += [norm, norm.new_full(norm.shape, is_noisy), norm.new_full(norm.shape, is_known)]
         low, high = self.logsnr_range
         place = (2 * (logsnr - low) / (high - low) - 1).float()[..., None]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,17 +12,18 @@ from tqdm import tqdm
 
 from mmg_diffusers.adapters.base import adapt, find_adapter
 from mmg_diffusers.analysis import Calibration, Classification
-from mmg_diffusers.curve import CandidateCurve, Pairs, measure_candidates
+from mmg_diffusers.batches import Pairs
+from mmg_diffusers.candidates import CandidateCurve, measure_candidates
+from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
-from mmg_diffusers.images import ImageLike, as_list, load_image, resize
+from mmg_diffusers.filtering import Filtered
+from mmg_diffusers.images import ImageLike, as_list
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-# Pairs that are encoded and held at one time.
-_CHUNK = 32
 # Components that no measurement uses.
 _NO_PART = ("safety_checker", "feature_extractor", "image_encoder")
 
@@ -54,6 +54,7 @@ class MMGPipeline:
         self._progress: dict[str, Any] = {}
         self.denoiser, self.codec = adapt(pipe)
         self.denoiser.eval()
+        self.encoder = Encoder(self.codec)
 
     @classmethod
     def from_pretrained(
@@ -198,26 +199,24 @@ class MMGPipeline:
         Raises:
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
-        pictures = self._check_images(images, resize)
-        texts = _one_each(prompts, len(pictures), "prompts")
-        contexts = None if given is None else _one_each(given, len(pictures), "given")
-        notes = self._check_prompts([*texts, *(contexts or [])])
+        pictures = self.encoder.check_images(images, resize)
+        texts = one_each(prompts, len(pictures), "prompts")
+        contexts = None if given is None else one_each(given, len(pictures), "given")
+        notes = self.encoder.check_prompts([*texts, *(contexts or [])])
         rule = quadrature if quadrature is not None else Trapezoid(levels)
         estimator = MMG(integrand, rule, draws)
-        ids = torch.arange(len(pictures)) if pair_ids is None else torch.as_tensor(pair_ids, dtype=torch.int64)
-        if len(ids) != len(pictures) or len(ids.unique()) < len(ids) or int(ids.min()) < 0:
-            raise ValueError(f"expected {len(pictures)} different non-negative pair_ids, got {len(ids)}")
+        ids = ids_for(pair_ids, len(pictures))
         settings = self._settings(logsnr_range, resize)
         parts: list[Estimate] = []
         with self._bar(len(pictures) * rule.nodes * draws, "MMG") as bar:
-            for start, x in self._encoded(pictures, resize):
+            for start, x in self.encoder.images(pictures, resize):
                 stop = start + len(x)
                 parts.append(
                     estimator(
                         self.denoiser,
                         x,
-                        self._condition(texts[start:stop]),
-                        None if contexts is None else self._condition(contexts[start:stop]),
+                        self.encoder.condition(texts[start:stop]),
+                        None if contexts is None else self.encoder.condition(contexts[start:stop]),
                         seed=seed,
                         keep=keep,
                         pair_ids=ids[start:stop],
@@ -264,7 +263,99 @@ class MMGPipeline:
         Raises:
             ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
         """
-        pictures = self._check_images(images, resize)
+        return self._compare(
+            images,
+            candidates,
+            None,
+            prior=prior,
+            calibration=calibration,
+            levels=levels,
+            draws=draws,
+            prune=prune,
+            seed=seed,
+            pair_ids=pair_ids,
+            logsnr_range=logsnr_range,
+            batch_size=batch_size,
+            resize=resize,
+        )
+
+    def filter(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        candidates: Sequence[str],
+        *,
+        prior: Sequence[float] | None = None,
+        keep: Literal["pair", "pixel"] = "pair",
+        levels: int = 64,
+        draws: int = 1,
+        prune: float = 1e-9,
+        seed: int = 0,
+        pair_ids: Sequence[int] | None = None,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        resize: bool = False,
+    ) -> Filtered:
+        """Mutual information of each image with its prompt against the mixture of candidates, not the null prompt.
+
+        The noise of a pair is one Brownian path; the candidates' posterior along it makes the marginal. It decays at
+        the clean end, and log q(prompt | image) is a bound whatever the network's errors.
+
+        Args:
+            images, prompts: as in ``pipe(images, prompts)``; every prompt must be among the candidates.
+            candidates, prior, levels, prune: as in `classify`.
+            keep: ``"pixel"`` keeps maps against the mixture as well.
+            draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+
+        Raises:
+            ValueError: as `classify` does, and for a prompt that is not among the candidates.
+        """
+        texts = one_each(prompts, len(as_list(images)), "prompts")
+        names = list(candidates)
+        absent = [text for text in texts if text not in names]
+        if absent:
+            raise ValueError(f"the prompt {absent[0]!r} is not among the {len(names)} candidates; add it to them")
+        if keep not in ("pair", "pixel"):
+            raise ValueError(f"keep is {keep!r}; expected 'pair' or 'pixel'")
+        truth = torch.tensor([names.index(text) for text in texts])
+        found = self._compare(
+            images,
+            candidates,
+            truth,
+            prior=prior,
+            levels=levels,
+            draws=draws,
+            prune=prune,
+            seed=seed,
+            pair_ids=pair_ids,
+            logsnr_range=logsnr_range,
+            batch_size=batch_size,
+            resize=resize,
+            pixels=keep == "pixel",
+        )
+        assert found.curve.mixture is not None
+        against = Estimate(found.curve.mixture, "auto", {**found.settings, "base": "the mixture of candidates"})
+        return Filtered(found, truth, against)
+
+    def _compare(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        candidates: Sequence[str],
+        truth: Tensor | None,
+        *,
+        prior: Sequence[float] | None,
+        calibration: Calibration | None = None,
+        levels: int,
+        draws: int,
+        prune: float,
+        seed: int,
+        pair_ids: Sequence[int] | None,
+        logsnr_range: tuple[float, float] | None,
+        batch_size: int | None,
+        resize: bool,
+        pixels: bool = False,
+    ) -> Classification:
+        pictures = self.encoder.check_images(images, resize)
         names = tuple(candidates)
         if isinstance(candidates, str) or len(names) < 2:
             raise ValueError("expected a list of at least two candidate prompts")
@@ -278,25 +369,27 @@ class MMGPipeline:
                 raise ValueError(f"expected {len(names)} positive probabilities, got shape {tuple(probability.shape)}")
             if abs(float(probability.sum()) - 1) > 1e-6:
                 raise ValueError(f"the prior sums to {float(probability.sum()):.6f}; divide it by its sum")
-        notes = self._check_prompts(names)
-        ids = torch.arange(len(pictures)) if pair_ids is None else torch.as_tensor(pair_ids, dtype=torch.int64)
-        condition = self._condition(names)
+        notes = self.encoder.check_prompts(names)
+        ids = ids_for(pair_ids, len(pictures))
+        condition = self.encoder.condition(names)
         rule = Trapezoid(levels + 1)
         parts: list[CandidateCurve] = []
         with self._bar(len(pictures) * levels * draws, "classify") as bar:
-            for start, x in self._encoded(pictures, resize):
+            for start, x in self.encoder.images(pictures, resize):
                 parts.append(
                     measure_candidates(
                         self.denoiser,
                         Pairs.of(x, ids[start : start + len(x)]),
                         condition,
                         quadrature=rule,
+                        truth=None if truth is None else truth[start : start + len(x)],
                         prior=probability,
                         prune=prune,
                         draws=draws,
                         seed=seed,
                         logsnr_range=logsnr_range,
                         batch_size=batch_size,
+                        pixels=pixels,
                         progress=bar.update,
                     )
                 )
@@ -316,60 +409,6 @@ class MMGPipeline:
             notes=(*self.denoiser.notes, *notes),
         )
 
-    # ---- inputs ----
-
-    def _check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> list[ImageLike]:
-        """Look at every image once, so that a bad one is found before a network runs."""
-        pictures = as_list(images)
-        multiple = self.codec.multiple
-        sizes: dict[tuple[int, int], int] = {}
-        for place, picture in enumerate(pictures):
-            height, width = load_image(picture, place).shape[1:]
-            sizes.setdefault((height, width), place)
-            if not resized and (height % multiple or width % multiple):
-                raise ValueError(
-                    f"image {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
-                    f"{self.codec.native_size[0]} x {self.codec.native_size[1]}). Crop it, or pass resize=True."
-                )
-        if len(sizes) > 1 and not resized:
-            raise ValueError(
-                f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
-                "Measure each size on its own, or pass resize=True."
-            )
-        return pictures
-
-    def _check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        notes: list[str] = []
-        for place, prompt in enumerate(dict.fromkeys(prompts)):
-            if not isinstance(prompt, str):
-                raise TypeError(f"prompt {place} is a {type(prompt).__name__}; expected text")
-            lost = self.codec.truncated(prompt)
-            if lost is not None:
-                notes.append(f"the text encoder does not see {lost!r}, the end of {prompt!r}")
-        if notes:
-            warnings.warn("; ".join(notes), stacklevel=3)
-        return tuple(notes)
-
-    def _encoded(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, len(pictures), _CHUNK):
-            tensors = [load_image(p, start + i) for i, p in enumerate(pictures[start : start + _CHUNK])]
-            if resized:
-                size = self.codec.native_size
-                tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
-            pixels = tensors[0].numel()
-            group = max(1, 2**21 // pixels)
-            batch = torch.stack(tensors)
-            yield start, torch.cat([self.codec.encode_images(part) for part in batch.split(group)])
-
-    def _condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Encode each different prompt once."""
-        unique = list(dict.fromkeys(prompts))
-        encoded = [self.codec.encode_prompts(unique[i : i + _CHUNK]) for i in range(0, len(unique), _CHUNK)]
-        place = {prompt: k for k, prompt in enumerate(unique)}
-        rows = torch.tensor([place[prompt] for prompt in prompts])
-        joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}
-        return {key: value[rows.to(value.device)] for key, value in joined.items()}
-
     def _settings(self, logsnr_range: tuple[float, float] | None, resized: bool) -> dict[str, Any]:
         return {
             **self._source,
@@ -381,11 +420,3 @@ class MMGPipeline:
 
     def _bar(self, total: int, name: str) -> tqdm:
         return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self._progress})
-
-
-def _one_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
-    if isinstance(values, str):
-        return [values] * count
-    if len(values) != count:
-        raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
-    return list(values)

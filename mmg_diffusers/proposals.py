@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from mmg_diffusers.curve import Pairs, measure_curve
+from mmg_diffusers.batches import Pairs
+from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows
 from mmg_diffusers.quadrature import Logistic, StratifiedProfile, StratifiedUniform
 from mmg_diffusers.result import Curve

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mmg_diffusers.analysis import Calibration, Classification
-from mmg_diffusers.curve import Pairs, measure_candidates
+from mmg_diffusers.batches import Pairs
+from mmg_diffusers.candidates import measure_candidates
 from mmg_diffusers.denoiser import MixtureDenoiser
 from mmg_diffusers.quadrature import StratifiedUniform, Trapezoid
 

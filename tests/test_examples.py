@@ -219,5 +219,29 @@ def test_measure_shapes(tmp_path, capsys):
     assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
 
 
+def test_benchmarks(tmp_path, capsys):
+    small = ["--train", 1000, "--test", 200, "--steps", 10, "--workers", 1, "--output", tmp_path, "--seeds", 2]
+    script = ROOT / "scripts" / "benchmark_bmi.py"
+    run(script, "--task", "1v1-normal-0.75", "--joint", *small)
+    said = capsys.readouterr().out
+    for word in ("Bivariate normal", "auto, gap-fitted", "orthogonal, published adaptive", "MINDE-C(1)", "MINDE-J(1)"):
+        assert word in said
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    done = tmp_path / "1v1-normal-0.75.100.json"
+    assert abs(json.loads(done.read_text())["values"]["auto, gap-fitted"][0] - 0.4133) < 0.2
+    # What is there is read back, and another plan is not mixed in.
+    before = os.stat(done).st_mtime_ns
+    run(script, "--task", "1v1-normal-0.75", "--joint", *small)
+    assert os.stat(done).st_mtime_ns == before
+    with pytest.raises(ValueError, match="another plan"):
+        run(script, "--task", "1v1-normal-0.75", "--quick", "--output", tmp_path)
+
+
+def test_high_mi_benchmark(tmp_path, capsys):
+    small = ["--train", 1000, "--test", 200, "--steps", 10, "--workers", 1, "--output", tmp_path, "--seeds", 1]
+    run(ROOT / "scripts" / "benchmark_high_mi.py", "--task", "multinormal-sparse-3-3-2-200.0", *small)
+    assert "strength 200" in capsys.readouterr().out
+
+
 def test_the_shipped_model_is_where_it_is_said_to_be():
     assert (shapes_model() / "model_index.json").is_file()

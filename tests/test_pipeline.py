@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-import mmg_diffusers.curve
+import mmg_diffusers.batches
 from mmg_diffusers import Estimate, MMGPipeline, shapes_model
 from mmg_diffusers.influence import influence
 from mmg_diffusers.noise import DiscreteVP
@@ -151,13 +151,13 @@ def test_records_keep_what_made_them(tmp_path, estimate):
 def test_memory_is_bounded_by_the_batch(pipe, monkeypatch):
     """No block of the loop holds more pairs when there are more pairs."""
     held = []
-    original = mmg_diffusers.curve._Block.batches
+    original = mmg_diffusers.batches.Block.batches
 
     def spy(block, *args):
         held.append(len(block.pairs))
         yield from original(block, *args)
 
-    monkeypatch.setattr(mmg_diffusers.curve._Block, "batches", spy)
+    monkeypatch.setattr(mmg_diffusers.batches.Block, "batches", spy)
     images = Shapes("soft").sample(40, seed=9).images
     for count in (4, 40):
         held.clear()

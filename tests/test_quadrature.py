@@ -6,9 +6,21 @@ import pytest
 import torch
 
 from mmg_diffusers.noise import DiscreteVP, alphas_cumprod_from_config
-from mmg_diffusers.quadrature import GaussLegendre, Logistic, StratifiedLogistic, StratifiedUniform, Trapezoid
+from mmg_diffusers.quadrature import (
+    GaussLegendre,
+    Logistic,
+    StratifiedLogistic,
+    StratifiedProfile,
+    StratifiedUniform,
+    Trapezoid,
+)
 
-RULES = [Trapezoid, GaussLegendre, StratifiedUniform, StratifiedLogistic]
+
+def profile(nodes):
+    return StratifiedProfile(nodes, (-12.0, -1.0, 3.0, 13.0), (1.0, 5.0, 2.0))
+
+
+RULES = [Trapezoid, GaussLegendre, StratifiedUniform, StratifiedLogistic, profile]
 SD = DiscreteVP.from_alphas(
     alphas_cumprod_from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}), "epsilon"
 )

@@ -1,0 +1,95 @@
+"""Images and prompts on their way into a model: checked before a network runs, encoded some at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.adapters.base import Codec
+from mmg_diffusers.images import ImageLike, as_list, load_image, resize
+
+# Pairs that are encoded and held at one time.
+_CHUNK = 32
+
+
+class Encoder:
+    """Checks what users pass, and encodes it with a model's codec."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+
+    def check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> list[ImageLike]:
+        """Look at every image once, so that a bad one is found before a network runs."""
+        pictures = as_list(images)
+        multiple = self.codec.multiple
+        sizes: dict[tuple[int, int], int] = {}
+        for place, picture in enumerate(pictures):
+            height, width = load_image(picture, place).shape[1:]
+            sizes.setdefault((height, width), place)
+            if not resized and (height % multiple or width % multiple):
+                raise ValueError(
+                    f"image {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
+                    f"{self.codec.native_size[0]} x {self.codec.native_size[1]}). Crop it, or pass resize=True."
+                )
+        if len(sizes) > 1 and not resized:
+            raise ValueError(
+                f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
+                "Measure each size on its own, or pass resize=True."
+            )
+        return pictures
+
+    def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Look at every different prompt once; returns, and warns of, what the text encoder will not see."""
+        notes: list[str] = []
+        for place, prompt in enumerate(dict.fromkeys(prompts)):
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompt {place} is a {type(prompt).__name__}; expected text")
+            lost = self.codec.truncated(prompt)
+            if lost is not None:
+                notes.append(f"the text encoder does not see {lost!r}, the end of {prompt!r}")
+        if notes:
+            warnings.warn("; ".join(notes), stacklevel=4)
+        return tuple(notes)
+
+    def images(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
+        """Encoded images, some at a time, with the place of the first."""
+        for start in range(0, len(pictures), _CHUNK):
+            tensors = [load_image(p, start + i) for i, p in enumerate(pictures[start : start + _CHUNK])]
+            if resized:
+                size = self.codec.native_size
+                tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
+            pixels = tensors[0].numel()
+            group = max(1, 2**21 // pixels)
+            batch = torch.stack(tensors)
+            yield start, torch.cat([self.codec.encode_images(part) for part in batch.split(group)])
+
+    def condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Encode each different prompt once."""
+        unique = list(dict.fromkeys(prompts))
+        encoded = [self.codec.encode_prompts(unique[i : i + _CHUNK]) for i in range(0, len(unique), _CHUNK)]
+        place = {prompt: k for k, prompt in enumerate(unique)}
+        rows = torch.tensor([place[prompt] for prompt in prompts])
+        joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}
+        return {key: value[rows.to(value.device)] for key, value in joined.items()}
+
+
+def one_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
+    """A prompt for each of `count` images."""
+    if isinstance(values, str):
+        return [values] * count
+    if len(values) != count:
+        raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
+    return list(values)
+
+
+def ids_for(asked: Sequence[int] | None, count: int) -> Tensor:
+    """Ids of `count` pairs, by default their places."""
+    if asked is None:
+        return torch.arange(count)
+    ids = torch.as_tensor(asked, dtype=torch.int64)
+    if ids.shape != (count,) or len(ids.unique()) < count or int(ids.min()) < 0:
+        raise ValueError(f"expected {count} different non-negative pair_ids, got {len(ids)}")
+    return ids
