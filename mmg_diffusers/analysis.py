@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -113,6 +113,29 @@ class Classification:
         """
         index = self._index(truth)
         return self.log_posterior[torch.arange(len(self)), index] - self.prior.log()[index]
+
+    def within(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> Tensor:
+        """i(x; y | group of y), `(N,)` nats: what distinguishes a true candidate from others of its group.
+
+        Args:
+            truth: as in `pointwise`.
+            groups: one label a candidate, such as its words but for the colour. What the groups share is the context.
+
+        Raises:
+            ValueError: as `pointwise` does, and unless there is one label a candidate.
+        """
+        return self.pointwise(truth) - self.of_group(truth, groups)
+
+    def of_group(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> Tensor:
+        """i(x; group of y), `(N,)` nats; with `within` it adds up to `pointwise`."""
+        if len(groups) != len(self.candidates):
+            raise ValueError(f"got {len(groups)} groups for {len(self.candidates)} candidates; expected a label each")
+        index = self._index(truth)
+        labels = list(dict.fromkeys(groups))
+        number = torch.tensor([labels.index(group) for group in groups])
+        same = number[index][:, None] == number[None]
+        outside = torch.where(same, 0.0, -torch.inf)
+        return torch.logsumexp(self.log_posterior + outside, 1) - torch.logsumexp(self.prior.log() + outside, 1)
 
     def bound(self, truth: Sequence[str | int]) -> Value:
         """Lower bound H(Y) + E log q(y | x) on the mutual information, with its standard error over pairs.

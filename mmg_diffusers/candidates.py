@@ -66,6 +66,7 @@ def measure_candidates(
     *,
     quadrature: Quadrature,
     truth: Tensor | None = None,
+    allowed: Tensor | None = None,
     prior: Tensor | None = None,
     prune: float = 0.0,
     draws: int = 1,
@@ -90,6 +91,8 @@ def measure_candidates(
         candidates: K rows.
         quadrature: a deterministic rule; its distinct levels are the path's grid.
         truth: `(N,)` the true candidate of every variable, to compare with the mixture; it is never pruned.
+        allowed: `(N, K)` which candidates a variable's own mixture is made of, all by default; those that share a part
+            with the true one make the information conditional on that part. What is not allowed scores -infinity.
         prior: `(K,)` probabilities of the candidates, uniform by default.
         prune: a candidate whose posterior along the path falls below this is not followed further; its probability
             stays what it was. 0 follows all to the end.
@@ -105,6 +108,14 @@ def measure_candidates(
         raise ValueError(f"prune is {prune}; expected a probability below 1 / {count}, the number of candidates")
     if truth is not None and (truth.shape != (len(pairs),) or int(truth.min()) < 0 or int(truth.max()) >= count):
         raise ValueError(f"truth must hold one index below {count} for each of {len(pairs)} variables")
+    if allowed is None:
+        allowed = torch.ones(len(pairs), count, dtype=torch.bool)
+    if allowed.shape != (len(pairs), count) or not bool(allowed.any(1).all()):
+        raise ValueError(
+            f"allowed must be {len(pairs)} x {count} with a candidate in every row, got {tuple(allowed.shape)}"
+        )
+    if truth is not None and not bool(allowed[torch.arange(len(pairs)), truth.cpu()].all()):
+        raise ValueError("a true candidate is not among those allowed for its variable")
     device = device_of(denoiser, pairs.x)
     low, high = range_within(denoiser, logsnr_range, quadrature)
     rows = rows_per_forward(batch_size, draws, pairs, device)
@@ -120,8 +131,9 @@ def measure_candidates(
         sources = [PairDraws(seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
         x = block.pairs.x[owner.to(block.pairs.x.device)].to(device)
         true = None if truth is None else truth.cpu()[block.start + owner]
-        total = log_prior.repeat(len(paths), 1)
-        alive = torch.ones(len(paths), count, dtype=torch.bool)
+        alive = allowed[block.start + owner].clone()
+        shut = ~alive
+        total = log_prior.repeat(len(paths), 1).masked_fill(shut, -torch.inf)
         compared = _Comparison(len(block.pairs), draws, pixels)
         steps: list[Tensor] = []
         evaluations = 0
@@ -135,7 +147,7 @@ def measure_candidates(
                 compared.add(moments(noise, z, step.mixture, step.true))
             # A pruned candidate gains what the mixture of the others gains, so that its posterior stands still.
             gained = torch.logsumexp(log_share + step.score, 1)
-            score = torch.where(alive, step.score, gained[:, None])
+            score = torch.where(alive, step.score, gained[:, None]).masked_fill(shut, -torch.inf)
             total = total + score
             alive &= torch.log_softmax(total, 1) >= floor
             if true is not None:

@@ -20,7 +20,8 @@ class Filtered:
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 
     `posterior` holds the evidence; `truth` `(N,)` the index of the true candidate; `against_mixture` compares the true
-    candidate with the mixture of all (gap and orthogonal), which needs no unconditional branch.
+    candidate with the mixture of all (gap and orthogonal), which needs no unconditional branch. Where `allowed`
+    `(N, K)` restricts a variable to candidates that share a part with the true one, all is conditional on that part.
 
     The headline is log q(y | path) - log p(y): a lower bound in expectation whatever the network's errors, with little
     noise. It starts at the path's noisy end: what the noisy end already tells, `below`, is not in it.
@@ -29,6 +30,7 @@ class Filtered:
     posterior: Classification
     truth: Tensor
     against_mixture: Estimate
+    allowed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -42,8 +44,14 @@ class Filtered:
     def log_posterior(self) -> Tensor:
         """log q(candidate | path up to each level), `(N, D, L + 1, K)`, as it stands (no calibration)."""
         score = self.posterior.curve.score
-        start = self.posterior.prior.log().expand(*score.shape[:2], 1, -1)
+        start = self._log_prior[:, None, None].expand(-1, score.shape[1], 1, -1)
         return torch.log_softmax(torch.cat([start, score], 2).cumsum(2), 3)
+
+    @property
+    def _log_prior(self) -> Tensor:
+        """`(N, K)`, of the allowed candidates."""
+        start = self.posterior.prior.log().expand(len(self), -1)
+        return start if self.allowed is None else torch.log_softmax(start.masked_fill(~self.allowed, -torch.inf), 1)
 
     def _true(self, log_posterior: Tensor) -> Tensor:
         index = self.truth.view(-1, 1, 1, 1).expand(*log_posterior.shape[:3], 1)
@@ -52,13 +60,13 @@ class Filtered:
     @property
     def by_level(self) -> Tensor:
         """log q(y | path up to each level) - log p(y), `(N, L + 1)`, averaged over draws."""
-        return self._true(self.log_posterior).mean(1) - self.posterior.prior.log()[self.truth, None]
+        return self._true(self.log_posterior).mean(1) - self._log_prior.gather(1, self.truth[:, None])
 
     @property
     def entropy_by_level(self) -> Tensor:
         """H(Y) - H(q at each level), `(N, L + 1)`: the same in expectation where q is calibrated."""
-        log_q = self.log_posterior
-        return self.posterior.entropy + (log_q.exp() * log_q).sum(3).mean(1)
+        before = torch.special.entr(self._log_prior.exp()).sum(1, keepdim=True)
+        return before - torch.special.entr(self.log_posterior.exp()).sum(3).mean(1)
 
     def integrated_by_level(self, form: str = "gap") -> Tensor:
         """The integral of the comparison with the mixture up to each of the first L levels, `(N, L)`."""

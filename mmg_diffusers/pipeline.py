@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -285,6 +285,7 @@ class MMGPipeline:
         prompts: str | Sequence[str],
         candidates: Sequence[str],
         *,
+        groups: Sequence[Hashable] | None = None,
         prior: Sequence[float] | None = None,
         keep: Literal["pair", "pixel"] = "pair",
         levels: int = 64,
@@ -304,6 +305,8 @@ class MMGPipeline:
         Args:
             images, prompts: as in ``pipe(images, prompts)``; every prompt must be among the candidates.
             candidates, prior, levels, prune: as in `classify`.
+            groups: one label a candidate, such as its words but for the colour. A prompt is then compared with those of
+                its own group alone: information of what distinguishes them, given what they share.
             keep: ``"pixel"`` keeps maps against the mixture as well.
             draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
 
@@ -318,10 +321,16 @@ class MMGPipeline:
         if keep not in ("pair", "pixel"):
             raise ValueError(f"keep is {keep!r}; expected 'pair' or 'pixel'")
         truth = torch.tensor([names.index(text) for text in texts])
+        allowed = None
+        if groups is not None:
+            if len(groups) != len(names):
+                raise ValueError(f"got {len(groups)} groups for {len(names)} candidates; expected a label each")
+            allowed = torch.tensor([[group == groups[true] for group in groups] for true in truth.tolist()])
         found = self._compare(
             images,
             candidates,
             truth,
+            allowed=allowed,
             prior=prior,
             levels=levels,
             draws=draws,
@@ -335,7 +344,7 @@ class MMGPipeline:
         )
         assert found.curve.mixture is not None
         against = Estimate(found.curve.mixture, "auto", {**found.settings, "base": "the mixture of candidates"})
-        return Filtered(found, truth, against)
+        return Filtered(found, truth, against, allowed)
 
     def _compare(
         self,
@@ -343,6 +352,7 @@ class MMGPipeline:
         candidates: Sequence[str],
         truth: Tensor | None,
         *,
+        allowed: Tensor | None = None,
         prior: Sequence[float] | None,
         calibration: Calibration | None = None,
         levels: int,
@@ -383,6 +393,7 @@ class MMGPipeline:
                         condition,
                         quadrature=rule,
                         truth=None if truth is None else truth[start : start + len(x)],
+                        allowed=None if allowed is None else allowed[start : start + len(x)],
                         prior=probability,
                         prune=prune,
                         draws=draws,

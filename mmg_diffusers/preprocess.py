@@ -42,8 +42,10 @@ class Column:
         distinct, counts = np.unique(values, return_counts=True)
         rank = (np.cumsum(counts) - counts / 2) / len(values)
         if len(distinct) > KNOTS:
-            # Even in the normal scale, and few, so that the map is smooth in the tails too.
-            wanted = ndtr(np.linspace(ndtri(rank[0]), ndtri(rank[-1]), KNOTS))
+            # Even in the normal scale, and few, so that the map is smooth in the tails too; the outermost values are
+            # accidents of the sample.
+            edge = max(rank[0], 1 - rank[-1], 5 / len(values))
+            wanted = ndtr(np.linspace(ndtri(edge), -ndtri(edge), KNOTS))
             keep = np.unique(np.searchsorted(rank, wanted).clip(0, len(rank) - 1))
             distinct, rank = distinct[keep], rank[keep]
         centre, spread = float(np.median(values)), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) or deviation
@@ -58,11 +60,11 @@ class Column:
         place = np.arcsinh(standard)
         low, high = self.ends
         inside = self.ranks(place.clip(low, high))
-        slope = self.ranks.derivative()
-        beyond = np.where(place < low, (place - low) * slope(low), 0) + np.where(
-            place > high, (place - high) * slope(high), 0
-        )
-        return inside + beyond
+        # Beyond the knots, on along the secant over the outermost eighth.
+        left, right = low + (high - low) / 8, high - (high - low) / 8
+        slope_low = (self.ranks(left) - self.ranks(low)) / (left - low)
+        slope_high = (self.ranks(high) - self.ranks(right)) / (high - right)
+        return inside + (place - low).clip(max=0) * slope_low + (place - high).clip(min=0) * slope_high
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Variable:
             unknown = np.setdiff1d(labels, self.classes)
             if len(unknown):
                 raise ValueError(
-                    f"{self.name} has the label {unknown[0]!r}, which the training part lacks; add pairs of it"
+                    f"{self.name} has the label {unknown[0].item()!r}, which the training part lacks; add pairs of it"
                 )
             # The last class is known by the absence of all others.
             return (labels[:, None] == self.classes[None, :-1]).astype(float) - self._shares
@@ -141,7 +143,7 @@ class Preprocessing:
         matrices: dict[str, Array] = dict(white)
         if len(names) == 2:
             one, two = (coordinates[name] @ white[name] for name in names)
-            left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / count)
+            left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / (count - 1))
             _refuse_determined(names, rho)
             dims = sorted((one.shape[1], two.shape[1]))
             real = rho**2 >= 10 / count * max(1.0, dims[1] / 2)
@@ -160,7 +162,7 @@ class Preprocessing:
             law = torch.block_diag(*(torch.from_numpy(block + 1e-6 * np.eye(len(block))) for block in blocks))
             return Preprocessing(_with(raw, matrices), law, rho)
         joined = np.concatenate([_centred(coordinates[name] @ white[name]) for name in names], 1)
-        law = joined.T @ joined / count
+        law = joined.T @ joined / (count - 1)
         values = np.linalg.eigvalsh(law)
         if values[0] < DETERMINED:
             raise ValueError(_determined(names))
@@ -181,7 +183,7 @@ def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
     if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
         classes, counts = np.unique(values, return_counts=True)
         if len(classes) < 2:
-            raise ValueError(f"{name} has a single label, {classes[0]!r}; it carries no information")
+            raise ValueError(f"{name} has a single label, {classes[0].item()!r}; it carries no information")
         shares = counts[:-1] / counts.sum()
         columns = tuple(Column(float(share), 1.0) for share in shares)
         return Variable(name, np.arange(len(columns)), columns, np.eye(len(columns)), classes)

@@ -31,6 +31,7 @@ ORDER = [
     "arrays",
     "analysis",
     "filtering",
+    "words",
     "shapes",
     "tasks",
     "benchmarks",
