@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmg_diffusers import MMGPipeline, __version__, shapes_model
+from mmg_diffusers.images import load_image
 from mmg_diffusers.tables import read_pairs
 
 app = typer.Typer(
@@ -160,6 +161,39 @@ def estimate(
         console.print(str(result), highlight=False, markup=False, soft_wrap=True)
         for path in (output / "pairs.csv", record):
             console.print(f"wrote {path}", highlight=False)
+
+
+@app.command(epilog="Example: `mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'`")
+def report(
+    model: Model,
+    source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
+    prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
+    resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,
+    batch_size: Batch = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """One self-contained HTML page: table, curves, maps, settings, certificates."""
+    with _told(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from mmg_diffusers.report import build_report
+
+        pairs = read_pairs(source, prompt)
+        pipe = _load(model, device, quiet)
+        options: dict[str, Any] = {"given": pairs.given, "levels": levels, "seed": seed}
+        found = pipe(
+            pairs.images, pairs.prompts, keep="pixel", batch_size=batch_size, resize=resize, **options
+        )  # fmt: skip
+        images = [load_image(path).permute(1, 2, 0).numpy() for path in pairs.images]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(build_report(found, images, pairs.prompts, title=f"What prompts say: {source.name}"))
+        console.print(f"wrote {output}", highlight=False)
 
 
 @app.command(epilog="Example: `mmg-diffusers inspect shapes`")

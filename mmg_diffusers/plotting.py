@@ -136,6 +136,44 @@ def plot_maps(
     return figure
 
 
+def plot_map_grid(
+    images: NDArray[np.floating], maps: Mapping[str, Tensor], *, titles: Sequence[str] = ()
+) -> Figure:  # fmt: skip
+    """A column an image, a row a kind of map; every row has its own scale, from 0 to its 99.5th percentile.
+
+    Args:
+        images: `(N, H, W, 3)` in [0, 1].
+        maps: `(N, h, w)` by name, non-negative.
+        titles: above the images.
+    """
+    import matplotlib.pyplot as plt
+
+    count, rows = len(images), len(maps) + 1
+    figure, axes = plt.subplots(
+        rows, count, figsize=(1.5 * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    for k in range(count):
+        axes[0, k].imshow(images[k])
+        if k < len(titles):
+            axes[0, k].set_title(titles[k], fontsize=7)
+    for row, (name, values) in enumerate(maps.items(), start=1):
+        top = max(float(values.quantile(0.995)), 1e-12)
+        drawn = None
+        for k in range(count):
+            height, width = images[k].shape[:2]
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            axes[row, k].imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
+            drawn = axes[row, k].imshow(
+                values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", cmap="magma", vmin=0, vmax=top
+            )
+        axes[row, 0].set_ylabel(name, fontsize=8)
+        if drawn is not None:
+            figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8)
+    return figure
+
+
 def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, title: str = "") -> Figure:
     """Measured against exact pointwise information, `(N,)` nats each."""
     figure, axes = _axes(ax)

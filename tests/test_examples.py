@@ -148,6 +148,24 @@ def test_bad_sources_end_with_a_message(world, tmp_path):
     assert "model_index.json" in said.output
 
 
+def test_report_is_one_safe_page(world, tmp_path):
+    folder, sample = world
+    prompts = ["<script>alert(1)</script>", sample.prompts[1], sample.prompts[2]]
+    table = pandas.DataFrame({"image": ["0.png", "1.png", "2.png"], "prompt": prompts})
+    table.to_csv(folder / "report.csv", index=False)
+    page = tmp_path / "report.html"
+    said = call("report", "shapes", folder / "report.csv", "--levels", 4, "--output", page, "--quiet")
+    assert said.exit_code == 0, said.output
+    text = page.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", text) == []
+    assert text.count('class="thumb"') == 3
+    assert text.count("data:image/png") == 3 + 4
+    for word in ("nats", "Certificate", "viewport", "diffusers version", sample.prompts[1]):
+        assert word in text
+
+
 def test_demo(tmp_path):
     said = call("demo", "--pairs", 4, "--levels", 6, "--steps", 6, "--output", tmp_path / "demo", "--quiet")
     assert said.exit_code == 0, said.output

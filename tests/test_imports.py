@@ -32,6 +32,7 @@ ORDER = [
     "analysis",
     "filtering",
     "words",
+    "maps",
     "shapes",
     "tasks",
     "benchmarks",
@@ -42,6 +43,7 @@ ORDER = [
     "pipeline",
     "__init__",
     "demo",
+    "report",
     "cli",
     "__main__",
 ]
