@@ -1,10 +1,12 @@
 """Train the Shapes model that ships with the package, and save it as a Stable Diffusion folder.
 
-    python scripts/train_shapes.py runs/shapes                 # both stages, then export; resumes where it stopped
+    python scripts/train_shapes.py runs/shapes                 # all stages, then export; resumes where it stopped
     accelerate launch scripts/train_shapes.py runs/shapes      # the same on several devices
+    python scripts/train_shapes.py runs/more --start mmg_diffusers/models/shapes    # the last stage again, on a finished model
 
 An AutoencoderKL first; then a UNet and a CLIP text encoder, together, with half of the forward passes on the
-empty prompt: every noisy latent is seen once with its caption and once without.
+empty prompt: every noisy latent is seen once with its caption and once without. A last stage refines them where the
+fine detail is: v-prediction errors weighed as errors of the noise, the weight that likelihood and information have.
 """
 
 # diffusers annotates its configs more narrowly than it reads them.
@@ -270,20 +272,26 @@ class DenoisingLoss(nn.Module):
     """v-prediction error of the caption and of the empty prompt, both at the same noisy latent.
 
     Levels are uniform in log-SNR, the measure that information is integrated in, with fewer draws at the clean
-    end, where little is left to say.
+    end, where little is left to say. `refine`: fewer at both ends, and the error weighed as that of the noise, which
+    takes the weight from the noisy end, where most of the error of v cannot be helped.
     """
 
     tokens: Tensor
     edges: Tensor
     alphas: Tensor
 
-    def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer, refine: bool = False
+    ) -> None:
         super().__init__()
-        self.unet, self.text = unet, text
+        self.unet, self.text, self.refine = unet, text, refine
         tokens = tokenizer([*CAPTIONS, ""], padding="max_length", return_tensors="pt").input_ids
         alphas = make_scheduler().alphas_cumprod.double()
         logsnr = torch.logit(alphas)
-        density = -torch.gradient(logsnr)[0] * torch.where(logsnr < 3, 1.0, 0.4)
+        share = torch.where(logsnr < 3, 1.0, 0.4)
+        if refine:
+            share = torch.where((logsnr > -3.5) & (logsnr < 4.5), 1.0, 0.15)
+        density = -torch.gradient(logsnr)[0] * share
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("edges", density.cumsum(0) / density.sum(), persistent=False)
         self.register_buffer("alphas", alphas.float(), persistent=False)
@@ -299,18 +307,28 @@ class DenoisingLoss(nn.Module):
         embeddings = self.text(self.tokens).last_hidden_state
         spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(count, -1, -1)])
         out = self.unet(torch.cat([z, z]), torch.cat([level, level]), spoken).sample
-        given, null = (out - torch.cat([v, v])).square().mean((1, 2, 3)).chunk(2)
+        error = (out - torch.cat([v, v])).square().mean((1, 2, 3))
+        if self.refine:
+            error = error * torch.cat([alpha, alpha]).flatten()
+        given, null = error.chunk(2)
         return (given.mean() + null.mean()) / 2, {"given": given.mean(), "null": null.mean()}
 
 
-def train_unet(
-    accelerator: Accelerator, vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: Stage, folder: Path, seed: int
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    set_seed(seed, device_specific=True)
-    unet = make_unet().to(accelerator.device)
-    text = make_text_encoder(tokenizer).to(accelerator.device)
-    trainer = Trainer(accelerator, "unet", {"unet": unet, "text_encoder": text}, stage, folder, seed)
-    loss = accelerator.prepare(DenoisingLoss(unet, text, tokenizer))
+@dataclass(frozen=True)
+class Model:
+    """The parts of the pipeline that are trained, and the tokenizer."""
+
+    vae: AutoencoderKL
+    text: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    unet: UNet2DConditionModel
+
+
+def train_unet(accelerator: Accelerator, name: str, model: Model, stage: Stage, folder: Path, seed: int) -> None:
+    """One stage of the UNet and the text encoder; `name` is "unet" or "refine"."""
+    vae, unet, text = model.vae, model.unet.requires_grad_(True).train(), model.text.requires_grad_(True).train()
+    trainer = Trainer(accelerator, name, {"unet": unet, "text_encoder": text}, stage, folder, seed)
+    loss = accelerator.prepare(DenoisingLoss(unet, text, model.tokenizer, refine=name == "refine"))
     scale = vae.config["scaling_factor"]
 
     @torch.no_grad()
@@ -319,17 +337,14 @@ def train_unet(
 
     trainer.run(lambda images, captions: loss(latents(images), captions))
     trainer.finish()
-    return unet, text
 
 
-def export(
-    folder: Path, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
-) -> None:
+def export(folder: Path, model: Model) -> None:
     pipe = StableDiffusionPipeline(
-        vae=vae.to(memory_format=torch.contiguous_format),
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
+        vae=model.vae.to(memory_format=torch.contiguous_format),
+        text_encoder=model.text,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
         scheduler=make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -350,19 +365,35 @@ def main(
     unet_steps: int = 6000,
     unet_batch: int = 64,
     unet_lr: float = 1e-3,
+    refine_steps: int = 6000,
+    refine_batch: int = 32,
+    refine_lr: float = 5e-4,
     save_every: int = 250,
+    start: Annotated[Path | None, typer.Option(help="Begin the last stage from this finished model.")] = None,
 ) -> None:
-    """Train both stages, or go on with them, and write OUTPUT/model."""
+    """Train all stages, or go on with them, and write OUTPUT/model."""
     accelerator = Accelerator()
     output.mkdir(parents=True, exist_ok=True)
     set_seed(seed)
-    tokenizer = make_tokenizer()
-    vae = train_vae(accelerator, Stage(vae_steps, vae_batch, 1e-3, save_every=save_every), output, seed)
-    set_latent_scale(vae)
-    stage = Stage(unet_steps, unet_batch, unet_lr, save_every=save_every)
-    unet, text = train_unet(accelerator, vae, tokenizer, stage, output, seed + 1)
+    if start is not None:
+        ready = StableDiffusionPipeline.from_pretrained(start, safety_checker=None, use_safetensors=True)
+        model = Model(ready.vae, ready.text_encoder, ready.tokenizer, ready.unet)
+        ready.to(accelerator.device)
+    else:
+        vae = train_vae(accelerator, Stage(vae_steps, vae_batch, 1e-3, save_every=save_every), output, seed)
+        set_latent_scale(vae)
+        set_seed(seed + 1, device_specific=True)
+        tokenizer = make_tokenizer()
+        unet, text = make_unet().to(accelerator.device), make_text_encoder(tokenizer).to(accelerator.device)
+        model = Model(vae, text, tokenizer, unet)
+        train_unet(
+            accelerator, "unet", model, Stage(unet_steps, unet_batch, unet_lr, save_every=save_every), output, seed + 1
+        )
+    if refine_steps > 0:
+        stage = Stage(refine_steps, refine_batch, refine_lr, save_every=save_every)
+        train_unet(accelerator, "refine", model, stage, output, seed + 2)
     if accelerator.is_main_process:
-        export(output / "model", vae, text, tokenizer, unet)
+        export(output / "model", model)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas
 import pytest
 from PIL import Image
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from mmg_diffusers import Estimate, shapes_model
@@ -188,7 +189,9 @@ def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
     import train_shapes
 
     def train(folder):
-        train_shapes.main(folder, vae_steps=2, vae_batch=4, unet_steps=4, unet_batch=4, save_every=1)
+        train_shapes.main(
+            folder, vae_steps=2, vae_batch=4, unet_steps=2, unet_batch=4, refine_steps=2, refine_batch=4, save_every=1
+        )
         return (folder / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
 
     undisturbed = train(tmp_path / "one")
@@ -235,6 +238,44 @@ def test_measure_shapes(tmp_path, capsys):
     before = os.stat(tmp_path / "null-soft.json").st_mtime_ns
     run(ROOT / "scripts" / "measure_shapes.py", "--output", tmp_path, *arguments)
     assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
+
+
+def test_pixel_maps(tmp_path, capsys):
+    run(ROOT / "scripts" / "pixel_maps.py", "--pairs", 2, "--levels", 4, "--shown", 2, "--output", tmp_path)
+    said = capsys.readouterr().out
+    for word in ("| caption |", "| colour |", "| caption, null prompt |"):
+        assert word in said
+    with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
+        assert file.get_tensor("colour").shape == (2, 32, 32)
+    judged = json.loads((tmp_path / "maps.json").read_text())
+    assert 0 <= judged["caption"]["auroc"] <= 1
+    assert (tmp_path / "maps.png").stat().st_size > 1000
+
+
+def test_prompt_influence(world, tmp_path, capsys):
+    folder, _ = world
+    script = ROOT / "scripts" / "prompt_influence.py"
+    run(script, "--pairs", 2, "--levels", 4, "--generated", "--steps", 2, "--output", tmp_path)
+    said = capsys.readouterr().out
+    for word in ("gap", "orthogonal", "MINDE-C(1)", "posterior filter"):
+        assert f"| {word} |" in said
+    rows = pandas.read_csv(tmp_path / "influence.csv")
+    assert set(rows["reading"]) == {"gap", "orthogonal", "MINDE-C(1)", "posterior filter"}
+    gap = rows[rows["reading"] == "gap"]
+    assert gap["tau"].iloc[0] == pytest.approx(1.0)
+    assert gap["nats"].iloc[-1] == 0.0
+    run(script, "--images", folder, "--prompt", "a red circle", "--levels", 3, "--output", tmp_path)
+
+
+def test_prompt_switching(tmp_path, capsys):
+    small = ["--count", 2, "--steps", 3, "--times", 3, "--levels", 4]
+    run(ROOT / "scripts" / "prompt_switching.py", *small, "--output", tmp_path)
+    said = capsys.readouterr().out
+    assert "half of the information" in said
+    found = json.loads((tmp_path / "switching.json").read_text())
+    assert found["switch_at_step"] == [0, 2, 3]
+    assert found["switch_at_logsnr"] == sorted(found["switch_at_logsnr"])
+    assert all(0 <= share <= 1 for share in found["first_wins"])
 
 
 def test_benchmarks(tmp_path, capsys):
