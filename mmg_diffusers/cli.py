@@ -58,7 +58,7 @@ def _told() -> Iterator[None]:
     """Show an error as its message, and leave with status 2: the message says what was expected and what to do."""
     try:
         yield
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, OSError) as error:
         Console(stderr=True).print(f"[red]error:[/] {type(error).__name__}: ", end="")
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
@@ -161,6 +161,62 @@ def estimate(
         console.print(str(result), highlight=False, markup=False, soft_wrap=True)
         for path in (output / "pairs.csv", record):
             console.print(f"wrote {path}", highlight=False)
+
+
+@app.command(epilog="Example: `accelerate launch -m mmg_diffusers run shapes pairs.csv --output runs/pairs`")
+def run(
+    model: Model,
+    source: Annotated[Path, typer.Argument(help="A folder, or a table of pairs.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
+    prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
+    integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
+    resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad pair.")] = False,
+    no_truncate: Annotated[
+        bool, typer.Option("--no-truncate", help="Prompts that are too long are bad pairs.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs.")] = None,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of the networks.")] = Dtype.FLOAT32,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a whole data set, on as many processes as accelerate launches; resumes. Status 3: some pairs were bad."""
+    with _told(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        from accelerate import PartialState
+
+        from mmg_diffusers.distributed import run_dataset
+
+        place = device or str(PartialState().device)
+        outcome = run_dataset(
+            _load(model, place, quiet, torch_dtype=getattr(torch, dtype.value)),
+            source,
+            output,
+            prompt=prompt,
+            integrand=integrand.value,
+            levels=levels,
+            draws=draws,
+            seed=seed,
+            batch_size=batch_size,
+            resize=resize,
+            truncate=not no_truncate,
+            strict=strict,
+            limit=limit,
+            progress=not quiet,
+        )
+        if outcome is None:
+            return
+        if outcome.estimate is not None:
+            console.print(str(outcome.estimate), highlight=False, markup=False, soft_wrap=True)
+        for failure in outcome.failures[:20]:
+            console.print(f"pair {failure.place}: {failure.reason}", highlight=False, markup=False, soft_wrap=True)
+        if outcome.failures:
+            console.print(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad", highlight=False)
+            raise typer.Exit(3)
 
 
 @app.command(epilog="Example: `mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'`")

@@ -141,6 +141,11 @@ class MMGPipeline:
         """Options of the tqdm bar; ``disable=True`` turns it off."""
         self._progress = kwargs
 
+    @property
+    def progress_bar_config(self) -> dict[str, Any]:
+        """The options that `set_progress_bar_config` took."""
+        return dict(self._progress)
+
     def describe(self) -> dict[str, Any]:
         """What the adapter found: family, prediction, levels, null condition, latent, and what is missing."""
         convention = self.denoiser.convention

@@ -12,9 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.noise import signal_and_noise
@@ -399,12 +399,8 @@ class Estimate:
         curve = Curve.merge([shard.curve for shard in shards])
         return Estimate(curve, first.integrand, first.settings, first.versions, notes)
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file: the curve as tensors, everything else as JSON in its header.
-
-        The file appears only when it is complete.
-        """
-        path = Path(path)
+    def to_bytes(self) -> bytes:
+        """A safetensors file: the curve as tensors, everything else as JSON in its header."""
         curve = self.curve
         tensors = {f.name: value for f in fields(curve) if isinstance(value := getattr(curve, f.name), Tensor)}
         tensors |= {f"maps/{name}": value for name, value in curve.maps.items()}
@@ -418,30 +414,20 @@ class Estimate:
             "evaluations": curve.evaluations,
             "independent": curve.independent,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        save_file(
-            {name: value.contiguous().clone() for name, value in tensors.items()},
-            partial,
-            metadata={"record": json.dumps(record)},
-        )
-        os.replace(partial, path)
-        return path
+        ready = {name: value.contiguous().clone() for name, value in tensors.items()}
+        return safetensors.torch.save(ready, metadata={"record": json.dumps(record)})
 
     @classmethod
-    def load(cls, path: str | Path) -> Estimate:
-        """Read what `save` wrote.
+    def from_bytes(cls, body: bytes) -> Estimate:
+        """Read what `to_bytes` gave.
 
         Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when the file is truncated, or no estimate.
+            ValueError: when it is truncated, or no estimate.
         """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"no estimate at {path}")
         try:
-            with safe_open(path, framework="pt") as file:
-                record = json.loads((file.metadata() or {})["record"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = safetensors.torch.load(body)
+            header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+            record = json.loads(header["__metadata__"]["record"])
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']!r}, expected {FORMAT!r}")
             maps = {key.removeprefix("maps/"): tensors.pop(key) for key in list(tensors) if key.startswith("maps/")}
@@ -458,4 +444,31 @@ class Estimate:
                 integrand = Outside(**integrand)
             return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no complete estimate of this library: {error}") from error
+            raise ValueError(f"no complete estimate of this library: {error}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            partial.write_bytes(self.to_bytes())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Estimate:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, or no estimate.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no estimate at {path}")
+        try:
+            return cls.from_bytes(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is {error}") from error
