@@ -21,7 +21,7 @@ import typer
 from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.influence import Influence, influence
 from mmg_diffusers.plotting import plot_influence
-from mmg_diffusers.result import Outside
+from mmg_diffusers.result import Outside, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes
 from mmg_diffusers.tables import read_pairs
 
@@ -40,6 +40,11 @@ def generate(pipe: MMGPipeline, prompts: list[str], steps: int, seed: int) -> li
         )
         images += list(made.images.clip(0, 1))
     return images
+
+
+def half_of(curve: Influence) -> Value | None:
+    """Where half of the information has arrived; nowhere, when a few pairs have none in the mean."""
+    return curve.half() if float(curve.nats[:, 0].mean()) > 0 else None
 
 
 def write(path: Path, pipe: MMGPipeline, curves: dict[str, Influence]) -> None:
@@ -99,7 +104,7 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     write(output / "influence.csv", pipe, curves)
     summary = {
-        name: {"nats": [float(v[0]) for v in curve.mean()], "half_arrived_at_logsnr": curve.half()}
+        name: {"nats": [float(v[0]) for v in curve.mean()], "half_arrived_at_logsnr": half_of(curve)}
         for name, curve in curves.items()
     }
     (output / "influence.json").write_text(
@@ -108,7 +113,8 @@ def main(
     print("| reading | nats | half has arrived at log-SNR |\n|---|--:|--:|")
     for name, row in summary.items():
         (nats, stderr), half = row["nats"], row["half_arrived_at_logsnr"]
-        print(f"| {name} | {nats:.3f} ± {stderr:.3f} | {half.value:.2f} ± {half.stderr:.2f} |")
+        said = "none: no information" if half is None else f"{half.value:.2f} ± {half.stderr:.2f}"
+        print(f"| {name} | {nats:.3f} ± {stderr:.3f} | {said} |")
     plot_influence(curves, ceiling=exact).savefig(output / "influence.png", dpi=110)
 
 
