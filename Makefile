@@ -18,7 +18,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Trains the shipped model anew (about 80 minutes on two cores) and puts it into the package.
+# Trains the shipped model anew (about two and a quarter hours on two cores) and puts it into the package.
 model: $(STAMP)
 	$(BIN)/python scripts/train_shapes.py runs/shapes
 	rm -rf mmg_diffusers/models/shapes

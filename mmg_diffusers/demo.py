@@ -119,7 +119,7 @@ def _plus_minus(value: Value) -> str:
 def demonstrate(
     pipe: MMGPipeline,
     *,
-    pairs: int = 64,
+    pairs: int = 40,
     levels: int = 64,
     steps: int = 32,
     seed: int = 0,
