@@ -138,6 +138,7 @@ class Preprocessing:
         raw = {name: _columns_of(name, values) for name, values in data.items()}
         coordinates = {name: variable.coordinates(data[name]) for name, variable in raw.items()}
         count = len(next(iter(coordinates.values())))
+        _refuse_monotone({name: values for name, values in data.items() if raw[name].classes is None})
         white = {name: _whitening(values) for name, values in coordinates.items()}
         names = list(raw)
         matrices: dict[str, Array] = dict(white)
@@ -219,9 +220,27 @@ def _whitening(values: Array) -> Array:
 
 def _determined(names: list[str]) -> str:
     return (
-        f"one of {', '.join(names)} is a deterministic function of the others: the mutual information is infinite. Were the "
-        "same columns passed twice? Add the noise that the question is about, or leave the shared columns out"
+        f"one of {', '.join(names)} is a deterministic function of the others, as far as these pairs tell: the mutual "
+        "information is infinite. Were the same columns passed twice? Add the noise that the question is about, or leave the "
+        "shared columns out"
     )
+
+
+def _refuse_monotone(data: Mapping[str, NDArray[np.generic]]) -> None:
+    """Refuse a column that orders the pairs just as a column of another variable does, forwards or backwards."""
+    seen: dict[bytes, str] = {}
+    for name, values in data.items():
+        orders: dict[bytes, str] = {}
+        for column in np.asarray(values, dtype=float).T:
+            if len(np.unique(column)) < len(column):
+                continue  # ties: two noisy columns may share a few values
+            order = np.argsort(column)
+            # One name for an order and its reverse.
+            key = min(order.tobytes(), order[::-1].tobytes())
+            if key in seen:
+                raise ValueError(_determined([seen[key], name]))
+            orders[key] = name
+        seen |= orders
 
 
 def _refuse_determined(names: list[str], rho: Array) -> None:
