@@ -128,6 +128,11 @@ class Classification:
 
     def of_group(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> Tensor:
         """i(x; group of y), `(N,)` nats; with `within` it adds up to `pointwise`."""
+        before, after = self.surprise(truth, groups)
+        return before - after
+
+    def surprise(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
+        """-log p(group of y) and -log q(group of y | x), `(N,)` nats each."""
         if len(groups) != len(self.candidates):
             raise ValueError(f"got {len(groups)} groups for {len(self.candidates)} candidates; expected a label each")
         index = self._index(truth)
@@ -135,7 +140,7 @@ class Classification:
         number = torch.tensor([labels.index(group) for group in groups])
         same = number[index][:, None] == number[None]
         outside = torch.where(same, 0.0, -torch.inf)
-        return torch.logsumexp(self.log_posterior + outside, 1) - torch.logsumexp(self.prior.log() + outside, 1)
+        return -torch.logsumexp(self.prior.log() + outside, 1), -torch.logsumexp(self.log_posterior + outside, 1)
 
     def bound(self, truth: Sequence[str | int]) -> Value:
         """Lower bound H(Y) + E log q(y | x) on the mutual information, with its standard error over pairs.

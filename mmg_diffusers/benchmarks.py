@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,15 +20,13 @@ from mmg_diffusers.arrays import FittedModel, fit_model
 from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.fitting import FitSettings, crossed, fit
 from mmg_diffusers.networks import VectorNetwork
+from mmg_diffusers.plotting import plot_errors
 from mmg_diffusers.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.quadrature import Quadrature, StratifiedLogistic
-from mmg_diffusers.result import Estimate, Outside
+from mmg_diffusers.result import FORMS, Estimate, Outside
+from mmg_diffusers.storage import write_whole
 from mmg_diffusers.tasks import Task, get_task
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FORMS = ("gap", "orthogonal", "auto")
 # What `estimate_mi` says by default.
 HEADLINE = "auto, gap-fitted"
 
@@ -110,7 +108,6 @@ def _variants(model: FittedModel, test: dict[str, Any], seed: int, plan: Plan) -
         except ValueError:
             continue  # the published rule has no answer here; its cell stays empty
         read(model.estimate(test, estimator=MMG("auto", rule, antithetic=True), seed=seed), name)
-    x, cond, _ = model.prepare(test)
     minde = MINDE(antithetic=True, quadrature=gap_fitted(model.denoiser, x, cond, nodes=plan.nodes, seed=seed))(
         model.denoiser, x, cond, seed=seed
     )
@@ -166,9 +163,7 @@ def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, wor
         waiting = {pool.submit(_one, *jobs[path], plan): path for path in missing}
         for done in as_completed(waiting):
             path = waiting[done]
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(done.result(), indent=1))
-            os.replace(partial, path)
+            write_whole(path, json.dumps(done.result(), indent=1).encode())
             bar.set_postfix_str(path.stem)
             bar.update()
     return [json.loads(path.read_text()) for path in jobs]
@@ -240,26 +235,6 @@ def table(summaries: Sequence[Summary]) -> str:
     return "\n".join(rows)
 
 
-def figure(summaries: Sequence[Summary]) -> "Figure":
-    """Estimate less truth for every task, with two standard deviations over seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    fig, ax = plt.subplots(figsize=(7, 0.22 * len(summaries) + 1.2), layout="constrained")
-    place = np.arange(len(summaries))[::-1]
-    error = np.array([s.means[HEADLINE] - s.truth for s in summaries])
-    spread = np.nan_to_num([s.spreads[HEADLINE] for s in summaries])
-    ax.axvspan(-0.1, 0.1, color="0.94")
-    ax.axvspan(-0.05, 0.05, color="0.88")
-    ax.axvline(0, color="0.6", linewidth=0.8)
-    ax.errorbar(error, place, xerr=2 * spread, fmt="o", markersize=3, color="#3367a8", linewidth=1)
-    ax.set_yticks(place, [f"{s.name} ({s.truth:.2f})" for s in summaries], fontsize=7)
-    ax.set(xlabel="estimate - truth, nats (bars: 2 sd over seeds)", title=HEADLINE)
-    return fig
-
-
 def write(summaries: Sequence[Summary], folder: Path) -> str:
     """Write table.md, table.csv and figure.png; returns the table."""
     text = table(summaries)
@@ -271,7 +246,13 @@ def write(summaries: Sequence[Summary], folder: Path) -> str:
             for name, mean in s.means.items():
                 row = [s.name, s.truth, name, mean, s.spreads[name], s.worst[name], s.covered, s.certificate, s.seconds]
                 writer.writerow(row)
-    figure(summaries).savefig(folder / "figure.png", dpi=110)
+    figure = plot_errors(
+        [f"{s.name} ({s.truth:.2f})" for s in summaries],
+        [s.means[HEADLINE] - s.truth for s in summaries],
+        [s.spreads[HEADLINE] for s in summaries],
+        title=HEADLINE,
+    )
+    figure.savefig(folder / "figure.png", dpi=110)
     return text
 
 

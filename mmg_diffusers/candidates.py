@@ -24,7 +24,7 @@ from mmg_diffusers.curve import moments, per_pixel
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.draws import PairDraws, brownian_path
 from mmg_diffusers.noise import add_noise
-from mmg_diffusers.quadrature import Quadrature
+from mmg_diffusers.quadrature import Quadrature, trapezoid
 from mmg_diffusers.result import MOMENTS, Curve, integrate
 
 
@@ -230,9 +230,7 @@ class _Comparison:
         return torch.stack(parts, 1).unflatten(0, (self.pairs, self.draws))
 
     def curve(self, levels: Tensor, ids: Tensor, evaluations: int) -> Curve:
-        step = levels.diff() / 2
-        blank = step.new_zeros(1)
-        weight = (torch.cat([step, blank]) + torch.cat([blank, step])).repeat(self.pairs, 1)
+        weight = trapezoid(levels).repeat(self.pairs, 1)
         maps: dict[str, Tensor] = {}
         for name, parts in self.maps.items():
             if parts:

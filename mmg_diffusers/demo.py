@@ -13,7 +13,7 @@ from rich.table import Table
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.influence import influence
 from mmg_diffusers.pipeline import MMGPipeline
-from mmg_diffusers.result import Estimate, Value
+from mmg_diffusers.result import FORMS, Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
 
 # The candidates' posterior has settled well below this level.
@@ -46,7 +46,7 @@ class Demonstration:
         table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
         table.add_row("exact, these pairs", _plus_minus(self.exact_here))
         table.add_row(f"bound, {len(CAPTIONS)} captions", _plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
-        for form in ("gap", "orthogonal", "auto"):
+        for form in FORMS:
             read = self.estimate.using(form)
             edge, (low, high) = read.boundary, read.logsnr_range
             table.add_row(
@@ -79,7 +79,7 @@ class Demonstration:
             "exact_here": self.exact_here,
             "candidate_bound": self.bound,
             "calibration": {"edges": self.posterior.calibration.edges, "trust": self.posterior.calibration.trust},
-            **{form: self.estimate.using(form).mean() for form in ("gap", "orthogonal", "auto")},
+            **{form: self.estimate.using(form).mean() for form in FORMS},
             "certificate": self.estimate.certificate,
             "warnings": self.estimate.warnings(),
             "evaluations": {"estimate": self.estimate.evaluations, "candidates": self.posterior.curve.evaluations},
@@ -92,7 +92,7 @@ class Demonstration:
         figures = {
             "mmse": plot_mmse(self.estimate, title="Denoising errors with and without the caption"),
             "influence": plot_influence(
-                {form: influence(self.estimate.using(form)) for form in ("gap", "orthogonal", "auto")},
+                {form: influence(self.estimate.using(form)) for form in FORMS},
                 ceiling=self.exact,
                 title="What the caption still adds, by noise level",
             ),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.noise import Convention, per_event, signal_and_noise
+from mmg_diffusers.noise import Convention, per_event, reference_gain, signal_and_noise
 
 Condition = Mapping[str, Tensor]
 """What a denoiser is conditioned on: batch-first tensors, keyed as the network's own keyword arguments."""
@@ -181,8 +181,7 @@ class GaussianReference(Denoiser):
         self.sigma = sigma
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
-        a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr.to(z.device)))
-        return s / (a**2 * self.sigma**2 + s**2) * z
+        return per_event(reference_gain(logsnr, self.sigma), z) * z
 
     def surprise(self, x: Tensor) -> Tensor:
         """-log density of x in nats, `(N, *event) -> (N,)` float64."""

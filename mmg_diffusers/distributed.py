@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -97,7 +96,6 @@ def run_dataset(
         "source": str(source) if isinstance(source, (str, Path)) else type(source).__name__,
         "limit": limit,
     }
-    settings = json.loads(json.dumps(settings, default=str))
     # One process makes the folder, so that two do not write its settings at once.
     with state.main_process_first():
         folder = RunFolder(output, settings)

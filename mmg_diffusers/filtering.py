@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Filtered:
         """`(L + 1,)` levels of the path."""
         return self.posterior.curve.logsnr
 
-    @property
+    @cached_property
     def log_posterior(self) -> Tensor:
         """log q(candidate | path up to each level), `(N, D, L + 1, K)`, as it stands (no calibration)."""
         score = self.posterior.curve.score

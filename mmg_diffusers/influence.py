@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmg_diffusers.quadrature import trapezoid
 from mmg_diffusers.result import Estimate, Value, noise_variance
 
 
@@ -67,9 +68,8 @@ def influence(estimate: Estimate) -> Influence:
     logsnr, order = estimate.curve.logsnr.sort(1)
     weight = estimate.curve.weight.gather(1, order)[0]
     grid = logsnr[0]
-    step = grid.diff() / 2
-    trapezoid = torch.cat([step, step.new_zeros(1)]) + torch.cat([step.new_zeros(1), step])
-    shared = len(grid) > 1 and bool((logsnr == grid).all()) and torch.allclose(weight, trapezoid)
+    even = trapezoid(grid)
+    shared = len(grid) > 1 and bool((logsnr == grid).all()) and torch.allclose(weight, even)
     if not shared:
         raise ValueError(
             "influence over noise needs levels that all pairs share, with the weights of the trapezoidal rule; measure with "
@@ -77,8 +77,8 @@ def influence(estimate: Estimate) -> Influence:
         )
     values = estimate.values.gather(2, order[:, None].expand_as(estimate.values))
     # Row l holds the trapezoidal weights of the levels from l upwards.
-    upper = torch.triu(trapezoid.expand(len(grid), -1))
-    upper.diagonal()[:-1].copy_(step)
+    upper = torch.triu(even.expand(len(grid), -1))
+    upper.diagonal()[:-1].copy_(grid.diff() / 2)
     upper[-1, -1] = 0.0
     nats = values.mean(1) @ upper.T / 2
     stderr = (noise_variance(values) @ (upper.T / 2).square()).sqrt()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.denoiser import Condition, Denoiser
-from mmg_diffusers.noise import signal_and_noise
+from mmg_diffusers.noise import per_event, signal_and_noise
 
 
 class Roles(NamedTuple):
@@ -167,6 +167,8 @@ class _Gaussian(NamedTuple):
     vectors: Tensor
     gain: Tensor
     axes: bool  # whether the vectors are the coordinate axes
+    diffused: Tensor  # columns
+    given: Tensor
 
 
 class VectorNetwork(MultiDenoiser):
@@ -250,6 +252,8 @@ class VectorNetwork(MultiDenoiser):
                 vectors.float().to(device),
                 gain.float().to(device),
                 axes,
+                d.to(device),
+                g.to(device),
             )
         return self._laws[key]
 
@@ -272,7 +276,7 @@ class VectorNetwork(MultiDenoiser):
         """eps of the diffused variables, side by side: `(E, B, d)` float32, for `known` `(E, B, g)`."""
         law = self._law(roles, z.device)
         members, batch = z.shape[:2]
-        a, s = (scale.float()[..., None] for scale in signal_and_noise(logsnr))
+        a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
         residual = z - a * (known @ law.gain.mT) if roles.given else z
         if not law.axes:
             residual = residual @ law.vectors
@@ -284,14 +288,13 @@ class VectorNetwork(MultiDenoiser):
         unexplained = a * law.values.sqrt() * deviation
 
         total = self.covariance.shape[-1]
-        diffused, shown = self._columns(roles.diffused).to(z.device), self._columns(roles.given).to(z.device)
         blank = z.new_zeros(members, batch, total)
-        noisy = blank.index_copy(-1, diffused, z)
+        noisy = blank.index_copy(-1, law.diffused, z)
         clean, square = self.null.expand(-1, batch, -1), blank
         if roles.given:
-            clean = clean.index_copy(-1, shown, known)
-            square = blank.index_copy(-1, shown, (known.square() - 1) * 0.3)
-        coordinates = [noisy, blank.index_copy(-1, diffused, scaled), clean, (noisy.square() - 1) * 0.3, square]
+            clean = clean.index_copy(-1, law.given, known)
+            square = blank.index_copy(-1, law.given, (known.square() - 1) * 0.3)
+        coordinates = [noisy, blank.index_copy(-1, law.diffused, scaled), clean, (noisy.square() - 1) * 0.3, square]
         marks: list[Tensor] = []
         for name, columns in self.where.items():
             is_noisy, is_known = float(name in roles.diffused), float(name in roles.given)
@@ -310,7 +313,7 @@ class VectorNetwork(MultiDenoiser):
         hidden = self.inlet(torch.cat([*coordinates, *marks, *level], -1))
         for block in self.trunk:
             hidden = block(hidden)
-        out = self.outlet(self.norm(hidden)).unflatten(-1, (2, total)).index_select(-1, diffused)
+        out = self.outlet(self.norm(hidden)).unflatten(-1, (2, total)).index_select(-1, law.diffused)
         eps = linear + unexplained * (out[:, :, 0] + out[:, :, 1] * scaled)
         return eps if law.axes else eps @ law.vectors.mT
 

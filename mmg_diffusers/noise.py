@@ -30,8 +30,17 @@ def signal_and_noise(logsnr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def per_event(level: Tensor, like: Tensor) -> Tensor:
-    """Shape a `(B,)` level quantity so that it multiplies a `(B, *event)` batch, in its dtype and device."""
-    return level.to(device=like.device, dtype=like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+    """Shape a `(B,)` level quantity so that it multiplies a `(B, *event)` batch, in its dtype and device.
+
+    There may be several batch axes.
+    """
+    return level.to(device=like.device, dtype=like.dtype).reshape(*level.shape, *(1,) * (like.ndim - level.ndim))
+
+
+def reference_gain(logsnr: Tensor, sigma: float) -> Tensor:
+    """What z is multiplied by to predict its noise where x is N(0, sigma^2); same shape as `logsnr`."""
+    a, s = signal_and_noise(logsnr)
+    return s / (a**2 * sigma**2 + s**2)
 
 
 def add_noise(x: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -232,7 +233,7 @@ class MMGPipeline:
                     )
                 )
         merged = Estimate.merge(parts)
-        return Estimate(merged.curve, integrand, merged.settings, merged.versions, (*merged.notes, *notes))
+        return replace(merged, notes=(*merged.notes, *notes))
 
     def classify(
         self,

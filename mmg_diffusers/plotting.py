@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.influence import Influence
-from mmg_diffusers.result import Estimate
+from mmg_diffusers.result import Curve, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,10 +29,9 @@ def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") 
     """
     figure, axes = _axes(ax)
     curve = estimate.curve
-    order = curve.logsnr.argsort(1)
-    levels = curve.logsnr.gather(1, order).mean(0).numpy()
+    levels = _by_level(curve, curve.logsnr[:, None]).mean(0)
     for name in ("orthogonal", "gap"):
-        values = getattr(curve, name).mean(1).gather(1, order).numpy() / 2
+        values = _by_level(curve, getattr(curve, name)) / 2
         mean = values.mean(0)
         band = 2 * values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros_like(mean)
         form = estimate.using(name).mean()
@@ -54,10 +53,9 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     """
     figure, axes = _axes(ax)
     curve = estimate.curve
-    order = curve.logsnr.argsort(1)
-    levels = curve.logsnr.gather(1, order).mean(0).numpy()
-    given = curve.error.mean(1).gather(1, order).mean(0).numpy()
-    alone = (curve.error + curve.gap).mean(1).gather(1, order).mean(0).numpy()
+    levels, given, alone = (
+        _by_level(curve, values).mean(0) for values in (curve.logsnr[:, None], curve.error, curve.error + curve.gap)
+    )
     gap = estimate.using("gap").mean()
     axes.plot(levels, alone, color="0.25", label="without the condition")
     axes.plot(levels, given, color=_COLOURS["gap"], label="with it")
@@ -184,6 +182,34 @@ def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, t
     axes.set(xlabel="exact i(x; y) in nats", ylabel="measured", title=title, xlim=(low, high), ylim=(low, high))
     axes.set_aspect("equal")
     return figure
+
+
+def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[float], *, title: str = "") -> Figure:
+    """Estimate less truth of many tasks, one a row, with bars of two standard deviations.
+
+    Args:
+        names: of the tasks, from the top.
+        error: in nats.
+        spread: standard deviation over seeds; NaN draws no bar.
+        title: above the axes.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7, 0.22 * len(names) + 1.2), layout="constrained")
+    place = np.arange(len(names))[::-1]
+    for width, shade in ((0.1, "0.94"), (0.05, "0.88")):
+        ax.axvspan(-width, width, color=shade)
+    ax.axvline(0, color="0.6", linewidth=0.8)
+    bars = 2 * np.nan_to_num(spread)
+    ax.errorbar(error, place, xerr=bars, fmt="o", markersize=3, color=_COLOURS["gap"], linewidth=1)
+    ax.set_yticks(place, list(names), fontsize=7)
+    ax.set(xlabel="estimate - truth, nats (bars: 2 sd over seeds)", title=title)
+    return figure
+
+
+def _by_level(curve: Curve, values: Tensor) -> NDArray[np.float64]:
+    """`(N, D, L)` values, averaged over draws, in the order of rising levels: `(N, L)`."""
+    return values.mean(1).gather(1, curve.logsnr.argsort(1)).numpy()
 
 
 def _axes(ax: Axes | None) -> tuple[Figure, Axes]:

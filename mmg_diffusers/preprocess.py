@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.special import ndtr, ndtri
-from scipy.stats import kstest
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 Array = NDArray[np.float64]
 
@@ -34,6 +35,11 @@ class Column:
     @staticmethod
     def fit(values: Array) -> Column:
         """Fit to training values; columns that are nearly normal stay linear."""
+        # Here, and not above: importing the package should not wait for scipy.
+        from scipy.interpolate import PchipInterpolator
+        from scipy.special import ndtr, ndtri
+        from scipy.stats import kstest
+
         mean, deviation = float(values.mean()), float(values.std())
         standard = (values - mean) / deviation
         # More than some thousand values tell nothing new about a distance of 1 %, and long tails none of the rest.
@@ -171,9 +177,7 @@ class Preprocessing:
 
 
 def _with(raw: Mapping[str, Variable], matrices: Mapping[str, Array]) -> dict[str, Variable]:
-    return {
-        name: Variable(name, v.keep, v.columns, matrices[name], v.classes, v.notes) for name, v in raw.items()
-    }  # fmt: skip
+    return {name: replace(variable, matrix=matrices[name]) for name, variable in raw.items()}
 
 
 def _centred(values: Array) -> Array:

@@ -74,6 +74,15 @@ def _shared(levels: Tensor, weights: Tensor, uniform: Tensor) -> tuple[Tensor, T
     return levels.expand(rows, -1), weights.expand(rows, -1)
 
 
+def trapezoid(levels: Tensor) -> Tensor:
+    """Weights of the trapezoidal rule on rising levels, `(L,) -> (L,)`."""
+    step = levels.diff() / 2
+    weights = torch.zeros_like(levels)
+    weights[:-1] += step
+    weights[1:] += step
+    return weights
+
+
 @dataclass(frozen=True)
 class Trapezoid(Quadrature):
     """Trapezoidal rule on the network's own levels nearest to an even grid; both ends included. Order 2."""
@@ -81,11 +90,7 @@ class Trapezoid(Quadrature):
     def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
         levels = torch.unique(snap(torch.linspace(low, high, self.nodes, dtype=torch.float64)))
         _need_two(levels, low, high)
-        step = levels.diff()
-        weights = torch.zeros_like(levels)
-        weights[:-1] += step / 2
-        weights[1:] += step / 2
-        return _shared(levels, weights, uniform)
+        return _shared(levels, trapezoid(levels), uniform)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.noise import signal_and_noise
+from mmg_diffusers.noise import reference_gain
+from mmg_diffusers.storage import write_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -264,9 +264,7 @@ class Estimate:
         """`(N, D, L)` the integrand; half its integral over log-SNR is `nats`."""
         curve = self.curve
         if isinstance(self.integrand, Outside):
-            a, s = signal_and_noise(curve.logsnr[:, None])
-            # The reference predicts k z.
-            return curve.energy - 2 * s / (a**2 * self.integrand.sigma**2 + s**2) * curve.along
+            return curve.energy - 2 * reference_gain(curve.logsnr[:, None], self.integrand.sigma) * curve.along
         return curve.orthogonal + self.gap_share * (curve.gap - curve.orthogonal)
 
     @cached_property
@@ -293,7 +291,7 @@ class Estimate:
 
     def using(self, integrand: Integrand) -> Estimate:
         """The same measurement read with another integrand; no network is called."""
-        return Estimate(self.curve, integrand, self.settings, self.versions, self.notes)
+        return replace(self, integrand=integrand)
 
     @property
     def logsnr_range(self) -> tuple[float, float]:
@@ -449,13 +447,7 @@ class Estimate:
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            partial.write_bytes(self.to_bytes())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, self.to_bytes())
         return path
 
     @classmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from mmg_diffusers.images import ImageLike
 from mmg_diffusers.result import Estimate
+from mmg_diffusers.storage import write_whole
 from mmg_diffusers.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable
 
 if TYPE_CHECKING:
@@ -114,13 +114,18 @@ class RunFolder:
         else:
             _write(stamp, asked.encode())
 
-    def find(self, number: int) -> Path | None:
+    def _body(self, number: int) -> bytes | None:
         """The whole shard of a chunk, if there is one; damaged ones are removed."""
         for path in sorted(self.shards.glob(f"{number:06d}-*.shard")):
-            if _digest(path.read_bytes()) == path.stem.split("-")[1]:
-                return path
+            body = path.read_bytes()
+            if _digest(body) == path.stem.split("-")[1]:
+                return body
             path.unlink()
         return None
+
+    def holds(self, number: int) -> bool:
+        """Whether the shard of a chunk is there, and whole."""
+        return self._body(number) is not None
 
     def write(self, number: int, estimate: Estimate | None, failures: Sequence[Failure]) -> None:
         """Keep a chunk's numbers and failures."""
@@ -128,9 +133,11 @@ class RunFolder:
         body = len(body).to_bytes(8, "little") + body + (b"" if estimate is None else estimate.to_bytes())
         _write(self.shards / f"{number:06d}-{_digest(body)}.shard", body)
 
-    def read(self, path: Path) -> tuple[Estimate | None, list[Failure]]:
-        """What `write` kept."""
-        body = path.read_bytes()
+    def read(self, number: int) -> tuple[Estimate | None, list[Failure]] | None:
+        """What `write` kept of a chunk; nothing where it is not there, or not whole."""
+        body = self._body(number)
+        if body is None:
+            return None
         size = int.from_bytes(body[:8], "little")
         failures = [Failure(*entry) for entry in json.loads(body[8 : 8 + size])]
         rest = body[8 + size :]
@@ -148,15 +155,9 @@ def _digest(body: bytes) -> str:
 
 
 def _write(path: Path, body: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_whole(path, body)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {path} ({error}). What was finished is kept; make room, or mend the permissions, and run again."
         ) from error
@@ -224,7 +225,7 @@ def run(
         rank, world: this process, of how many.
         strict: stop at the first bad row, instead of recording it and going on.
         total: number of rows, for the progress bar.
-        progress: whether this process shows the bar, which counts the rows of all.
+        progress: whether this process shows the bar; it passes over the rows of others.
         chunk: rows a chunk.
 
     Raises:
@@ -232,8 +233,7 @@ def run(
     """
     with tqdm(total=total, desc="pairs", unit="pair", disable=not progress) as bar:
         for number, part in chunks(rows, chunk):
-            # Not only this process's own: the bar counts what the others have done since.
-            if number % world == rank and folder.find(number) is None:
+            if number % world == rank and not folder.holds(number):
                 estimate, failures = _measure_chunk(measure, part, strict)
                 folder.write(number, estimate, failures)
             bar.update(len(part))
@@ -249,13 +249,13 @@ def collect(rows: Iterable[Row], folder: RunFolder, chunk: int = CHUNK) -> Outco
     failures: list[Failure] = []
     seen: dict[int, Row] = {}
     for number, members in chunks(rows, chunk):
-        path = folder.find(number)
-        if path is None:
+        kept = folder.read(number)
+        if kept is None:
             raise ValueError(
                 f"the shard of pairs {members[0].place} to {members[-1].place} is missing from {folder.shards}; run again to "
                 "measure these pairs"
             )
-        estimate, bad = folder.read(path)
+        estimate, bad = kept
         failures += bad
         if estimate is not None:
             parts.append(estimate)

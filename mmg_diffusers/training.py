@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from mmg_diffusers.storage import write_whole
 
 
 def save_checkpoint(
@@ -28,14 +29,8 @@ def save_checkpoint(
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(
-        {key: value.detach().contiguous().clone() for key, value in tensors.items()},
-        partial,
-        metadata={"state": json.dumps(dict(state))},
-    )
-    os.replace(partial, path)
+    ready = {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+    write_whole(path, safetensors.torch.save(ready, metadata={"state": json.dumps(dict(state))}))
 
 
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:

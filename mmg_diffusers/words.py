@@ -96,18 +96,8 @@ def decompose(
     """
     if one == two:
         raise ValueError(f"expected two different parts, got {one!r} twice")
-    groups = {name: only(parts, name) for name in (one, two)}
-    index = [posterior.candidates.index(y) if isinstance(y, str) else int(y) for y in truth]
-    information = {name: posterior.of_group(truth, labels) for name, labels in groups.items()}
-    surprise: dict[str, Tensor] = {}
-    for name, labels in groups.items():
-        share = torch.tensor(
-            [float(sum(p for p, g in zip(posterior.prior, labels, strict=True) if g == labels[k])) for k in index]
-        )
-        surprise[name] = -share.double().log()
+    (before_1, after_1), (before_2, after_2) = (posterior.surprise(truth, only(parts, name)) for name in (one, two))
+    redundancy = torch.minimum(before_1, before_2) - torch.minimum(after_1, after_2)
+    first, second = before_1 - after_1, before_2 - after_2
     both = posterior.of_group(truth, only(parts, one, two))
-    first, second = information[one], information[two]
-    redundancy = torch.minimum(surprise[one], surprise[two]) - torch.minimum(
-        surprise[one] - first, surprise[two] - second
-    )  # fmt: skip
     return Decomposition(redundancy, first - redundancy, second - redundancy, both - first - second + redundancy)

@@ -22,16 +22,13 @@ from torch import Tensor
 from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.maps import auroc, dilate, to_pixels
 from mmg_diffusers.plotting import plot_map_grid
-from mmg_diffusers.shapes import CAPTIONS, SIZE, WORDS, Shapes, caption_words
+from mmg_diffusers.shapes import CAPTIONS, SIZE, Shapes, caption_parts
 from mmg_diffusers.words import all_but
 
 # Fixed before anything was measured: a pixel is inside where at least half of it is covered.
 COVERED = 0.5
 CELL = SIZE // 8
-PARTS = {
-    kind: [words[i] for i in caption_words(np.arange(len(CAPTIONS)))[:, k]]
-    for k, (kind, words) in enumerate(WORDS.items())
-}
+PARTS = caption_parts()
 
 
 def judge(maps: Tensor, mask: Tensor, distractor: Tensor) -> dict[str, float]:

@@ -1,9 +1,18 @@
 import pytest
 import torch
 
+from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.denoiser import GaussianDenoiser, MixtureDenoiser
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def pipe():
+    """The shipped model, without a progress bar."""
+    pipe = MMGPipeline.from_pretrained(shapes_model())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def joint(*rhos: float) -> torch.Tensor:

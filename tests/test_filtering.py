@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.batches import Pairs
 from mmg_diffusers.candidates import measure_candidates
@@ -108,9 +107,7 @@ def test_bad_truths(mixture):
             )
 
 
-def test_the_shipped_model_against_its_candidates():
-    pipe = MMGPipeline.from_pretrained(shapes_model())
-    pipe.set_progress_bar_config(disable=True)
+def test_the_shipped_model_against_its_candidates(pipe):
     sample = Shapes("soft").sample(6, seed=31)
     candidates = [*dict.fromkeys(sample.prompts), *[c for c in CAPTIONS if c not in sample.prompts][:4]]
     found = pipe.filter(

@@ -18,13 +18,6 @@ from mmg_diffusers.shapes import CAPTIONS, Shapes
 
 
 @pytest.fixture(scope="module")
-def pipe():
-    pipe = MMGPipeline.from_pretrained(shapes_model())
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(scope="module")
 def sample():
     return Shapes("soft").sample(6, seed=11)
 

@@ -10,20 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mmg_diffusers import Estimate, MMGPipeline, shapes_model
+from mmg_diffusers import Estimate
 from mmg_diffusers.distributed import run_dataset
 from mmg_diffusers.runs import Outcome, Row, RunFolder, chunks, collect, rows_of_dataset
 from mmg_diffusers.runs import run as run_chunks
 from mmg_diffusers.shapes import Shapes
 
 COUNT = 70  # two chunks and a part of one
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    pipe = MMGPipeline.from_pretrained(shapes_model())
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,10 @@ import torch
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
-from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, caption_words
+from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, caption_parts
 from mmg_diffusers.words import all_but, decompose, only, word_information
 
-PARTS = {
-    kind: [words[i] for i in caption_words(np.arange(len(CAPTIONS)))[:, k]]
-    for k, (kind, words) in enumerate(WORDS.items())
-}
+PARTS = caption_parts()
 
 
 @pytest.fixture(scope="module")

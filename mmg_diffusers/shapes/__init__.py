@@ -2,7 +2,7 @@
 
 from mmg_diffusers.shapes.reader import Reading, read_images
 from mmg_diffusers.shapes.render import SIZE, render
-from mmg_diffusers.shapes.world import CAPTIONS, WORDS, Factors, Shapes, ShapesSample, caption_words
+from mmg_diffusers.shapes.world import CAPTIONS, WORDS, Factors, Shapes, ShapesSample, caption_parts, caption_words
 
 __all__ = [
     "CAPTIONS",
@@ -12,6 +12,7 @@ __all__ = [
     "Reading",
     "Shapes",
     "ShapesSample",
+    "caption_parts",
     "caption_words",
     "read_images",
     "render",

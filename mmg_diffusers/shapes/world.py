@@ -50,6 +50,11 @@ def caption_words(index: Ints | int) -> Ints:
     return _WORD_INDEX[np.asarray(index)]
 
 
+def caption_parts() -> dict[str, list[str]]:
+    """The words of all captions by kind: ``{"size": 48 words, "colour": ..., "shape": ..., "side": ...}``."""
+    return {kind: [words[i] for i in _WORD_INDEX[:, k]] for k, (kind, words) in enumerate(WORDS.items())}
+
+
 @dataclass(frozen=True)
 class Factors:
     """What an image shows. `hue`, `size` and `position` lie in [0, 1], `shape` indexes the shape words; all `(N,)`."""
