@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +130,7 @@ class FittedModel:
                 "fit_gain_nats": round(self.fitted.gained, 5),
             },
         )
-        return Estimate(
-            found.curve, found.integrand, found.settings, found.versions, (*found.notes, *self.preprocessing.notes)
-        )  # fmt: skip
+        return replace(found, notes=(*found.notes, *self.preprocessing.notes))
 
 
 def fit_model(
@@ -193,7 +191,8 @@ def fit_model(
         if high >= HIGHEST or fitted.settled:
             break
         # The branches still differ at the clean end: information lies beyond.
-        high, checkpoint = HIGHEST, checkpoint and checkpoint.with_suffix(".wide")
+        high = HIGHEST
+        checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-wide{checkpoint.suffix}")
     return FittedModel(
         preprocessing,
         network,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.networks import Roles, VectorNetwork
-from mmg_diffusers.noise import signal_and_noise
+from mmg_diffusers.noise import add_noise
 from mmg_diffusers.training import load_checkpoint, save_checkpoint
 
 BINS = 40
@@ -121,7 +121,6 @@ def losses(
     Returns:
         `(A, E, B)` errors, summed over coordinates, and `(E, B)` squared differences.
     """
-    a, s = (scale.float()[..., None] for scale in signal_and_noise(logsnr))
     errors: list[Tensor] = []
     seen: dict[str, Tensor] = {}
     differ = torch.zeros(logsnr.shape)
@@ -129,7 +128,7 @@ def losses(
         names = [name for name in network.sizes if name in roles.diffused]
         known = [data[name] for name in network.sizes if name in roles.given]
         noise = torch.cat([eps[name] for name in names], -1)
-        z = a * torch.cat([data[name] for name in names], -1) + s * noise
+        z = add_noise(torch.cat([data[name] for name in names], -1), logsnr, noise)
         out = network.stacked(
             Roles(tuple(names), tuple(name for name in network.sizes if name in roles.given)),
             z,
@@ -193,7 +192,12 @@ class Fitter:
             self._resume(checkpoint)
 
     def _record(self) -> dict[str, Any]:
-        return {"settings": asdict(self.settings), "seed": self.seed, "count": self.count}
+        return {
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "count": self.count,
+            "logsnr_range": list(self.network.logsnr_range),
+        }
 
     def _resume(self, path: Path) -> None:
         holder = _Tensors(self.levels.gap)
@@ -315,11 +319,10 @@ def fit(
     """
     few = {name: values[..., :4000, :] for name, values in held_out.items()}
     start = held_out_loss(network, few, assignments)
-    pilot = FitSettings(**{**asdict(settings), "steps": min(settings.pilot, settings.steps)})
+    pilot = replace(settings, steps=min(settings.pilot, settings.steps))
     initial = {key: value.clone() for key, value in network.state_dict().items()}
-    scout = Fitter(
-        network, data, assignments, pilot, seed=seed, checkpoint=checkpoint and checkpoint.with_suffix(".pilot")
-    )
+    first = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-pilot{checkpoint.suffix}")
+    scout = Fitter(network, data, assignments, pilot, seed=seed, checkpoint=first)
     scout.run(pilot.steps, progress)
     gained = start - held_out_loss(network, few, assignments)
     history = [{"step": float(scout.step), "gained": gained}]
@@ -328,7 +331,8 @@ def fit(
             network.load_state_dict(initial)
         return Fit(network, scout.step, scout.seconds, max(gained, 0.0), scout.levels.settled, history)
     full = Fitter(network, data, assignments, settings, seed=seed + 1, checkpoint=checkpoint)
-    full.levels = scout.levels
+    if full.step == 0:
+        full.levels = scout.levels
     full.run(settings.steps, progress)
     gained = start - held_out_loss(network, few, assignments)
     history.append({"step": float(full.step), "gained": gained})

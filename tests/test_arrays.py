@@ -8,7 +8,7 @@ import torch
 
 from mmg_diffusers import MMG, estimate_mi
 from mmg_diffusers.arrays import fit_model
-from mmg_diffusers.fitting import FitSettings, Fitter, Levels, held_out_loss, paired
+from mmg_diffusers.fitting import FitSettings, Fitter, Levels, fit, held_out_loss, paired
 from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.preprocess import Column, Preprocessing
 from mmg_diffusers.proposals import gap_fitted, published_adaptive
@@ -162,6 +162,34 @@ def test_a_stopped_fit_goes_on_as_if_undisturbed(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="no checkpoint of this library"):
         fitter(path)
+
+
+def test_a_fit_stopped_in_its_second_stage_goes_on(tmp_path):
+    x, y = (torch.from_numpy(v).float() for v in bent(800))
+    data, held = {"x": x[:600], "y": y[:600]}, {"x": x[600:], "y": y[600:]}
+    settings = FitSettings(steps=20, pilot=10, least_gain=-1.0, batch=32, save_every=5)
+
+    def run(path=None, progress=None):
+        torch.manual_seed(0)
+        network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=8)
+        fit(network, data, held, paired("x", ["y"]), settings, checkpoint=path, progress=progress)
+        return network
+
+    steps = []
+
+    def stop(count):
+        steps.append(count)
+        if len(steps) == 22:  # ten of the pilot and twelve of the rest, two of them after a checkpoint
+            raise KeyboardInterrupt
+
+    path = tmp_path / "fit.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(path, stop)
+    for one, other in zip(run().parameters(), run(path).parameters(), strict=True):
+        assert torch.equal(one, other)
+    wide = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=8, logsnr_range=(-8.0, 22.0))
+    with pytest.raises(ValueError, match="other settings"):
+        fit(wide, data, held, paired("x", ["y"]), settings, checkpoint=path)
 
 
 def test_members_of_a_stack_train_as_if_alone():
