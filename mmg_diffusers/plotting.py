@@ -184,6 +184,39 @@ def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, t
     return figure
 
 
+def plot_switching(
+    logsnr: NDArray[np.float64],
+    share: Sequence[float],
+    stderr: Sequence[float],
+    influence: Influence,
+    images: Sequence[NDArray[np.floating]],
+    *,
+    title: str = "",
+) -> Figure:
+    """Which prompt pictures follow when it is switched at each level, beside the information that has arrived by then.
+
+    Args:
+        logsnr: `(S,)` levels of the switch.
+        share, stderr: posterior of the first prompt, and its standard error, at each of them.
+        influence: of the first prompt.
+        images: a few pictures of each, `(n, H, W, 3)` in [0, 1].
+        title: above the curves.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6), layout="constrained", height_ratios=[2, 1])
+    top.errorbar(logsnr, share, yerr=2 * np.array(stderr), marker="o", label="share that follows the first prompt")
+    mean, error = (value.numpy() for value in influence.mean())
+    top.plot(influence.logsnr, 1 - mean / mean[0], label="share of the information that has arrived")
+    top.fill_between(influence.logsnr, 1 - (mean - 2 * error) / mean[0], 1 - (mean + 2 * error) / mean[0], alpha=0.2)
+    top.axhline(0.5, color="0.7", linewidth=0.8)
+    top.set(xlabel="log-SNR of the switch", title=title)
+    top.legend(frameon=False)
+    bottom.imshow(np.concatenate([np.concatenate(list(drawn), 0) for drawn in images], 1))
+    bottom.axis("off")
+    return figure
+
+
 def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[float], *, title: str = "") -> Figure:
     """Estimate less truth of many tasks, one a row, with bars of two standard deviations.
 

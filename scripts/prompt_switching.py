@@ -18,6 +18,7 @@ import typer
 
 from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.influence import influence
+from mmg_diffusers.plotting import plot_switching
 
 
 def draw(pipe: MMGPipeline, first: str, second: str, switch: int, count: int, steps: int, seed: int) -> np.ndarray:
@@ -63,8 +64,6 @@ def main(
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     pipe = MMGPipeline.from_pretrained(model or shapes_model())
     plain: Any = pipe.pipe
     plain.set_progress_bar_config(disable=True)
@@ -106,16 +105,9 @@ def main(
     print(f"the first prompt wins half of the time from log-SNR {wins:.2f}")
     for name, value in half.items():
         print(f"half of the information ({name}) has arrived at log-SNR {value.value:.2f} ± {value.stderr:.2f}")
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6), layout="constrained", height_ratios=[2, 1])
-    top.errorbar(logsnr, shares, yerr=2 * np.array(errors), marker="o", label="share that follows the first prompt")
-    mean, stderr = (value.numpy() for value in against.mean())
-    top.plot(against.logsnr, 1 - mean / mean[0], label="share of the information that has arrived")
-    top.fill_between(against.logsnr, 1 - (mean - 2 * stderr) / mean[0], 1 - (mean + 2 * stderr) / mean[0], alpha=0.2)
-    top.axhline(0.5, color="0.7", linewidth=0.8)
-    top.set(xlabel="log-SNR of the switch", title=f"{first}, then {second}")
-    top.legend(frameon=False)
-    bottom.imshow(np.concatenate([np.concatenate(list(drawn[:3]), 0) for drawn in images], 1))
-    bottom.axis("off")
+    figure = plot_switching(
+        logsnr, shares, errors, against, [drawn[:3] for drawn in images], title=f"{first}, then {second}"
+    )
     figure.savefig(output / "switching.png", dpi=110)
 
 
