@@ -13,18 +13,23 @@ from torch import Tensor
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.result import Value, mean_over_pairs, versions
 
+Parts = Mapping[str, Sequence[Hashable]]
+"""What candidates are made of: for every kind of word, one label a candidate (its colour, its shape, ...)."""
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """How much of each noise band's evidence to believe: log q = log prior + sum_b trust[b] score_b.
+    """How much of each noise band's evidence to believe: log q = log prior + bias + sum_b trust[b] score_b.
 
     Args:
         edges: inner edges of the bands in log-SNR, rising; none for one band over the whole range.
         trust: one non-negative factor a band. A single band is a temperature, ``1 / trust[0]``.
+        bias: what is added to each candidate, in nats; none for no bias.
     """
 
     edges: tuple[float, ...] = ()
     trust: tuple[float, ...] = (1.0,)
+    bias: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.trust) != len(self.edges) + 1 or min(self.trust) < 0 or list(self.edges) != sorted(self.edges):
@@ -76,6 +81,8 @@ class Classification:
         """log q(candidate | x), `(N, K)`."""
         trust = torch.tensor(self.calibration.trust, dtype=torch.float64)
         evidence = (trust[None, :, None] * self._bands(self.calibration.edges)).sum(1)
+        if self.calibration.bias:
+            evidence = evidence + torch.tensor(self.calibration.bias, dtype=torch.float64)
         return torch.log_softmax(self.prior.log() + evidence, dim=1)
 
     @property
@@ -152,35 +159,57 @@ class Classification:
         value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
         return Value(self.entropy + value, stderr)
 
-    def calibrate(self, truth: Sequence[str | int], edges: Sequence[float] = ()) -> Calibration:
+    def calibrate(
+        self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None
+    ) -> Calibration:  # fmt: skip
         """Fit the trust in each noise band to pairs of known truth, by maximum likelihood.
 
-        The log-likelihood is concave in the factors, so there is one answer. Use the result on *other* pairs with
-        `calibrated`: any calibration gives a bound there.
+        Use the result on *other* pairs with `calibrated`: any calibration gives a bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
             edges: inner edges of noise bands in log-SNR; none fits one temperature.
+            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a candidate's
+                labels, with a standard normal prior (in nats) that holds it where the pairs say little.
+
+        Raises:
+            ValueError: as `pointwise` does, and for parts without one label a candidate.
         """
         index = self._index(truth)
         bands = self._bands(edges)
+        membership = _membership(parts or {}, len(self.candidates))
         # A parameter's square is non-negative; start from no distrust.
         root = torch.ones(len(edges) + 1, dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.LBFGS([root], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+        of_label = torch.zeros(membership.shape[1], dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [root, of_label], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9
+        )
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            evidence = (root.square()[None, :, None] * bands).sum(1)
+            evidence = (root.square()[None, :, None] * bands).sum(1) + membership @ of_label
             value = torch.nn.functional.cross_entropy(self.prior.log() + evidence, index)
+            value = value + of_label.square().sum() / (2 * len(index))
             value.backward()
             return value
 
         with torch.enable_grad():
             optimizer.step(loss)
-        return Calibration(tuple(float(edge) for edge in edges), tuple(root.detach().square().tolist()))
+        bias = tuple((membership @ of_label.detach()).tolist()) if parts else ()
+        return Calibration(tuple(float(edge) for edge in edges), tuple(root.detach().square().tolist()), bias)
 
     def calibrated(self, calibration: Calibration) -> Classification:
         """The same evidence read with another calibration; no network is called."""
         return Classification(
             self.curve, self.candidates, self.prior, calibration, self.settings, self.versions, self.notes
         )
+
+
+def _membership(parts: Parts, count: int) -> Tensor:
+    """`(count, labels)` which labels each candidate has, a column for every label of every part."""
+    columns: list[list[float]] = []
+    for name, labels in parts.items():
+        if len(labels) != count:
+            raise ValueError(f"part {name!r} has {len(labels)} labels for {count} candidates; expected a label each")
+        columns += [[float(label == other) for label in labels] for other in dict.fromkeys(labels)]
+    return torch.tensor(columns, dtype=torch.float64).reshape(-1, count).T

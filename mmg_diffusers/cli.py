@@ -94,7 +94,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
     levels: Annotated[int, typer.Option(min=2, help="Noise levels for the null prompt.")] = 64,
-    steps: Annotated[int, typer.Option(min=2, help="Steps of the candidates' noise path.")] = 32,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of the candidates' noise path.")] = 26,
     seed: Annotated[int, typer.Option(min=0, help="Names the pairs and their noise.")] = 0,
     batch_size: Batch = None,
     device: Device = None,

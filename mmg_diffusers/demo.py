@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,8 +13,9 @@ from rich.table import Table
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.influence import influence
 from mmg_diffusers.pipeline import MMGPipeline
+from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import FORMS, Estimate, Value
-from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
+from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
 # The candidates' posterior has settled well below this level.
 SETTLED = 3.0
@@ -78,7 +79,7 @@ class Demonstration:
             "exact": self.exact,
             "exact_here": self.exact_here,
             "candidate_bound": self.bound,
-            "calibration": {"edges": self.posterior.calibration.edges, "trust": self.posterior.calibration.trust},
+            "calibration": asdict(self.posterior.calibration),
             **{form: self.estimate.using(form).mean() for form in FORMS},
             "certificate": self.estimate.certificate,
             "warnings": self.estimate.warnings(),
@@ -121,7 +122,7 @@ def demonstrate(
     *,
     pairs: int = 40,
     levels: int = 64,
-    steps: int = 32,
+    steps: int = 26,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Demonstration:
@@ -142,14 +143,13 @@ def demonstrate(
     estimate = pipe(
         list(test.images), test.prompts, levels=levels, keep="pixel", seed=seed, batch_size=batch_size
     )  # fmt: skip
-    path = (pipe.denoiser.logsnr_range[0], SETTLED)
+    path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
     known, fresh = (
         pipe.classify(
             list(sample.images),
             CAPTIONS,
-            levels=steps,
-            logsnr_range=path,
-            prune=1e-6,
+            levels=path,
+            prune=1e-3,
             seed=seed + offset,
             batch_size=batch_size,
         )
@@ -160,7 +160,7 @@ def demonstrate(
         world.mutual_information(),
         Value(float(exact.mean()), float(exact.std()) / len(exact) ** 0.5),
         estimate,
-        fresh.calibrated(known.calibrate(other.prompts)),
+        fresh.calibrated(known.calibrate(other.prompts, parts=caption_parts())),
     )
 
 

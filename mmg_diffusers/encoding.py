@@ -61,15 +61,14 @@ class Encoder:
             if resized:
                 size = self.codec.native_size
                 tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
-            pixels = tensors[0].numel()
-            group = max(1, 2**21 // pixels)
-            batch = torch.stack(tensors)
-            yield start, torch.cat([self.codec.encode_images(part) for part in batch.split(group)])
+            # One by one: a batch rounds differently from its parts, and the clean end magnifies that; so an image's
+            # latent, like its noise, does not depend on the images beside it.
+            yield start, torch.cat([self.codec.encode_images(tensor[None]) for tensor in tensors])
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Encode each different prompt once."""
         unique = list(dict.fromkeys(prompts))
-        encoded = [self.codec.encode_prompts(unique[i : i + _CHUNK]) for i in range(0, len(unique), _CHUNK)]
+        encoded = [self.codec.encode_prompts([prompt]) for prompt in unique]
         place = {prompt: k for k, prompt in enumerate(unique)}
         rows = torch.tensor([place[prompt] for prompt in prompts])
         joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}

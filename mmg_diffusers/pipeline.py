@@ -14,12 +14,12 @@ from tqdm import tqdm
 from mmg_diffusers.adapters.base import adapt, find_adapter
 from mmg_diffusers.analysis import Calibration, Classification
 from mmg_diffusers.batches import Pairs
-from mmg_diffusers.candidates import CandidateCurve, measure_candidates
+from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.images import ImageLike, as_list
-from mmg_diffusers.quadrature import Quadrature, Trapezoid
+from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class MMGPipeline:
         *,
         prior: Sequence[float] | None = None,
         calibration: Calibration | None = None,
-        levels: int = 64,
+        levels: int | Sequence[float] = 64,
         draws: int = 1,
         prune: float = 1e-9,
         seed: int = 0,
@@ -261,10 +261,12 @@ class MMGPipeline:
             candidates: K different prompts.
             prior: their probabilities, uniform by default.
             calibration: from `Classification.calibrate` on other pairs.
-            levels: steps of the noise path, even in log-SNR.
+            levels: steps of the noise path, even in log-SNR; or the path's levels themselves.
+            draws: paths per image. Their evidence is averaged, and after the first only candidates that are still in play
+                are followed.
             prune: candidates whose posterior falls below this are not followed further (their probability stays as it
                 was); 0 follows all.
-            draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+            seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
 
         Raises:
             ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
@@ -272,15 +274,11 @@ class MMGPipeline:
         return self._compare(
             images,
             candidates,
-            None,
+            _path(levels, draws, prune, logsnr_range),
             prior=prior,
             calibration=calibration,
-            levels=levels,
-            draws=draws,
-            prune=prune,
             seed=seed,
             pair_ids=pair_ids,
-            logsnr_range=logsnr_range,
             batch_size=batch_size,
             resize=resize,
         )
@@ -294,7 +292,7 @@ class MMGPipeline:
         groups: Sequence[Hashable] | None = None,
         prior: Sequence[float] | None = None,
         keep: Literal["pair", "pixel"] = "pair",
-        levels: int = 64,
+        levels: int | Sequence[float] = 64,
         draws: int = 1,
         prune: float = 1e-9,
         seed: int = 0,
@@ -335,15 +333,12 @@ class MMGPipeline:
         found = self._compare(
             images,
             candidates,
-            truth,
+            _path(levels, draws, prune, logsnr_range),
+            truth=truth,
             allowed=allowed,
             prior=prior,
-            levels=levels,
-            draws=draws,
-            prune=prune,
             seed=seed,
             pair_ids=pair_ids,
-            logsnr_range=logsnr_range,
             batch_size=batch_size,
             resize=resize,
             pixels=keep == "pixel",
@@ -356,17 +351,14 @@ class MMGPipeline:
         self,
         images: ImageLike | Sequence[ImageLike],
         candidates: Sequence[str],
-        truth: Tensor | None,
+        path: NoisePath,
         *,
+        truth: Tensor | None = None,
         allowed: Tensor | None = None,
         prior: Sequence[float] | None,
         calibration: Calibration | None = None,
-        levels: int,
-        draws: int,
-        prune: float,
         seed: int,
         pair_ids: Sequence[int] | None,
-        logsnr_range: tuple[float, float] | None,
         batch_size: int | None,
         resize: bool,
         pixels: bool = False,
@@ -385,37 +377,34 @@ class MMGPipeline:
                 raise ValueError(f"expected {len(names)} positive probabilities, got shape {tuple(probability.shape)}")
             if abs(float(probability.sum()) - 1) > 1e-6:
                 raise ValueError(f"the prior sums to {float(probability.sum()):.6f}; divide it by its sum")
+        path.check(len(names))
         notes = self.encoder.check_prompts(names)
         ids = ids_for(pair_ids, len(pictures))
         condition = self.encoder.condition(names)
-        rule = Trapezoid(levels + 1)
         parts: list[CandidateCurve] = []
-        with self._bar(len(pictures) * levels * draws, "classify") as bar:
+        with self._bar(len(pictures) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
             for start, x in self.encoder.images(pictures, resize):
                 parts.append(
                     measure_candidates(
                         self.denoiser,
                         Pairs.of(x, ids[start : start + len(x)]),
                         condition,
-                        quadrature=rule,
+                        path,
                         truth=None if truth is None else truth[start : start + len(x)],
                         allowed=None if allowed is None else allowed[start : start + len(x)],
                         prior=probability,
-                        prune=prune,
-                        draws=draws,
                         seed=seed,
-                        logsnr_range=logsnr_range,
                         batch_size=batch_size,
                         pixels=pixels,
                         progress=bar.update,
                     )
                 )
         settings = {
-            **self._settings(logsnr_range, resize),
-            "quadrature": repr(rule),
-            "draws": draws,
+            **self._settings(path.logsnr_range, resize),
+            "quadrature": repr(path.quadrature),
+            "draws": path.draws,
             "seed": seed,
-            "prune": prune,
+            "prune": path.prune,
         }
         return Classification(
             CandidateCurve.merge(parts),
@@ -437,3 +426,11 @@ class MMGPipeline:
 
     def _bar(self, total: int, name: str) -> tqdm:
         return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self._progress})
+
+
+def _path(
+    levels: int | Sequence[float], draws: int, prune: float, logsnr_range: tuple[float, float] | None
+) -> NoisePath:  # fmt: skip
+    """The noise path that a user's keywords describe."""
+    rule = Trapezoid(levels + 1) if isinstance(levels, int) else AtLevels(tuple(float(level) for level in levels))
+    return NoisePath(rule, draws, prune, logsnr_range)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -89,6 +89,52 @@ class Trapezoid(Quadrature):
 
     def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
         levels = torch.unique(snap(torch.linspace(low, high, self.nodes, dtype=torch.float64)))
+        _need_two(levels, low, high)
+        return _shared(levels, trapezoid(levels), uniform)
+
+
+@dataclass(frozen=True)
+class AtLevels(Quadrature):
+    """Trapezoidal rule on levels of one's own choice, snapped to those that the network knows.
+
+    Args:
+        levels: rising log-SNRs, all within the range that is integrated over.
+
+    Raises:
+        ValueError: for fewer than two levels, levels that do not rise, or levels outside of the range.
+    """
+
+    nodes: int = field(init=False, default=0)
+    levels: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", len(self.levels))
+        super().__post_init__()
+        if not all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            raise ValueError(f"expected rising levels, got {self.levels}")
+
+    @classmethod
+    def widening(cls, low: float, high: float, nodes: int, knee: float = -3.5) -> AtLevels:
+        """Levels that are even in log-SNR above the knee, and below it in SNR: what can be told from noise falls with
+        the SNR there, so that small steps would be spent on nothing.
+
+        Raises:
+            ValueError: as the class does, and for ends that do not rise.
+        """
+        if not low < high:
+            raise ValueError(f"expected low < high, got {low} and {high}")
+        ends = np.logaddexp(0.0, np.array([low, high]) - knee)
+        levels = knee + np.log(np.expm1(np.linspace(ends[0], ends[1], nodes)))
+        return cls((low, *levels[1:-1].tolist(), high))
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        first, last = self.levels[0], self.levels[-1]
+        if first < low - 1e-9 or last > high + 1e-9:
+            raise ValueError(f"levels from {first} to {last} leave the range [{low:.3f}, {high:.3f}]")
+        return max(low, first), min(high, last)
+
+    def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        levels = torch.unique(snap(torch.tensor(self.levels, dtype=torch.float64).clamp(low, high)))
         _need_two(levels, low, high)
         return _shared(levels, trapezoid(levels), uniform)
 

@@ -5,16 +5,14 @@ A candidate set is described by *parts*: for every kind of word, one label a can
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mmg_diffusers.analysis import Classification
+from mmg_diffusers.analysis import Classification, Parts
 from mmg_diffusers.result import Value, mean_over_pairs
-
-Parts = Mapping[str, Sequence[Hashable]]
 
 
 def all_but(parts: Parts, *names: str) -> list[Hashable]:

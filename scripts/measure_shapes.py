@@ -1,7 +1,7 @@
 """Measure the Shapes model against the exact information of its world; prints the table of the model card.
 
-    python scripts/measure_shapes.py                         # the shipped model, 512 pairs: about an hour of two cores
-    python scripts/measure_shapes.py --pairs 32 --levels 16  # a look, in a few minutes
+    python scripts/measure_shapes.py                         # the shipped model, 512 pairs: over an hour of two cores
+    python scripts/measure_shapes.py --pairs 32 --steps 16   # a look, in a few minutes
 
 Every stage is written to OUTPUT as it is done; a stage that is there already is read back.
 """
@@ -11,17 +11,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import safetensors.torch
 import torch
 import typer
 
 from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.analysis import Classification
+from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.plotting import plot_curves, plot_pointwise
-from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, ShapesSample, caption_words, read_images
+from mmg_diffusers.quadrature import AtLevels
+from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, ShapesSample, caption_parts, caption_words, read_images
+from mmg_diffusers.storage import write_whole
+from mmg_diffusers.words import word_information
 
 # Seeds of pairs that no training saw (training draws seeds above 2**32).
 CALIBRATION_SEED, TEST_SEED = 1001, 2002
@@ -48,20 +54,56 @@ class Stages:
         return made
 
 
-def classify(pipe: MMGPipeline, sample: ShapesSample, levels: int, high: float, seed: int) -> Classification:
-    low = pipe.denoiser.logsnr_range[0]
-    return pipe.classify(
-        list(sample.images), CAPTIONS, levels=levels, logsnr_range=(low, high), seed=seed, batch_size=512
-    )
+@dataclass(frozen=True)
+class Comparison:
+    """All captions against each image, kept in parts of 64 pairs, so that a run that is stopped goes on."""
+
+    pipe: MMGPipeline
+    folder: Path
+    steps: int
+    high: float
+    draws: int
+    prune: float
+
+    def __call__(self, name: str, sample: ShapesSample, seed: int) -> Classification:
+        levels = AtLevels.widening(self.pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
+        parts: list[CandidateCurve] = []
+        for start in range(0, len(sample), 64):
+            ids = range(start, min(start + 64, len(sample)))
+            path = self.folder / f"{name}-{start:04d}.safetensors"
+            if not path.exists():
+                found = self.pipe.classify(
+                    [sample.images[i] for i in ids],
+                    CAPTIONS,
+                    levels=levels,
+                    draws=self.draws,
+                    prune=self.prune,
+                    seed=seed,
+                    pair_ids=ids,
+                )
+                curve = found.curve
+                held = {
+                    "score": curve.score,
+                    "logsnr": curve.logsnr,
+                    "pair_ids": curve.pair_ids,
+                    "evaluations": torch.tensor(curve.evaluations),
+                }
+                write_whole(path, safetensors.torch.save({k: v.contiguous() for k, v in held.items()}))
+            held = safetensors.torch.load_file(path)
+            parts.append(
+                CandidateCurve(held["score"], held["logsnr"], held["pair_ids"], int(held["evaluations"]))
+            )  # fmt: skip
+        prior = torch.full((len(CAPTIONS),), 1 / len(CAPTIONS), dtype=torch.float64)
+        return Classification(CandidateCurve.merge(parts), CAPTIONS, prior)
 
 
-def candidates(pipe: MMGPipeline, variant: str, pairs: int, fitted: int, levels: int, high: float) -> dict[str, Any]:
+def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> dict[str, Any]:
     """The candidate bound and pointwise information, as they stand and calibrated on other pairs."""
     world = Shapes("hard" if variant == "hard" else "soft")
     other = world.sample(fitted, CALIBRATION_SEED)
     test = world.sample(pairs, TEST_SEED)
-    known = classify(pipe, other, levels, high, seed=1)
-    fresh = classify(pipe, test, levels, high, seed=2)
+    known = compare(f"other-{variant}", other, seed=1)
+    fresh = compare(f"fresh-{variant}", test, seed=2)
     exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
     out: dict[str, Any] = {
         "truth": world.mutual_information(),
@@ -70,20 +112,29 @@ def candidates(pipe: MMGPipeline, variant: str, pairs: int, fitted: int, levels:
         "evaluations": fresh.curve.evaluations,
         "exact": exact.tolist(),
     }
-    readings = {"as it stands": fresh.calibration, "one temperature": known.calibrate(other.prompts)}
-    readings["by band"] = known.calibrate(other.prompts, BANDS)
+    readings = {
+        "as it stands": fresh.calibration,
+        "one temperature": known.calibrate(other.prompts),
+        "by band and word": known.calibrate(other.prompts, BANDS, caption_parts()),
+    }
     for name, calibration in readings.items():
         read = fresh.calibrated(calibration)
         pointwise = read.pointwise(test.prompts)
         correlation = float(torch.corrcoef(torch.stack([pointwise, exact]))[0, 1]) if variant == "soft" else None
+        words = word_information(read, test.prompts, caption_parts())
         out[name] = {
             "trust": calibration.trust,
+            "bias": calibration.bias,
             "bound": read.bound(test.prompts),
             "difference": [float((pointwise - exact).mean()), float((pointwise - exact).std() / len(exact) ** 0.5)],
             "correlation": correlation,
             "rms": float((pointwise - exact).square().mean().sqrt()),
             "pointwise": pointwise.tolist(),
             "top1": float(np.mean([a == b for a, b in zip(read.best, test.prompts, strict=True)])),
+            "words": {
+                kind: [float(nats.mean()), float(nats.std() / len(nats) ** 0.5), world.conditional_information(kind)]
+                for kind, nats in words.items()
+            },
         }
     return out
 
@@ -102,7 +153,7 @@ def null_branch(pipe: MMGPipeline, variant: str, pairs: int, levels: int, path: 
     }
 
 
-def drawings(pipe: MMGPipeline, count: int, steps: int) -> dict[str, Any]:
+def drawings(pipe: MMGPipeline, count: int, steps: int, guidance: float) -> dict[str, Any]:
     """Share of generated images that show what the caption says, read by a checker that knows the renderer."""
     plain = pipe.pipe
     plain.set_progress_bar_config(disable=True)
@@ -112,7 +163,7 @@ def drawings(pipe: MMGPipeline, count: int, steps: int) -> dict[str, Any]:
         part = captions[start : start + 48]
         generator = torch.Generator().manual_seed(start)
         made = plain(  # pyright: ignore[reportCallIssue]
-            part, num_inference_steps=steps, guidance_scale=2.0, generator=generator, output_type="np"
+            part, num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="np"
         )
         images.append(made.images)
     reading = read_images(np.concatenate(images).clip(0, 1))
@@ -145,7 +196,7 @@ def figure(pipe: MMGPipeline, null_path: Path, soft: dict[str, Any], path: Path)
         ax.axis("off")
     plot_curves(Estimate.load(null_path), ax=middle.subplots(), title="null branch against caption (soft)")
     plot_pointwise(
-        torch.tensor(soft["by band"]["pointwise"]),
+        torch.tensor(soft["by band and word"]["pointwise"]),
         torch.tensor(soft["exact"]),
         ax=right.subplots(),
         title="candidate posterior, 48 captions",
@@ -165,7 +216,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
     both("exact I(X; Y), ceiling H(Y)", lambda r: f"{r['truth']:.3f}, {r['entropy']:.3f}", hard, soft)
     both("exact mean of i(x; y) on these pairs", lambda r: f"{r['sample_truth']:.3f}", hard, soft)
-    for name in ("as it stands", "one temperature", "by band"):
+    for name in ("as it stands", "one temperature", "by band and word"):
         both(f"candidate bound, {name}", lambda r, n=name: value(r[n]["bound"]), hard, soft)
         both(f"- less the exact i(x; y), pair by pair, {name}", lambda r, n=name: value(r[n]["difference"]), hard, soft)
         both(
@@ -186,22 +237,27 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/measure"),
     pairs: int = 512,
     fitted: Annotated[int, typer.Option(help="Other pairs, on which the calibration is fitted.")] = 256,
-    levels: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 48,
+    steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 26,
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
+    draws: Annotated[int, typer.Option(help="Paths per pair.")] = 2,
+    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-3,
     null_levels: int = 64,
     generated: int = 240,
     sampling_steps: int = 50,
+    guidance: float = 3.0,
     stage: Annotated[list[str] | None, typer.Option(help="Only these stages, e.g. to run two at a time.")] = None,
 ) -> None:
     """Run the stages that are missing in OUTPUT, then print the table."""
     pipe = MMGPipeline.from_pretrained(model or shapes_model())
+    pipe.set_progress_bar_config(mininterval=10)
     stages = Stages(output)
+    compare = Comparison(pipe, output, steps, high, draws, prune)
     plan: dict[str, Callable[[], dict[str, Any]]] = {
-        "drawings": lambda: drawings(pipe, generated, sampling_steps),
+        "drawings": lambda: drawings(pipe, generated, sampling_steps, guidance),
         "null-soft": lambda: null_branch(pipe, "soft", pairs, null_levels, output / "null-soft.safetensors"),
         "null-hard": lambda: null_branch(pipe, "hard", pairs, null_levels, output / "null-hard.safetensors"),
-        "candidates-soft": lambda: candidates(pipe, "soft", pairs, fitted, levels, high),
-        "candidates-hard": lambda: candidates(pipe, "hard", pairs, fitted, levels, high),
+        "candidates-soft": lambda: candidates(compare, "soft", pairs, fitted),
+        "candidates-hard": lambda: candidates(compare, "hard", pairs, fitted),
     }
     unknown = set(stage or []) - set(plan)
     if unknown:

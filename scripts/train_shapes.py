@@ -271,7 +271,8 @@ def set_latent_scale(vae: AutoencoderKL) -> None:
 class DenoisingLoss(nn.Module):
     """v-prediction error of the caption and of the empty prompt, both at the same noisy latent.
 
-    Levels are uniform in log-SNR, the measure that information is integrated in, with fewer draws at the clean
+    Every latent is seen with its noise and with the opposite noise: what is odd in the noise cancels in the gradient,
+    whose variance is a third lower than with as many latents of their own noise. Levels are uniform in log-SNR, the measure that information is integrated in, with fewer draws at the clean
     end, where little is left to say. `refine`: fewer at both ends, and the error weighed as that of the noise, which
     takes the weight from the noisy end, where most of the error of v cannot be helped.
     """
@@ -290,7 +291,7 @@ class DenoisingLoss(nn.Module):
         logsnr = torch.logit(alphas)
         share = torch.where(logsnr < 3, 1.0, 0.4)
         if refine:
-            share = torch.where((logsnr > -3.5) & (logsnr < 4.5), 1.0, 0.15)
+            share = torch.where((logsnr > -4) & (logsnr < 4), 1.0, 0.2)
         density = -torch.gradient(logsnr)[0] * share
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("edges", density.cumsum(0) / density.sum(), persistent=False)
@@ -300,12 +301,15 @@ class DenoisingLoss(nn.Module):
         count = len(x)
         place = (torch.randperm(count, device=x.device) + torch.rand(count, device=x.device)) / count
         level = torch.searchsorted(self.edges, place.double()).clamp(max=len(self.edges) - 1)
+        eps = torch.randn_like(x)
+        x, captions, level, eps = (
+            torch.cat(both) for both in ((x, x), (captions, captions), (level, level), (eps, -eps))
+        )
         alpha = self.alphas[level].view(-1, 1, 1, 1)
         a, s = alpha.sqrt(), (1 - alpha).sqrt()
-        eps = torch.randn_like(x)
         z, v = a * x + s * eps, a * eps - s * x
         embeddings = self.text(self.tokens).last_hidden_state
-        spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(count, -1, -1)])
+        spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(2 * count, -1, -1)])
         out = self.unet(torch.cat([z, z]), torch.cat([level, level]), spoken).sample
         error = (out - torch.cat([v, v])).square().mean((1, 2, 3))
         if self.refine:
@@ -329,6 +333,7 @@ def train_unet(accelerator: Accelerator, name: str, model: Model, stage: Stage, 
     vae, unet, text = model.vae, model.unet.requires_grad_(True).train(), model.text.requires_grad_(True).train()
     trainer = Trainer(accelerator, name, {"unet": unet, "text_encoder": text}, stage, folder, seed)
     loss = accelerator.prepare(DenoisingLoss(unet, text, model.tokenizer, refine=name == "refine"))
+    unet.to(memory_format=torch.channels_last)
     scale = vae.config["scaling_factor"]
 
     @torch.no_grad()
@@ -344,7 +349,7 @@ def export(folder: Path, model: Model) -> None:
         vae=model.vae.to(memory_format=torch.contiguous_format),
         text_encoder=model.text,
         tokenizer=model.tokenizer,
-        unet=model.unet,
+        unet=model.unet.to(memory_format=torch.contiguous_format),
         scheduler=make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -363,10 +368,10 @@ def main(
     vae_steps: int = 3000,
     vae_batch: int = 32,
     unet_steps: int = 6000,
-    unet_batch: int = 64,
+    unet_batch: int = 32,
     unet_lr: float = 1e-3,
     refine_steps: int = 6000,
-    refine_batch: int = 32,
+    refine_batch: int = 24,
     refine_lr: float = 5e-4,
     save_every: int = 250,
     start: Annotated[Path | None, typer.Option(help="Begin the last stage from this finished model.")] = None,

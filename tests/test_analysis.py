@@ -5,22 +5,21 @@ import torch
 
 from mmg_diffusers.analysis import Calibration, Classification
 from mmg_diffusers.batches import Pairs
-from mmg_diffusers.candidates import measure_candidates
+from mmg_diffusers.candidates import NoisePath, measure_candidates
 from mmg_diffusers.denoiser import MixtureDenoiser
 from mmg_diffusers.quadrature import StratifiedUniform, Trapezoid
 
 NAMES = ("one", "two", "three")
 
 
-def classify(mixture, count=300, levels=200, low=-8.0, **options):
+def classify(mixture, count=300, levels=200, low=-8.0, draws=1, prune=0.0, **options):
     denoiser, x, cond = mixture
     candidates = {"label": torch.arange(3)}
     curve = measure_candidates(
         denoiser,
         Pairs.of(x[:count]),
         candidates,
-        quadrature=Trapezoid(levels),
-        logsnr_range=(low, 8.0),
+        NoisePath(Trapezoid(levels), draws, prune, (low, 8.0)),
         **options,
     )
     return Classification(curve, NAMES, denoiser.log_weights.exp()), cond["label"][:count]
@@ -75,6 +74,43 @@ def test_pruning_changes_little_and_saves_much(mixture):
         classify(mixture, count=2, levels=4, prune=0.5)
 
 
+def test_later_draws_follow_what_is_left_in_play(mixture):
+    near, x, cond = mixture
+    far = MixtureDenoiser(near.log_weights.exp(), 3 * near.means, near.variances)
+    apart = (far, x + 2 * near.means[cond["label"]], cond)
+    whole, _ = classify(apart, count=200, levels=60, draws=4)
+    pruned, _ = classify(apart, count=200, levels=60, draws=4, prune=1e-6)
+    assert whole.curve.evaluations == 4 * 200 * 59 * 3
+    one, _ = classify(apart, count=200, levels=60, prune=1e-6)
+    torch.testing.assert_close(pruned.curve.score[:, :1], one.curve.score)
+    # The first draw follows more than one candidate at the noisy end, later ones mostly the one that is left.
+    assert pruned.curve.evaluations < 0.75 * 4 * one.curve.evaluations
+    torch.testing.assert_close(pruned.posterior, whole.posterior, rtol=0, atol=2e-3)
+    known = exact(far, apart[1][:200]).exp()
+    error, single = (float((c.posterior - known).square().mean().sqrt()) for c in (pruned, one))
+    assert error < 0.8 * single
+    batches = [classify(apart, count=9, levels=12, draws=3, prune=1e-3, batch_size=b)[0].curve for b in (1, 7, 500)]
+    for other in batches[1:]:
+        torch.testing.assert_close(batches[0].score, other.score, rtol=1e-9, atol=1e-9)
+
+
+def test_calibration_finds_a_bias(mixture):
+    result, label = classify(mixture, count=1000, levels=100)
+    curve = result.curve
+    tilt = torch.tensor([2.0, 0.0, -1.0], dtype=torch.float64)
+    tilted = type(curve)(curve.score + tilt / curve.score.shape[2], curve.logsnr, curve.pair_ids, curve.evaluations)
+    biased = Classification(tilted, NAMES, result.prior)
+    known, fresh = label[:500].tolist(), label[500:].tolist()
+    part = Classification(type(curve)(tilted.score[:500], curve.logsnr, curve.pair_ids[:500], 0), NAMES, result.prior)
+    rest = Classification(type(curve)(tilted.score[500:], curve.logsnr, curve.pair_ids[500:], 0), NAMES, result.prior)
+    found = part.calibrate(known, parts={"label": NAMES})
+    lean = torch.tensor(found.bias) + tilt * found.trust[0]
+    assert float((lean - lean.mean()).abs().max()) < 0.5
+    assert rest.calibrated(found).bound(fresh).value > rest.calibrated(part.calibrate(known)).bound(fresh).value + 0.05
+    with pytest.raises(ValueError, match="part 'label' has 2 labels for 3 candidates"):
+        biased.calibrate(label.tolist(), parts={"label": NAMES[:2]})
+
+
 def test_calibration_finds_the_scale_of_overconfident_scores(mixture):
     result, label = classify(mixture, count=1000, levels=100)
     curve = result.curve
@@ -121,7 +157,11 @@ def test_bad_truths_are_refused(mixture, truth, message):
 def test_a_random_rule_is_refused(mixture):
     denoiser, x, _ = mixture
     with pytest.raises(ValueError, match="fixed grid"):
-        measure_candidates(denoiser, Pairs.of(x), {"label": torch.arange(3)}, quadrature=StratifiedUniform(8))
+        measure_candidates(denoiser, Pairs.of(x), {"label": torch.arange(3)}, NoisePath(StratifiedUniform(8)))
+    with pytest.raises(ValueError, match="draws is 0"):
+        NoisePath(draws=0)
+    with pytest.raises(ValueError, match="expected a probability"):
+        NoisePath(prune=-1e-3)
     with pytest.raises(ValueError, match="non-negative factor"):
         Calibration((0.0,), (1.0,))
     with pytest.raises(ValueError, match="no single temperature"):

@@ -5,25 +5,23 @@ import torch
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.batches import Pairs
-from mmg_diffusers.candidates import measure_candidates
+from mmg_diffusers.candidates import NoisePath, measure_candidates
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.quadrature import Trapezoid
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.shapes import CAPTIONS, Shapes
 
 
-def filtered(mixture, count=600, levels=150, **options):
+def filtered(mixture, count=600, levels=150, draws=1, prune=0.0):
     denoiser, x, cond = mixture
     truth = cond["label"][:count]
     curve = measure_candidates(
         denoiser,
         Pairs.of(x[:count]),
         {"label": torch.arange(3)},
-        quadrature=Trapezoid(levels),
+        NoisePath(Trapezoid(levels), draws, prune, (-8.0, 8.0)),
         truth=truth,
         prior=denoiser.log_weights.exp(),
-        logsnr_range=(-8.0, 8.0),
-        **options,
     )
     posterior = Classification(curve, ("one", "two", "three"), denoiser.log_weights.exp())
     return Filtered(posterior, truth, Estimate(curve.mixture, "auto"))
@@ -101,9 +99,8 @@ def test_bad_truths(mixture):
                 denoiser,
                 Pairs.of(x[:2]),
                 {"label": torch.arange(3)},
-                quadrature=Trapezoid(4),
+                NoisePath(Trapezoid(4), logsnr_range=(-8.0, 8.0)),
                 truth=truth,
-                logsnr_range=(-8.0, 8.0),
             )
 
 

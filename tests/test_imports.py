@@ -20,6 +20,7 @@ ORDER = [
     "plotting",
     "batches",
     "curve",
+    "walks",
     "candidates",
     "estimators",
     "divergence",

@@ -7,6 +7,7 @@ import torch
 
 from mmg_diffusers.noise import DiscreteVP, alphas_cumprod_from_config
 from mmg_diffusers.quadrature import (
+    AtLevels,
     GaussLegendre,
     Logistic,
     StratifiedLogistic,
@@ -53,6 +54,20 @@ def test_constants_are_exact(rule, snap, low, high, nodes):
     levels, weight = quadrature.place(low, high, snap, uniform(5, nodes))
     torch.testing.assert_close(weight.sum(-1), torch.full((5,), bounds[1] - bounds[0], dtype=torch.float64))
     assert levels.shape == weight.shape
+
+
+def test_levels_of_ones_own_choice():
+    asked = AtLevels((-5.0, -4.0, -3.5, 0.0, 2.0, 6.0))
+    assert asked.nodes == 6
+    levels, weight = asked.place(*asked.bounds(-10.0, 12.0), free, uniform(3, 6))
+    torch.testing.assert_close(levels[0], torch.tensor(asked.levels, dtype=torch.float64))
+    torch.testing.assert_close((weight * levels).sum(-1), torch.full((3,), (36.0 - 25.0) / 2, dtype=torch.float64))
+    steps = torch.tensor(AtLevels.widening(-8.0, 6.0, 60).levels).diff()
+    assert float(steps[-1]) == pytest.approx((1 + math.exp(-9.5)) * float(steps[-5:].mean()), rel=1e-3)
+    assert float(steps[0]) > 10 * float(steps[-1])
+    snapped, weight = asked.place(*asked.bounds(*SD.logsnr_range), SD.snap, uniform(1, 6))
+    assert torch.isin(snapped, SD.levels).all()
+    assert float(weight.sum()) == pytest.approx(float(snapped[0, -1] - snapped[0, 0]))
 
 
 def test_logistic_is_exact_on_constants_in_expectation():
@@ -115,6 +130,10 @@ def test_network_levels_keep_the_accuracy(rule):
     ("make", "message"),
     [
         (lambda: Trapezoid(1), "at least 2"),
+        (lambda: AtLevels((1.0,)), "at least 2"),
+        (lambda: AtLevels((1.0, 0.0)), "rising levels"),
+        (lambda: AtLevels.widening(3.0, -3.0, 8), "low < high"),
+        (lambda: AtLevels((-9.0, 0.0)).bounds(-5.0, 7.0), "leave the range"),
         (lambda: Logistic(8, scale=0.0), "scale > 0"),
         (lambda: Trapezoid(8).place(-math.inf, 3, free, uniform(1, 8)), "finite ends"),
         (lambda: Trapezoid(8).place(3, -3, free, uniform(1, 8)), "rising order"),

@@ -34,7 +34,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 """The words of a caption, in the order in which they stand in it."""
 
 # Width of the ramp between two words, as a share of one word's territory, in the soft variant.
-RAMPS: Mapping[str, float] = {"size": 0.4, "colour": 0.5, "shape": 0.0, "side": 0.3}
+RAMPS: Mapping[str, float] = {"size": 0.7, "colour": 0.7, "shape": 0.0, "side": 0.7}
 
 _WORD_INDEX: Ints = np.array(list(product(*(range(len(words)) for words in WORDS.values()))))
 

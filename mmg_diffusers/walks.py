@@ -1,0 +1,189 @@
+"""Candidates followed along Brownian paths of noise, step by step, with those that are out of the question left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.batches import Block, Progress, check_finite, rows_of
+from mmg_diffusers.curve import moments, per_pixel
+from mmg_diffusers.denoiser import Condition, Denoiser
+from mmg_diffusers.draws import PairDraws, brownian_path
+from mmg_diffusers.noise import add_noise
+from mmg_diffusers.quadrature import trapezoid
+from mmg_diffusers.result import MOMENTS, Curve, integrate
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What the draws so far have found for the P variables of a block.
+
+    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of all
+    gained in that step.
+    """
+
+    score: Tensor
+    behind: Tensor
+    evaluations: int
+    compared: Comparison | None = None
+
+    @staticmethod
+    def none(pairs: int, steps: int, count: int) -> Walked:
+        empty = torch.zeros(pairs, 0, steps, count, dtype=torch.float64)
+        return Walked(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
+
+    def in_play(self, log_prior: Tensor, allowed: Tensor, floor: float) -> Tensor:
+        """`(P, K)` which candidates the mean over the draws so far leaves above the threshold."""
+        if self.score.shape[1] == 0:
+            return allowed
+        return allowed & (torch.log_softmax(log_prior + self.score.mean(1).sum(1), 1) >= floor)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Follows the candidates along some of the paths of a block."""
+
+    follow: Follower
+    floor: float
+    log_prior: Tensor
+    seed: int
+    pixels: bool
+    progress: Progress | None
+
+    def __call__(
+        self, block: Block, draws: range, before: Walked, allowed: Tensor, truth: Tensor | None
+    ) -> Walked:  # fmt: skip
+        device = self.follow.device
+        grid = block.logsnr[0]
+        growth = torch.expm1(grid.diff())
+        paths = [(pair, draw) for pair in range(len(block.pairs)) for draw in draws]
+        owner = torch.tensor([pair for pair, _ in paths])
+        sources = [PairDraws(self.seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
+        x = block.pairs.x[owner.to(block.pairs.x.device)].to(device)
+        true = None if truth is None else truth[owner]
+        shut = ~allowed[owner]
+        alive = before.in_play(self.log_prior, allowed, self.floor)[owner].clone()
+        total = self.log_prior.repeat(len(paths), 1).masked_fill(shut, -torch.inf)
+        compared = Comparison(len(block.pairs), len(draws), self.pixels)
+        steps: list[Tensor] = []
+        gains: list[Tensor] = []
+        evaluations = 0
+        for level, (eps, xi) in enumerate(brownian_path(sources, grid, tuple(x.shape[1:]), x.dtype)):
+            noise = eps.to(device)
+            z = add_noise(x, grid[level].expand(len(x)), noise)
+            log_share = torch.log_softmax(total.masked_fill(~alive, -torch.inf), 1)
+            step = self.follow(z, grid[level], growth[level], noise, xi.to(device), alive, log_share, true)
+            evaluations += int(alive.sum())
+            if step.mixture is not None and step.true is not None:
+                compared.add(moments(noise, z, step.mixture, step.true))
+            # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
+            # still, but for what it lost against that mixture at this step in earlier draws.
+            gained = torch.logsumexp(log_share + step.score, 1)
+            held = gained[:, None] + before.behind[owner, level]
+            score = torch.where(alive, step.score, held).masked_fill(shut, -torch.inf)
+            total = total + score
+            alive &= torch.log_softmax(total, 1) >= self.floor
+            if true is not None:
+                alive[torch.arange(len(true)), true] = True
+            steps.append(score)
+            gains.append(gained)
+            if self.progress is not None:
+                self.progress(len(paths))
+        score = torch.stack(steps, 1).unflatten(0, (len(block.pairs), len(draws)))
+        behind = score - torch.stack(gains, 1).unflatten(0, (len(block.pairs), len(draws)))[..., None]
+        known, made = before.score.shape[1], len(draws)
+        return Walked(
+            torch.cat([before.score, score], 1),
+            (before.behind * known + behind.sum(1)) / (known + made),
+            before.evaluations + evaluations,
+            None if true is None else compared,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of every path: scores `(B, K)` float64, and where the truth is known both predictions of the noise."""
+
+    score: Tensor
+    mixture: Tensor | None
+    true: Tensor | None
+
+
+@dataclass(frozen=True)
+class Follower:
+    """Runs one step of every path for the candidates that are still followed."""
+
+    denoiser: Denoiser
+    candidates: Condition
+    rows: int
+    device: torch.device
+
+    def __call__(
+        self,
+        z: Tensor,
+        level: Tensor,
+        growth: Tensor,
+        eps: Tensor,
+        xi: Tensor,
+        alive: Tensor,
+        log_share: Tensor,
+        truth: Tensor | None,
+    ) -> Step:
+        """Scores are 0 where a candidate is not alive; `log_share` are the log weights of the mixture."""
+        out = torch.zeros(alive.shape, dtype=torch.float64)
+        mixture = true = None
+        if truth is not None:
+            mixture, true = torch.zeros_like(z, dtype=torch.float64), torch.zeros_like(z)
+        path, candidate = alive.nonzero(as_tuple=True)
+        for p, k in zip(path.split(self.rows), candidate.split(self.rows), strict=True):
+            here = p.to(self.device)
+            logsnr = level.expand(len(p))
+            predicted = self.denoiser(z[here], logsnr, rows_of(self.candidates, k, self.device))
+            check_finite(predicted, logsnr)
+            square = (eps[here] - predicted).double().square().flatten(1).sum(1).cpu()
+            cross = (xi[here] * predicted).double().flatten(1).sum(1).cpu()
+            out[p, k] = -growth * square / 2 - growth.sqrt() * cross
+            if truth is not None and mixture is not None and true is not None:
+                share = log_share[p, k].exp().to(self.device)
+                mixture.index_add_(0, here, predicted.double() * share.view(-1, *(1,) * (predicted.ndim - 1)))
+                is_true = (k == truth[p]).to(self.device)
+                true[here[is_true]] = predicted[is_true].to(true.dtype)
+        return Step(out, mixture, true)
+
+
+class Comparison:
+    """Collects the moments of the true candidate against the mixture, level by level."""
+
+    def __init__(self, pairs: int, draws: int, pixels: bool) -> None:
+        self.pairs, self.draws, self.pixels = pairs, draws, pixels
+        self.sums: dict[str, list[Tensor]] = {name: [] for name in MOMENTS}
+        self.maps: dict[str, list[Tensor]] = {"gap": [], "orthogonal": []}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name].append(value.flatten(1).sum(1).cpu())
+            if self.pixels and name in self.maps:
+                self.maps[name].append(per_pixel(value).cpu())
+
+    def _shaped(self, parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts, 1).unflatten(0, (self.pairs, self.draws))
+
+    def curve(self, levels: Tensor, ids: Tensor, evaluations: int) -> Curve:
+        weight = trapezoid(levels).repeat(self.pairs, 1)
+        maps: dict[str, Tensor] = {}
+        for name, parts in self.maps.items():
+            if parts:
+                maps[name], maps[f"{name}_stderr"] = integrate(self._shaped(parts), weight, False)
+        return Curve(
+            logsnr=levels.repeat(self.pairs, 1),
+            weight=weight,
+            **{name: self._shaped(parts) for name, parts in self.sums.items()},
+            pair_ids=ids,
+            logsnr_range=(float(levels[0]), float(levels[-1])),
+            evaluations=evaluations,
+            independent=False,
+            maps=maps,
+        )
