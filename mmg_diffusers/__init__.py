@@ -12,6 +12,7 @@ from mmg_diffusers.analysis import Calibration, Classification
 from mmg_diffusers.arrays import estimate_mi
 from mmg_diffusers.denoiser import Adapted, Denoiser
 from mmg_diffusers.estimators import MINDE, MMG
+from mmg_diffusers.marginals import Candidates, Negatives, NullPrompt
 from mmg_diffusers.pipeline import MMGPipeline
 from mmg_diffusers.result import Estimate, Value
 
@@ -28,10 +29,13 @@ __all__ = [
     "MMG",
     "Adapted",
     "Calibration",
+    "Candidates",
     "Classification",
     "Denoiser",
     "Estimate",
     "MMGPipeline",
+    "Negatives",
+    "NullPrompt",
     "Value",
     "estimate_mi",
     "shapes_model",

@@ -13,7 +13,7 @@ from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, devi
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
 from mmg_diffusers.result import Curve
-from mmg_diffusers.walks import Follower, Walk, Walked
+from mmg_diffusers.walks import Field, Follower, Walk, Walked
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def measure_candidates(
     candidates: Condition,
     path: NoisePath,
     *,
+    slots: Tensor | None = None,
     truth: Tensor | None = None,
-    allowed: Tensor | None = None,
     prior: Tensor | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -119,48 +119,59 @@ def measure_candidates(
     Args:
         denoiser: the network; no marginal branch is needed.
         pairs: N variables.
-        candidates: K rows.
+        candidates: conditions, one a row.
         path: how they are followed.
-        truth: `(N,)` the true candidate of every variable, to compare with the mixture; it is never pruned.
-        allowed: `(N, K)` which candidates a variable's own mixture is made of, all by default; those that share a part
-            with the true one make the information conditional on that part. What is not allowed scores -infinity.
-        prior: `(K,)` probabilities of the candidates, uniform by default.
+        slots: `(N, K)` which rows are a variable's candidates; all of them, in order, by default.
+        truth: `(N,)` the slot of the true candidate of every variable, to compare with the mixture; it is never pruned.
+        prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 where it has no
+            candidate. Where a variable's candidates share a part, all is conditional on that part.
         seed, batch_size: as in `measure_curve`.
         pixels: keep maps of the comparison with the mixture.
         progress: called with the number of path steps done, for all candidates together.
     """
-    count = len(next(iter(candidates.values())))
-    check_condition(candidates, count, "candidates")
+    rows = len(next(iter(candidates.values())))
+    check_condition(candidates, rows, "candidates")
+    if slots is None:
+        slots = torch.arange(rows).expand(len(pairs), -1)
+    if slots.ndim != 2 or len(slots) != len(pairs) or int(slots.min()) < 0 or int(slots.max()) >= rows:
+        raise ValueError(f"slots must be {len(pairs)} rows of indices below {rows}, got shape {tuple(slots.shape)}")
+    count = slots.shape[1]
     path.check(count)
     if truth is not None and (truth.shape != (len(pairs),) or int(truth.min()) < 0 or int(truth.max()) >= count):
         raise ValueError(f"truth must hold one index below {count} for each of {len(pairs)} variables")
-    if allowed is None:
-        allowed = torch.ones(len(pairs), count, dtype=torch.bool)
-    if allowed.shape != (len(pairs), count) or not bool(allowed.any(1).all()):
-        raise ValueError(
-            f"allowed must be {len(pairs)} x {count} with a candidate in every row, got {tuple(allowed.shape)}"
-        )
-    if truth is not None and not bool(allowed[torch.arange(len(pairs)), truth.cpu()].all()):
-        raise ValueError("a true candidate is not among those allowed for its variable")
+    log_prior = _log_prior(prior, len(pairs), count)
+    if truth is not None and not bool(log_prior[torch.arange(len(pairs)), truth.cpu()].isfinite().all()):
+        raise ValueError("a true candidate has probability 0 under its variable's prior")
     device = device_of(denoiser, pairs.x)
     low, high = range_within(denoiser, path.logsnr_range, path.quadrature)
-    rows = rows_per_forward(batch_size, path.draws, pairs, device)
-    log_prior = torch.full((count,), -math.log(count)).double() if prior is None else prior.double().log()
-    walk = Walk(Follower(denoiser, candidates, rows, device), path.floor, log_prior, seed, pixels, progress)
+    batch = rows_per_forward(batch_size, path.draws, pairs, device)
+    walk = Walk(Follower(denoiser, candidates, batch, device), path.floor, seed, pixels, progress)
     # Draws that are made together: all where the mixture is asked for, else one after the other.
     rounds = [range(path.draws)] if truth is not None else [range(d, d + 1) for d in range(path.draws)]
     together = len(rounds[0])
     curves: list[CandidateCurve] = []
-    size = max(1, 16 * rows // (count * together))
+    size = max(1, 16 * batch // (count * together))
     for block in blocks(denoiser, pairs, path.quadrature, seed, low, high, size):
         own = slice(block.start, block.start + len(block.pairs))
         grid = block.logsnr[0]
         walked = Walked.none(len(block.pairs), len(grid) - 1, count)
         true = None if truth is None else truth.cpu()[own]
         for draws in rounds:
-            walked = walk(block, draws, walked, allowed[own], true)
+            walked = walk(block, draws, walked, Field(slots[own], log_prior[own], true))
         mixture = None
         if walked.compared is not None:
             mixture = walked.compared.curve(grid[:-1], block.pairs.ids, walked.evaluations)
         curves.append(CandidateCurve(walked.score, grid, block.pairs.ids, walked.evaluations, mixture))
     return CandidateCurve.merge(curves)
+
+
+def _log_prior(prior: Tensor | None, pairs: int, count: int) -> Tensor:
+    """`(pairs, count)` float64, checked."""
+    if prior is None:
+        return torch.full((pairs, count), -math.log(count), dtype=torch.float64)
+    rows = prior.double().cpu()
+    if rows.shape not in ((count,), (pairs, count)):
+        raise ValueError(f"prior is {tuple(rows.shape)}; expected ({count},) or ({pairs}, {count})")
+    if not bool((rows >= 0).all()) or float((rows.sum(-1) - 1).abs().max()) > 1e-6:
+        raise ValueError("a prior has probabilities that are negative or do not sum to 1; divide by their sum")
+    return rows.log().expand(pairs, count)

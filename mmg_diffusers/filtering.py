@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmg_diffusers.analysis import Classification
+from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.influence import Influence
-from mmg_diffusers.result import Estimate, Value, mean_over_pairs
+from mmg_diffusers.marginals import Mixture
+from mmg_diffusers.result import Estimate, Value, mean_over_pairs, versions
 
 # The posterior has settled where its mean information is within this of where it ends, in nats.
 SETTLED = 0.005
@@ -20,53 +23,59 @@ SETTLED = 0.005
 class Filtered:
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 
-    `posterior` holds the evidence; `truth` `(N,)` the index of the true candidate; `against_mixture` compares the true
-    candidate with the mixture of all (gap and orthogonal), which needs no unconditional branch. Where `allowed`
-    `(N, K)` restricts a variable to candidates that share a part with the true one, all is conditional on that part.
+    `evidence` holds the scores, `mixture` the candidates of every variable. Where a variable's candidates share a part, all
+    is conditional on that part.
 
     The headline is log q(y | path) - log p(y): a lower bound in expectation whatever the network's errors, with little
     noise. It starts at the path's noisy end: what the noisy end already tells, `below`, is not in it.
     """
 
-    posterior: Classification
-    truth: Tensor
-    against_mixture: Estimate
-    allowed: Tensor | None = None
+    evidence: CandidateCurve
+    mixture: Mixture
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.truth)
+        return len(self.mixture)
 
     @property
     def logsnr(self) -> Tensor:
         """`(L + 1,)` levels of the path."""
-        return self.posterior.curve.logsnr
+        return self.evidence.logsnr
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that went through the network."""
+        return self.evidence.evaluations
+
+    @cached_property
+    def against_mixture(self) -> Estimate:
+        """The true candidate against the mixture of all (gap and orthogonal), which needs no unconditional branch."""
+        assert self.evidence.mixture is not None
+        settings = {**self.settings, "base": "the mixture of candidates"}
+        return Estimate(self.evidence.mixture, "auto", settings, self.versions, self.notes)
 
     @cached_property
     def log_posterior(self) -> Tensor:
         """log q(candidate | path up to each level), `(N, D, L + 1, K)`, as it stands (no calibration)."""
-        score = self.posterior.curve.score
-        start = self._log_prior[:, None, None].expand(-1, score.shape[1], 1, -1)
+        score = self.evidence.score
+        start = self.mixture.log_prior[:, None, None].expand(-1, score.shape[1], 1, -1)
         return torch.log_softmax(torch.cat([start, score], 2).cumsum(2), 3)
 
-    @property
-    def _log_prior(self) -> Tensor:
-        """`(N, K)`, of the allowed candidates."""
-        start = self.posterior.prior.log().expand(len(self), -1)
-        return start if self.allowed is None else torch.log_softmax(start.masked_fill(~self.allowed, -torch.inf), 1)
-
     def _true(self, log_posterior: Tensor) -> Tensor:
-        index = self.truth.view(-1, 1, 1, 1).expand(*log_posterior.shape[:3], 1)
+        index = self.mixture.truth.view(-1, 1, 1, 1).expand(*log_posterior.shape[:3], 1)
         return log_posterior.gather(3, index)[..., 0]
 
     @property
     def by_level(self) -> Tensor:
         """log q(y | path up to each level) - log p(y), `(N, L + 1)`, averaged over draws."""
-        return self._true(self.log_posterior).mean(1) - self._log_prior.gather(1, self.truth[:, None])
+        return self._true(self.log_posterior).mean(1) - self.mixture.log_prior.gather(1, self.mixture.truth[:, None])
 
     @property
     def entropy_by_level(self) -> Tensor:
         """H(Y) - H(q at each level), `(N, L + 1)`: the same in expectation where q is calibrated."""
-        before = torch.special.entr(self._log_prior.exp()).sum(1, keepdim=True)
+        before = torch.special.entr(self.mixture.prior).sum(1, keepdim=True)
         return before - torch.special.entr(self.log_posterior.exp()).sum(3).mean(1)
 
     def integrated_by_level(self, form: str = "gap") -> Tensor:
@@ -116,8 +125,8 @@ class Filtered:
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])
         lines = [
-            f"{self.mean()} or more, over {len(self)} pairs and {len(self.posterior.candidates)} candidates (log q, "
+            f"{self.mean()} or more, over {len(self)} pairs and {self.mixture.slots.shape[1]} candidates (log q, "
             f"log-SNR {low:.2f} to {high:.2f} in {len(self.logsnr) - 1} steps, settled from {self.settled:.2f} on, "
-            f"{self.posterior.curve.evaluations} evaluations); about {self.below.value:.3f} lie below"
+            f"{self.evaluations} evaluations, at most {self.mixture.ceiling:.3f}); about {self.below.value:.3f} lie below"
         ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.posterior.notes)])
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.notes)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,13 +18,17 @@ from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidat
 from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.filtering import Filtered
-from mmg_diffusers.images import ImageLike, as_list
+from mmg_diffusers.images import ImageLike, as_list, load_image
+from mmg_diffusers.influence import Influence, influence
+from mmg_diffusers.maps import to_pixels
+from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
 from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+NULL = NullPrompt()
 # Components that no measurement uses.
 _NO_PART = ("safety_checker", "feature_extractor", "image_encoder")
 
@@ -173,6 +177,7 @@ class MMGPipeline:
         prompts: str | Sequence[str],
         *,
         given: str | Sequence[str] | None = None,
+        marginal: Marginal = NULL,
         integrand: Integrand = "auto",
         levels: int = 64,
         quadrature: Quadrature | None = None,
@@ -191,6 +196,8 @@ class MMGPipeline:
             prompts: one for each image, or one for all.
             given: contexts, one for each image or one for all, for i(image; prompt | context); the prompt then holds the
                 context too ("a red car" given "a car").
+            marginal: what the prompt is compared with: the null prompt, or the mixture of `Candidates` or `Negatives` along
+                one noise path (`filter` says more of that, above all log q, a bound).
             integrand: ``"gap"``, ``"orthogonal"`` or ``"auto"``, see `MMG`. All come from the same evaluations.
             levels: number of noise levels of the trapezoidal rule.
             quadrature: another rule, in place of `levels`.
@@ -205,6 +212,26 @@ class MMGPipeline:
         Raises:
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
+        if not isinstance(marginal, NullPrompt):
+            if given is not None or quadrature is not None:
+                raise ValueError(
+                    "given= and quadrature= belong to the null prompt; with candidates, groups= of `Candidates` makes the "
+                    "information conditional, and levels= gives the path"
+                )
+            against = self.filter(
+                images,
+                prompts,
+                marginal,
+                keep=keep,
+                levels=levels,
+                draws=draws,
+                seed=seed,
+                pair_ids=pair_ids,
+                logsnr_range=logsnr_range,
+                batch_size=batch_size,
+                resize=resize,
+            )
+            return against.against_mixture.using(integrand)
         pictures = self.encoder.check_images(images, resize)
         texts = one_each(prompts, len(pictures), "prompts")
         contexts = None if given is None else one_each(given, len(pictures), "given")
@@ -271,26 +298,28 @@ class MMGPipeline:
         Raises:
             ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
         """
-        return self._compare(
+        chosen = Candidates(candidates, prior)
+        curve, settings, notes = self._compare(
             images,
-            candidates,
+            tuple(chosen.prompts),
+            None,
             _path(levels, draws, prune, logsnr_range),
-            prior=prior,
-            calibration=calibration,
+            prior=chosen.probability,
             seed=seed,
             pair_ids=pair_ids,
             batch_size=batch_size,
             resize=resize,
+        )
+        return Classification(
+            curve, tuple(chosen.prompts), chosen.probability, calibration or Calibration(), settings, notes=notes
         )
 
     def filter(
         self,
         images: ImageLike | Sequence[ImageLike],
         prompts: str | Sequence[str],
-        candidates: Sequence[str],
+        candidates: Sequence[str] | Candidates | Negatives,
         *,
-        groups: Sequence[Hashable] | None = None,
-        prior: Sequence[float] | None = None,
         keep: Literal["pair", "pixel"] = "pair",
         levels: int | Sequence[float] = 64,
         draws: int = 1,
@@ -307,92 +336,154 @@ class MMGPipeline:
         the clean end, and log q(prompt | image) is a bound whatever the network's errors.
 
         Args:
-            images, prompts: as in ``pipe(images, prompts)``; every prompt must be among the candidates.
-            candidates, prior, levels, prune: as in `classify`.
-            groups: one label a candidate, such as its words but for the colour. A prompt is then compared with those of
-                its own group alone: information of what distinguishes them, given what they share.
+            images, prompts: as in ``pipe(images, prompts)``.
+            candidates: the prompts to compare with, every true one among them; `Candidates` for a prior or groups,
+                `Negatives` to sample them from the other pairs.
             keep: ``"pixel"`` keeps maps against the mixture as well.
-            draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+            levels, draws, prune: as in `classify`.
+            seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
 
         Raises:
             ValueError: as `classify` does, and for a prompt that is not among the candidates.
         """
-        texts = one_each(prompts, len(as_list(images)), "prompts")
-        names = list(candidates)
-        absent = [text for text in texts if text not in names]
-        if absent:
-            raise ValueError(f"the prompt {absent[0]!r} is not among the {len(names)} candidates; add it to them")
         if keep not in ("pair", "pixel"):
             raise ValueError(f"keep is {keep!r}; expected 'pair' or 'pixel'")
-        truth = torch.tensor([names.index(text) for text in texts])
-        allowed = None
-        if groups is not None:
-            if len(groups) != len(names):
-                raise ValueError(f"got {len(groups)} groups for {len(names)} candidates; expected a label each")
-            allowed = torch.tensor([[group == groups[true] for group in groups] for true in truth.tolist()])
-        found = self._compare(
+        marginal = candidates if isinstance(candidates, Candidates | Negatives) else Candidates(candidates)
+        texts = one_each(prompts, len(as_list(images)), "prompts")
+        mixture = marginal.mixture(texts, ids_for(pair_ids, len(texts)))
+        curve, settings, notes = self._compare(
             images,
-            candidates,
+            mixture.names,
+            mixture,
             _path(levels, draws, prune, logsnr_range),
-            truth=truth,
-            allowed=allowed,
-            prior=prior,
+            prior=mixture.prior,
             seed=seed,
             pair_ids=pair_ids,
             batch_size=batch_size,
             resize=resize,
             pixels=keep == "pixel",
         )
-        assert found.curve.mixture is not None
-        against = Estimate(found.curve.mixture, "auto", {**found.settings, "base": "the mixture of candidates"})
-        return Filtered(found, truth, against, allowed)
+        said = (marginal.note,) if isinstance(marginal, Negatives) else ()
+        return Filtered(curve, mixture, {**settings, "marginal": type(marginal).__name__}, notes=(*notes, *said))
+
+    def influence(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        *,
+        marginal: Marginal = NULL,
+        integrand: Integrand = "auto",
+        levels: int = 64,
+        draws: int = 1,
+        seed: int = 0,
+        pair_ids: Sequence[int] | None = None,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        resize: bool = False,
+    ) -> Influence:
+        """What each prompt still adds at every noise level: I(image; prompt | noisy image) (MINDE, eq. 29).
+
+        Args:
+            images, prompts, levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+            marginal: what the prompt is compared with. Against candidates the posterior along the noise path is read (log q).
+            integrand: how the comparison with the null prompt is read.
+
+        Raises:
+            ValueError: as the measurement does.
+        """
+        options: dict[str, Any] = {
+            "levels": levels,
+            "draws": draws,
+            "seed": seed,
+            "pair_ids": pair_ids,
+            "logsnr_range": logsnr_range,
+            "batch_size": batch_size,
+            "resize": resize,
+        }
+        if isinstance(marginal, NullPrompt):
+            return influence(self(images, prompts, integrand=integrand, **options))
+        return self.filter(images, prompts, marginal, **options).influence()
+
+    def pixel_map(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        *,
+        given: str | Sequence[str] | None = None,
+        marginal: Marginal = NULL,
+        integrand: Literal["gap", "orthogonal"] = "orthogonal",
+        levels: int = 64,
+        draws: int = 1,
+        seed: int = 0,
+        pair_ids: Sequence[int] | None = None,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        resize: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Where each prompt speaks: nats per image pixel, and standard errors, `(N, H, W)` each.
+
+        A map sums to the pair's value under the same integrand. `logsnr_range` chooses a band of noise.
+
+        Args:
+            images, prompts, given, levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in
+                ``pipe(images, prompts)``.
+            marginal: what the prompt is compared with.
+            integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
+
+        Raises:
+            ValueError: as the measurement does.
+        """
+        found = self(
+            images,
+            prompts,
+            given=given,
+            marginal=marginal,
+            levels=levels,
+            draws=draws,
+            keep="pixel",
+            seed=seed,
+            pair_ids=pair_ids,
+            logsnr_range=logsnr_range,
+            batch_size=batch_size,
+            resize=resize,
+        )
+        size = self.codec.native_size if resize else tuple(load_image(as_list(images)[0], 0).shape[1:])
+        nats, stderr = found.pixel_map(integrand)
+        return to_pixels(nats, (size[0], size[1])), to_pixels(stderr, (size[0], size[1]))
 
     def _compare(
         self,
         images: ImageLike | Sequence[ImageLike],
-        candidates: Sequence[str],
+        names: tuple[str, ...],
+        mixture: Mixture | None,
         path: NoisePath,
         *,
-        truth: Tensor | None = None,
-        allowed: Tensor | None = None,
-        prior: Sequence[float] | None,
-        calibration: Calibration | None = None,
+        prior: Tensor,
         seed: int,
         pair_ids: Sequence[int] | None,
         batch_size: int | None,
         resize: bool,
         pixels: bool = False,
-    ) -> Classification:
+    ) -> tuple[CandidateCurve, dict[str, Any], tuple[str, ...]]:
+        """Scores along the path, the settings of the record, and notes."""
+        path.check(prior.shape[-1])
         pictures = self.encoder.check_images(images, resize)
-        names = tuple(candidates)
-        if isinstance(candidates, str) or len(names) < 2:
-            raise ValueError("expected a list of at least two candidate prompts")
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
-            raise ValueError(f"candidates must differ; {sorted(repeated)[0]!r} appears more than once")
-        probability = torch.full((len(names),), 1 / len(names), dtype=torch.float64)
-        if prior is not None:
-            probability = torch.as_tensor(prior, dtype=torch.float64)
-            if probability.shape != (len(names),) or not bool((probability > 0).all()):
-                raise ValueError(f"expected {len(names)} positive probabilities, got shape {tuple(probability.shape)}")
-            if abs(float(probability.sum()) - 1) > 1e-6:
-                raise ValueError(f"the prior sums to {float(probability.sum()):.6f}; divide it by its sum")
-        path.check(len(names))
         notes = self.encoder.check_prompts(names)
         ids = ids_for(pair_ids, len(pictures))
         condition = self.encoder.condition(names)
         parts: list[CandidateCurve] = []
         with self._bar(len(pictures) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
             for start, x in self.encoder.images(pictures, resize):
+                own = slice(start, start + len(x))
                 parts.append(
                     measure_candidates(
                         self.denoiser,
-                        Pairs.of(x, ids[start : start + len(x)]),
+                        Pairs.of(x, ids[own]),
                         condition,
                         path,
-                        truth=None if truth is None else truth[start : start + len(x)],
-                        allowed=None if allowed is None else allowed[start : start + len(x)],
-                        prior=probability,
+                        slots=None if mixture is None else mixture.slots[own],
+                        truth=None if mixture is None else mixture.truth[own],
+                        prior=prior if mixture is None else prior[own],
                         seed=seed,
                         batch_size=batch_size,
                         pixels=pixels,
@@ -406,14 +497,7 @@ class MMGPipeline:
             "seed": seed,
             "prune": path.prune,
         }
-        return Classification(
-            CandidateCurve.merge(parts),
-            names,
-            probability,
-            calibration or Calibration(),
-            settings,
-            notes=(*self.denoiser.notes, *notes),
-        )
+        return CandidateCurve.merge(parts), settings, (*self.denoiser.notes, *notes)
 
     def _settings(self, logsnr_range: tuple[float, float] | None, resized: bool) -> dict[str, Any]:
         return {

@@ -18,6 +18,21 @@ from mmg_diffusers.result import MOMENTS, Curve, integrate
 
 
 @dataclass(frozen=True)
+class Field:
+    """Who takes part, for the P variables of a block, or for B paths: `slots` rows of the conditions and `log_prior`, -infinity where
+    there is nobody, `(P, K)` each; `truth` `(P,)` the true slot, where it is known.
+    """  # fmt: skip
+
+    slots: Tensor
+    log_prior: Tensor
+    truth: Tensor | None
+
+    def of(self, owner: Tensor) -> Field:
+        """The field of every path."""
+        return Field(self.slots[owner], self.log_prior[owner], None if self.truth is None else self.truth[owner])
+
+
+@dataclass(frozen=True)
 class Walked:
     """What the draws so far have found for the P variables of a block.
 
@@ -35,11 +50,12 @@ class Walked:
         empty = torch.zeros(pairs, 0, steps, count, dtype=torch.float64)
         return Walked(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
 
-    def in_play(self, log_prior: Tensor, allowed: Tensor, floor: float) -> Tensor:
-        """`(P, K)` which candidates the mean over the draws so far leaves above the threshold."""
+    def in_play(self, log_prior: Tensor, floor: float) -> Tensor:
+        """`(P, K)` which candidates are possible, and are left above the threshold by the mean over the draws so far."""
+        possible = log_prior.isfinite()
         if self.score.shape[1] == 0:
-            return allowed
-        return allowed & (torch.log_softmax(log_prior + self.score.mean(1).sum(1), 1) >= floor)
+            return possible
+        return possible & (torch.log_softmax(log_prior + self.score.mean(1).sum(1), 1) >= floor)
 
 
 @dataclass(frozen=True)
@@ -48,14 +64,14 @@ class Walk:
 
     follow: Follower
     floor: float
-    log_prior: Tensor
     seed: int
     pixels: bool
     progress: Progress | None
 
     def __call__(
-        self, block: Block, draws: range, before: Walked, allowed: Tensor, truth: Tensor | None
+        self, block: Block, draws: range, before: Walked, field: Field
     ) -> Walked:  # fmt: skip
+        """Take up after the draws `before`."""
         device = self.follow.device
         grid = block.logsnr[0]
         growth = torch.expm1(grid.diff())
@@ -63,10 +79,9 @@ class Walk:
         owner = torch.tensor([pair for pair, _ in paths])
         sources = [PairDraws(self.seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
         x = block.pairs.x[owner.to(block.pairs.x.device)].to(device)
-        true = None if truth is None else truth[owner]
-        shut = ~allowed[owner]
-        alive = before.in_play(self.log_prior, allowed, self.floor)[owner].clone()
-        total = self.log_prior.repeat(len(paths), 1).masked_fill(shut, -torch.inf)
+        alive = before.in_play(field.log_prior, self.floor)[owner]
+        own = field.of(owner)
+        total = own.log_prior
         compared = Comparison(len(block.pairs), len(draws), self.pixels)
         steps: list[Tensor] = []
         gains: list[Tensor] = []
@@ -75,19 +90,21 @@ class Walk:
             noise = eps.to(device)
             z = add_noise(x, grid[level].expand(len(x)), noise)
             log_share = torch.log_softmax(total.masked_fill(~alive, -torch.inf), 1)
-            step = self.follow(z, grid[level], growth[level], noise, xi.to(device), alive, log_share, true)
-            evaluations += int(alive.sum())
+            # Where one candidate is left, it is the mixture, and no step can move its posterior.
+            followed = alive if own.truth is not None else alive & (alive.sum(1, keepdim=True) > 1)
+            step = self.follow(z, grid[level], growth[level], noise, xi.to(device), followed, log_share, own)
+            evaluations += int(followed.sum())
             if step.mixture is not None and step.true is not None:
                 compared.add(moments(noise, z, step.mixture, step.true))
             # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
             # still, but for what it lost against that mixture at this step in earlier draws.
             gained = torch.logsumexp(log_share + step.score, 1)
             held = gained[:, None] + before.behind[owner, level]
-            score = torch.where(alive, step.score, held).masked_fill(shut, -torch.inf)
+            score = torch.where(alive, step.score, held)
             total = total + score
             alive &= torch.log_softmax(total, 1) >= self.floor
-            if true is not None:
-                alive[torch.arange(len(true)), true] = True
+            if own.truth is not None:
+                alive[torch.arange(len(own.truth)), own.truth] = True
             steps.append(score)
             gains.append(gained)
             if self.progress is not None:
@@ -99,7 +116,7 @@ class Walk:
             torch.cat([before.score, score], 1),
             (before.behind * known + behind.sum(1)) / (known + made),
             before.evaluations + evaluations,
-            None if true is None else compared,
+            None if field.truth is None else compared,
         )
 
 
@@ -130,18 +147,19 @@ class Follower:
         xi: Tensor,
         alive: Tensor,
         log_share: Tensor,
-        truth: Tensor | None,
+        field: Field,
     ) -> Step:
         """Scores are 0 where a candidate is not alive; `log_share` are the log weights of the mixture."""
         out = torch.zeros(alive.shape, dtype=torch.float64)
         mixture = true = None
+        truth = field.truth
         if truth is not None:
             mixture, true = torch.zeros_like(z, dtype=torch.float64), torch.zeros_like(z)
         path, candidate = alive.nonzero(as_tuple=True)
         for p, k in zip(path.split(self.rows), candidate.split(self.rows), strict=True):
             here = p.to(self.device)
             logsnr = level.expand(len(p))
-            predicted = self.denoiser(z[here], logsnr, rows_of(self.candidates, k, self.device))
+            predicted = self.denoiser(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], self.device))
             check_finite(predicted, logsnr)
             square = (eps[here] - predicted).double().square().flatten(1).sum(1).cpu()
             cross = (xi[here] * predicted).double().flatten(1).sum(1).cpu()

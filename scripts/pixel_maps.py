@@ -19,7 +19,7 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmg_diffusers import MMGPipeline, shapes_model
+from mmg_diffusers import Candidates, MMGPipeline, shapes_model
 from mmg_diffusers.maps import auroc, dilate, to_pixels
 from mmg_diffusers.plotting import plot_map_grid
 from mmg_diffusers.shapes import CAPTIONS, SIZE, Shapes, caption_parts
@@ -74,8 +74,7 @@ def main(
         found = pipe.filter(
             images,
             sample.prompts,
-            CAPTIONS,
-            groups=groups,
+            Candidates(CAPTIONS, groups=groups),
             keep="pixel",
             levels=levels,
             prune=1e-6,

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from mmg_diffusers.analysis import Classification
 from mmg_diffusers.batches import Pairs
 from mmg_diffusers.candidates import NoisePath, measure_candidates
 from mmg_diffusers.filtering import Filtered
+from mmg_diffusers.marginals import Candidates, Mixture, Negatives
 from mmg_diffusers.quadrature import Trapezoid
-from mmg_diffusers.result import Estimate
 from mmg_diffusers.shapes import CAPTIONS, Shapes
 
 
@@ -23,8 +22,8 @@ def filtered(mixture, count=600, levels=150, draws=1, prune=0.0):
         truth=truth,
         prior=denoiser.log_weights.exp(),
     )
-    posterior = Classification(curve, ("one", "two", "three"), denoiser.log_weights.exp())
-    return Filtered(posterior, truth, Estimate(curve.mixture, "auto"))
+    slots, prior = torch.arange(3).expand(count, -1), denoiser.log_weights.exp().expand(count, -1)
+    return Filtered(curve, Mixture(("one", "two", "three"), slots, prior, truth))
 
 
 def test_three_readings_agree_level_by_level(mixture):
@@ -54,7 +53,7 @@ def test_the_mixture_is_the_marginal(mixture):
             z = add_noise(x[:100], logsnr, eps)
             exact = denoiser.log_posterior(z, logsnr).exp()
             assert float((found.log_posterior[:, 0, level].exp() - exact).square().mean().sqrt()) < 0.05
-            label = {"label": found.truth}
+            label = {"label": found.mixture.truth}
             gap = (eps - denoiser(z, logsnr)).square().sum(1) - (eps - denoiser(z, logsnr, label)).square().sum(1)
             mine = found.against_mixture.curve.gap[:, 0, level]
             assert float((mine - gap).square().mean().sqrt()) < 0.1 * float(gap.std()) + 0.01
@@ -67,7 +66,7 @@ def test_the_clean_end_decays(mixture):
     curve = found.against_mixture.curve.orthogonal.mean((0, 1))
     assert float(curve[-1]) < 0.01 * float(curve.max())
     assert found.settled < 6
-    assert found.mean().value < found.posterior.entropy
+    assert found.mean().value < found.mixture.ceiling
 
 
 def test_influence_is_what_is_left(mixture):
@@ -84,7 +83,7 @@ def test_pruning_is_bookkept(mixture):
     far = type(denoiser)(denoiser.log_weights.exp(), 4 * denoiser.means, denoiser.variances)
     apart = (far, x + 3 * denoiser.means[cond["label"]], cond)
     whole, pruned = filtered(apart, count=200), filtered(apart, count=200, prune=1e-5)
-    assert pruned.posterior.curve.evaluations < 0.8 * whole.posterior.curve.evaluations
+    assert pruned.evaluations < 0.8 * whole.evaluations
     assert abs(pruned.mean().value - whole.mean().value) < 1e-3
     for form in ("gap", "orthogonal"):
         difference = pruned.against_mixture.using(form).mean().value - whole.against_mixture.using(form).mean().value
@@ -112,8 +111,81 @@ def test_the_shipped_model_against_its_candidates(pipe):
     )
     compared = found.against_mixture
     torch.testing.assert_close(compared.pixel_map()[0].flatten(1).sum(1), compared.using("orthogonal").nats)
-    assert found.mean().value < found.posterior.entropy
+    assert found.mean().value < found.mixture.ceiling
     same = pipe.classify(list(sample.images), candidates, levels=10, logsnr_range=(-5.36, 3.0))
     torch.testing.assert_close(found.nats, same.pointwise(sample.prompts), rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match="'a blue moon' is not among"):
         pipe.filter(sample.images[0], "a blue moon", candidates)
+
+
+def test_slots_are_candidates_of_ones_own(mixture):
+    """A variable that is compared with two of three candidates gets what a comparison of the two alone gives."""
+    denoiser, x, cond = mixture
+    truth = cond["label"][:30]
+    path = NoisePath(Trapezoid(20), logsnr_range=(-8.0, 8.0))
+    every = {"label": torch.arange(3)}
+    others = torch.where(truth == 0, 1, 0)
+    slots = torch.stack([others, truth], 1)
+    two = measure_candidates(denoiser, Pairs.of(x[:30]), every, path, slots=slots, truth=torch.ones(30).long())
+    padded = torch.cat([slots, torch.zeros(30, 2).long()], 1)
+    prior = torch.tensor([0.5, 0.5, 0.0, 0.0]).expand(30, -1)
+    wide = measure_candidates(
+        denoiser, Pairs.of(x[:30]), every, path, slots=padded, truth=torch.ones(30).long(), prior=prior
+    )
+    torch.testing.assert_close(wide.score[..., :2], two.score)
+    torch.testing.assert_close(wide.mixture.gap, two.mixture.gap)
+    assert wide.evaluations == two.evaluations == 30 * 19 * 2
+    three = measure_candidates(denoiser, Pairs.of(x[:30]), every, path)
+    torch.testing.assert_close(two.score[:, :, :, 1], three.score[torch.arange(30), :, :, truth])
+    with pytest.raises(ValueError, match="probability 0"):
+        measure_candidates(
+            denoiser, Pairs.of(x[:30]), every, path, slots=padded, truth=torch.full((30,), 2), prior=prior
+        )
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        measure_candidates(denoiser, Pairs.of(x[:30]), every, path, prior=torch.ones(3))
+    with pytest.raises(ValueError, match="indices below 3"):
+        measure_candidates(denoiser, Pairs.of(x[:30]), every, path, slots=slots + 2)
+
+
+def test_groups_and_negatives_choose_the_candidates():
+    grouped = Candidates(("a b", "a c", "d c"), groups=("a", "a", "d"), prior=(0.5, 0.25, 0.25))
+    found = grouped.mixture(["a c", "d c", "a b"], torch.arange(3))
+    assert found.slots[0].tolist() == [0, 1]
+    torch.testing.assert_close(found.prior[0], torch.tensor([2 / 3, 1 / 3], dtype=torch.float64))
+    assert found.prior[1].tolist() == [1.0, 0.0]
+    assert found.truth.tolist() == [1, 0, 0]
+    prompts = ["one", "two", "one", "three"]
+    negatives = Negatives(3).mixture(prompts, torch.arange(4))
+    # All other pairs lend theirs: the prompt that occurs twice counts twice.
+    assert [negatives.names[k] for k in negatives.slots[:, 0]] == prompts
+    torch.testing.assert_close(negatives.prior[:, 0], torch.tensor([0.5, 0.25, 0.5, 0.25], dtype=torch.float64))
+    torch.testing.assert_close(negatives.prior.sum(1), torch.ones(4, dtype=torch.float64))
+    one = Negatives(1, seed=3).mixture(prompts, torch.tensor([7, 2, 9, 4]))
+    assert torch.equal(one.slots, Negatives(1, seed=3).mixture(prompts, torch.tensor([7, 2, 9, 4])).slots)
+    with pytest.raises(ValueError, match="4 negatives need 5 pairs"):
+        Negatives(4).mixture(prompts, torch.arange(4))
+    with pytest.raises(ValueError, match="count is 0"):
+        Negatives(0)
+    with pytest.raises(ValueError, match="2 groups for 3"):
+        Candidates(("a", "b", "c"), groups=(1, 2))
+
+
+def test_one_argument_chooses_the_marginal(pipe):
+    sample = Shapes("soft").sample(5, seed=32)
+    images, options = list(sample.images), {"levels": 6, "logsnr_range": (-5.36, 3.0), "seed": 1}
+    some = Candidates([*dict.fromkeys(sample.prompts), "a small blue square on the right"])
+    filtered = pipe.filter(images, sample.prompts, some, keep="pixel", **options)
+    against = pipe(images, sample.prompts, marginal=some, integrand="gap", **options)
+    assert torch.equal(against.nats, filtered.against_mixture.using("gap").nats)
+    over = pipe.influence(images, sample.prompts, marginal=some, **options)
+    assert torch.equal(over.nats[:, 0], filtered.nats)
+    nats, stderr = pipe.pixel_map(images, sample.prompts, marginal=some, **options)
+    assert nats.shape == stderr.shape == (5, 32, 32)
+    torch.testing.assert_close(nats.sum((1, 2)), filtered.against_mixture.using("orthogonal").nats)
+    null = pipe.influence(images, sample.prompts, **options)
+    torch.testing.assert_close(null.nats[:, 0], pipe(images, sample.prompts, **options).nats)
+    sampled = pipe.filter(images, sample.prompts, Negatives(2), **options)
+    assert sampled.mean().value <= sampled.mixture.ceiling <= torch.tensor(3.0).log() + 1e-9
+    assert any("cannot exceed ln 3 = 1.099" in note for note in sampled.against_mixture.warnings())
+    with pytest.raises(ValueError, match="belong to the null prompt"):
+        pipe(images, sample.prompts, marginal=some, given="a")

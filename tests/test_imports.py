@@ -32,6 +32,7 @@ ORDER = [
     "preprocess",
     "arrays",
     "analysis",
+    "marginals",
     "filtering",
     "words",
     "maps",
