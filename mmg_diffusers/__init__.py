@@ -14,6 +14,7 @@ from mmg_diffusers.denoiser import Adapted, Denoiser
 from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.marginals import Candidates, Negatives, NullPrompt
 from mmg_diffusers.pipeline import MMGPipeline
+from mmg_diffusers.prompts import Masked
 from mmg_diffusers.result import Estimate, Value
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "Denoiser",
     "Estimate",
     "MMGPipeline",
+    "Masked",
     "Negatives",
     "NullPrompt",
     "Value",

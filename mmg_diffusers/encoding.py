@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from mmg_diffusers.adapters.base import Codec
 from mmg_diffusers.images import ImageLike, as_list, load_image, resize
+from mmg_diffusers.prompts import Masked, Prompt
 
+P = TypeVar("P", str, Prompt)
 # Pairs that are encoded and held at one time.
 _CHUNK = 32
 
@@ -41,10 +44,11 @@ class Encoder:
             )
         return pictures
 
-    def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
+    def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see."""
         notes: list[str] = []
-        for place, prompt in enumerate(dict.fromkeys(prompts)):
+        texts = dict.fromkeys(prompt.prompt if isinstance(prompt, Masked) else prompt for prompt in prompts)
+        for place, prompt in enumerate(texts):
             if not isinstance(prompt, str):
                 raise TypeError(f"prompt {place} is a {type(prompt).__name__}; expected text")
             lost = self.codec.truncated(prompt)
@@ -65,20 +69,23 @@ class Encoder:
             # latent, like its noise, does not depend on the images beside it.
             yield start, torch.cat([self.codec.encode_images(tensor[None]) for tensor in tensors])
 
-    def condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def condition(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Encode each different prompt once."""
         unique = list(dict.fromkeys(prompts))
-        encoded = [self.codec.encode_prompts([prompt]) for prompt in unique]
+        encoded = [
+            self.codec.encode_masked(prompt) if isinstance(prompt, Masked) else self.codec.encode_prompts([prompt])
+            for prompt in unique
+        ]
         place = {prompt: k for k, prompt in enumerate(unique)}
         rows = torch.tensor([place[prompt] for prompt in prompts])
         joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}
         return {key: value[rows.to(value.device)] for key, value in joined.items()}
 
 
-def one_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
+def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:
     """A prompt for each of `count` images."""
-    if isinstance(values, str):
-        return [values] * count
+    if isinstance(values, str | Masked):
+        return [cast(P, values)] * count
     if len(values) != count:
         raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
     return list(values)

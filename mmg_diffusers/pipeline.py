@@ -22,6 +22,7 @@ from mmg_diffusers.images import ImageLike, as_list, load_image
 from mmg_diffusers.influence import Influence, influence
 from mmg_diffusers.maps import to_pixels
 from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
+from mmg_diffusers.prompts import Prompt
 from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand
 
@@ -176,7 +177,7 @@ class MMGPipeline:
         images: ImageLike | Sequence[ImageLike],
         prompts: str | Sequence[str],
         *,
-        given: str | Sequence[str] | None = None,
+        given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
         integrand: Integrand = "auto",
         levels: int = 64,
@@ -195,7 +196,7 @@ class MMGPipeline:
             images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1].
             prompts: one for each image, or one for all.
             given: contexts, one for each image or one for all, for i(image; prompt | context); the prompt then holds the
-                context too ("a red car" given "a car").
+                context too ("a red car" given "a car"). `Masked` prompts make it the information of a word.
             marginal: what the prompt is compared with: the null prompt, or the mixture of `Candidates` or `Negatives` along
                 one noise path (`filter` says more of that, above all log q, a bound).
             integrand: ``"gap"``, ``"orthogonal"`` or ``"auto"``, see `MMG`. All come from the same evaluations.
@@ -409,7 +410,7 @@ class MMGPipeline:
         images: ImageLike | Sequence[ImageLike],
         prompts: str | Sequence[str],
         *,
-        given: str | Sequence[str] | None = None,
+        given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
         integrand: Literal["gap", "orthogonal"] = "orthogonal",
         levels: int = 64,

@@ -40,6 +40,7 @@ ORDER = [
     "tasks",
     "benchmarks",
     "images",
+    "prompts",
     "adapters",
     "encoding",
     "tables",

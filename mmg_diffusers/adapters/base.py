@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mmg_diffusers.denoiser import Adapted
+from mmg_diffusers.prompts import Masked
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -34,6 +35,17 @@ class Codec(ABC):
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Prompts to a condition with one row each."""
+
+    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
+        """A prompt whose word is masked, to a condition of one row.
+
+        Raises:
+            ValueError: where the family has no way to mask a token.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot mask a word of {prompt.prompt!r}; take it out with "
+            "mmg_diffusers.prompts.replace_word, which moves the tokens after it"
+        )
 
     @abstractmethod
     def truncated(self, prompt: str) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmg_diffusers.adapters.base import Codec
 from mmg_diffusers.denoiser import Adapted
 from mmg_diffusers.noise import convention_from_config
+from mmg_diffusers.prompts import Masked
 
 _DISTILLED = ("turbo", "lightning", "lcm", "hyper-sd")
 
@@ -57,6 +58,22 @@ class StableDiffusionCodec(Codec):
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         states, _ = self.pipe.encode_prompt(list(prompts), self.pipe._execution_device, 1, False)
         return {"encoder_hidden_states": states}
+
+    @torch.inference_mode()
+    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
+        tokenizer, encoder, device = self.pipe.tokenizer, self.pipe.text_encoder, self.pipe._execution_device
+        text, (start, end) = prompt.prompt, prompt.span
+        tokens = tokenizer(
+            text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
+        # Tokens before the word, and up to its end, with the opening one and without the closing one.
+        first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in (start, end))
+        if last <= first or last >= tokenizer.model_max_length:
+            raise ValueError(f"the text encoder does not see {prompt.word!r} in {text!r}; there is nothing to mask")
+        ids = tokens.input_ids.clone()
+        ids[:, first:last] = tokenizer.pad_token_id
+        mask = tokens.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
+        return {"encoder_hidden_states": encoder(ids.to(device), attention_mask=mask)[0].to(encoder.dtype)}
 
     def truncated(self, prompt: str) -> str | None:
         tokenizer = self.pipe.tokenizer
