@@ -157,6 +157,8 @@ class Follower:
             mixture, true = torch.zeros_like(z, dtype=torch.float64), torch.zeros_like(z)
         path, candidate = alive.nonzero(as_tuple=True)
         for p, k in zip(path.split(self.rows), candidate.split(self.rows), strict=True):
+            if not len(p):
+                continue  # every path has settled
             here = p.to(self.device)
             logsnr = level.expand(len(p))
             predicted = self.denoiser(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], self.device))

