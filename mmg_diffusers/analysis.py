@@ -13,6 +13,8 @@ from torch import Tensor
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.result import Value, mean_over_pairs, versions
 
+# Deviation of the prior of log trust.
+LOG_TRUST = 0.5
 Parts = Mapping[str, Sequence[Hashable]]
 """What candidates are made of: for every kind of word, one label a candidate (its colour, its shape, ...)."""
 
@@ -162,9 +164,10 @@ class Classification:
     def calibrate(
         self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None
     ) -> Calibration:  # fmt: skip
-        """Fit the trust in each noise band to pairs of known truth, by maximum likelihood.
+        """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
 
-        Use the result on *other* pairs with `calibrated`: any calibration gives a bound there.
+        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: where every fitted pair is told right, the
+        likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any calibration gives a bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
@@ -189,7 +192,8 @@ class Classification:
             optimizer.zero_grad()
             evidence = (root.square()[None, :, None] * bands).sum(1) + membership @ of_label
             value = torch.nn.functional.cross_entropy(self.prior.log() + evidence, index)
-            value = value + of_label.square().sum() / (2 * len(index))
+            held = of_label.square().sum() / 2 + (root.square().log() / LOG_TRUST).square().sum() / 2
+            value = value + held / len(index)
             value.backward()
             return value
 

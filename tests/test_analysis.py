@@ -94,6 +94,13 @@ def test_later_draws_follow_what_is_left_in_play(mixture):
         torch.testing.assert_close(batches[0].score, other.score, rtol=1e-9, atol=1e-9)
 
 
+def test_calibration_on_pairs_without_error_stays_finite(mixture):
+    result, _ = classify(mixture, count=40, levels=50)
+    told_right = result.log_posterior.argmax(1).tolist()
+    found = result.calibrate(told_right, edges=(-2.0, 0.0, 2.0))
+    assert all(0.2 < trust < 6 for trust in found.trust)
+
+
 def test_calibration_finds_a_bias(mixture):
     result, label = classify(mixture, count=1000, levels=100)
     curve = result.curve
@@ -119,12 +126,12 @@ def test_calibration_finds_the_scale_of_overconfident_scores(mixture):
     fitted = overconfident.calibrate(label.tolist())
     honest = result.calibrate(label.tolist()).temperature
     assert honest == pytest.approx(1.0, abs=0.25)
-    assert fitted.temperature == pytest.approx(3.0 * honest, rel=1e-3)
+    assert fitted.temperature == pytest.approx(3.0 * honest, rel=0.05)
     mended = overconfident.calibrated(fitted)
     assert mended.bound(label.tolist()).value > overconfident.bound(label.tolist()).value
     bands = overconfident.calibrate(label.tolist(), edges=(-2.0, 0.0, 2.0))
     assert len(bands.trust) == 4
-    assert overconfident.calibrated(bands).bound(label.tolist()).value >= mended.bound(label.tolist()).value - 1e-9
+    assert overconfident.calibrated(bands).bound(label.tolist()).value >= mended.bound(label.tolist()).value - 2e-3
 
 
 def test_a_candidate_bound_never_exceeds_the_entropy(mixture):
