@@ -167,7 +167,8 @@ class Classification:
         """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
 
         The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: where every fitted pair is told right, the
-        likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any calibration gives a bound there.
+        likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any calibration gives a
+        bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
@@ -181,18 +182,17 @@ class Classification:
         index = self._index(truth)
         bands = self._bands(edges)
         membership = _membership(parts or {}, len(self.candidates))
-        # A parameter's square is non-negative; start from no distrust.
-        root = torch.ones(len(edges) + 1, dtype=torch.float64, requires_grad=True)
+        log_trust = torch.zeros(len(edges) + 1, dtype=torch.float64, requires_grad=True)
         of_label = torch.zeros(membership.shape[1], dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS(
-            [root, of_label], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9
+            [log_trust, of_label], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9
         )
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            evidence = (root.square()[None, :, None] * bands).sum(1) + membership @ of_label
+            evidence = (log_trust.exp()[None, :, None] * bands).sum(1) + membership @ of_label
             value = torch.nn.functional.cross_entropy(self.prior.log() + evidence, index)
-            held = of_label.square().sum() / 2 + (root.square().log() / LOG_TRUST).square().sum() / 2
+            held = of_label.square().sum() / 2 + (log_trust / LOG_TRUST).square().sum() / 2
             value = value + held / len(index)
             value.backward()
             return value
@@ -200,7 +200,7 @@ class Classification:
         with torch.enable_grad():
             optimizer.step(loss)
         bias = tuple((membership @ of_label.detach()).tolist()) if parts else ()
-        return Calibration(tuple(float(edge) for edge in edges), tuple(root.detach().square().tolist()), bias)
+        return Calibration(tuple(float(edge) for edge in edges), tuple(log_trust.detach().exp().tolist()), bias)
 
     def calibrated(self, calibration: Calibration) -> Classification:
         """The same evidence read with another calibration; no network is called."""

@@ -70,7 +70,7 @@ class Comparison:
         parts: list[CandidateCurve] = []
         for start in range(0, len(sample), 64):
             ids = range(start, min(start + 64, len(sample)))
-            path = self.folder / f"{name}-{start:04d}.safetensors"
+            path = self.folder / f"{name}-{start:04d}-{ids.stop:04d}.safetensors"
             if not path.exists():
                 found = self.pipe.classify(
                     [sample.images[i] for i in ids],

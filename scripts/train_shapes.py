@@ -272,7 +272,8 @@ class DenoisingLoss(nn.Module):
     """v-prediction error of the caption and of the empty prompt, both at the same noisy latent.
 
     Every latent is seen with its noise and with the opposite noise: what is odd in the noise cancels in the gradient,
-    whose variance is a third lower than with as many latents of their own noise. Levels are uniform in log-SNR, the measure that information is integrated in, with fewer draws at the clean
+    whose variance is a third lower than with as many latents of their own noise. Levels are uniform in log-SNR, the
+    measure that information is integrated in, with fewer draws at the clean
     end, where little is left to say. `refine`: fewer at both ends, and the error weighed as that of the noise, which
     takes the weight from the noisy end, where most of the error of v cannot be helped.
     """
