@@ -5,8 +5,9 @@
     python scripts/train_shapes.py runs/more --start mmg_diffusers/models/shapes    # the last stage again, on a finished model
 
 An AutoencoderKL first; then a UNet and a CLIP text encoder, together, with half of the forward passes on the
-empty prompt: every noisy latent is seen once with its caption and once without. A last stage refines them where the
-fine detail is: v-prediction errors weighed as errors of the noise, the weight that likelihood and information have.
+empty prompt: every noisy latent is seen once with its caption and once without. A last stage refines them where
+captions are told apart: most levels there, targets averaged over other images that could have led to the same noisy
+latent, and every level's error weighed by the inverse of what cannot be helped of it.
 """
 
 # diffusers annotates its configs more narrowly than it reads them.
@@ -33,7 +34,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mmg_diffusers.shapes import CAPTIONS, Shapes
+from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
 from mmg_diffusers.training import load_checkpoint, save_checkpoint
 
 PROMPT_TOKENS = 12
@@ -51,21 +52,28 @@ class Stage:
 
 
 class ShapesStream(IterableDataset):
-    """An endless stream of batches of (images in [-1, 1], caption indices); each process and step has its own seed."""
+    """An endless stream of batches of (images in [-1, 1], caption indices, exact posteriors of all captions).
+
+    Each process and step has its own seed.
+    """
 
     def __init__(self, batch: int, seed: int, rank: int, world: int, start: int) -> None:
         self.batch, self.seed, self.rank, self.world, self.start = batch, seed, rank, world, start
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         shapes = Shapes("soft")
         step = self.start
         while True:
             # Seeds below 2**32 are for evaluation, so no fresh pair was ever trained on.
             seed = 2**32 + (self.seed * 2**20 + step) * self.world + self.rank
-            sample = shapes.sample(self.batch, seed)
-            images = torch.from_numpy(sample.images).permute(0, 3, 1, 2) * 2 - 1
-            yield images, torch.from_numpy(sample.caption)
+            yield tensors(shapes, shapes.sample(self.batch, seed))
             step += 1
+
+
+def tensors(shapes: Shapes, sample: ShapesSample) -> tuple[Tensor, Tensor, Tensor]:
+    """Images in [-1, 1], captions, and p(caption | image) of every caption."""
+    images = torch.from_numpy(sample.images).permute(0, 3, 1, 2) * 2 - 1
+    return images, torch.from_numpy(sample.caption), torch.from_numpy(shapes.posterior(sample.factors)).float()
 
 
 def make_tokenizer() -> CLIPTokenizer:
@@ -177,8 +185,8 @@ class Trainer:
         warm = min(1.0, (self.step + 1) / self.stage.warmup)
         return self.stage.lr * warm * 0.5 * (1 + math.cos(math.pi * self.step / self.stage.steps))
 
-    def run(self, loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> None:
-        """Take the steps that are left; `loss_of(images, captions)` gives the loss and numbers to log."""
+    def run(self, loss_of: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> None:
+        """Take the steps that are left; `loss_of(images, captions, posterior)` gives the loss and numbers to log."""
         accelerator, stage = self.accelerator, self.stage
         start = self.step
         stream = ShapesStream(stage.batch, self.seed, accelerator.process_index, accelerator.num_processes, start)
@@ -198,8 +206,8 @@ class Trainer:
                 torch.manual_seed(
                     (self.seed * 2**20 + self.step) * accelerator.num_processes + accelerator.process_index
                 )
-                images, captions = (tensor.to(accelerator.device) for tensor in next(loader))
-                loss, numbers = loss_of(images, captions)
+                batch = (tensor.to(accelerator.device) for tensor in next(loader))
+                loss, numbers = loss_of(*batch)
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(self.parameters, 1.0)
                 for group in self.optimizer.param_groups:
@@ -254,7 +262,7 @@ def train_vae(accelerator: Accelerator, stage: Stage, folder: Path, seed: int) -
     vae = make_vae().to(accelerator.device, memory_format=torch.channels_last)
     trainer = Trainer(accelerator, "vae", {"vae": vae}, stage, folder, seed)
     loss = accelerator.prepare(VaeLoss(vae))
-    trainer.run(lambda images, captions: loss(images))
+    trainer.run(lambda images, captions, posterior: loss(images))
     trainer.finish()
     return vae
 
@@ -268,14 +276,75 @@ def set_latent_scale(vae: AutoencoderKL) -> None:
     vae.register_to_config(scaling_factor=1.0 / latents.std().item())
 
 
+class Neighbours(nn.Module):
+    """Other images' latents, over which the target of a noisy latent is averaged: E[x | z, caption].
+
+    A noisy latent could have come from many images. Averaged over a bank of them, each weighed by p(z | x) and, where a
+    caption is given, by the exact p(caption | x), the target says what the network should, with less noise than the one
+    image that z was made of; as that one takes part, its expectation is the same (Xu, Tong and Jaakkola 2023, "Stable
+    target field"). At the clean end only that one image is left.
+    """
+
+    latents: Tensor
+    log_posterior: Tensor
+
+    def __init__(self, latents: Tensor, posterior: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("latents", latents.flatten(1), persistent=False)
+        self.register_buffer("log_posterior", posterior.log(), persistent=False)
+
+    def forward(
+        self, z: Tensor, alpha: Tensor, x: Tensor, captions: Tensor, posterior: Tensor
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Averages of x with and without the caption, each like `x`."""
+        own, seen = x.flatten(1), z.flatten(1)
+        a, var = alpha.sqrt()[:, None], (1 - alpha)[:, None]
+        others = (a * (seen @ self.latents.T) - a**2 * self.latents.square().sum(1) / 2) / var
+        itself = (a * (seen * own).sum(1, True) - a**2 * own.square().sum(1, True) / 2) / var
+        log_weight = torch.cat([itself, others], 1)
+        spoken = torch.cat([posterior.gather(1, captions[:, None]).log(), self.log_posterior[:, captions].T], 1)
+
+        def mean(log_weight: Tensor) -> Tensor:
+            weight = log_weight.softmax(1)
+            return (weight[:, :1] * own + weight[:, 1:] @ self.latents).view_as(x)
+
+        return mean(log_weight + spoken), mean(log_weight)
+
+
+class TypicalError(nn.Module):
+    """Running mean of the squared error of the noise at each level; most of it cannot be helped."""
+
+    COUNT = 24
+    place: Tensor
+    mean: Tensor
+
+    def __init__(self, logsnr: Tensor) -> None:
+        super().__init__()
+        share = (logsnr - logsnr.min()) / (logsnr.max() - logsnr.min())
+        self.register_buffer("place", (share * self.COUNT).long().clamp(max=self.COUNT - 1), persistent=False)
+        self.register_buffer("mean", torch.full((self.COUNT,), 0.1))
+
+    @torch.no_grad()
+    def forward(self, level: Tensor, error: Tensor) -> Tensor:
+        """What was typical of each level before these errors, which are taken in."""
+        place = self.place[level]
+        before = self.mean[place]
+        sums = torch.zeros_like(self.mean).index_add_(0, place, error)
+        counts = torch.zeros_like(self.mean).index_add_(0, place, torch.ones_like(error))
+        self.mean += (1 - 0.99**counts) * (sums / counts.clamp(min=1) - self.mean)
+        return before
+
+
 class DenoisingLoss(nn.Module):
     """v-prediction error of the caption and of the empty prompt, both at the same noisy latent.
 
     Every latent is seen with its noise and with the opposite noise: what is odd in the noise cancels in the gradient,
     whose variance is a third lower than with as many latents of their own noise. Levels are uniform in log-SNR, the
-    measure that information is integrated in, with fewer draws at the clean
-    end, where little is left to say. `refine`: fewer at both ends, and the error weighed as that of the noise, which
-    takes the weight from the noisy end, where most of the error of v cannot be helped.
+    measure that information is integrated in, with fewer draws at the clean end, where little is left to say.
+
+    With `neighbours`, the refining loss: most levels lie where captions are told apart, targets are averaged over the
+    neighbours, and the error of the noise is divided by its running mean at that level, as least squares weighs
+    observations of unequal noise.
     """
 
     tokens: Tensor
@@ -283,40 +352,65 @@ class DenoisingLoss(nn.Module):
     alphas: Tensor
 
     def __init__(
-        self, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer, refine: bool = False
+        self,
+        unet: UNet2DConditionModel,
+        text: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        neighbours: Neighbours | None = None,
     ) -> None:
         super().__init__()
-        self.unet, self.text, self.refine = unet, text, refine
+        self.unet, self.text, self.neighbours = unet, text, neighbours
         tokens = tokenizer([*CAPTIONS, ""], padding="max_length", return_tensors="pt").input_ids
         alphas = make_scheduler().alphas_cumprod.double()
         logsnr = torch.logit(alphas)
         share = torch.where(logsnr < 3, 1.0, 0.4)
-        if refine:
-            share = torch.where((logsnr > -4) & (logsnr < 4), 1.0, 0.2)
+        if neighbours is not None:
+            share = torch.where((logsnr > -4.5) & (logsnr < 1.5), 1.0, 0.25)
         density = -torch.gradient(logsnr)[0] * share
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("edges", density.cumsum(0) / density.sum(), persistent=False)
         self.register_buffer("alphas", alphas.float(), persistent=False)
+        self.typical = TypicalError(logsnr)
 
-    def forward(self, x: Tensor, captions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor, captions: Tensor, posterior: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         count = len(x)
         place = (torch.randperm(count, device=x.device) + torch.rand(count, device=x.device)) / count
         level = torch.searchsorted(self.edges, place.double()).clamp(max=len(self.edges) - 1)
         eps = torch.randn_like(x)
-        x, captions, level, eps = (
-            torch.cat(both) for both in ((x, x), (captions, captions), (level, level), (eps, -eps))
+        x, captions, posterior, level, eps = (
+            torch.cat(both)
+            for both in ((x, x), (captions, captions), (posterior, posterior), (level, level), (eps, -eps))
         )
-        alpha = self.alphas[level].view(-1, 1, 1, 1)
-        a, s = alpha.sqrt(), (1 - alpha).sqrt()
-        z, v = a * x + s * eps, a * eps - s * x
+        alpha = self.alphas[level]
+        a, s = alpha.sqrt().view(-1, 1, 1, 1), (1 - alpha).sqrt().view(-1, 1, 1, 1)
+        z, target = a * x + s * eps, torch.cat([a * eps - s * x] * 2)
+        if self.neighbours is not None:
+            target = self._averaged(target, z, x, alpha, captions, posterior)
         embeddings = self.text(self.tokens).last_hidden_state
         spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(2 * count, -1, -1)])
         out = self.unet(torch.cat([z, z]), torch.cat([level, level]), spoken).sample
-        error = (out - torch.cat([v, v])).square().mean((1, 2, 3))
-        if self.refine:
-            error = error * torch.cat([alpha, alpha]).flatten()
+        error = (out - target).square().mean((1, 2, 3))
+        if self.neighbours is None:
+            given, null = error.chunk(2)
+            return (given.mean() + null.mean()) / 2, {"given": given.mean(), "null": null.mean()}
+        error = error * torch.cat([alpha, alpha])
         given, null = error.chunk(2)
-        return (given.mean() + null.mean()) / 2, {"given": given.mean(), "null": null.mean()}
+        typical = self.typical(torch.cat([level, level]), error.detach())
+        return (error / typical).mean(), {"given": given.mean(), "null": null.mean()}
+
+    @torch.no_grad()
+    def _averaged(
+        self, target: Tensor, z: Tensor, x: Tensor, alpha: Tensor, captions: Tensor, posterior: Tensor
+    ) -> Tensor:  # fmt: skip
+        """Targets of v with x averaged; above log-SNR 0 hardly any other image could have led to z."""
+        rows = (alpha < 0.5).nonzero()[:, 0]
+        assert self.neighbours is not None
+        a, s = alpha[rows].sqrt().view(-1, 1, 1, 1), (1 - alpha[rows]).sqrt().view(-1, 1, 1, 1)
+        means = self.neighbours(z[rows], alpha[rows], x[rows], captions[rows], posterior[rows])
+        target = target.clone()
+        for first, mean in zip((0, len(z)), means, strict=True):
+            target[first + rows] = (a * z[rows] - mean) / s
+        return target
 
 
 @dataclass(frozen=True)
@@ -329,19 +423,29 @@ class Model:
     unet: UNet2DConditionModel
 
 
-def train_unet(accelerator: Accelerator, name: str, model: Model, stage: Stage, folder: Path, seed: int) -> None:
-    """One stage of the UNet and the text encoder; `name` is "unet" or "refine"."""
+def train_unet(
+    accelerator: Accelerator, name: str, model: Model, stage: Stage, folder: Path, seed: int, neighbours: int = 0
+) -> None:  # fmt: skip
+    """One stage of the UNet and the text encoder; with `neighbours`, how many images targets are averaged over."""
     vae, unet, text = model.vae, model.unet.requires_grad_(True).train(), model.text.requires_grad_(True).train()
-    trainer = Trainer(accelerator, name, {"unet": unet, "text_encoder": text}, stage, folder, seed)
-    loss = accelerator.prepare(DenoisingLoss(unet, text, model.tokenizer, refine=name == "refine"))
-    unet.to(memory_format=torch.channels_last)
     scale = vae.config["scaling_factor"]
 
     @torch.no_grad()
     def latents(images: Tensor) -> Tensor:
-        return vae.encode(images).latent_dist.mode() * scale
+        return vae.encode(images.to(vae.device)).latent_dist.mode() * scale
 
-    trainer.run(lambda images, captions: loss(latents(images), captions))
+    bank = None
+    if neighbours:
+        world = Shapes("soft")
+        # A seed that the stream of training does not reach.
+        images, _, posterior = tensors(world, world.sample(neighbours, seed=2**31 + 1 + seed))
+        bank = Neighbours(torch.cat([latents(part) for part in images.split(256)]), posterior).to(vae.device)
+    module = DenoisingLoss(unet, text, model.tokenizer, bank).to(accelerator.device)
+    parts = {"unet": unet, "text_encoder": text, "typical": module.typical}
+    trainer = Trainer(accelerator, name, parts, stage, folder, seed)
+    loss = accelerator.prepare(module)
+    unet.to(memory_format=torch.channels_last)
+    trainer.run(lambda images, captions, posterior: loss(latents(images), captions, posterior))
     trainer.finish()
 
 
@@ -374,6 +478,7 @@ def main(
     refine_steps: int = 6000,
     refine_batch: int = 24,
     refine_lr: float = 5e-4,
+    neighbours: Annotated[int, typer.Option(help="Images over which the last stage averages its targets.")] = 65536,
     save_every: int = 250,
     start: Annotated[Path | None, typer.Option(help="Begin the last stage from this finished model.")] = None,
 ) -> None:
@@ -397,7 +502,7 @@ def main(
         )
     if refine_steps > 0:
         stage = Stage(refine_steps, refine_batch, refine_lr, save_every=save_every)
-        train_unet(accelerator, "refine", model, stage, output, seed + 2)
+        train_unet(accelerator, "refine", model, stage, output, seed + 2, neighbours)
     if accelerator.is_main_process:
         export(output / "model", model)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
@@ -198,7 +199,15 @@ def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
 
     def train(folder):
         train_shapes.main(
-            folder, vae_steps=2, vae_batch=4, unet_steps=2, unet_batch=4, refine_steps=2, refine_batch=4, save_every=1
+            folder,
+            vae_steps=2,
+            vae_batch=4,
+            unet_steps=2,
+            unet_batch=4,
+            refine_steps=2,
+            refine_batch=4,
+            neighbours=32,
+            save_every=1,
         )
         return (folder / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
 
@@ -220,6 +229,41 @@ def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
     assert not (tmp_path / "two" / "model").exists()
     assert train(tmp_path / "two") == undisturbed
     assert len(saved) == 2 + 4
+
+
+def test_averaged_targets_of_train_shapes_mean_what_plain_ones_do(monkeypatch):
+    """Against an exact law: two labelled, overlapping Gaussian blobs. The mean is kept and the noise is not."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import train_shapes
+
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(count):
+        x = torch.randn(count, 2, generator=generator) + 2 * torch.randint(2, (count, 1), generator=generator)
+        # What a caption says of x, softly: the posterior of two captions.
+        posterior = torch.stack([-x[:, 0], x[:, 0] - 1], 1).softmax(1)
+        return x[:, :, None, None], posterior, torch.multinomial(posterior, 1, generator=generator)[:, 0]
+
+    # Few neighbours, renewed for every noisy point, so that a bias of theirs would show.
+    averaged, plain, weight = [], [], []
+    alpha = torch.tensor([0.3])
+    for _ in range(2000):
+        bank, bank_posterior, _ = draw(30)
+        x, posterior, caption = draw(1)
+        z = alpha.sqrt() * x + (1 - alpha).sqrt() * torch.randn(x.shape, generator=generator)
+        neighbours = train_shapes.Neighbours(bank, bank_posterior)
+        given, null = neighbours(z, alpha, x, caption, posterior)
+        averaged.append(torch.stack([given, null]).flatten(1))
+        plain.append(x.flatten())
+        weight.append(torch.cat([torch.ones(1), z.flatten().tanh(), (caption * 2.0 - 1) * z.flatten().sin()]))
+    averaged, plain, weight = torch.stack(averaged), torch.stack(plain), torch.stack(weight)
+    known = (slice(None), slice(0, 3))
+    for form, functions in enumerate((weight, weight[known])):
+        # Orthogonal to every function of what the network sees: z, and the caption where it is given.
+        error = (averaged[:, form] - plain)[:, :, None] * functions[:, None]
+        assert (error.mean(0) / (error.std(0) / len(error) ** 0.5)).abs().max() < 4
+        exact_noise = (plain - plain.mean(0)).var(0)
+        assert (averaged[:, form].var(0) < 0.7 * exact_noise).all()
 
 
 def test_measure_shapes(tmp_path, capsys):
