@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mmg_diffusers.checks import whole
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.fitting import Fit, FitSettings, fit, paired
 from mmg_diffusers.networks import VectorNetwork, View
@@ -236,6 +237,7 @@ def estimate_mi(
         ValueError: for lengths that differ, too few pairs, values that are not finite, constant columns, or variables of
             which one determines the other.
     """
+    whole(seed, "seed", 0)
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)
     arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import whole
 from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows
 from mmg_diffusers.draws import PairDraws
 from mmg_diffusers.noise import add_noise
@@ -132,6 +133,8 @@ def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadratu
     """The ends of the integral: the denoiser's own, a part of them that is asked for, and what the rule covers."""
     low, high = denoiser.logsnr_range
     if asked is not None:
+        if isinstance(asked, str) or len(asked) != 2:
+            raise ValueError(f"logsnr_range is {asked!r}; expected two numbers, the noisy end and the clean one")
         if not (low - 1e-9 <= asked[0] < asked[1] <= high + 1e-9):
             raise ValueError(
                 f"logsnr_range {asked} is not a rising range within [{low:.3f}, {high:.3f}], the levels that this "
@@ -143,11 +146,8 @@ def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadratu
 
 def rows_per_forward(asked: int | None, draws: int, pairs: Pairs, device: torch.device) -> int:
     """Rows per forward pass, checked."""
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; expected at least 1")
-    if asked is not None and asked < 1:
-        raise ValueError(f"batch_size is {asked}; expected at least 1")
-    return asked if asked is not None else auto_batch_size(pairs.x.shape[1:], device)
+    whole(draws, "draws", 1)
+    return auto_batch_size(pairs.x.shape[1:], device) if asked is None else whole(asked, "batch_size", 1)
 
 
 def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Condition | None:

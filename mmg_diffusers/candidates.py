@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, device_of, range_within, rows_per_forward
+from mmg_diffusers.checks import whole
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
 from mmg_diffusers.result import Curve
@@ -71,8 +72,7 @@ class NoisePath:
             raise ValueError(
                 f"{type(self.quadrature).__name__} draws its levels; expected a fixed grid such as Trapezoid"
             )
-        if self.draws < 1:
-            raise ValueError(f"draws is {self.draws}; expected at least 1")
+        whole(self.draws, "draws", 1)
         if not 0 <= self.prune < 1:
             raise ValueError(f"prune is {self.prune}; expected a probability")
 

@@ -7,7 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from mmg_diffusers.checks import whole
+from mmg_diffusers.estimators import MMG
 from mmg_diffusers.pipeline import MMGPipeline
+from mmg_diffusers.quadrature import Trapezoid
 from mmg_diffusers.result import Integrand
 from mmg_diffusers.runs import Outcome, Row, RunFolder, collect, rows_of_dataset, rows_of_table, run
 from mmg_diffusers.tables import read_pairs
@@ -81,6 +84,11 @@ def run_dataset(
     """
     from accelerate import PartialState
 
+    # An option that no pair can be measured with is no bad pair.
+    MMG(integrand, Trapezoid(levels), draws)
+    for value, name, least in ((seed, "seed", 0), (limit, "limit", 1), (batch_size, "batch_size", 1)):
+        if value is not None:
+            whole(value, name, least)
     state = PartialState()
     rows = Source(source, prompt)
     settings = {
@@ -145,6 +153,8 @@ def run_dataset(
     if not state.is_main_process:
         return None
     outcome = collect(islice(iter(rows), limit), folder)
+    if not outcome.rows:
+        raise ValueError("the source has no rows; expected at least one pair")
     if outcome.estimate is not None:
         outcome.estimate.save(Path(output) / "estimate.safetensors")
     outcome.to_pandas().to_parquet(Path(output) / "pairs.parquet")

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import whole
+
 
 class PairDraws:
     """Random numbers of one draw of one pair; consecutive calls continue one stream.
@@ -22,13 +24,12 @@ class PairDraws:
         draw: which of the pair's noise draws.
 
     Raises:
-        ValueError: for a negative seed or pair id.
+        TypeError: for a seed or pair id that is no whole number.
+        ValueError: for a negative one.
     """
 
     def __init__(self, seed: int, pair: int, draw: int = 0) -> None:
-        if seed < 0 or pair < 0:
-            raise ValueError(f"seed and pair id must not be negative, got {seed} and {pair}")
-        self._key = np.array([seed, pair], dtype=np.uint64)
+        self._key = np.array([whole(seed, "seed", 0), whole(pair, "pair id", 0)], dtype=np.uint64)
         # The generator counts in the low words; the high word separates streams.
         self._normals = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, 1 + draw]))
 

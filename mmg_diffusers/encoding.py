@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.adapters.base import Codec
+from mmg_diffusers.checks import whole
 from mmg_diffusers.images import ImageLike, as_list, load_image, resize
 from mmg_diffusers.prompts import Masked, Prompt
 
@@ -86,6 +87,8 @@ def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:
     """A prompt for each of `count` images."""
     if isinstance(values, str | Masked):
         return [cast(P, values)] * count
+    if not isinstance(values, Sequence) or isinstance(values, bytes):
+        raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each image")
     if len(values) != count:
         raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
     return list(values)
@@ -95,7 +98,7 @@ def ids_for(asked: Sequence[int] | None, count: int) -> Tensor:
     """Ids of `count` pairs, by default their places."""
     if asked is None:
         return torch.arange(count)
-    ids = torch.as_tensor(asked, dtype=torch.int64)
+    ids = torch.tensor([whole(i, "a pair id", 0) for i in asked])
     if ids.shape != (count,) or len(ids.unique()) < count or int(ids.min()) < 0:
         raise ValueError(f"expected {count} different non-negative pair_ids, got {len(ids)}")
     return ids

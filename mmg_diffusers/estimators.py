@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mmg_diffusers.batches import Pairs, Progress
+from mmg_diffusers.checks import whole
 from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform, Trapezoid
@@ -43,8 +44,7 @@ class MMG:
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
-        if self.draws < 1:
-            raise ValueError(f"draws is {self.draws}; expected at least 1")
+        whole(self.draws, "draws", 1)
 
     def __call__(
         self,
@@ -118,12 +118,22 @@ class MINDE:
             against that of N(0, sigma^2) (eq. 18; 21 for J); an estimate read so can be read again with another sigma
             by ``estimate.using(Outside(sigma))``.
         quadrature, draws, antithetic: as in `MMG`.
+
+    Raises:
+        ValueError: for a sigma that is not positive.
     """
 
     sigma: float | None = None
     quadrature: Quadrature = field(default_factory=lambda: StratifiedUniform(64))
     draws: int = 1
     antithetic: bool = False
+
+    def __post_init__(self) -> None:
+        _ = self._integrand
+
+    @property
+    def _integrand(self) -> Integrand:
+        return "orthogonal" if self.sigma is None else Outside(self.sigma)
 
     def __call__(
         self,
@@ -140,8 +150,7 @@ class MINDE:
     ) -> Estimate:
         """Estimate i(x; cond), or i(x; cond | given), as `MMG` does, over the part of the paper's range that is known."""
         low, high = denoiser.logsnr_range
-        integrand = "orthogonal" if self.sigma is None else Outside(self.sigma)
-        return MMG(integrand, self.quadrature, self.draws, self.antithetic)(
+        return MMG(self._integrand, self.quadrature, self.draws, self.antithetic)(
             denoiser,
             x,
             cond,

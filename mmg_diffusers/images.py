@@ -20,10 +20,13 @@ def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
     """One image, a batch in one array or tensor, or a sequence, as a list of single images.
 
     Raises:
+        TypeError: for something that holds no images.
         ValueError: when there are none.
     """
     if isinstance(images, (Image.Image, str, Path)):
         return [images]
+    if not isinstance(images, (Sequence, np.ndarray, Tensor)) or isinstance(images, bytes):
+        raise TypeError(f"images is a {type(images).__name__}; expected an image, or a list, array or tensor of images")
     if isinstance(images, (np.ndarray, Tensor)):
         if images.ndim == 3:
             return [images]
@@ -36,8 +39,10 @@ def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
 
 
 def _array(image: NDArray[np.generic], where: str) -> Tensor:
-    if image.ndim != 3 or image.shape[-1] != 3:
+    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
         raise ValueError(f"{where} has shape {image.shape}; expected a numpy array (H, W, 3)")
+    if image.dtype.kind not in "biufc":
+        raise ValueError(f"{where} has dtype {image.dtype}; expected uint8, or floats in [0, 1]")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -64,7 +69,7 @@ def load_image(image: ImageLike, place: int = 0) -> Tensor:
     elif isinstance(image, np.ndarray):
         tensor = _array(image, where)
     elif isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3:
+        if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise ValueError(f"{where} has shape {tuple(image.shape)}; expected a tensor (3, H, W)")
         tensor = image.detach().cpu()
     else:

@@ -55,6 +55,11 @@ class MMGPipeline:
     """
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
+        if not hasattr(pipe, "components"):
+            raise TypeError(
+                f"expected a pipeline of diffusers, got a {type(pipe).__name__}; MMGPipeline.from_pretrained loads one "
+                "from a folder or the hub"
+            )
         self.pipe = pipe
         self._source: dict[str, Any] = {"model": str(getattr(pipe.config, "_name_or_path", "")) or "in memory"}
         self._progress: dict[str, Any] = {}
@@ -104,6 +109,10 @@ class MMGPipeline:
             raise ValueError(
                 f"cannot find a pipeline at {path!r}: no such folder, nor an id on the hub ({error})"
             ) from error
+        if not isinstance(config, dict) or "_class_name" not in config:
+            raise ValueError(
+                f"the model_index.json of {path!r} names no pipeline class; it is damaged or of another kind"
+            )
         find_adapter([config["_class_name"]])
         # A classifier of finished pictures has no part in a measurement.
         extra: dict[str, Any] = {}
@@ -117,7 +126,12 @@ class MMGPipeline:
             pipe = DiffusionPipeline.from_pretrained(
                 path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
             )
-        except OSError as error:
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+            KeyError,
+        ) as error:  # what the libraries beneath raise for bad folders
             raise ValueError(
                 f"cannot load {path!r} ({error}). Only safetensors weights are read: convert .bin or .pt weights, where you "
                 "trust their source, with save_pretrained(..., safe_serialization=True)."
@@ -213,6 +227,8 @@ class MMGPipeline:
         Raises:
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
+        if isinstance(marginal, str):
+            raise TypeError(f"marginal is {marginal!r}; expected NullPrompt(), Candidates([...]) or Negatives(count)")
         if not isinstance(marginal, NullPrompt):
             if given is not None or quadrature is not None:
                 raise ValueError(
@@ -238,6 +254,8 @@ class MMGPipeline:
         contexts = None if given is None else one_each(given, len(pictures), "given")
         notes = self.encoder.check_prompts([*texts, *(contexts or [])])
         rule = quadrature if quadrature is not None else Trapezoid(levels)
+        if not isinstance(rule, Quadrature):
+            raise TypeError(f"quadrature is a {type(rule).__name__}; expected a rule such as Trapezoid(64)")
         estimator = MMG(integrand, rule, draws)
         ids = ids_for(pair_ids, len(pictures))
         settings = self._settings(logsnr_range, resize)
@@ -434,6 +452,8 @@ class MMGPipeline:
         Raises:
             ValueError: as the measurement does.
         """
+        if integrand not in ("gap", "orthogonal"):
+            raise ValueError(f"integrand is {integrand!r}; maps are of 'gap' or 'orthogonal'")
         found = self(
             images,
             prompts,

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmg_diffusers.checks import whole
+
 Snap = Callable[[Tensor], Tensor]
 
 
@@ -26,6 +28,7 @@ class Quadrature(ABC):
     """A rule with `nodes` evaluations of the integrand.
 
     Raises:
+        TypeError: for a number of nodes that is not whole.
         ValueError: for fewer than 2 nodes.
     """
 
@@ -37,8 +40,7 @@ class Quadrature(ABC):
     """Whether the nodes are independent draws, so that their spread is the error."""
 
     def __post_init__(self) -> None:
-        if self.nodes < 2:
-            raise ValueError(f"nodes is {self.nodes}; expected at least 2")
+        whole(self.nodes, "nodes", 2)
 
     def bounds(self, low: float, high: float) -> tuple[float, float]:
         """The part of [low, high] that the rule integrates over."""

@@ -462,5 +462,5 @@ class Estimate:
             raise FileNotFoundError(f"no estimate at {path}")
         try:
             return cls.from_bytes(Path(path).read_bytes())
-        except ValueError as error:
+        except (ValueError, IsADirectoryError) as error:
             raise ValueError(f"{path} is {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,16 @@ def _read_table(path: Path, prompt: str | None) -> PairTable:
 
     try:
         if path.suffix == ".csv":
-            table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            with warnings.catch_warnings():
+                # A row with more cells than there are columns would be cut with a warning.
+                warnings.simplefilter("error", pandas.errors.ParserWarning)
+                table = pandas.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
         elif path.suffix == ".jsonl":
             # Line by line: pandas would turn captions that look like numbers or dates into such.
             table = pandas.DataFrame([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
         else:
             table = pandas.read_parquet(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, pandas.errors.ParserWarning) as error:
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
@@ -101,6 +105,8 @@ def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> list[s
     for row, value in enumerate(values):
         if not isinstance(value, str):
             raise ValueError(f"{path}: row {row} has {value!r} in column {found[0]!r}; expected text")
+        if not value.strip() and "given" not in names:
+            raise ValueError(f"{path}: row {row} has nothing in column {found[0]!r}; fill it in, or leave the row out")
     return values
 
 

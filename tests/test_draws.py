@@ -48,5 +48,5 @@ def test_draws_of_a_pair_share_levels_not_noise():
 
 
 def test_negative_seeds_are_refused():
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="seed is -1; expected at least 0"):
         PairDraws(-1, 0)

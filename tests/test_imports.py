@@ -10,6 +10,7 @@ import mmg_diffusers
 ROOT = Path(mmg_diffusers.__file__).parent
 # A module may import from those before it. Side branches stand after what they branch from.
 ORDER = [
+    "checks",
     "storage",
     "noise",
     "denoiser",

@@ -118,6 +118,12 @@ def adapt_stable_diffusion(pipe: Any) -> tuple[Adapted, StableDiffusionCodec]:
             f"the UNet takes {config.in_channels} channels where the latent has {channels}: it is also given an image or "
             "mask (inpainting, depth, upscaling), which is not supported"
         )
+    tokens, positions = pipe.tokenizer.model_max_length, pipe.text_encoder.config.max_position_embeddings
+    if tokens > positions:
+        raise ValueError(
+            f"the tokenizer allows {tokens} tokens where the text encoder has {positions} positions: its files are missing "
+            "or of another model"
+        )
     codec = StableDiffusionCodec(pipe)
     null = codec.encode_prompts([""])
     convention = convention_from_config(type(pipe.scheduler).__name__, pipe.scheduler.config)

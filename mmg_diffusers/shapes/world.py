@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mmg_diffusers.checks import whole
 from mmg_diffusers.shapes.render import NUISANCES, SHAPES, render
 
 Array = NDArray[np.float64]
@@ -174,9 +175,8 @@ class Shapes:
 
     @staticmethod
     def _uniform(count: int, seed: int) -> Array:
-        if count < 1:
-            raise ValueError(f"count is {count}; expected at least 1 pair")
-        return np.random.default_rng(seed).random((count, 7 + len(NUISANCES)))
+        whole(count, "count", 1, " pair")
+        return np.random.default_rng(whole(seed, "seed", 0)).random((count, 7 + len(NUISANCES)))
 
     def _captions(self, unit: Array) -> Ints:
         edges = np.cumsum(self.caption_probability)
