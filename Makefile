@@ -21,9 +21,7 @@ lint: $(STAMP)
 # Trains the shipped model anew (about two and a quarter hours on two cores) and puts it into the package.
 model: $(STAMP)
 	$(BIN)/python scripts/train_shapes.py runs/shapes
-	rm -rf mmg_diffusers/models/shapes
-	mkdir -p mmg_diffusers/models
-	cp -r runs/shapes/model mmg_diffusers/models/shapes
+	cp -r runs/shapes/model/. mmg_diffusers/models/shapes/
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

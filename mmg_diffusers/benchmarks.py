@@ -45,7 +45,7 @@ class Plan:
 
     train: int = 100_000
     test: int = 10_000
-    steps: int = 3000
+    steps: int = 3500
     variants: bool = True
     joint: bool = False
     nodes: int = 16

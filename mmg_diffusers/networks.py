@@ -167,8 +167,16 @@ class _Gaussian(NamedTuple):
     vectors: Tensor
     gain: Tensor
     axes: bool  # whether the vectors are the coordinate axes
-    diffused: Tensor  # columns
-    given: Tensor
+
+
+class _Places(NamedTuple):
+    """Rows of the first layer and columns of the last that one choice of roles needs; the others see zeros."""
+
+    inlet: Tensor
+    flags: Tensor  # rows that see a one
+    absent: Tensor  # columns whose learned null stands in for a value
+    absent_inlet: Tensor
+    outlet: Tensor
 
 
 class VectorNetwork(MultiDenoiser):
@@ -216,15 +224,21 @@ class VectorNetwork(MultiDenoiser):
         for name, size in sizes.items():
             self.where[name] = slice(start, start + size)
             start += size
-        # Of every coordinate: noisy value, normalised residual of the linear prediction, given value, two squares; of
-        # every variable: two flags for its role and the log of its norm; and the level.
-        features = 5 * total + 3 * len(sizes) + 2 * frequencies + 1
+        # Of every coordinate: noisy value, normalised residual of the linear prediction, square; clean value, square; and
+        # both values times every variable's norm, as scales and rotations that depend on a norm are slow to find
+        # otherwise. Of every variable: log of its norm, and two flags for its role. And the level.
+        kinds = [total] * (5 + 2 * len(sizes)) + [3 * len(sizes), 2 * frequencies + 1]
         self.null = nn.Parameter(torch.zeros(members, 1, total))
-        self.inlet = _Linear(members, features, width)
+        self.inlet = _Linear(members, sum(kinds), width)
+        # Kinds of features start with equal weight: many coordinates would drown the few norms and the level.
+        scale = torch.cat([torch.full((n, 1), math.sqrt(sum(kinds) / len(kinds) / n)) for n in kinds])
+        with torch.no_grad():
+            self.inlet.weight.mul_(scale)
         self.trunk = nn.ModuleList(_Block(members, width) for _ in range(blocks))
         self.norm = _Norm(members, width)
         self.outlet = _Linear(members, width, 2 * total, zero=True)
         self._laws: dict[tuple[Roles, torch.device], _Gaussian] = {}
+        self._kept: dict[tuple[Roles, torch.device], _Places] = {}
 
     # ---- the Gaussian part ----
 
@@ -252,12 +266,29 @@ class VectorNetwork(MultiDenoiser):
                 vectors.float().to(device),
                 gain.float().to(device),
                 axes,
-                d.to(device),
-                g.to(device),
             )
         return self._laws[key]
 
     # ---- the network ----
+
+    def _places(self, roles: Roles, device: torch.device) -> _Places:
+        key = (roles, device)
+        if key not in self._kept:
+            total, count = self.covariance.shape[-1], len(self.sizes)
+            d, g = self._columns(roles.diffused), self._columns(roles.given)
+            absent = self._columns([n for n in self.sizes if n not in roles.diffused and n not in roles.given])
+            present = [k for k, name in enumerate(self.sizes) if name in roles.diffused or name in roles.given]
+            blocks = [d, total + d, 2 * total + d, 3 * total + g, 4 * total + g]
+            for k in present:
+                blocks += [(5 + 2 * k) * total + d, (6 + 2 * k) * total + g]
+            marks = (5 + 2 * count) * total
+            level = torch.arange(marks + 3 * count, self.inlet.weight.shape[1])
+            flags = [marks + count + k for k, name in enumerate(self.sizes) if name in roles.diffused]
+            flags += [marks + 2 * count + k for k, name in enumerate(self.sizes) if name in roles.given]
+            rows = torch.cat([*blocks, marks + torch.tensor(present), level])
+            found = (rows, torch.tensor(flags), absent, 3 * total + absent, torch.cat([d, total + d]))
+            self._kept[key] = _Places(*(part.to(device) for part in found))
+        return self._kept[key]
 
     def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         roles = Roles(tuple(n for n in self.sizes if n in noisy), tuple(n for n in self.sizes if n in given))
@@ -275,7 +306,6 @@ class VectorNetwork(MultiDenoiser):
     def stacked(self, roles: Roles, z: Tensor, logsnr: Tensor, known: Tensor) -> Tensor:
         """eps of the diffused variables, side by side: `(E, B, d)` float32, for `known` `(E, B, g)`."""
         law = self._law(roles, z.device)
-        members, batch = z.shape[:2]
         a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
         residual = z - a * (known @ law.gain.mT) if roles.given else z
         if not law.axes:
@@ -287,34 +317,42 @@ class VectorNetwork(MultiDenoiser):
         # In its eigenbasis a Gaussian's linear prediction leaves a v / (a v + s) of eps unexplained.
         unexplained = a * law.values.sqrt() * deviation
 
-        total = self.covariance.shape[-1]
-        blank = z.new_zeros(members, batch, total)
-        noisy = blank.index_copy(-1, law.diffused, z)
-        clean, square = self.null.expand(-1, batch, -1), blank
-        if roles.given:
-            clean = clean.index_copy(-1, law.given, known)
-            square = blank.index_copy(-1, law.given, (known.square() - 1) * 0.3)
-        coordinates = [noisy, blank.index_copy(-1, law.diffused, scaled), clean, (noisy.square() - 1) * 0.3, square]
-        marks: list[Tensor] = []
-        for name, columns in self.where.items():
-            is_noisy, is_known = float(name in roles.diffused), float(name in roles.given)
-            norm = blank[..., :1]
-            if is_noisy or is_known:
-                source = (noisy if is_noisy else clean)[..., columns]
+        squares, known_squares = z.square(), known.square()
+        norms: list[Tensor] = []
+        for names, source in ((roles.diffused, squares), (roles.given, known_squares)):
+            start = 0
+            for name in names:
                 size = self.sizes[name]
-                norm = ((source.square().sum(-1, keepdim=True) + 1e-3).log() - math.log(size)) / math.sqrt(
-                    2 / size + 0.1
-                )
-            marks += [norm, norm.new_full(norm.shape, is_noisy), norm.new_full(norm.shape, is_known)]
+                total = source[..., start : start + size].sum(-1, keepdim=True)
+                norms.append(((total + 1e-3).log() - math.log(size)) / math.sqrt(2 / size + 0.1))
+                start += size
+        # In the order of the variables, as the first layer has them.
+        order = sorted(range(len(norms)), key=lambda k: list(self.sizes).index((*roles.diffused, *roles.given)[k]))
+        norms = [norms[k] for k in order]
+        products = [value * norm for norm in norms for value in (z, known)]
         low, high = self.logsnr_range
         place = (2 * (logsnr - low) / (high - low) - 1).float()[..., None]
-        order = torch.arange(1, self.frequencies + 1, device=z.device) * (math.pi / 2)
-        level = [place, (place * order).sin(), (place * order).cos()]
-        hidden = self.inlet(torch.cat([*coordinates, *marks, *level], -1))
+        waves = place * (torch.arange(1, self.frequencies + 1, device=z.device) * (math.pi / 2))
+        features = torch.cat(
+            [
+                *(z, scaled, (squares - 1) * 0.3, known, (known_squares - 1) * 0.3),
+                *products,
+                *norms,
+                *(place, waves.sin(), waves.cos()),
+            ],
+            -1,
+        )
+        places, weight = self._places(roles, z.device), self.inlet.weight
+        bias = self.inlet.bias + weight.index_select(1, places.flags).sum(1, keepdim=True)
+        if len(places.absent):
+            bias = bias + self.null.index_select(-1, places.absent) @ weight.index_select(1, places.absent_inlet)
+        hidden = torch.baddbmm(bias, features, weight.index_select(1, places.inlet))
         for block in self.trunk:
             hidden = block(hidden)
-        out = self.outlet(self.norm(hidden)).unflatten(-1, (2, total)).index_select(-1, law.diffused)
-        eps = linear + unexplained * (out[:, :, 0] + out[:, :, 1] * scaled)
+        last_weight = self.outlet.weight.index_select(-1, places.outlet)
+        last_bias = self.outlet.bias.index_select(-1, places.outlet)
+        shift, stretch = torch.baddbmm(last_bias, self.norm(hidden), last_weight).chunk(2, -1)
+        eps = linear + unexplained * (shift + stretch * scaled)
         return eps if law.axes else eps @ law.vectors.mT
 
     def member(self, index: int) -> VectorNetwork:
