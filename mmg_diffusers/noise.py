@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,6 +116,39 @@ class Convention(ABC):
     def c_noise(self, logsnr: Tensor) -> Tensor:
         """The level as the network is told it."""
 
+    def timestep(self, logsnr: Tensor) -> Tensor:
+        """`c_noise`, continuous between the levels that the network knows: any shape, float64."""
+        return self.c_noise(logsnr.double()).double()
+
+    @abstractmethod
+    def at_timestep(self, timestep: Tensor) -> Tensor:
+        """The log-SNR at a timestep; the inverse of `timestep`."""
+
+    def _ends(self) -> Tensor:
+        """Timesteps of the noisy end and of the clean one."""
+        return self.timestep(torch.tensor(self.logsnr_range, dtype=torch.float64))
+
+    def tau(self, logsnr: Tensor) -> Tensor:
+        """Diffusion time as a share of the whole, 0 at the clean end and 1 at the noisy one; even in the timestep."""
+        noisy, clean = self._ends()
+        return (self.timestep(logsnr) - clean) / (noisy - clean)
+
+    def at_tau(self, tau: Tensor) -> Tensor:
+        """The log-SNR at a diffusion time; the inverse of `tau`.
+
+        Raises:
+            ValueError: for a time outside [0, 1].
+        """
+        tau = torch.as_tensor(tau, dtype=torch.float64)
+        outside = tau[~((tau >= 0) & (tau <= 1))]
+        if outside.numel():
+            raise ValueError(
+                f"tau is {float(outside.flatten()[0]):g}; expected a share of the diffusion time between 0, the clean end, "
+                "and 1, the noisy one"
+            )
+        noisy, clean = self._ends()
+        return self.at_timestep(clean + tau * (noisy - clean))
+
     def target(self, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Factors (p, q) of the network's target p x + q eps, at scales (a, s)."""
         return PREDICTIONS[self.prediction](a, s)
@@ -137,6 +171,12 @@ def _nearest(levels: Tensor, logsnr: Tensor) -> Tensor:
     left = right - 1
     nearest = torch.where((logsnr - rising[left]).abs() <= (rising[right] - logsnr).abs(), left, right)
     return len(rising) - 1 - nearest
+
+
+def _interpolate(at: Tensor, rising: Tensor, values: Tensor) -> Tensor:
+    """Piecewise linear through (rising, values), constant beyond the ends; any shape, float64."""
+    found = np.interp(at.double().cpu().numpy(), rising.double().cpu().numpy(), values.double().cpu().numpy())
+    return torch.as_tensor(found, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -185,6 +225,12 @@ class DiscreteVP(Convention):
     def c_noise(self, logsnr: Tensor) -> Tensor:
         return self.timesteps.to(logsnr.device)[_nearest(self.levels, logsnr)]
 
+    def timestep(self, logsnr: Tensor) -> Tensor:
+        return _interpolate(logsnr, self.levels.flip(0), self.timesteps.flip(0))
+
+    def at_timestep(self, timestep: Tensor) -> Tensor:
+        return _interpolate(timestep, self.timesteps, self.levels)
+
 
 @dataclass(frozen=True)
 class Karras(Convention):
@@ -219,6 +265,9 @@ class Karras(Convention):
 
     def c_noise(self, logsnr: Tensor) -> Tensor:
         return -logsnr / 8
+
+    def at_timestep(self, timestep: Tensor) -> Tensor:
+        return -8 * timestep.double()
 
     def target(self, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         if self.prediction == "edm" and self.sigma_data is not None:
@@ -278,6 +327,9 @@ class RectifiedFlow(Convention):
 
     def c_noise(self, logsnr: Tensor) -> Tensor:
         return self._time(logsnr) * self.time_scale
+
+    def at_timestep(self, timestep: Tensor) -> Tensor:
+        return -2 * torch.logit(timestep.double() / self.time_scale)
 
 
 # ---- scheduler configurations of diffusers ----

@@ -44,6 +44,25 @@ CONVENTIONS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "convention", [vp("scaled_linear", "epsilon"), Karras("edm"), RectifiedFlow.shifted(shift=3.0)]
+)
+def test_diffusion_time_runs_from_the_clean_end_to_the_noisy_one(convention):
+    low, high = convention.logsnr_range
+    ends = convention.tau(torch.tensor([high, low], dtype=torch.float64))
+    torch.testing.assert_close(ends, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    tau = torch.linspace(0, 1, 11, dtype=torch.float64).view(11, 1)
+    levels = convention.at_tau(tau)
+    assert (levels.diff(dim=0) < 0).all()
+    torch.testing.assert_close(convention.tau(levels), tau)
+    # What lies between is even in what the network is told, and exact where it is told so.
+    known = convention.snap(levels)
+    torch.testing.assert_close(convention.timestep(known), convention.c_noise(known).double())
+    for wrong in (-0.01, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=f"tau is {wrong:g}; expected a share"):
+            convention.at_tau(torch.tensor([0.5, wrong]))
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_alphas_agree_with_diffusers(schedule):
     theirs = diffusers.DDPMScheduler(**SCHEDULES[schedule]).alphas_cumprod
