@@ -1,6 +1,7 @@
 """Rules integrate constants exactly, closed forms well, and converge at their order."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,10 +11,15 @@ from mmg_diffusers.quadrature import (
     AtLevels,
     GaussLegendre,
     Logistic,
+    Simpson,
     StratifiedLogistic,
     StratifiedProfile,
     StratifiedUniform,
     Trapezoid,
+    trapezoid,
+    trapezoid_within,
+    upper_simpson,
+    upper_trapezoid,
 )
 
 
@@ -21,7 +27,7 @@ def profile(nodes):
     return StratifiedProfile(nodes, (-12.0, -1.0, 3.0, 13.0), (1.0, 5.0, 2.0))
 
 
-RULES = [Trapezoid, GaussLegendre, StratifiedUniform, StratifiedLogistic, profile]
+RULES = [Trapezoid, Simpson, GaussLegendre, StratifiedUniform, StratifiedLogistic, profile]
 SD = DiscreteVP.from_alphas(
     alphas_cumprod_from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}), "epsilon"
 )
@@ -92,6 +98,7 @@ def error_at(rule, nodes, rows=1):
     [
         # The trapezoid rule is better than its order where the curve's ends are flat, hence the few nodes.
         (Trapezoid, 1, 5, 2.0),
+        (Simpson, 1, 17, 4.0),
         (StratifiedUniform, 4000, 64, 1.5),
         (StratifiedLogistic, 4000, 64, 1.5),
         (lambda n: Logistic(n, loc=1.0, scale=3.0, clip=12.0), 4000, 64, 0.5),
@@ -116,7 +123,45 @@ def test_gauss_legendre_converges_geometrically():
     assert errors[2] < errors[1] / 64
 
 
-@pytest.mark.parametrize("rule", [Trapezoid, GaussLegendre])
+def test_simpson_order_on_a_curve_that_has_not_decayed():
+    def error(nodes):
+        levels, weight = Simpson(nodes).place(0, 2, free, uniform(1, nodes))
+        return abs(float((levels.exp() * weight).sum()) - (math.e**2 - 1))
+
+    assert math.log2(error(9) / error(17)) == pytest.approx(4.0, abs=0.1)
+    # Steps that differ in width lose one order: parabolas are still exact.
+    levels = torch.tensor([-1.0, -0.2, 0.1, 0.9, 2.0], dtype=torch.float64)
+    for power in range(3):
+        exact = (2.0 ** (power + 1) - levels ** (power + 1)) / (power + 1)
+        torch.testing.assert_close(upper_simpson(levels) @ levels**power, exact)
+
+
+def test_integrals_from_every_level_upwards():
+    levels = torch.tensor([-5.0, -4.0, -3.5, 0.0, 2.0, 6.0], dtype=torch.float64)
+    for upper in (upper_trapezoid(levels), upper_simpson(levels)):
+        torch.testing.assert_close(upper.sum(1), levels[-1] - levels)
+        torch.testing.assert_close(upper @ levels, (levels[-1] ** 2 - levels**2) / 2)
+    torch.testing.assert_close(upper_trapezoid(levels)[0], trapezoid(levels))
+    torch.testing.assert_close(upper_trapezoid(levels)[2, 2:], trapezoid(levels[2:]))
+    assert upper_trapezoid(levels)[2, :2].tolist() == [0.0, 0.0]
+
+
+def test_bands_of_the_trapezoid_add_up():
+    levels = torch.tensor([-5.0, -4.0, -3.5, 0.0, 2.0, 6.0], dtype=torch.float64)
+    edges = (-5.0, -4.3, -4.1, 1.0, 2.0, 6.0)
+    bands = [trapezoid_within(levels, low, high) for low, high in pairwise(edges)]
+    torch.testing.assert_close(sum(bands), trapezoid(levels))
+    for band, (low, high) in zip(bands, pairwise(edges), strict=True):
+        # Straight lines are integrated exactly, wherever the band ends.
+        assert float(band.sum()) == pytest.approx(high - low)
+        assert float(band @ levels) == pytest.approx((high**2 - low**2) / 2)
+    assert int((bands[1] != 0).sum()) == 2
+    for low, high in ((-6.0, 0.0), (0.0, 7.0), (1.0, 1.0), (2.0, 1.0)):
+        with pytest.raises(ValueError, match=r"not a rising part of the log-SNR -5\.000 to 6\.000"):
+            trapezoid_within(levels, low, high)
+
+
+@pytest.mark.parametrize("rule", [Trapezoid, Simpson, GaussLegendre])
 def test_network_levels_keep_the_accuracy(rule):
     """On a network's own levels, 32 nodes still integrate the closed form to 1e-3 nats."""
     low, high = SD.logsnr_range
