@@ -12,7 +12,7 @@ from torch import Tensor
 from mmg_diffusers.adapters.base import Codec
 from mmg_diffusers.checks import whole
 from mmg_diffusers.images import ImageLike, as_list, load_image, resize
-from mmg_diffusers.prompts import Masked, Prompt
+from mmg_diffusers.prompts import Masked, Prompt, text_of
 
 P = TypeVar("P", str, Prompt)
 # Pairs that are encoded and held at one time.
@@ -48,7 +48,7 @@ class Encoder:
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see."""
         notes: list[str] = []
-        texts = dict.fromkeys(prompt.prompt if isinstance(prompt, Masked) else prompt for prompt in prompts)
+        texts = dict.fromkeys(text_of(prompt) for prompt in prompts)
         for place, prompt in enumerate(texts):
             if not isinstance(prompt, str):
                 raise TypeError(f"prompt {place} is a {type(prompt).__name__}; expected text")

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from mmg_diffusers.checks import whole
+
+_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
+
+
+def _spans(prompt: str, word: str) -> list[tuple[int, int]]:
+    return [found.span() for found in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", prompt)]
 
 
 def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[int, int]:
@@ -18,10 +28,9 @@ def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[in
     """
     if not word.strip():
         raise ValueError("the word is empty; expected a word of the prompt")
-    places = [found.span() for found in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", prompt)]
+    places = _spans(prompt, word)
     if not places:
-        words = ", ".join(re.findall(r"\w+", prompt))
-        raise ValueError(f"no {word!r} in the prompt {prompt!r}; its words are {words}")
+        raise ValueError(f"no {word!r} in the prompt {prompt!r}; its words are {', '.join(words_of(prompt))}")
     if occurrence is None:
         if len(places) > 1:
             raise ValueError(
@@ -55,26 +64,156 @@ class Masked:
 
     As a context it makes the information that of the word: ``pipe(images, prompts, given=[Masked(p, "red") for p in prompts])``.
 
+    Args:
+        prompt: the prompt; one that is masked already loses another word.
+        word, occurrence: as in `find_word`.
+
     Raises:
         ValueError: as `find_word` does.
     """
 
-    prompt: str
+    prompt: str | Masked
     word: str
     occurrence: int | None = None
 
     def __post_init__(self) -> None:
-        find_word(self.prompt, self.word, self.occurrence)
+        find_word(self.text, self.word, self.occurrence)
 
     @property
-    def span(self) -> tuple[int, int]:
-        """Where the word stands."""
-        return find_word(self.prompt, self.word, self.occurrence)
+    def text(self) -> str:
+        """The prompt with all of its words."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt.text
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where the masked words stand in the text."""
+        before = () if isinstance(self.prompt, str) else self.prompt.spans
+        return (*before, find_word(self.text, self.word, self.occurrence))
 
     def __str__(self) -> str:
-        start, end = self.span
-        return f"{self.prompt[:start]}[{self.prompt[start:end]} masked]{self.prompt[end:]}"
+        masked = self.text
+        for start, end in sorted(set(self.spans), reverse=True):
+            masked = f"{masked[:start]}[{masked[start:end]} masked]{masked[end:]}"
+        return masked
 
 
 Prompt = str | Masked
 """What is encoded into a condition."""
+
+
+def text_of(prompt: Prompt) -> str:
+    """All words of a prompt, masked ones as well."""
+    return prompt.text if isinstance(prompt, Masked) else prompt
+
+
+def words_of(prompt: str) -> list[str]:
+    """The words of a prompt, without the punctuation between them."""
+    return _WORD.findall(prompt)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of prompts: by what it says, or by its place where prompts say different things there.
+
+    Args:
+        text: the word, or several words in a row, that every prompt has once.
+        place: the place of a word, from 0; instead of `text`.
+
+    Raises:
+        ValueError: unless one of the two is given.
+    """
+
+    text: str | None = None
+    place: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.place is None):
+            raise ValueError(f"a word is told by its text or by its place, got {self.text!r} and {self.place}")
+        if self.place is not None:
+            whole(self.place, "the place of a word", 0)
+
+    @classmethod
+    def parse(cls, told: str) -> Word:
+        """``red`` is a word, ``@2`` the third word of every prompt.
+
+        Raises:
+            ValueError: for nothing, or a place that is no number.
+        """
+        if told.startswith("@"):
+            if not told[1:].isdecimal():
+                raise ValueError(f"{told!r} is no place of a word; expected @ and a number from 0, such as @2")
+            return cls(place=int(told[1:]))
+        if not told.strip():
+            raise ValueError("the word is empty; expected a word of the prompts, or its place from 0, such as @2")
+        return cls(told.strip())
+
+    def __str__(self) -> str:
+        return self.text if self.text is not None else f"@{self.place}"
+
+    def find(self, prompt: str) -> tuple[str, int]:
+        """What this prompt says there, and which of its occurrences it is, as `find_word` counts them.
+
+        Raises:
+            ValueError: for a prompt without the word, or where its text occurs more than once.
+        """
+        if self.text is not None:
+            places = [f"@{k}" for k, said in enumerate(words_of(prompt)) if said == self.text]
+            if len(places) > 1:
+                raise ValueError(
+                    f"{self.text!r} occurs {len(places)} times in {prompt!r}; say which by its place: {' or '.join(places)}"
+                )
+            find_word(prompt, self.text)
+            return self.text, 0
+        assert self.place is not None
+        found = list(_WORD.finditer(prompt))
+        if self.place >= len(found):
+            raise ValueError(f"there is no word @{self.place} in {prompt!r}, which has {len(found)} words, from @0 on")
+        said, start = found[self.place].group(), found[self.place].start()
+        return said, [at for at, _ in _spans(prompt, said)].index(start)
+
+    def place_in(self, prompts: Sequence[str]) -> int:
+        """The place at which all of these prompts have the word.
+
+        Raises:
+            ValueError: where they have it at different places, or in a row with others; as `find` does.
+        """
+        for prompt in prompts:
+            self.find(prompt)
+        if self.place is not None:
+            return self.place
+        places = {place for prompt in prompts for place, said in enumerate(words_of(prompt)) if said == self.text}
+        if len(places) != 1:
+            raise ValueError(
+                f"{self.text!r} is not one word at one place of all prompts; tell its place, such as @2, in prompts that "
+                "differ word by word"
+            )
+        return places.pop()
+
+
+def without(prompt: str, words: Sequence[Word], by: str | None = None) -> Prompt:
+    """The prompt without some of its words.
+
+    Args:
+        prompt: text.
+        words: which.
+        by: what is put in the place of each; nothing (an empty text) leaves it out, so that later tokens move up. By
+            default the words are masked, and all other tokens keep their places.
+
+    Raises:
+        ValueError: for no words, words that overlap, or as `Word.find` does.
+    """
+    if not words:
+        raise ValueError("no words to take out were given; expected at least one")
+    found = [word.find(prompt) for word in words]
+    spans = [find_word(prompt, *one) for one in found]
+    rising = sorted(range(len(found)), key=lambda k: spans[k])
+    for before, after in pairwise(rising):
+        if spans[after][0] < spans[before][1]:
+            raise ValueError(
+                f"{found[before][0]!r} and {found[after][0]!r} overlap in {prompt!r}; expected different words"
+            )
+    left: Prompt = prompt
+    # From the last to the first, so that what is replaced leaves the places of the others.
+    for said, occurrence in (found[k] for k in reversed(rising)):
+        left = Masked(left, said, occurrence) if by is None else replace_word(text_of(left), said, by, occurrence)
+    return left

@@ -12,6 +12,7 @@ ROOT = Path(mmg_diffusers.__file__).parent
 ORDER = [
     "checks",
     "storage",
+    "prompts",
     "noise",
     "denoiser",
     "quadrature",
@@ -41,7 +42,6 @@ ORDER = [
     "tasks",
     "benchmarks",
     "images",
-    "prompts",
     "adapters",
     "encoding",
     "tables",

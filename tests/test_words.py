@@ -6,8 +6,20 @@ import torch
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
+from mmg_diffusers.marginals import Candidates, Negatives, NullPrompt
+from mmg_diffusers.prompts import Masked, Word
 from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, caption_parts
-from mmg_diffusers.words import all_but, decompose, only, word_information
+from mmg_diffusers.words import (
+    Decomposition,
+    all_but,
+    decompose,
+    decompose_maps,
+    isolate,
+    only,
+    pair_information,
+    parts_by_place,
+    word_information,
+)
 
 PARTS = caption_parts()
 
@@ -54,8 +66,95 @@ def test_independent_words_are_redundant_only_by_the_least_surprise(world):
     assert found.means()["redundancy"].value == pytest.approx(np.log(3), abs=0.05)
 
 
+def test_words_given_the_rest_of_the_prompt(world):
+    _, posterior, truth = world
+    found = decompose(posterior, truth, PARTS, "colour", "side", given=("size", "shape"))
+    pair = pair_information(posterior, truth, PARTS)[("colour", "side")]
+    parts = found.redundancy + found.unique_1 + found.unique_2 + found.synergy
+    torch.testing.assert_close(parts, pair)
+    # What one adds to the other is the same either way round.
+    words = word_information(posterior, truth, PARTS)
+    torch.testing.assert_close(found.interaction, found.unique_1 + found.redundancy - words["colour"])
+    torch.testing.assert_close(found.interaction, found.unique_2 + found.redundancy - words["side"])
+    assert set(pair_information(posterior, truth, PARTS)) == {
+        ("size", "colour"),
+        ("size", "shape"),
+        ("size", "side"),
+        ("colour", "shape"),
+        ("colour", "side"),
+        ("shape", "side"),
+    }
+
+
+def test_a_decomposition_in_numbers():
+    """Two bits that are copies of each other, then two of which only the exclusive or is told (Finn and Lizier)."""
+    bit = torch.tensor([np.log(2)])
+    none = torch.zeros(1, dtype=torch.float64)
+    copies = Decomposition.of((bit, bit), bit, bit, bit)
+    assert [float(v) for v in (copies.redundancy, copies.synergy, copies.interaction)] == pytest.approx(
+        [np.log(2), 0.0, np.log(2)]
+    )
+    either = Decomposition.of((bit, bit), none, none, bit)
+    assert [float(v) for v in (either.redundancy, either.synergy, either.interaction)] == pytest.approx(
+        [0.0, np.log(2), -np.log(2)]
+    )
+    # A word that misinforms, beside one that is right, is unique in what it takes away.
+    wrong = Decomposition.of((bit, bit), -bit, bit, none)
+    assert float(wrong.unique_1) == pytest.approx(-2 * np.log(2))
+
+
+def test_maps_of_a_decomposition_add_up():
+    generator = torch.Generator().manual_seed(0)
+    both, one, two = (torch.randn(3, 4, 6, generator=generator, dtype=torch.float64) for _ in range(3))
+    surprise = (torch.full((3,), np.log(4)), torch.full((3,), np.log(3)))
+    found = decompose_maps(surprise, both, one, two)
+    torch.testing.assert_close(found.redundancy + found.unique_1 + found.unique_2 + found.synergy, both)
+    torch.testing.assert_close(found.unique_1 + found.redundancy, both - two)
+    torch.testing.assert_close(found.interaction, both - one - two)
+    assert found.means()["synergy"].value == pytest.approx(float(found.synergy.flatten(1).sum(1).mean()))
+    with pytest.raises(ValueError, match="differ in shape"):
+        decompose_maps(surprise, both, one, two[:, :2])
+
+
+def test_parts_by_place():
+    found = parts_by_place(CAPTIONS)
+    assert list(found) == ["@1", "@2", "@3", "@6"]
+    assert list(found.values()) == list(PARTS.values())
+    with pytest.raises(ValueError, match="'a b' and 'a b c' have different numbers of words"):
+        parts_by_place(["a b c", "a b"])
+    with pytest.raises(ValueError, match="the same words"):
+        parts_by_place(["a b", "a, b"])
+
+
+def test_isolating_a_word():
+    prompts = ["a large red circle on the left", "a small blue circle on the left"]
+    masked = isolate([Word(place=2)], prompts, NullPrompt())
+    assert masked.given == [Masked(prompts[0], "red", 0), Masked(prompts[1], "blue", 0)]
+    assert masked.said == "masked"
+    assert isolate([Word("circle")], prompts, NullPrompt(), by="thing").given == [
+        "a large red thing on the left",
+        "a small blue thing on the left",
+    ]
+    assert isolate([Word("circle")], prompts, NullPrompt(), by="").said == "left out"
+    among = isolate([Word("circle"), Word(place=2)], prompts, Candidates(CAPTIONS))
+    assert among.given is None
+    assert among.marginal.groups == all_but(PARTS, "colour", "shape")
+    sides = isolate([Word("circle")], prompts, Candidates(CAPTIONS, groups=PARTS["side"])).marginal.groups
+    assert len(set(sides)) == 16
+    for ask, says in (
+        (lambda: isolate([Word("circle")], prompts, Negatives(1)), "cannot isolate a word"),
+        (lambda: isolate([Word("circle")], prompts, Candidates(CAPTIONS), by="x"), "leave 'x' out"),
+        (lambda: isolate([Word("left"), Word("on")], prompts, Candidates(CAPTIONS)), "say the same at @4"),
+        (lambda: isolate([Word("green")], prompts, NullPrompt()), "no 'green' in the prompt"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            ask()
+
+
 def test_bad_parts(world):
     _, posterior, truth = world
+    with pytest.raises(ValueError, match="'side' twice"):
+        decompose(posterior, truth, PARTS, "size", "side", given=("side",))
     with pytest.raises(ValueError, match="no part 'texture'"):
         all_but(PARTS, "texture")
     with pytest.raises(ValueError, match="'size' twice"):

@@ -43,7 +43,7 @@ class Codec(ABC):
             ValueError: where the family has no way to mask a token.
         """
         raise ValueError(
-            f"{type(self).__name__} cannot mask a word of {prompt.prompt!r}; take it out with "
+            f"{type(self).__name__} cannot mask a word of {prompt.text!r}; take it out with "
             "mmg_diffusers.prompts.replace_word, which moves the tokens after it"
         )
 

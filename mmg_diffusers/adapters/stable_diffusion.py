@@ -62,16 +62,19 @@ class StableDiffusionCodec(Codec):
     @torch.inference_mode()
     def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
         tokenizer, encoder, device = self.pipe.tokenizer, self.pipe.text_encoder, self.pipe._execution_device
-        text, (start, end) = prompt.prompt, prompt.span
+        text = prompt.text
         tokens = tokenizer(
             text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
-        # Tokens before the word, and up to its end, with the opening one and without the closing one.
-        first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in (start, end))
-        if last <= first or last >= tokenizer.model_max_length:
-            raise ValueError(f"the text encoder does not see {prompt.word!r} in {text!r}; there is nothing to mask")
         ids = tokens.input_ids.clone()
-        ids[:, first:last] = tokenizer.pad_token_id
+        for span in prompt.spans:
+            # Tokens before the word, and up to its end, with the opening one and without the closing one.
+            first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in span)
+            if last <= first or last >= tokenizer.model_max_length:
+                raise ValueError(
+                    f"the text encoder does not see {text[slice(*span)]!r} in {text!r}; there is nothing to mask"
+                )
+            ids[:, first:last] = tokenizer.pad_token_id
         mask = tokens.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
         return {"encoder_hidden_states": encoder(ids.to(device), attention_mask=mask)[0].to(encoder.dtype)}
 
