@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, device_of, range_within, rows_per_forward
 from mmg_diffusers.checks import whole
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
-from mmg_diffusers.result import Curve
+from mmg_diffusers.result import Curve, Keep, pack, unpack
+from mmg_diffusers.storage import write_whole
 from mmg_diffusers.walks import Field, Follower, Walk, Walked
+
+FORMAT = "mmg_diffusers.CandidateCurve/1"
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,47 @@ class CandidateCurve:
     pair_ids: Tensor
     evaluations: int
     mixture: Curve | None = None
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors = {name: getattr(self, name) for name in ("score", "logsnr", "pair_ids")}
+        record: dict[str, Any] = {"format": FORMAT, "evaluations": self.evaluations}
+        if self.mixture is not None:
+            curve, of_curve = self.mixture.packed()
+            tensors |= {f"mixture/{name}": value for name, value in curve.items()}
+            record["mixture"] = of_curve
+        return tensors, record
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> CandidateCurve:
+        """From what `packed` gave."""
+        own = {name: value for name, value in tensors.items() if not name.startswith("mixture/")}
+        mixture = None
+        if "mixture" in record:
+            of_curve = {
+                name.removeprefix("mixture/"): value for name, value in tensors.items() if name.startswith("mixture/")
+            }
+            mixture = Curve.unpacked(of_curve, record["mixture"])
+        return cls(**own, evaluations=record["evaluations"], mixture=mixture)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, with a JSON record in its header. It appears only when it is complete."""
+        path = Path(path)
+        write_whole(path, pack(*self.packed()))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> CandidateCurve:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, or of another kind.
+        """
+        try:
+            return cls.unpacked(*unpack(Path(path).read_bytes(), FORMAT))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no complete comparison of this library: {error}") from error
 
     @staticmethod
     def merge(curves: Sequence[CandidateCurve]) -> CandidateCurve:
@@ -101,7 +148,7 @@ def measure_candidates(
     prior: Tensor | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    pixels: bool = False,
+    keep: Keep = "pair",
     progress: Progress | None = None,
 ) -> CandidateCurve:
     """Score every candidate condition on every variable, with the same noise for all candidates.
@@ -126,7 +173,7 @@ def measure_candidates(
         prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 where it has no
             candidate. Where a variable's candidates share a part, all is conditional on that part.
         seed, batch_size: as in `measure_curve`.
-        pixels: keep maps of the comparison with the mixture.
+        keep: ``"pixel"`` keeps maps of the comparison with the mixture, ``"level"`` at every level.
         progress: called with the number of path steps done, for all candidates together.
     """
     rows = len(next(iter(candidates.values())))
@@ -145,7 +192,7 @@ def measure_candidates(
     device = device_of(denoiser, pairs.x)
     low, high = range_within(denoiser, path.logsnr_range, path.quadrature)
     batch = rows_per_forward(batch_size, path.draws, pairs, device)
-    walk = Walk(Follower(denoiser, candidates, batch, device), path.floor, seed, pixels, progress)
+    walk = Walk(Follower(denoiser, candidates, batch, device), path.floor, seed, keep, progress)
     # Draws that are made together: all where the mixture is asked for, else one after the other.
     rounds = [range(path.draws)] if truth is not None else [range(d, d + 1) for d in range(path.draws)]
     together = len(rounds[0])

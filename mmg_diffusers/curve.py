@@ -18,7 +18,7 @@ from mmg_diffusers.batches import (
 )
 from mmg_diffusers.denoiser import Condition, Denoiser, same_rows
 from mmg_diffusers.quadrature import Quadrature
-from mmg_diffusers.result import MOMENTS, Curve, integrate
+from mmg_diffusers.result import MOMENTS, Curve, Keep, kept_maps
 
 
 def per_pixel(square: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def measure_curve(
     seed: int = 0,
     logsnr_range: tuple[float, float] | None = None,
     batch_size: int | None = None,
-    pixels: bool = False,
+    keep: Keep = "pair",
     progress: Progress | None = None,
 ) -> Curve:
     """Compare the denoiser given `cond` with the one given `given` (nothing: the marginal) at shared noise.
@@ -72,7 +72,7 @@ def measure_curve(
         seed: names the noise, together with the pair's id.
         logsnr_range: a part of the denoiser's own range.
         batch_size: rows per forward pass of the network, the one memory knob.
-        pixels: keep maps.
+        keep: ``"pixel"`` keeps maps, ``"level"`` at every level.
         progress: told how many noisy variables are done.
 
     Raises:
@@ -104,7 +104,7 @@ def measure_curve(
             check_finite(base + conditional, batch.logsnr)
             for name, value in moments(batch.eps, batch.z, base, conditional).items():
                 sums[name].index_put_(batch.where, value.flatten(1).sum(1).cpu() / copies, accumulate=True)
-                if pixels and name in ("gap", "orthogonal"):
+                if keep != "pair" and name in ("gap", "orthogonal"):
                     part = per_pixel(value).cpu() / copies
                     if name not in maps:
                         maps[name] = torch.zeros((*shape, *part.shape[1:]), dtype=torch.float64)
@@ -113,7 +113,7 @@ def measure_curve(
                 progress(len(batch.z))
         kept: dict[str, Tensor] = {}
         for name, values in maps.items():
-            kept[name], kept[f"{name}_stderr"] = integrate(values, block.weight, quadrature.independent)
+            kept |= kept_maps(name, values, block.weight, quadrature.independent, keep)
         curves.append(
             Curve(
                 logsnr=block.logsnr.contiguous(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from mmg_diffusers.checks import whole
 from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform, Trapezoid
-from mmg_diffusers.result import Estimate, Integrand, Outside, check_integrand
+from mmg_diffusers.result import Estimate, Integrand, Keep, Outside, check_integrand, check_keep
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class MMG:
         given: Condition | None = None,
         *,
         seed: int = 0,
-        keep: Literal["pair", "pixel"] = "pair",
+        keep: Keep = "pair",
         pair_ids: Tensor | None = None,
         logsnr_range: tuple[float, float] | None = None,
         batch_size: int | None = None,
@@ -69,15 +69,14 @@ class MMG:
             cond: N rows.
             given: N rows, the context that the base branch sees; ``None``: the marginal.
             seed: with a pair's id, names its noise.
-            keep: ``"pixel"`` keeps maps as well.
+            keep: ``"pixel"`` keeps maps as well, ``"level"`` at every level.
             pair_ids: `(N,)` different int64; by default 0, 1, 2, ...
             logsnr_range: a part of the denoiser's range.
             batch_size: rows per forward pass; by default chosen from the event's size.
             progress: called with the number of noisy variables done.
             settings: what else belongs into the record.
         """
-        if keep not in ("pair", "pixel"):
-            raise ValueError(f"keep is {keep!r}; expected 'pair' or 'pixel'")
+        check_keep(keep)
         curve = measure_curve(
             denoiser,
             Pairs.of(x, pair_ids),
@@ -89,7 +88,7 @@ class MMG:
             seed=seed,
             logsnr_range=logsnr_range,
             batch_size=batch_size,
-            pixels=keep == "pixel",
+            keep=keep,
             progress=progress,
         )
         record = {

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.influence import Influence
 from mmg_diffusers.marginals import Mixture
-from mmg_diffusers.result import Estimate, Value, mean_over_pairs, versions
+from mmg_diffusers.noise import Convention
+from mmg_diffusers.result import Estimate, Value, mean_over_pairs, pack, unpack, versions
+from mmg_diffusers.storage import write_whole
 
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = "mmg_diffusers.Filtered/1"
 # The posterior has settled where its mean information is within this of where it ends, in nats.
 SETTLED = 0.005
 
@@ -113,14 +122,76 @@ class Filtered:
         moved = ((mean - mean[-1]).abs() > SETTLED).nonzero().flatten()
         return float(self.logsnr[int(moved[-1]) + 1]) if len(moved) else float(self.logsnr[0])
 
-    def influence(self) -> Influence:
-        """What the condition still adds at each level of the path: I(A; B | X_tau), from log q."""
+    @cached_property
+    def classification(self) -> Classification:
+        """The posterior over candidates that all variables share, for what is read off it: words, calibration.
+
+        Raises:
+            ValueError: where variables have candidates of their own (groups, negatives).
+        """
+        mixture = self.mixture
+        shared = bool((mixture.slots == mixture.slots[0]).all()) and bool((mixture.prior == mixture.prior[0]).all())
+        if not shared:
+            raise ValueError(
+                "variables have different candidates, so that there is no posterior over the same ones; filter with Candidates "
+                "without groups"
+            )
+        names = tuple(mixture.names[k] for k in mixture.slots[0].tolist())
+        return Classification(
+            self.evidence, names, mixture.prior[0], settings=self.settings, versions=self.versions, notes=self.notes
+        )
+
+    @property
+    def truth(self) -> list[str]:
+        """The true candidate of every variable."""
+        own = self.mixture.slots.gather(1, self.mixture.truth[:, None])[:, 0]
+        return [self.mixture.names[k] for k in own.tolist()]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a pair: id, log q and its error, the posterior's own reading, and both forms against the mixture."""
+        import pandas
+
+        gap, orthogonal = (self.against_mixture.using(form) for form in ("gap", "orthogonal"))
+        return pandas.DataFrame(
+            {
+                "pair": self.evidence.pair_ids.numpy(),
+                "nats": self.nats.numpy(),
+                "stderr": self.stderr.numpy(),
+                "entropy": self.entropy_by_level[:, -1].numpy(),
+                "gap": gap.nats.numpy(),
+                "orthogonal": orthogonal.nats.numpy(),
+            }
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Everything about these numbers that a reader should be told before them."""
+        found = list(self.notes)
+        moved, high = self.settled, float(self.logsnr[-1])
+        if moved >= high - 1e-9:
+            found.append(f"the posterior still moves at the end of the path, log-SNR {high:.2f}; follow it further")
+        log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
+        difference = entropy - log_q
+        off, stderr = mean_over_pairs(difference, torch.full_like(difference, float("nan")))
+        if abs(off) > 3 * stderr:
+            found.append(
+                f"the posterior claims {off:.3f} +- {stderr:.3f} nats more than it is right about: it is not calibrated"
+                if off > 0
+                else f"the posterior claims {-off:.3f} +- {stderr:.3f} nats less than it knows: it is not calibrated"
+            )
+        return tuple(found)
+
+    def influence(self, convention: Convention | None = None) -> Influence:
+        """What the condition still adds at each level of the path: I(A; B | X_tau), from log q.
+
+        Args:
+            convention: the network's, to tell timesteps by.
+        """
         levels = self.by_level
         spread = self._true(self.log_posterior)
         rest = levels[:, -1:] - levels
         draws = spread.shape[1]
         error = (spread[..., -1:] - spread).std(1) / draws**0.5 if draws > 1 else torch.full_like(rest, float("nan"))
-        return Influence(self.logsnr, rest, error)
+        return Influence(self.logsnr, rest, error, convention)
 
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])
@@ -129,4 +200,86 @@ class Filtered:
             f"log-SNR {low:.2f} to {high:.2f} in {len(self.logsnr) - 1} steps, settled from {self.settled:.2f} on, "
             f"{self.evaluations} evaluations, at most {self.mixture.ceiling:.3f}); about {self.below.value:.3f} lie below"
         ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.notes)])
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+
+    # ---- files ----
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file: evidence and candidates as tensors, everything else as JSON in its header."""
+        tensors, record = self.evidence.packed()
+        tensors |= {name: getattr(self.mixture, name) for name in ("slots", "prior", "truth")}
+        record |= {
+            "format": FORMAT,
+            "names": list(self.mixture.names),
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+            "nats_below": list(self.below),
+        }
+        return pack(tensors, record)
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Filtered:
+        """Read what `to_bytes` gave.
+
+        Raises:
+            ValueError: when it is truncated, or of another kind.
+        """
+        try:
+            tensors, record = unpack(body, FORMAT)
+            mixture = Mixture(tuple(record["names"]), *(tensors.pop(name) for name in ("slots", "prior", "truth")))
+            evidence = CandidateCurve.unpacked(tensors, record)
+            return cls(evidence, mixture, record["settings"], record["versions"], tuple(record["notes"]))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no complete filter of this library: {error}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
+        path = Path(path)
+        write_whole(path, self.to_bytes())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Filtered:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, or of another kind.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no filter at {path}")
+        try:
+            return cls.from_bytes(Path(path).read_bytes())
+        except (ValueError, IsADirectoryError) as error:
+            raise ValueError(f"{path} is {error}") from error
+
+    @staticmethod
+    def merge(parts: Sequence[Filtered]) -> Filtered:
+        """Join filters of different pairs, measured with the same candidates and settings.
+
+        Raises:
+            ValueError: for none, other candidates or settings, or where a pair appears twice.
+        """
+        if not parts:
+            raise ValueError("there is no filter to merge; expected at least one")
+        first = parts[0]
+        for other in parts[1:]:
+            same = other.mixture.names == first.mixture.names and torch.equal(other.logsnr, first.logsnr)
+            if not same or dict(other.settings) != dict(first.settings):
+                raise ValueError(
+                    f"filters were measured with different candidates, levels or settings: {dict(first.settings)} and "
+                    f"{dict(other.settings)}"
+                )
+        width = max(part.mixture.slots.shape[1] for part in parts)
+        if any(part.mixture.slots.shape[1] != width for part in parts):
+            raise ValueError(
+                "filters have different numbers of candidates for each pair; merge those that have the same"
+            )
+        mixture = Mixture(
+            first.mixture.names,
+            *(torch.cat([getattr(part.mixture, name) for part in parts]) for name in ("slots", "prior", "truth")),
+        )
+        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        evidence = CandidateCurve.merge([part.evidence for part in parts])
+        return Filtered(evidence, mixture, first.settings, first.versions, notes)

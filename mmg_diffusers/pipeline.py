@@ -22,14 +22,16 @@ from mmg_diffusers.images import ImageLike, as_list, load_image
 from mmg_diffusers.influence import Influence, influence
 from mmg_diffusers.maps import to_pixels
 from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
-from mmg_diffusers.prompts import Prompt
+from mmg_diffusers.prompts import Masked, Prompt
 from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid
-from mmg_diffusers.result import Estimate, Integrand
+from mmg_diffusers.result import Estimate, Integrand, Keep, check_keep
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 NULL = NullPrompt()
+# A path that begins this far above the noisy end, in log-SNR, is remarked on.
+LATE = 0.5
 # Components that no measurement uses.
 _NO_PART = ("safety_checker", "feature_extractor", "image_encoder")
 
@@ -189,7 +191,7 @@ class MMGPipeline:
     def __call__(
         self,
         images: ImageLike | Sequence[ImageLike],
-        prompts: str | Sequence[str],
+        prompts: Prompt | Sequence[Prompt],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
@@ -197,7 +199,7 @@ class MMGPipeline:
         levels: int = 64,
         quadrature: Quadrature | None = None,
         draws: int = 1,
-        keep: Literal["pair", "pixel"] = "pair",
+        keep: Keep = "pair",
         seed: int = 0,
         pair_ids: Sequence[int] | None = None,
         logsnr_range: tuple[float, float] | None = None,
@@ -208,7 +210,7 @@ class MMGPipeline:
 
         Args:
             images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1].
-            prompts: one for each image, or one for all.
+            prompts: one for each image, or one for all; `Masked` ones among them, where the null prompt is the marginal.
             given: contexts, one for each image or one for all, for i(image; prompt | context); the prompt then holds the
                 context too ("a red car" given "a car"). `Masked` prompts make it the information of a word.
             marginal: what the prompt is compared with: the null prompt, or the mixture of `Candidates` or `Negatives` along
@@ -217,7 +219,7 @@ class MMGPipeline:
             levels: number of noise levels of the trapezoidal rule.
             quadrature: another rule, in place of `levels`.
             draws: noise draws per level.
-            keep: ``"pixel"`` keeps maps as well.
+            keep: ``"pixel"`` keeps maps as well, ``"level"`` at every level, to read off bands of noise.
             seed: names the noise, together with a pair's id.
             pair_ids: different non-negative integers, by default the pairs' places in the list.
             logsnr_range: a part of the model's range.
@@ -237,7 +239,7 @@ class MMGPipeline:
                 )
             against = self.filter(
                 images,
-                prompts,
+                _unmasked(prompts),
                 marginal,
                 keep=keep,
                 levels=levels,
@@ -259,6 +261,8 @@ class MMGPipeline:
         estimator = MMG(integrand, rule, draws)
         ids = ids_for(pair_ids, len(pictures))
         settings = self._settings(logsnr_range, resize)
+        if any(isinstance(context, Masked) for context in contexts or []):
+            settings["given"] = "the prompt with words masked"
         parts: list[Estimate] = []
         with self._bar(len(pictures) * rule.nodes * draws, "MMG") as bar:
             for start, x in self.encoder.images(pictures, resize):
@@ -339,7 +343,7 @@ class MMGPipeline:
         prompts: str | Sequence[str],
         candidates: Sequence[str] | Candidates | Negatives,
         *,
-        keep: Literal["pair", "pixel"] = "pair",
+        keep: Keep = "pair",
         levels: int | Sequence[float] = 64,
         draws: int = 1,
         prune: float = 1e-9,
@@ -358,15 +362,14 @@ class MMGPipeline:
             images, prompts: as in ``pipe(images, prompts)``.
             candidates: the prompts to compare with, every true one among them; `Candidates` for a prior or groups,
                 `Negatives` to sample them from the other pairs.
-            keep: ``"pixel"`` keeps maps against the mixture as well.
+            keep: ``"pixel"`` keeps maps against the mixture as well, ``"level"`` at every level.
             levels, draws, prune: as in `classify`.
             seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
 
         Raises:
             ValueError: as `classify` does, and for a prompt that is not among the candidates.
         """
-        if keep not in ("pair", "pixel"):
-            raise ValueError(f"keep is {keep!r}; expected 'pair' or 'pixel'")
+        check_keep(keep)
         marginal = candidates if isinstance(candidates, Candidates | Negatives) else Candidates(candidates)
         texts = one_each(prompts, len(as_list(images)), "prompts")
         mixture = marginal.mixture(texts, ids_for(pair_ids, len(texts)))
@@ -380,7 +383,7 @@ class MMGPipeline:
             pair_ids=pair_ids,
             batch_size=batch_size,
             resize=resize,
-            pixels=keep == "pixel",
+            keep=keep,
         )
         said = (marginal.note,) if isinstance(marginal, Negatives) else ()
         return Filtered(curve, mixture, {**settings, "marginal": type(marginal).__name__}, notes=(*notes, *said))
@@ -390,6 +393,7 @@ class MMGPipeline:
         images: ImageLike | Sequence[ImageLike],
         prompts: str | Sequence[str],
         *,
+        given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
         integrand: Integrand = "auto",
         levels: int = 64,
@@ -403,7 +407,8 @@ class MMGPipeline:
         """What each prompt still adds at every noise level: I(image; prompt | noisy image) (MINDE, eq. 29).
 
         Args:
-            images, prompts, levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+            images, prompts, given, levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in
+                ``pipe(images, prompts)``.
             marginal: what the prompt is compared with. Against candidates the posterior along the noise path is read (log q).
             integrand: how the comparison with the null prompt is read.
 
@@ -419,9 +424,14 @@ class MMGPipeline:
             "batch_size": batch_size,
             "resize": resize,
         }
+        convention = self.denoiser.convention
         if isinstance(marginal, NullPrompt):
-            return influence(self(images, prompts, integrand=integrand, **options))
-        return self.filter(images, prompts, marginal, **options).influence()
+            return influence(self(images, prompts, given=given, integrand=integrand, **options), convention)
+        if given is not None:
+            raise ValueError(
+                "given= belongs to the null prompt; groups= of `Candidates` makes the information conditional"
+            )
+        return self.filter(images, prompts, marginal, **options).influence(convention)
 
     def pixel_map(
         self,
@@ -431,6 +441,7 @@ class MMGPipeline:
         given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
         integrand: Literal["gap", "orthogonal"] = "orthogonal",
+        band: tuple[float, float] | None = None,
         levels: int = 64,
         draws: int = 1,
         seed: int = 0,
@@ -441,16 +452,18 @@ class MMGPipeline:
     ) -> tuple[Tensor, Tensor]:
         """Where each prompt speaks: nats per image pixel, and standard errors, `(N, H, W)` each.
 
-        A map sums to the pair's value under the same integrand. `logsnr_range` chooses a band of noise.
+        A map sums to the pair's value under the same integrand; maps of adjoining bands add up.
 
         Args:
             images, prompts, given, levels, draws, seed, pair_ids, logsnr_range, batch_size, resize: as in
                 ``pipe(images, prompts)``.
             marginal: what the prompt is compared with.
             integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
+            band: of log-SNR, that the map is of. Candidates are followed from the noisy end all the same, which
+                `logsnr_range` would not do.
 
         Raises:
-            ValueError: as the measurement does.
+            ValueError: as the measurement does, and for a band outside of its range.
         """
         if integrand not in ("gap", "orthogonal"):
             raise ValueError(f"integrand is {integrand!r}; maps are of 'gap' or 'orthogonal'")
@@ -461,7 +474,7 @@ class MMGPipeline:
             marginal=marginal,
             levels=levels,
             draws=draws,
-            keep="pixel",
+            keep="pixel" if band is None else "level",
             seed=seed,
             pair_ids=pair_ids,
             logsnr_range=logsnr_range,
@@ -469,7 +482,7 @@ class MMGPipeline:
             resize=resize,
         )
         size = self.codec.native_size if resize else tuple(load_image(as_list(images)[0], 0).shape[1:])
-        nats, stderr = found.pixel_map(integrand)
+        nats, stderr = found.pixel_map(integrand, band)
         return to_pixels(nats, (size[0], size[1])), to_pixels(stderr, (size[0], size[1]))
 
     def _compare(
@@ -484,7 +497,7 @@ class MMGPipeline:
         pair_ids: Sequence[int] | None,
         batch_size: int | None,
         resize: bool,
-        pixels: bool = False,
+        keep: Keep = "pair",
     ) -> tuple[CandidateCurve, dict[str, Any], tuple[str, ...]]:
         """Scores along the path, the settings of the record, and notes."""
         path.check(prior.shape[-1])
@@ -507,7 +520,7 @@ class MMGPipeline:
                         prior=prior if mixture is None else prior[own],
                         seed=seed,
                         batch_size=batch_size,
-                        pixels=pixels,
+                        keep=keep,
                         progress=bar.update,
                     )
                 )
@@ -518,7 +531,18 @@ class MMGPipeline:
             "seed": seed,
             "prune": path.prune,
         }
-        return CandidateCurve.merge(parts), settings, (*self.denoiser.notes, *notes)
+        return CandidateCurve.merge(parts), settings, (*self.denoiser.notes, *notes, *self._late(path))
+
+    def _late(self, path: NoisePath) -> tuple[str, ...]:
+        """A remark where candidates are not followed from the noisy end."""
+        low, high = self.denoiser.logsnr_range
+        begins = path.quadrature.bounds(*(path.logsnr_range or (low, high)))[0]
+        if begins <= low + LATE:
+            return ()
+        return (
+            f"the path begins at log-SNR {begins:.2f}, above the noisy end {low:.2f}: the posterior, and the mixture that it "
+            "makes, do not know what is told below",
+        )
 
     def _settings(self, logsnr_range: tuple[float, float] | None, resized: bool) -> dict[str, Any]:
         return {
@@ -531,6 +555,19 @@ class MMGPipeline:
 
     def _bar(self, total: int, name: str) -> tqdm:
         return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self._progress})
+
+
+def _unmasked(prompts: Prompt | Sequence[Prompt]) -> str | Sequence[str]:
+    """Prompts that can be candidates.
+
+    Raises:
+        ValueError: for a masked one.
+    """
+    if isinstance(prompts, str):
+        return prompts
+    if isinstance(prompts, Masked) or any(isinstance(prompt, Masked) for prompt in prompts):
+        raise ValueError("masked prompts are no candidates; give whole prompts, and groups= of `Candidates` for a word")
+    return [prompt for prompt in prompts if isinstance(prompt, str)]
 
 
 def _path(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import safetensors.torch
 import torch
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.noise import reference_gain
+from mmg_diffusers.quadrature import trapezoid, trapezoid_within
 from mmg_diffusers.storage import write_whole
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class Outside:
 
 Integrand = Form | Outside
 """What is integrated: a form by name, or a difference outside the norm."""
+
+Keep = Literal["pair", "pixel", "level"]
+"""What is kept of a measurement: numbers by pair, maps as well, or maps at every level, so that bands can be read off."""
 
 # What the loop sums over the event, at every pair, draw and level; every integrand is made of these.
 MOMENTS = ("gap", "orthogonal", "error", "energy", "along")
@@ -125,6 +129,15 @@ def noise_variance(values: Tensor) -> Tensor:
     return torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
 
 
+def kept_maps(name: str, values: Tensor, weight: Tensor, independent: bool, keep: Keep) -> dict[str, Tensor]:
+    """What a curve keeps of an integrand before the sum over pixels, `(N, D, L, *pixels)`; see `Curve.maps`."""
+    nats, stderr = integrate(values, weight, independent)
+    made = {name: nats, f"{name}_stderr": stderr}
+    if keep == "level":
+        made |= {f"{name}_levels": values.mean(1), f"{name}_variance": noise_variance(values)}
+    return made
+
+
 @dataclass(frozen=True)
 class Curve:
     """What the network said, pair by pair, along the log-SNR axis. Everything is float64 on the CPU.
@@ -134,7 +147,9 @@ class Curve:
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
     `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, all `(N, D, L)` summed over the event; `logsnr` and
     `weight` `(N, L)`. `maps`, where pixels were kept, holds the integrals before the
-    sum over pixels: ``gap``, ``orthogonal`` and their ``_stderr``, `(N, *pixels)` in nats.
+    sum over pixels: ``gap``, ``orthogonal`` and their ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there
+    are the integrands themselves, ``_levels``, and the variance that the noise leaves in them, ``_variance``,
+    `(N, L, *pixels)`.
     """
 
     logsnr: Tensor
@@ -157,6 +172,29 @@ class Curve:
     def draws(self) -> int:
         """Noise draws per level."""
         return self.gap.shape[1]
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        tensors |= {f"maps/{name}": value for name, value in self.maps.items()}
+        return tensors, {
+            "logsnr_range": list(self.logsnr_range),
+            "evaluations": self.evaluations,
+            "independent": self.independent,
+        }
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Curve:
+        """From what `packed` gave."""
+        maps = {name.removeprefix("maps/"): value for name, value in tensors.items() if name.startswith("maps/")}
+        low, high = record["logsnr_range"]
+        return cls(
+            **{name: value for name, value in tensors.items() if not name.startswith("maps/")},
+            logsnr_range=(low, high),
+            evaluations=record["evaluations"],
+            independent=record["independent"],
+            maps=maps,
+        )
 
     @staticmethod
     def merge(curves: Sequence[Curve]) -> Curve:
@@ -199,6 +237,26 @@ class Curve:
         )
 
 
+def pack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
+    """A safetensors file that holds a record as JSON in its header."""
+    ready = {name: value.contiguous().clone() for name, value in tensors.items()}
+    return safetensors.torch.save(ready, metadata={"record": json.dumps(record)})
+
+
+def unpack(body: bytes, form: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `pack` gave; the record has to name its `form` under ``format``.
+
+    Raises:
+        SafetensorError, KeyError, ValueError: when it is truncated, or of another form.
+    """
+    tensors = safetensors.torch.load(body)
+    header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+    record = json.loads(header["__metadata__"]["record"])
+    if record["format"] != form:
+        raise ValueError(f"format {record['format']!r}, expected {form!r}")
+    return tensors, record
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on."""
     found = {"python": platform.python_version()}
@@ -208,6 +266,12 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def check_keep(keep: Keep) -> None:
+    """Raise a ValueError for something else than `Keep`."""
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, get_args(Keep)))}")
 
 
 def check_integrand(integrand: Integrand) -> None:
@@ -346,17 +410,38 @@ class Estimate:
 
     # ---- maps ----
 
-    def pixel_map(self, integrand: Literal["gap", "orthogonal"] = "orthogonal") -> tuple[Tensor, Tensor]:
+    def pixel_map(
+        self, integrand: Literal["gap", "orthogonal"] = "orthogonal", band: tuple[float, float] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Information per pixel of the denoised variable, and its standard error, `(N, *pixels)` nats.
 
-        A map sums to the pair's value under the same integrand.
+        A map sums to the pair's value under the same integrand. Maps of adjoining bands add up.
+
+        Args:
+            integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
+            band: the part of the log-SNR range that is integrated over; all of it by default.
 
         Raises:
-            ValueError: when the pixels were not kept.
+            ValueError: when the pixels, or for a band the levels, were not kept; for a band outside of the range, or of
+                a measurement that is no trapezoidal rule on levels that all pairs share.
         """
-        if integrand not in self.curve.maps:
+        maps, curve = self.curve.maps, self.curve
+        if integrand not in maps:
             raise ValueError(f"no {integrand!r} map was kept; measure with keep='pixel'")
-        return self.curve.maps[integrand], self.curve.maps[f"{integrand}_stderr"]
+        if band is None:
+            return maps[integrand], maps[f"{integrand}_stderr"]
+        if f"{integrand}_levels" not in maps:
+            raise ValueError("a band needs the maps at every level; measure with keep='level'")
+        grid = curve.logsnr[0]
+        shared = bool((curve.logsnr == grid).all()) and bool((grid.diff() > 0).all())
+        if not (shared and torch.allclose(curve.weight[0], trapezoid(grid))):
+            raise ValueError(
+                "a band needs rising levels that all pairs share, with the weights of the trapezoidal rule; measure with "
+                "quadrature=Trapezoid(levels), the default"
+            )
+        weight = trapezoid_within(grid, *band).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
+        nats = (weight * maps[f"{integrand}_levels"]).sum(1)
+        return nats, (weight.square() * maps[f"{integrand}_variance"]).sum(1).sqrt()
 
     # ---- tables and files ----
 
@@ -399,21 +484,15 @@ class Estimate:
 
     def to_bytes(self) -> bytes:
         """A safetensors file: the curve as tensors, everything else as JSON in its header."""
-        curve = self.curve
-        tensors = {f.name: value for f in fields(curve) if isinstance(value := getattr(curve, f.name), Tensor)}
-        tensors |= {f"maps/{name}": value for name, value in curve.maps.items()}
-        record = {
+        tensors, record = self.curve.packed()
+        record |= {
             "format": FORMAT,
             "integrand": asdict(self.integrand) if isinstance(self.integrand, Outside) else self.integrand,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
-            "logsnr_range": list(curve.logsnr_range),
-            "evaluations": curve.evaluations,
-            "independent": curve.independent,
         }
-        ready = {name: value.contiguous().clone() for name, value in tensors.items()}
-        return safetensors.torch.save(ready, metadata={"record": json.dumps(record)})
+        return pack(tensors, record)
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Estimate:
@@ -423,20 +502,8 @@ class Estimate:
             ValueError: when it is truncated, or no estimate.
         """
         try:
-            tensors = safetensors.torch.load(body)
-            header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
-            record = json.loads(header["__metadata__"]["record"])
-            if record["format"] != FORMAT:
-                raise ValueError(f"format {record['format']!r}, expected {FORMAT!r}")
-            maps = {key.removeprefix("maps/"): tensors.pop(key) for key in list(tensors) if key.startswith("maps/")}
-            low, high = record["logsnr_range"]
-            curve = Curve(
-                **tensors,
-                logsnr_range=(low, high),
-                evaluations=record["evaluations"],
-                independent=record["independent"],
-                maps=maps,
-            )
+            tensors, record = unpack(body, FORMAT)
+            curve = Curve.unpacked(tensors, record)
             integrand = record["integrand"]
             if isinstance(integrand, dict):
                 integrand = Outside(**integrand)

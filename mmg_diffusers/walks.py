@@ -14,7 +14,7 @@ from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.draws import PairDraws, brownian_path
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.quadrature import trapezoid
-from mmg_diffusers.result import MOMENTS, Curve, integrate
+from mmg_diffusers.result import MOMENTS, Curve, Keep, kept_maps
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Walk:
     follow: Follower
     floor: float
     seed: int
-    pixels: bool
+    keep: Keep
     progress: Progress | None
 
     def __call__(
@@ -82,7 +82,7 @@ class Walk:
         alive = before.in_play(field.log_prior, self.floor)[owner]
         own = field.of(owner)
         total = own.log_prior
-        compared = Comparison(len(block.pairs), len(draws), self.pixels)
+        compared = Comparison(len(block.pairs), len(draws), self.keep)
         steps: list[Tensor] = []
         gains: list[Tensor] = []
         evaluations = 0
@@ -177,15 +177,16 @@ class Follower:
 class Comparison:
     """Collects the moments of the true candidate against the mixture, level by level."""
 
-    def __init__(self, pairs: int, draws: int, pixels: bool) -> None:
-        self.pairs, self.draws, self.pixels = pairs, draws, pixels
+    def __init__(self, pairs: int, draws: int, keep: Keep) -> None:
+        self.pairs, self.draws = pairs, draws
+        self.keep: Keep = keep
         self.sums: dict[str, list[Tensor]] = {name: [] for name in MOMENTS}
         self.maps: dict[str, list[Tensor]] = {"gap": [], "orthogonal": []}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             self.sums[name].append(value.flatten(1).sum(1).cpu())
-            if self.pixels and name in self.maps:
+            if self.keep != "pair" and name in self.maps:
                 self.maps[name].append(per_pixel(value).cpu())
 
     def _shaped(self, parts: list[Tensor]) -> Tensor:
@@ -196,7 +197,7 @@ class Comparison:
         maps: dict[str, Tensor] = {}
         for name, parts in self.maps.items():
             if parts:
-                maps[name], maps[f"{name}_stderr"] = integrate(self._shaped(parts), weight, False)
+                maps |= kept_maps(name, self._shaped(parts), weight, False, self.keep)
         return Curve(
             logsnr=levels.repeat(self.pairs, 1),
             weight=weight,

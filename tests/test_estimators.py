@@ -287,7 +287,7 @@ def test_boundary_mass_and_flags(gaussian):
         (lambda d, x, c: MMG()(d, x, c, logsnr_range=RANGE, batch_size=0), "batch_size is 0"),
         (lambda d, x, c: MMG()(d, x, c, logsnr_range=RANGE, seed=-1), "expected at least 0"),
         (lambda d, x, c: MMG()(d, x, c, pair_ids=torch.zeros(1000)), "different pair ids"),
-        (lambda d, x, c: MMG()(d, x, c, keep="pixels"), "expected 'pair' or 'pixel'"),
+        (lambda d, x, c: MMG()(d, x, c, keep="pixels"), "'pair', 'pixel', 'level'"),
         (lambda d, x, c: MMG()(d, x.long(), c, logsnr_range=RANGE), "floating point"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmg_diffusers.batches import Pairs
-from mmg_diffusers.candidates import NoisePath, measure_candidates
+from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.marginals import Candidates, Mixture, Negatives
 from mmg_diffusers.quadrature import Trapezoid
@@ -76,6 +76,48 @@ def test_influence_is_what_is_left(mixture):
     assert torch.equal(over.nats[:, -1], torch.zeros(50, dtype=torch.float64))
     torch.testing.assert_close(over.stderr[:, 0], found.stderr)
     assert float(found.stderr.max()) > 0
+
+
+def test_round_trip_and_merge(mixture, tmp_path):
+    found = filtered(mixture, count=20, levels=8)
+    back = Filtered.load(found.save(tmp_path / "filter.safetensors"))
+    assert torch.equal(back.nats, found.nats)
+    assert back.truth == found.truth
+    assert (back.settings, back.versions, back.notes) == (found.settings, found.versions, found.notes)
+    assert torch.equal(back.against_mixture.using("gap").nats, found.against_mixture.using("gap").nats)
+    assert back.evaluations == found.evaluations
+    torch.testing.assert_close(back.classification.pointwise(found.truth), found.nats)
+    assert found.to_pandas()["nats"].tolist() == found.nats.tolist()
+    other = CandidateCurve.load(found.evidence.save(tmp_path / "evidence.safetensors"))
+    assert torch.equal(other.score, found.evidence.score)
+    for path, says in ((tmp_path / "evidence.safetensors", "format"), (tmp_path / "short", "no complete filter")):
+        path.write_bytes((tmp_path / "evidence.safetensors").read_bytes() if "evidence" in path.name else b"123")
+        with pytest.raises(ValueError, match=says):
+            Filtered.load(path)
+    with pytest.raises(FileNotFoundError, match="no filter at"):
+        Filtered.load(tmp_path / "absent")
+    with pytest.raises(ValueError, match="more than one shard"):
+        Filtered.merge([found, back])
+    with pytest.raises(ValueError, match="different candidates, levels"):
+        Filtered.merge([found, filtered(mixture, count=20, levels=9)])
+
+
+def test_an_unfinished_or_bold_posterior_is_warned_of(mixture):
+    denoiser, x, cond = mixture
+    far = type(denoiser)(denoiser.log_weights.exp(), denoiser.means, denoiser.variances / 50)
+    assert filtered(mixture, levels=40).warnings() == ()
+    bold = filtered((far, x, cond), count=300, levels=60)
+    assert any("more than it is right about" in text for text in bold.warnings())
+    curve = measure_candidates(
+        denoiser,
+        Pairs.of(x[:50]),
+        {"label": torch.arange(3)},
+        NoisePath(Trapezoid(8), logsnr_range=(-8.0, 0.0)),
+        truth=cond["label"][:50],
+    )
+    prior = torch.full((50, 3), 1 / 3, dtype=torch.float64)
+    short = Filtered(curve, Mixture(("one", "two", "three"), torch.arange(3).expand(50, -1), prior, cond["label"][:50]))
+    assert any("still moves at the end of the path, log-SNR 0.00" in text for text in short.warnings())
 
 
 def test_pruning_is_bookkept(mixture):

@@ -10,11 +10,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from mmg_diffusers import Estimate, MMGPipeline, shapes_model
+from mmg_diffusers import Candidates, Estimate, MMGPipeline, shapes_model
 from mmg_diffusers.influence import influence
 from mmg_diffusers.noise import DiscreteVP
-from mmg_diffusers.quadrature import StratifiedUniform
-from mmg_diffusers.shapes import CAPTIONS, Shapes
+from mmg_diffusers.quadrature import Simpson, StratifiedUniform
+from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes
+
+COLOURS = WORDS["colour"]
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,74 @@ def test_influence_starts_at_the_whole_and_ends_at_nothing(estimate):
     assert over.logsnr[0] <= over.half().value <= over.logsnr[-1]
 
 
+def test_influence_by_simpson_is_the_estimate_of_the_same_run(pipe, sample, estimate):
+    out = pipe(list(sample.images), sample.prompts, quadrature=Simpson(13), seed=3)
+    over = influence(out, pipe.denoiser.convention)
+    assert torch.equal(over.nats[:, 0], out.nats)
+    assert torch.equal(influence(estimate).nats[:, 0], estimate.nats)
+    assert over.on("tau")[[0, -1]].tolist() == pytest.approx([1.0, 0.0])
+    assert over.on("timestep")[0] == 999
+    half = over.half("tau")
+    assert half.value == pytest.approx(float(pipe.denoiser.convention.tau(torch.tensor([over.half().value]))))
+    assert 0 < half.stderr < 0.5
+    share, error = over.arrived()
+    assert share[[0, -1]].tolist() == [0.0, 1.0]
+    assert error[[0, -1]].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert torch.equal(over[:2].nats, over.nats[:2])
+    with pytest.raises(ValueError, match="'time'; expected one of logsnr, timestep, tau"):
+        over.on("time")
+    with pytest.raises(ValueError, match="convention=pipe"):
+        influence(out).half("tau")
+
+
+def test_bands_of_maps_add_up(pipe, sample, estimate):
+    images, options = list(sample.images[:2]), {"levels": 12, "seed": 3}
+    low, high = pipe.denoiser.logsnr_range
+    whole = pipe(images, sample.prompts[:2], keep="level", **options)
+    torch.testing.assert_close(whole.pixel_map("gap")[0], estimate.pixel_map("gap")[0][:2], rtol=1e-4, atol=1e-5)
+    for form in ("gap", "orthogonal"):
+        nats, stderr = zip(
+            *(whole.pixel_map(form, band) for band in ((low, -1.0), (-1.0, 2.5), (2.5, high))), strict=True
+        )
+        torch.testing.assert_close(sum(nats), whole.pixel_map(form)[0])
+        assert all((one > 0).all() for one in stderr)
+    all_of_it = whole.pixel_map("gap", (low, high))
+    torch.testing.assert_close(all_of_it[0], whole.pixel_map("gap")[0])
+    torch.testing.assert_close(all_of_it[1], whole.pixel_map("gap")[1])
+    spread, _ = pipe.pixel_map(images, sample.prompts[:2], integrand="gap", band=(-1.0, 2.5), **options)
+    torch.testing.assert_close(spread.sum((1, 2)), whole.pixel_map("gap", (-1.0, 2.5))[0].sum((1, 2)))
+    with pytest.raises(ValueError, match="keep='level'"):
+        estimate.pixel_map("gap", (-1.0, 2.5))
+    with pytest.raises(ValueError, match="not a rising part"):
+        whole.pixel_map("gap", (-1.0, 8.0))
+    drawn = pipe(images, sample.prompts[:2], quadrature=StratifiedUniform(4), keep="level")
+    with pytest.raises(ValueError, match="levels that all pairs share"):
+        drawn.pixel_map("gap", (-1.0, 2.5))
+
+
+def test_maps_of_images_that_are_not_square(pipe):
+    """The object lights up where it is, rows and columns not exchanged, on an image of another shape."""
+    sample = Shapes("hard").sample(60, seed=8)
+    left = next(k for k, prompt in enumerate(sample.prompts) if "small" in prompt and "left" in prompt)
+    image = np.full((32, 48, 3), 0.5, dtype=np.float32)
+    image[:, :32] = sample.images[left]
+    colour = Candidates(
+        [sample.prompts[left].replace(c, d) for c in [sample.prompts[left].split()[2]] for d in COLOURS]
+    )
+    nats, stderr = pipe.pixel_map(image, sample.prompts[left], marginal=colour, levels=10)
+    assert nats.shape == stderr.shape == (1, 32, 48)
+    inside = np.pad(sample.mask[left] > 0.5, ((0, 0), (0, 16)))
+    assert float(nats[0][torch.from_numpy(inside)].mean()) > 4 * float(nats[0][:, 32:].mean())
+
+
+def test_a_path_that_begins_late_says_so(pipe, sample):
+    found = pipe.filter(
+        list(sample.images), sample.prompts, list(dict.fromkeys(sample.prompts)), levels=3, logsnr_range=(0.0, 2.0)
+    )
+    assert any("begins at log-SNR 0.00" in text for text in found.warnings())
+    assert "do not know what is told below" in str(found)
+
+
 def test_influence_refuses_drawn_levels(pipe, sample):
     out = pipe(list(sample.images), sample.prompts, quadrature=StratifiedUniform(6))
     with pytest.raises(ValueError, match="Trapezoid"):
@@ -210,7 +280,7 @@ def refuse_to_run(*args, **kwargs):
         (np.zeros((32, 32, 3)), "a", {"levels": 1}, ValueError, "expected at least 2"),
         (np.zeros((32, 32, 3)), "a", {"draws": 0}, ValueError, "expected at least 1"),
         (np.zeros((32, 32, 3)), "a", {"batch_size": 0}, ValueError, "batch_size is 0"),
-        (np.zeros((32, 32, 3)), "a", {"keep": "pixels"}, ValueError, "'pair' or 'pixel'"),
+        (np.zeros((32, 32, 3)), "a", {"keep": "pixels"}, ValueError, "'pair', 'pixel', 'level'"),
         (np.zeros((32, 32, 3)), "a", {"integrand": "gaps"}, ValueError, "'gaps'"),
         (np.zeros((32, 32, 3)), "a", {"logsnr_range": (-20.0, 3.0)}, ValueError, "not a rising range"),
         (np.zeros((2, 32, 32, 3)), "a", {"pair_ids": [1, 1]}, ValueError, "different non-negative pair_ids"),
