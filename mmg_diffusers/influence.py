@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,6 +65,26 @@ class Influence:
         count = len(self.nats)
         return self.nats.mean(0), self.nats.std(0) / count**0.5 if count > 1 else self.stderr[0]
 
+    def at(self, level: float, axis: Axis = "logsnr") -> Value:
+        """Mean over pairs at a level between those that were measured, with its standard error; both interpolated.
+
+        Args:
+            level: on the axis.
+            axis: what it is told in.
+
+        Raises:
+            ValueError: for a level outside of those that were measured; as `on` does.
+        """
+        place = self.on(axis)
+        order = place.argsort()
+        low, high = float(place[order[0]]), float(place[order[-1]])
+        if not low - 1e-9 <= level <= high + 1e-9:
+            raise ValueError(
+                f"{axis} is {level:g}; expected one between {low:.3f} and {high:.3f}, where it was measured"
+            )
+        mean, stderr = self.mean()
+        return Value(*(float(np.interp(level, place[order], values[order])) for values in (mean, stderr)))
+
     def arrived(self) -> tuple[Tensor, Tensor]:
         """The share of the mean information that has arrived at each level, and its standard error (jackknife), `(L,)` each.
 
@@ -73,7 +94,7 @@ class Influence:
         total = self._total()
         share = 1 - total / total[0]
         left_out = 1 - (total - self.nats) / (total - self.nats)[:, :1]
-        return share, _jackknife(left_out)
+        return share, jackknife(left_out)
 
     def half(self, axis: Axis = "logsnr") -> Value:
         """Where half of the mean information has arrived, with its standard error over pairs (jackknife).
@@ -90,7 +111,7 @@ class Influence:
         if len(self) == 1:
             return Value(float(to(torch.tensor(crossings[:1]))[0]), float("nan"))
         told = to(torch.tensor(crossings, dtype=torch.float64))
-        return Value(float(told[0]), float(_jackknife(told[1:, None])[0]))
+        return Value(float(told[0]), float(jackknife(told[1:, None])[0]))
 
     def _total(self) -> Tensor:
         total = self.nats.sum(0)
@@ -108,7 +129,7 @@ class Influence:
         return float(self.logsnr[last] + step * (self.logsnr[last + 1] - self.logsnr[last]))
 
 
-def _jackknife(left_out: Tensor) -> Tensor:
+def jackknife(left_out: Tensor) -> Tensor:
     """Standard errors `(L,)` from what is found without each pair in turn, `(N, L)`; not a number for one pair."""
     count = len(left_out)
     if count < 2:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmg_diffusers.influence import Influence
-from mmg_diffusers.result import Curve, Estimate
+from mmg_diffusers.influence import Axis, Influence
+from mmg_diffusers.result import Curve, Estimate, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,27 +68,39 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     return figure
 
 
+_AXIS_NAMES: Mapping[Axis, str] = {"logsnr": "log-SNR", "timestep": "timestep", "tau": "diffusion time τ"}
+
+
 def plot_influence(
-    influences: Mapping[str, Influence], *, ax: Axes | None = None, title: str = "", ceiling: float | None = None
+    influences: Mapping[str, Influence],
+    *,
+    axis: Axis = "logsnr",
+    ax: Axes | None = None,
+    title: str = "",
+    ceiling: float | None = None,
 ) -> Figure:
     """What conditions still add at each noise level, averaged over pairs, with bands of two standard errors.
 
     Args:
-        influences: by label, drawn into one figure.
+        influences: by label, drawn into one figure; prompts, words or models.
+        axis: what noise levels are told in; models whose levels differ meet on ``"tau"``.
         ax: axes to draw into; a new figure by default.
         title: above the axes.
         ceiling: a value to mark, such as the exact information, in nats.
+
+    Raises:
+        ValueError: as `Influence.on` does.
     """
     figure, axes = _axes(ax)
     for name, influence in influences.items():
         mean, stderr = (value.numpy() for value in influence.mean())
-        levels = influence.logsnr.numpy()
+        levels = influence.on(axis).numpy()
         (line,) = axes.plot(levels, mean, label=f"{name}: {mean[0]:.2f} ± {stderr[0]:.2f} nats")
         axes.fill_between(levels, mean - 2 * stderr, mean + 2 * stderr, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.axhline(0, color="0.6", linewidth=0.8)
     if ceiling is not None:
         axes.axhline(ceiling, color="0.6", linewidth=0.8, linestyle="--", label=f"exact: {ceiling:.2f} nats")
-    axes.set(xlabel="log-SNR of the noise level", ylabel="nats still to come", title=title)
+    axes.set(xlabel=f"{_AXIS_NAMES[axis]} of the noise level", ylabel="nats still to come", title=title)
     axes.legend(frameon=False)
     return figure
 
@@ -137,11 +149,11 @@ def plot_maps(
 def plot_map_grid(
     images: NDArray[np.floating], maps: Mapping[str, Tensor], *, titles: Sequence[str] = ()
 ) -> Figure:  # fmt: skip
-    """A column an image, a row a kind of map; every row has its own scale, from 0 to its 99.5th percentile.
+    """A column an image, a row a kind of map; every row has its own scale, up to the 99.5th percentile of its sizes.
 
     Args:
         images: `(N, H, W, 3)` in [0, 1].
-        maps: `(N, h, w)` by name, non-negative.
+        maps: `(N, h, w)` by name. Rows that are negative somewhere are drawn in two colours, blue below 0.
         titles: above the images.
     """
     import matplotlib.pyplot as plt
@@ -157,15 +169,15 @@ def plot_map_grid(
         if k < len(titles):
             axes[0, k].set_title(titles[k], fontsize=7)
     for row, (name, values) in enumerate(maps.items(), start=1):
-        top = max(float(values.quantile(0.995)), 1e-12)
+        top = max(float(values.abs().quantile(0.995)), 1e-12)
+        signed = float(values.min()) < 0
+        scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
         drawn = None
         for k in range(count):
             height, width = images[k].shape[:2]
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             axes[row, k].imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
-            drawn = axes[row, k].imshow(
-                values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", cmap="magma", vmin=0, vmax=top
-            )
+            drawn = axes[row, k].imshow(values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", **scale)
         axes[row, 0].set_ylabel(name, fontsize=8)
         if drawn is not None:
             figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8)
@@ -184,36 +196,116 @@ def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, t
     return figure
 
 
-def plot_switching(
-    logsnr: NDArray[np.float64],
-    share: Sequence[float],
-    stderr: Sequence[float],
-    influence: Influence,
-    images: Sequence[NDArray[np.floating]],
+def plot_words(
+    words: Mapping[str, Value],
+    shared: Mapping[str, Mapping[str, Value]] | None = None,
     *,
+    exact: Mapping[str, float] | None = None,
+    ax: Sequence[Axes] | None = None,
+    title: str = "",
+) -> Figure:
+    """Information of words as bars, with lines of two standard errors, and below it what two words share.
+
+    Args:
+        words: by name, such as "colour" or "colour and shape", given the rest of the prompt.
+        shared: for every two words, parts by name, such as redundancy and synergy.
+        exact: true values, marked, by the names of `words`.
+        ax: axes to draw into, a second one where there is `shared`; a new figure by default.
+        title: above the axes.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = [len(words), *([len(shared)] if shared else [])]
+    if ax is None:
+        height = 0.32 * len(words) + 0.75 * (rows[1] if shared else 0) + 1.4
+        figure, made = plt.subplots(
+            len(rows), 1, figsize=(6, height), layout="constrained", squeeze=False, height_ratios=[1, 2.2][: len(rows)]
+        )
+        axes: Sequence[Axes] = list(made[:, 0])
+    else:
+        axes = ax
+        figure, _ = _axes(axes[0])
+    place = np.arange(len(words))[::-1]
+    values = np.array([tuple(value) for value in words.values()])
+    axes[0].barh(
+        place, values[:, 0], xerr=2 * np.nan_to_num(values[:, 1]), height=0.6, color=_COLOURS["gap"], alpha=0.8
+    )
+    known = (
+        [(row, exact[name]) for row, name in zip(place, words, strict=True) if name in (exact or {})] if exact else []
+    )
+    if known:
+        axes[0].plot([v for _, v in known], [row for row, _ in known], "k|", markersize=14, label="exact")
+        axes[0].legend(frameon=False)
+    axes[0].set_yticks(place, list(words), fontsize=8)
+    axes[0].axvline(0, color="0.6", linewidth=0.8)
+    axes[0].set(xlabel="nats, given the rest of the prompt", title=title)
+    if shared:
+        names = list(next(iter(shared.values())))
+        place = np.arange(len(shared))[::-1].astype(float)
+        width = 0.8 / len(names)
+        for k, name in enumerate(names):
+            values = np.array([tuple(parts[name]) for parts in shared.values()])
+            axes[1].barh(
+                place + 0.4 - (k + 0.5) * width,
+                values[:, 0],
+                xerr=2 * np.nan_to_num(values[:, 1]),
+                height=width,
+                label=name,
+            )
+        axes[1].set_yticks(place, list(shared), fontsize=8)
+        axes[1].axvline(0, color="0.6", linewidth=0.8)
+        axes[1].set(xlabel="nats of two words")
+        axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_switching(
+    at: NDArray[np.float64],
+    share: NDArray[np.float64],
+    stderr: NDArray[np.float64],
+    influence: Influence,
+    images: NDArray[np.floating],
+    *,
+    axis: Axis = "tau",
+    halves: tuple[float, float] | None = None,
     title: str = "",
 ) -> Figure:
     """Which prompt pictures follow when it is switched at each level, beside the information that has arrived by then.
 
     Args:
-        logsnr: `(S,)` levels of the switch.
-        share, stderr: posterior of the first prompt, and its standard error, at each of them.
-        influence: of the first prompt.
-        images: a few pictures of each, `(n, H, W, 3)` in [0, 1].
+        at: `(S,)` the switches, on the axis.
+        share, stderr: `(S,)` posterior of the first prompt, and its standard error, at each of them.
+        influence: of the prompts.
+        images: a few pictures of each, `(S, n, H, W, 3)` in [0, 1].
+        axis: what noise levels are told in.
+        halves: where the first prompt begins to win half of the time, and where half of the information has arrived, marked.
         title: above the curves.
+
+    Raises:
+        ValueError: as `Influence.on` does.
     """
     import matplotlib.pyplot as plt
 
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6), layout="constrained", height_ratios=[2, 1])
-    top.errorbar(logsnr, share, yerr=2 * np.array(stderr), marker="o", label="share that follows the first prompt")
-    mean, error = (value.numpy() for value in influence.mean())
-    top.plot(influence.logsnr, 1 - mean / mean[0], label="share of the information that has arrived")
-    top.fill_between(influence.logsnr, 1 - (mean - 2 * error) / mean[0], 1 - (mean + 2 * error) / mean[0], alpha=0.2)
+    count, few = images.shape[:2]
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(8, 4.2 + 0.5 * few), layout="constrained", height_ratios=[4, max(1.0, few)]
+    )
+    marks = top.errorbar(at, share, yerr=2 * stderr, marker="o", label="share that follows the first prompt")
+    arrived, error = (value.numpy() for value in influence.arrived())
+    levels = influence.on(axis).numpy()
+    (line,) = top.plot(levels, arrived, label="share of the information that has arrived")
+    top.fill_between(levels, arrived - 2 * error, arrived + 2 * error, color=line.get_color(), alpha=0.2, linewidth=0)
+    for value, colour in zip(halves or (), (marks.lines[0].get_color(), line.get_color()), strict=False):
+        top.axvline(value, color=colour, linewidth=0.8, linestyle="--")
     top.axhline(0.5, color="0.7", linewidth=0.8)
-    top.set(xlabel="log-SNR of the switch", title=title)
+    top.set(xlabel=f"{_AXIS_NAMES[axis]} of the switch", title=title, ylim=(-0.05, 1.05))
     top.legend(frameon=False)
-    bottom.imshow(np.concatenate([np.concatenate(list(drawn), 0) for drawn in images], 1))
-    bottom.axis("off")
+    order = np.argsort(at)
+    width = images.shape[3]
+    bottom.imshow(np.concatenate([np.concatenate(list(images[k]), 0) for k in order], 1))
+    bottom.set_xticks((np.arange(count) + 0.5) * width, [f"{at[k]:.2f}" for k in order], fontsize=8)
+    bottom.set(yticks=[], xlabel=f"pictures, by the {_AXIS_NAMES[axis]} of the switch")
+    bottom.spines[:].set_visible(False)
     return figure
 
 

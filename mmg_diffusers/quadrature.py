@@ -8,6 +8,7 @@ expectation).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -105,12 +106,13 @@ def upper_simpson(levels: Tensor) -> Tensor:
 
 def trapezoid_within(levels: Tensor, low: float, high: float) -> Tensor:
     """Weights of the trapezoidal rule for a band, `(L,) -> (L,)`: of the straight lines between the levels, what lies from
-    `low` to `high`. Weights of adjoining bands add up.
+    `low` to `high`; infinite ends are those of the levels. Weights of adjoining bands add up.
 
     Raises:
         ValueError: for a band that is empty, or leaves the levels.
     """  # fmt: skip
     first, last = float(levels[0]), float(levels[-1])
+    low, high = first if low == -math.inf else low, last if high == math.inf else high
     if not (first - 1e-6 <= low < high <= last + 1e-6):
         raise ValueError(f"the band {low:g} to {high:g} is not a rising part of the log-SNR {first:.3f} to {last:.3f}")
     begin = levels[:-1].clamp(low, high)

@@ -419,7 +419,7 @@ class Estimate:
 
         Args:
             integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
-            band: the part of the log-SNR range that is integrated over; all of it by default.
+            band: the part of the log-SNR range that is integrated over; an infinite end is the range's own. All by default.
 
         Raises:
             ValueError: when the pixels, or for a band the levels, were not kept; for a band outside of the range, or of

@@ -1,13 +1,18 @@
-"""Pairs of image and prompt as people keep them: a picture, a folder, a table of paths."""
+"""Pairs of image and prompt, and candidate prompts, as people keep them: a picture, a folder, a table, a list."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mmg_diffusers.images import ImageLike
+from mmg_diffusers.marginals import Candidates, Marginal, Negatives, NullPrompt
+from mmg_diffusers.shapes import CAPTIONS, Shapes
 
 if TYPE_CHECKING:
     import pandas
@@ -67,13 +72,92 @@ def read_pairs(source: str | Path, prompt: str | None = None) -> PairTable:
     )
 
 
+def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tuple[list[ImageLike], list[str]]:
+    """Images and prompts to look at: ``shapes``, fresh pairs of the Shapes world, or what `read_pairs` reads.
+
+    Args:
+        source: ``shapes``, an image, a folder or a table.
+        prompt: of all images, in place of their own.
+        count, seed: of Shapes pairs.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_pairs` does.
+    """
+    if str(source) == "shapes":
+        sample = Shapes("soft").sample(count, seed)
+        return list(sample.images), sample.prompts if prompt is None else [prompt] * count
+    pairs = read_pairs(source, prompt)
+    return list(pairs.images), pairs.prompts
+
+
 def _needed(prompt: str | None, source: Path) -> str:
     if prompt is None:
         raise ValueError(f"{source} names no prompts; give one for all images, or a table with a column 'prompt'")
     return prompt
 
 
+def read_marginal(told: str, prompts: Sequence[str]) -> Marginal:
+    """What prompts are compared with, as it is told on a command line.
+
+    Args:
+        told: ``null``, the null prompt; ``prompts``, the run's own different prompts, each as probable as it is frequent
+            among them; ``negatives`` or ``negatives:COUNT``, prompts sampled from other pairs; ``shapes``, the captions of the
+            Shapes world; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``, ``.parquet``) with a
+            column of prompts and, where they are not equally probable, one named ``prior``.
+        prompts: of the run.
+
+    Raises:
+        FileNotFoundError: for a file that there is not.
+        ValueError: for fewer than two candidates, the same one twice, or a prior that is none.
+    """
+    kind, _, count = told.partition(":")
+    if told == "null":
+        return NullPrompt()
+    if told == "shapes":
+        return Candidates(CAPTIONS)
+    if told == "prompts":
+        number = Counter(prompts)
+        if len(number) < 2:
+            raise ValueError(
+                f"all {len(prompts)} prompts are {prompts[0]!r}; candidates need others to be compared with"
+            )
+        return Candidates(tuple(number), tuple(times / len(prompts) for times in number.values()))
+    if kind == "negatives":
+        if count and not count.isdecimal():
+            raise ValueError(f"the marginal is {told!r}; expected negatives, or negatives:15 for as many")
+        return Negatives(int(count)) if count else Negatives()
+    path = Path(told)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the marginal is {told!r}, which is no file; expected null, prompts, negatives:COUNT, shapes, or a file of candidates"
+        )
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        try:
+            lines = path.read_text().splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is no text; expected candidate prompts, one a line, or a table of them"
+            ) from error
+        return Candidates(tuple(line.strip() for line in lines if line.strip()))
+    table = _frame(path)
+    names = tuple(_column(table, PROMPT_COLUMNS, path))
+    if "prior" not in table.columns:
+        return Candidates(names)
+    try:
+        return Candidates(names, tuple(float(value) for value in table["prior"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _read_table(path: Path, prompt: str | None) -> PairTable:
+    table = _frame(path)
+    names = _column(table, IMAGE_COLUMNS, path)
+    prompts = [prompt] * len(names) if prompt is not None else _column(table, PROMPT_COLUMNS, path)
+    given = _column(table, ("given",), path) if "given" in table.columns else None
+    return PairTable([_inside(path.parent, name) for name in names], prompts, given)
+
+
+def _frame(path: Path) -> pandas.DataFrame:
     import pandas
 
     try:
@@ -91,10 +175,7 @@ def _read_table(path: Path, prompt: str | None) -> PairTable:
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
-    names = _column(table, IMAGE_COLUMNS, path)
-    prompts = [prompt] * len(names) if prompt is not None else _column(table, PROMPT_COLUMNS, path)
-    given = _column(table, ("given",), path) if "given" in table.columns else None
-    return PairTable([_inside(path.parent, name) for name in names], prompts, given)
+    return table
 
 
 def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> list[str]:

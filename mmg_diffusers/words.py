@@ -27,7 +27,7 @@ def all_but(parts: Parts, *names: str) -> list[Hashable]:
         ValueError: for a part that there is not.
     """
     _need(parts, names)
-    return list(zip(*(labels for name, labels in parts.items() if name not in names), strict=True))
+    return only(parts, *(name for name in parts if name not in names))
 
 
 def only(parts: Parts, *names: str) -> list[Hashable]:
@@ -168,6 +168,38 @@ class Decomposition:
 
 def _mean(nats: Tensor) -> Value:
     return mean_over_pairs(nats, torch.full_like(nats, float("nan")))
+
+
+def pair_surprise(candidates: Candidates, prompts: Sequence[str], one: Word, two: Word) -> tuple[Tensor, Tensor]:
+    """-log p of each of two words, given all words of the prompt but these two, `(N,)` nats each; for `decompose_maps`.
+
+    Args:
+        candidates: that differ word by word, with their prior.
+        prompts: the true ones.
+        one, two: the words.
+
+    Raises:
+        ValueError: as `isolate` does, and for a prompt that is not among the candidates.
+    """
+    names = tuple(candidates.prompts)
+    parts = parts_by_place(names)
+    first, second = (f"@{word.place_in(prompts)}" for word in (one, two))
+    absent = [prompt for prompt in prompts if prompt not in names]
+    if absent:
+        raise ValueError(f"the prompt {absent[0]!r} is not among the {len(names)} candidates; add it to them")
+    true = [names.index(prompt) for prompt in prompts]
+    rest = all_but(parts, first, second)
+
+    def log_probability(labels: Sequence[Hashable]) -> Tensor:
+        numbers = {label: k for k, label in enumerate(dict.fromkeys(labels))}
+        number = torch.tensor([numbers[label] for label in labels])
+        total = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, number, candidates.probability)
+        return total.log()[number][true]
+
+    h1, h2 = (
+        log_probability(rest) - log_probability(list(zip(rest, parts[word], strict=True))) for word in (first, second)
+    )
+    return h1, h2
 
 
 def word_information(posterior: Classification, truth: Sequence[str | int], parts: Parts) -> dict[str, Tensor]:

@@ -1,121 +1,221 @@
-"""What a prompt still adds at each noise level: I(A; B | X_tau) against log-SNR, timestep and tau (MINDE, eq. 29).
+"""What a prompt still adds at each noise level: I(A; B | X_tau) against diffusion time, log-SNR or timestep (MINDE, eq. 29).
 
     python scripts/prompt_influence.py                     # Shapes images and captions, the shipped model
     python scripts/prompt_influence.py --generated         # images that the model draws itself, at guidance 1
-    python scripts/prompt_influence.py --model FOLDER --images pictures/ --prompt "a red circle"
+    python scripts/prompt_influence.py --word colour --word shape --word size --word side --marginal shapes
+    python scripts/prompt_influence.py pictures/ --model FOLDER --prompt "a red circle" --prompt "a blue square"
+    python scripts/prompt_influence.py pairs.csv --model ONE --model OTHER --marginal candidates.txt
 
-Three readings of the null prompt (gap, orthogonal, MINDE-C(1)); for Shapes captions the posterior filter beside them.
+Models, prompts, words and marginals that are named several times are compared in one figure. A word is told by its text,
+or by its place in the prompts, from @0; of Shapes captions also by its kind. Its information is given the rest of the
+prompt: with the null prompt against the prompt in which the word is masked (or replaced, --replace-by), with candidates
+against those that differ in the word alone. The null prompt is read as gap, orthogonal (which is MINDE-C) and C(sigma);
+candidates by the posterior along the noise path (log q).
 """
 
 from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 import typer
+from safetensors.torch import save_file
 
-from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.influence import Influence, influence
+from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
+from mmg_diffusers.drawing import draw
+from mmg_diffusers.images import ImageLike
+from mmg_diffusers.influence import AXES, Axis, Influence, influence
 from mmg_diffusers.plotting import plot_influence
-from mmg_diffusers.result import Outside, Value
-from mmg_diffusers.shapes import CAPTIONS, Shapes
-from mmg_diffusers.tables import read_pairs
+from mmg_diffusers.prompts import Word
+from mmg_diffusers.quadrature import AtLevels, Simpson, Trapezoid
+from mmg_diffusers.result import FORMS, Integrand, Outside, Value
+from mmg_diffusers.shapes import WORD_PLACES, Shapes
+from mmg_diffusers.tables import gather, read_marginal
+from mmg_diffusers.words import Isolated, isolate
+
+Rule = Literal["trapezoid", "simpson"]
+RULES = {"trapezoid": Trapezoid, "simpson": Simpson}
 
 
-def generate(pipe: MMGPipeline, prompts: list[str], steps: int, seed: int) -> list[np.ndarray]:
-    """Draw an image for each prompt at guidance 1, which samples the model's own p(x | y)."""
-    plain: Any = pipe.pipe
-    images: list[np.ndarray] = []
-    for start in range(0, len(prompts), 48):
-        made = plain(
-            prompts[start : start + 48],
-            num_inference_steps=steps,
-            guidance_scale=1.0,
-            generator=torch.Generator().manual_seed(seed + start),
-            output_type="np",
-        )
-        images += list(made.images.clip(0, 1))
-    return images
+def reading(told: str) -> Integrand:
+    """``gap``, ``orthogonal``, ``auto``, or ``C(1)`` for MINDE-C with that sigma."""
+    if told.startswith("C(") and told.endswith(")"):
+        return Outside(float(told[2:-1]))
+    for form in FORMS:
+        if told == form:
+            return form
+    raise ValueError(
+        f"no reading {told!r}; expected {', '.join(FORMS)}, or C(1) for MINDE-C outside the norm, sigma = 1"
+    )
 
 
-def half_of(curve: Influence) -> Value | None:
+@dataclass
+class Comparison:
+    """Measures what is asked, and collects curves by label with what has to be said of them."""
+
+    levels: int
+    rule: Rule
+    steps: int
+    high: float
+    draws: int
+    seed: int
+    curves: dict[str, Influence] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(
+        self,
+        label: list[str],
+        pipe: MMGPipeline,
+        images: list[ImageLike],
+        prompts: list[str],
+        asked: Isolated,
+        readings: list[str],
+        notes: tuple[str, ...],
+    ) -> None:
+        """Measure one question about these pairs, and read it in every way."""
+        convention = pipe.denoiser.convention
+        if isinstance(asked.marginal, NullPrompt):
+            quadrature = RULES[self.rule](self.levels)
+            found = pipe(
+                images, prompts, given=asked.given, quadrature=quadrature, draws=self.draws, seed=self.seed
+            )  # fmt: skip
+            read = {told: found.using(reading(told)) for told in readings}
+            made = {told: (influence(one, convention), one.warnings()) for told, one in read.items()}
+        else:
+            path = AtLevels.widening(pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
+            found = pipe.filter(
+                images, prompts, asked.marginal, levels=path, draws=self.draws, prune=1e-3, seed=self.seed
+            )  # fmt: skip
+            made = {"log q": (found.influence(convention), found.warnings())}
+        for told, (curve, warnings) in made.items():
+            name = ", ".join([*label, told])
+            self.curves[name] = curve
+            self.records[name] = {
+                "word": asked.said,
+                "settings": dict(found.settings),
+                "warnings": [*notes, *warnings],
+            }
+
+
+def half_of(curve: Influence, axis: Axis) -> Value | None:
     """Where half of the information has arrived; nowhere, when a few pairs have none in the mean."""
-    return curve.half() if float(curve.nats[:, 0].mean()) > 0 else None
+    return curve.half(axis) if float(curve.nats[:, 0].mean()) > 0 else None
 
 
-def write(path: Path, pipe: MMGPipeline, curves: dict[str, Influence]) -> None:
-    """One row a level and reading."""
-    convention = pipe.denoiser.convention
+def write(path: Path, curves: dict[str, Influence]) -> None:
+    """One row a level and curve."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["reading", "logsnr", "timestep", "tau", "nats", "stderr"])
+        writer.writerow(["curve", *AXES, "nats", "stderr"])
         for name, curve in curves.items():
-            mean, stderr = curve.mean()
-            times = convention.c_noise(curve.logsnr)
-            tau = times / float(convention.c_noise(torch.tensor([pipe.denoiser.logsnr_range[0]]).double()))
-            for row in zip(curve.logsnr, times, tau, mean, stderr, strict=True):
+            for row in zip(*(curve.on(axis) for axis in AXES), *curve.mean(), strict=True):
                 writer.writerow([name, *(f"{float(value):.6g}" for value in row)])
 
 
 def main(
-    model: Annotated[str | None, typer.Option(help="Pipeline folder or id; the shipped model by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Image, folder or table; Shapes images by default.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Prompt of all images.")] = None,
-    generated: Annotated[
-        bool, typer.Option("--generated", help="Draw the images with the model, at guidance 1.")
-    ] = False,
-    pairs: int = 64,
-    levels: int = 64,
-    high: Annotated[float, typer.Option(help="Highest log-SNR of the filter's path.")] = 4.0,
-    steps: Annotated[int, typer.Option(help="Sampling steps of generated images.")] = 100,
+    source: Annotated[
+        str, typer.Argument(help="An image, a folder or a table of pairs; `shapes` are fresh pairs of that world.")
+    ] = "shapes",
+    model: Annotated[list[str] | None, typer.Option(help="Folder or id; the shipped model by default.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Prompt of all images.")] = None,
+    word: Annotated[list[str] | None, typer.Option(help="A word, or its place such as @2; else whole prompts.")] = None,
+    replace_by: Annotated[
+        str | None, typer.Option(help="What takes the place of a word (nothing: left out); masked by default.")
+    ] = None,
+    marginal: Annotated[
+        list[str] | None, typer.Option(help="null, prompts, negatives:15, shapes, or a file of candidates.")
+    ] = None,
+    read: Annotated[
+        list[str] | None, typer.Option(help="Of the null prompt: gap, orthogonal (MINDE-C), auto, C(1).")
+    ] = None,
+    generated: Annotated[bool, typer.Option("--generated", help="Draw the images with the model.")] = False,
+    guidance: Annotated[float, typer.Option(help="Of generated images; above 1 they do not sample p(x | y).")] = 1.0,
+    sampling_steps: Annotated[int, typer.Option(help="Of generated images.")] = 100,
+    pairs: Annotated[int, typer.Option(help="Of the Shapes world.")] = 64,
+    levels: Annotated[int, typer.Option(help="Noise levels with the null prompt.")] = 65,
+    rule: Annotated[Rule, typer.Option(help="On the model's own levels, with the null prompt.")] = "trapezoid",
+    steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 26,
+    high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
+    draws: int = 1,
+    axis: Annotated[Axis, typer.Option(help="Of the figure.")] = "tau",
+    at: Annotated[list[float] | None, typer.Option(help="Diffusion times, 0 to 1, to tell the influence at.")] = None,
+    each: Annotated[int, typer.Option(help="Images that get a figure of their own.")] = 0,
     seed: int = 6006,
-    output: Annotated[Path, typer.Option(help="Folder for the table and the figure.")] = Path("runs/influence"),
+    output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("runs/influence"),
 ) -> None:
-    """Measure, then write influence.csv, influence.json and influence.png."""
+    """Measure, then write influence.csv, influence.json, pairs.safetensors (image by image) and influence.png."""
     import matplotlib
 
     matplotlib.use("Agg")
-    pipe = MMGPipeline.from_pretrained(model or shapes_model())
-    world = Shapes("soft")
-    exact = None
-    if images is not None:
-        read = read_pairs(images, prompt)
-        pictures, prompts = list(read.images), read.prompts
-    else:
-        sample = world.sample(pairs, seed)
-        pictures, prompts = list(sample.images), sample.prompts if prompt is None else [prompt] * pairs
-        exact = world.mutual_information() if prompt is None else None
-        if generated:
-            pictures = generate(pipe, prompts, steps, seed)
-    estimate = pipe(pictures, prompts, levels=levels, seed=seed)
-    curves = {
-        "gap": influence(estimate.using("gap")),
-        "orthogonal": influence(estimate.using("orthogonal")),
-        "MINDE-C(1)": influence(estimate.using(Outside(1.0))),
-    }
-    if set(prompts) <= set(CAPTIONS):
-        path = (pipe.denoiser.logsnr_range[0], high)
-        filtered = pipe.filter(pictures, prompts, CAPTIONS, levels=levels, prune=1e-6, seed=seed, logsnr_range=path)
-        curves["posterior filter"] = filtered.influence()
+    import matplotlib.pyplot as plt
+
+    models, prompts, words = model or [str(shapes_model())], prompt or [None], word or [None]
+    marginals = marginal or (["null", "shapes"] if source == "shapes" and prompt is None else ["null"])
+    single = len(models) * len(prompts) * len(words) == 1
+    readings = read or (["gap", "orthogonal", "C(1)"] if single else ["auto"])
+    for told in readings:
+        reading(told)
+    compared = Comparison(levels, rule, steps, high, draws, seed)
+    for name in models:
+        pipe = MMGPipeline.from_pretrained(name)
+        pipe.set_progress_bar_config(mininterval=1)
+        pipe.denoiser.convention.at_tau(torch.tensor(at or []))
+        for text in prompts:
+            images, texts = gather(source, text, pairs, seed)
+            notes: tuple[str, ...] = ()
+            if generated:
+                drawn = draw(pipe, texts, steps=sampling_steps, guidance=guidance, seed=seed)
+                images, notes = list(drawn.images), drawn.notes
+            for told_word in words:
+                for told in marginals:
+                    asked = Isolated(None, read_marginal(told, texts), "whole prompts")
+                    if told_word is not None:
+                        place = WORD_PLACES.get(told_word) if source == "shapes" else None
+                        found = Word.parse(told_word) if place is None else Word(place=place)
+                        by = replace_by if isinstance(asked.marginal, NullPrompt) else None
+                        asked = isolate([found], texts, asked.marginal, by)
+                    label = [
+                        *([Path(name).name] if len(models) > 1 else []),
+                        *([text] if text is not None and len(prompts) > 1 else []),
+                        *([told_word] if told_word is not None else []),
+                        *([told] if told_word is not None or len(marginals) > 1 else []),
+                    ]
+                    compared.add(label, pipe, images, texts, asked, readings, notes)
+    curves = compared.curves
     output.mkdir(parents=True, exist_ok=True)
-    write(output / "influence.csv", pipe, curves)
+    write(output / "influence.csv", curves)
+    save_file({name: curve.nats.contiguous() for name, curve in curves.items()}, output / "pairs.safetensors")
+    whole_captions = source == "shapes" and prompt is None and word is None and not generated
+    exact = Shapes("soft").mutual_information() if whole_captions else None
     summary = {
-        name: {"nats": [float(v[0]) for v in curve.mean()], "half_arrived_at_logsnr": half_of(curve)}
+        name: {
+            "nats": [float(v[0]) for v in curve.mean()],
+            "half_arrived_at": {one: half_of(curve, one) for one in AXES},
+            "nats_at_tau": {f"{tau:g}": curve.at(tau, "tau") for tau in at or []},
+            **compared.records[name],
+        }
         for name, curve in curves.items()
     }
-    (output / "influence.json").write_text(
-        json.dumps({**summary, "exact": exact, "settings": dict(estimate.settings)}, indent=1)
-    )
-    print("| reading | nats | half has arrived at log-SNR |\n|---|--:|--:|")
+    (output / "influence.json").write_text(json.dumps({"curves": summary, "exact": exact}, indent=1))
+    print("| curve | nats | half has arrived at tau | at log-SNR | at timestep |\n|---|--:|--:|--:|--:|")
     for name, row in summary.items():
-        (nats, stderr), half = row["nats"], row["half_arrived_at_logsnr"]
-        said = "none: no information" if half is None else f"{half.value:.2f} ± {half.stderr:.2f}"
-        print(f"| {name} | {nats:.3f} ± {stderr:.3f} | {said} |")
-    plot_influence(curves, ceiling=exact).savefig(output / "influence.png", dpi=110)
+        half = row["half_arrived_at"]
+        said = ["none" if half[one] is None else f"{half[one].value:.3g} ± {half[one].stderr:.2g}" for one in AXES]
+        print(f"| {name} | {row['nats'][0]:.3f} ± {row['nats'][1]:.3f} | {said[2]} | {said[0]} | {said[1]} |")
+    for name, row in summary.items():
+        for tau, value in row["nats_at_tau"].items():
+            print(f"{name}: {value.value:.3f} ± {value.stderr:.3f} nats are still to come at tau {tau}")
+    for warning in dict.fromkeys(text for row in summary.values() for text in row["warnings"]):
+        print(f"warning: {warning}")
+    plot_influence(curves, axis=axis, ceiling=exact).savefig(output / "influence.png", dpi=110)
+    for k in range(min(each, min(len(curve) for curve in curves.values()))):
+        figure = plot_influence({name: curve[k : k + 1] for name, curve in curves.items()}, axis=axis)
+        figure.savefig(output / f"influence-{k:03d}.png", dpi=110)
+        plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ ORDER = [
     "tables",
     "runs",
     "pipeline",
+    "drawing",
     "__init__",
     "distributed",
     "demo",

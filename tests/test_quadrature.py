@@ -156,6 +156,8 @@ def test_bands_of_the_trapezoid_add_up():
         assert float(band.sum()) == pytest.approx(high - low)
         assert float(band @ levels) == pytest.approx((high**2 - low**2) / 2)
     assert int((bands[1] != 0).sum()) == 2
+    torch.testing.assert_close(trapezoid_within(levels, -math.inf, -4.3), bands[0])
+    torch.testing.assert_close(trapezoid_within(levels, -math.inf, math.inf), trapezoid(levels))
     for low, high in ((-6.0, 0.0), (0.0, 7.0), (1.0, 1.0), (2.0, 1.0)):
         with pytest.raises(ValueError, match=r"not a rising part of the log-SNR -5\.000 to 6\.000"):
             trapezoid_within(levels, low, high)

@@ -17,6 +17,7 @@ from mmg_diffusers.words import (
     isolate,
     only,
     pair_information,
+    pair_surprise,
     parts_by_place,
     word_information,
 )
@@ -114,6 +115,18 @@ def test_maps_of_a_decomposition_add_up():
     assert found.means()["synergy"].value == pytest.approx(float(found.synergy.flatten(1).sum(1).mean()))
     with pytest.raises(ValueError, match="differ in shape"):
         decompose_maps(surprise, both, one, two[:, :2])
+
+
+def test_surprise_of_two_words():
+    prompts = ["a large red circle on the left", "a small blue circle on the left"]
+    first, second = pair_surprise(Candidates(CAPTIONS), prompts, Word(place=2), Word("circle"))
+    assert first.tolist() == pytest.approx([np.log(4)] * 2)
+    assert second.tolist() == pytest.approx([np.log(3)] * 2)
+    some = Candidates(["a b", "a c", "d b"], prior=(0.5, 0.3, 0.2))
+    first, second = pair_surprise(some, ["a c"], Word(place=0), Word("c"))
+    assert (float(first), float(second)) == pytest.approx((-np.log(0.8), -np.log(0.3)))
+    with pytest.raises(ValueError, match="'d c' is not among the 3"):
+        pair_surprise(some, ["d c"], Word(place=0), Word("c"))
 
 
 def test_parts_by_place():

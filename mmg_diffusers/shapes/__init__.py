@@ -2,12 +2,22 @@
 
 from mmg_diffusers.shapes.reader import Reading, read_images
 from mmg_diffusers.shapes.render import SIZE, render
-from mmg_diffusers.shapes.world import CAPTIONS, WORDS, Factors, Shapes, ShapesSample, caption_parts, caption_words
+from mmg_diffusers.shapes.world import (
+    CAPTIONS,
+    WORD_PLACES,
+    WORDS,
+    Factors,
+    Shapes,
+    ShapesSample,
+    caption_parts,
+    caption_words,
+)
 
 __all__ = [
     "CAPTIONS",
     "SIZE",
     "WORDS",
+    "WORD_PLACES",
     "Factors",
     "Reading",
     "Shapes",

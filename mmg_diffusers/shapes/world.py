@@ -39,9 +39,14 @@ RAMPS: Mapping[str, float] = {"size": 0.7, "colour": 0.7, "shape": 0.0, "side": 
 
 _WORD_INDEX: Ints = np.array(list(product(*(range(len(words)) for words in WORDS.values()))))
 
+_TEMPLATE = "a {} {} {} on the {}"
+WORD_PLACES: Mapping[str, int] = dict(
+    zip(WORDS, (place for place, word in enumerate(_TEMPLATE.split()) if word == "{}"), strict=True)
+)
+"""Which word of a caption, counted from 0, is of each kind."""
+
 CAPTIONS: tuple[str, ...] = tuple(
-    "a {} {} {} on the {}".format(*(words[i] for words, i in zip(WORDS.values(), row, strict=True)))
-    for row in _WORD_INDEX
+    _TEMPLATE.format(*(words[i] for words, i in zip(WORDS.values(), row, strict=True))) for row in _WORD_INDEX
 )
 """All 48 captions. A caption's place in this tuple is its index everywhere in this package."""
 
