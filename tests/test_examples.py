@@ -297,8 +297,10 @@ def test_measure_shapes(tmp_path, capsys):
 
 def test_pixel_maps(tmp_path, capsys):
     script = ROOT / "scripts" / "pixel_maps.py"
-    small = ["--pairs", 2, "--steps", 4, "--levels", 4, "--shown", 2, "--output", tmp_path]
-    run(script, *small, "--word", "colour", "--together", "colour,circle", "--prompt", CIRCLE, "--marginal", "shapes")
+    small = ["--pairs", 1, "--steps", 4, "--levels", 4, "--output", tmp_path]
+    some = tmp_path / "candidates.txt"
+    some.write_text("\n".join(f"a small {c} {s} on the left" for c in ("red", "blue") for s in ("circle", "square")))
+    run(script, *small, "--word", "colour", "--together", "colour,circle", "--prompt", CIRCLE, "--marginal", some)
     said = capsys.readouterr().out
     for word in (
         "| prompt |",
@@ -308,25 +310,13 @@ def test_pixel_maps(tmp_path, capsys):
         "what other candidates say",
     ):
         assert word in said
-    run(
-        script,
-        *small,
-        "--word",
-        "colour",
-        "--band",
-        "-2:1",
-        "--band",
-        "1:",
-        "--marginal",
-        "null",
-        "--no-whole",
-        "--npz",
-    )
+    bands = ["--band", "-2:1", "--band", "1:"]
+    run(script, *small, "--word", "colour", *bands, "--marginal", "null", "--no-whole", "--npz")
     said = capsys.readouterr().out
     assert "colour: masked" in said
     with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
         maps = {name: file.get_tensor(name) for name in file.keys()}
-    assert maps["colour"].shape == maps["colour/stderr"].shape == (2, 32, 32)
+    assert maps["colour"].shape == maps["colour/stderr"].shape == (1, 32, 32)
     assert float(maps["colour, gap"].min()) < 0 <= float(maps["colour"].min())
     assert (maps["colour, -2:1"] + maps["colour, 1:"] <= maps["colour"] + 1e-9).all()
     with np.load(tmp_path / "maps.npz") as arrays:
@@ -412,7 +402,7 @@ def test_prompt_switching(tmp_path, capsys):
     assert "half of the information has arrived at tau" in said
     assert "wins half of the time from tau" in said
     found = json.loads((tmp_path / "switching.json").read_text())
-    assert found["switch_at_step"] == [0, 2, 3]
+    assert found["switch_at_step"] == [0, 1, 3]
     assert found["switch_at_logsnr"] == sorted(found["switch_at_logsnr"])
     assert found["switch_at_tau"][-1] == 0.0
     assert all(0 <= share <= 1 for share in found["first_wins"])
