@@ -15,9 +15,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mmg_diffusers import MMGPipeline, __version__, shapes_model
+from mmg_diffusers import Estimate, MMGPipeline, NullPrompt, __version__, shapes_model
+from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.images import load_image
-from mmg_diffusers.tables import read_pairs
+from mmg_diffusers.marginals import Marginal
+from mmg_diffusers.quadrature import AtLevels
+from mmg_diffusers.result import Integrand, Keep
+from mmg_diffusers.tables import PairTable, read_marginal, read_pairs
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -48,6 +52,13 @@ class Dtype(str, Enum):
 Model = Annotated[
     str, typer.Argument(help="A pipeline folder, an id on the hub, or `shapes`, the model that ships with the package.")
 ]
+Against = Annotated[
+    str,
+    typer.Option(
+        help="What prompts are compared with: null, the null prompt; prompts, the run's own; negatives:15, as many of other "
+        "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'."
+    ),
+]
 Batch = Annotated[int | None, typer.Option(help="Rows per forward pass, the one memory knob.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
@@ -70,6 +81,30 @@ def _load(model: str, device: str | None, quiet: bool, **options: Any) -> MMGPip
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     pipe.set_progress_bar_config(disable=quiet)
     return pipe.to(device)
+
+
+def _measure(
+    pipe: MMGPipeline,
+    pairs: PairTable,
+    given: str | list[str] | None,
+    marginal: Marginal,
+    *,
+    integrand: Integrand,
+    levels: int,
+    draws: int,
+    keep: Keep,
+    seed: int,
+    batch_size: int | None,
+    resize: bool,
+) -> Estimate | Filtered:
+    """Against the null prompt an estimate; against candidates a filter along levels that widen where little is told."""
+    options: dict[str, Any] = {"draws": draws, "keep": keep, "seed": seed, "batch_size": batch_size, "resize": resize}
+    if isinstance(marginal, NullPrompt):
+        return pipe(pairs.images, pairs.prompts, given=given, integrand=integrand, levels=levels, **options)
+    if given is not None:
+        raise ValueError("a context (given) belongs to the null prompt; leave it out, or set --marginal null")
+    path = AtLevels.widening(*pipe.denoiser.logsnr_range, levels + 1).levels
+    return pipe.filter(pairs.images, pairs.prompts, marginal, levels=path, **options)
 
 
 def _version(show: bool) -> None:
@@ -118,6 +153,7 @@ def estimate(
     prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
     given: Annotated[str | None, typer.Option(help="Context of all images, for i(image; prompt | context).")] = None,
     output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
+    marginal: Against = "null",
     integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
     levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
     draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
@@ -131,20 +167,25 @@ def estimate(
     revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Mutual information of images and prompts: a table, a record, and the mean with its standard error."""
+    """Mutual information of images and prompts: a table, a record, and the mean with its standard error.
+
+    Against candidates or negatives, `nats` is log q, a lower bound by the posterior along one noise path.
+    """
     with _told(), warnings.catch_warnings():
         # What is warned of is in the record's notes, which are printed below.
         warnings.simplefilter("ignore", UserWarning)
         pairs = read_pairs(source, prompt)
         if given is not None and pairs.given is not None:
             raise ValueError(f"{source} has a column 'given', and --given was set; leave one of them out")
+        against = read_marginal(marginal, pairs.prompts)
         pipe = _load(
             model, device, quiet, torch_dtype=getattr(torch, dtype.value), variant=variant, revision=revision
         )  # fmt: skip
-        result = pipe(
-            pairs.images,
-            pairs.prompts,
-            given=given if given is not None else pairs.given,
+        result = _measure(
+            pipe,
+            pairs,
+            given if given is not None else pairs.given,
+            against,
             integrand=integrand.value,
             levels=levels,
             draws=draws,
@@ -153,12 +194,15 @@ def estimate(
             batch_size=batch_size,
             resize=resize,
         )
-        record = result.save(output / "estimate.safetensors")
+        record = result.save(output / f"{'filter' if isinstance(result, Filtered) else 'estimate'}.safetensors")
         table = result.to_pandas()
         table.insert(1, "image", [str(path) for path in pairs.images])
         table.insert(2, "prompt", pairs.prompts)
         table.to_csv(output / "pairs.csv", index=False)
         console.print(str(result), highlight=False, markup=False, soft_wrap=True)
+        if isinstance(result, Filtered):
+            compared = result.against_mixture.using(integrand.value)
+            console.print(f"against the mixture: {compared}", highlight=False, markup=False, soft_wrap=True)
         for path in (output / "pairs.csv", record):
             console.print(f"wrote {path}", highlight=False)
 
@@ -225,7 +269,9 @@ def report(
     source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
     prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
     output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
+    marginal: Against = "null",
     levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,
     batch_size: Batch = None,
@@ -241,14 +287,26 @@ def report(
         from mmg_diffusers.report import build_report
 
         pairs = read_pairs(source, prompt)
+        against = read_marginal(marginal, pairs.prompts)
         pipe = _load(model, device, quiet)
-        options: dict[str, Any] = {"given": pairs.given, "levels": levels, "seed": seed}
-        found = pipe(
-            pairs.images, pairs.prompts, keep="pixel", batch_size=batch_size, resize=resize, **options
-        )  # fmt: skip
+        found = _measure(
+            pipe,
+            pairs,
+            pairs.given,
+            against,
+            integrand="auto",
+            levels=levels,
+            draws=draws,
+            keep="pixel",
+            seed=seed,
+            batch_size=batch_size,
+            resize=resize,
+        )
         images = [load_image(path).permute(1, 2, 0).numpy() for path in pairs.images]
+        title = f"What prompts say: {source.name}"
+        page = build_report(found, images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(build_report(found, images, pairs.prompts, title=f"What prompts say: {source.name}"))
+        output.write_text(page, encoding="utf-8")
         console.print(f"wrote {output}", highlight=False)
 
 

@@ -105,6 +105,24 @@ def plot_influence(
     return figure
 
 
+def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top: float) -> NDArray[np.float64]:
+    """A grey image with a non-negative map laid over it, as pixels `(H, W, 3)` in [0, 1].
+
+    Args:
+        image: `(H, W, 3)` in [0, 1].
+        information: `(h, w)`, of any resolution.
+        top: what is drawn as the brightest colour.
+    """
+    import matplotlib
+
+    height, width = image.shape[:2]
+    rows = (np.arange(height) * information.shape[0]) // height
+    columns = (np.arange(width) * information.shape[1]) // width
+    colour = matplotlib.colormaps["magma"](np.clip(information[rows][:, columns] / top, 0, 1))[..., :3]
+    grey = np.asarray(image, dtype=float).mean(-1, keepdims=True)
+    return 0.7 * colour + 0.3 * grey
+
+
 def plot_maps(
     images: NDArray[np.floating], maps: Tensor, *, titles: Sequence[str] = (), columns: int = 4, unit: str = "nats"
 ) -> Figure:

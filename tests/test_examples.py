@@ -4,6 +4,8 @@ import json
 import os
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 
 from mmg_diffusers import Estimate, shapes_model
 from mmg_diffusers.cli import app
+from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.shapes import Shapes
 
 ROOT = Path(__file__).parent.parent
@@ -153,22 +156,91 @@ def test_bad_sources_end_with_a_message(world, tmp_path):
     assert "model_index.json" in said.output
 
 
-def test_report_is_one_safe_page(world, tmp_path):
+def test_estimate_against_candidates(world, tmp_path):
     folder, sample = world
-    prompts = ["<script>alert(1)</script>", sample.prompts[1], sample.prompts[2]]
+    table = pandas.DataFrame({"image": ["0.png", "1.png", "2.png"], "prompt": sample.prompts})
+    table.to_csv(folder / "against.csv", index=False)
+    out = tmp_path / "out"
+    arguments = ["estimate", "shapes", folder / "against.csv", "--levels", 4, "--output", out, "--quiet"]
+    said = call(*arguments, "--marginal", "prompts", "--maps")
+    assert said.exit_code == 0, said.output
+    assert f"nats or more, over 3 pairs and {len(set(sample.prompts))} candidates" in said.output
+    assert "against the mixture:" in said.output
+    record = Filtered.load(out / "filter.safetensors")
+    assert pandas.read_csv(out / "pairs.csv")["nats"].tolist() == pytest.approx(record.nats.tolist())
+    assert record.against_mixture.pixel_map()[0].shape == (3, 8, 8)
+    said = call(*arguments, "--marginal", "negatives:2")
+    assert "cannot exceed ln 3" in said.output
+    (tmp_path / "few.txt").write_text("a cat\na dog\n")
+    for more, says in (
+        (["--marginal", tmp_path / "few.txt"], "is not among the 2 candidates"),
+        (["--marginal", "nowhere"], "which is no file"),
+        (["--marginal", "prompts", "--given", "a"], "belongs to the null prompt"),
+        (["--marginal", "negatives:9"], "9 negatives need 10 pairs"),
+    ):
+        said = call(*arguments, *more)
+        assert said.exit_code == 2
+        assert says in " ".join(said.output.split())
+
+
+@pytest.fixture(scope="module")
+def pages(world, tmp_path_factory):
+    """Reports of three pairs, against the null prompt and against candidates; a prompt is long, and one is a script."""
+    folder, sample = world
+    out = tmp_path_factory.mktemp("pages")
+    prompts = ["<script>alert(1)</script>", sample.prompts[1], f"{sample.prompts[2]} {'in a world of words ' * 3}"]
     table = pandas.DataFrame({"image": ["0.png", "1.png", "2.png"], "prompt": prompts})
     table.to_csv(folder / "report.csv", index=False)
-    page = tmp_path / "report.html"
-    said = call("report", "shapes", folder / "report.csv", "--levels", 4, "--output", page, "--quiet")
-    assert said.exit_code == 0, said.output
-    text = page.read_text()
-    assert "<script" not in text
-    assert "&lt;script&gt;alert(1)" in text
-    assert re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", text) == []
-    assert text.count('class="thumb"') == 3
-    assert text.count("data:image/png") == 3 + 4
-    for word in ("nats", "Certificate", "viewport", "diffusers version", sample.prompts[1]):
-        assert word in text
+    table["prompt"] = sample.prompts
+    table.to_csv(folder / "captions.csv", index=False)
+    (out / "candidates.txt").write_text("\n".join(dict.fromkeys([*sample.prompts, CIRCLE])))
+    for name, source, marginal in (("null", "report", "null"), ("candidates", "captions", out / "candidates.txt")):
+        said = call(
+            "report",
+            "shapes",
+            folder / f"{source}.csv",
+            *("--marginal", marginal, "--levels", 4, "--output", out / f"{name}.html", "--quiet"),
+        )
+        assert said.exit_code == 0, said.output
+    return {name: out / f"{name}.html" for name in ("null", "candidates")}
+
+
+def test_report_is_one_safe_page(world, pages):
+    _, sample = world
+    for path in pages.values():
+        text = path.read_text(encoding="utf-8")
+        assert "<script" not in text
+        assert re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", text) == []
+        assert text.count('class="thumb"') == 3
+        # Thumbnails, maps beside their images, and the curves.
+        assert text.count("data:image/png") == 3 + 6 + 3
+        for word in ("nats", "viewport", "diffusers version", "Half of it has arrived", sample.prompts[1]):
+            assert word in text
+    null, candidates = (path.read_text(encoding="utf-8") for path in pages.values())
+    assert "&lt;script&gt;alert(1)" in null
+    for word in ("Certificate", "orthogonal", "denoising errors"):
+        assert word in null
+    for word in ("nats or more", "log q, a bound", "Never above", "information of each word", "Settled"):
+        assert word in candidates
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["null", "candidates"])
+def test_report_fits_the_screen(pages, tmp_path, name, width):
+    """In a headless browser: something is drawn, and nothing reaches into the page's right margin."""
+    shot = tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},4000", f"--screenshot={shot}"]
+    subprocess.run([str(CHROMIUM), *options, pages[name].as_uri()], check=True, capture_output=True, timeout=60)
+    with Image.open(shot) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape[1] == width
+    drawn = (pixels != pixels[0, 0]).any(2)
+    assert drawn.mean() > 0.05
+    assert not drawn[:, -8:].any()
 
 
 def test_demo(tmp_path):
