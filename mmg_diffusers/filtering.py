@@ -168,7 +168,10 @@ class Filtered:
         found = list(self.notes)
         moved, high = self.settled, float(self.logsnr[-1])
         if moved >= high - 1e-9:
-            found.append(f"the posterior still moves at the end of the path, log-SNR {high:.2f}; follow it further")
+            found.append(
+                f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, where that is the "
+                "model's clean end, mind that its errors weigh most there"
+            )
         log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
         difference = entropy - log_q
         off, stderr = mean_over_pairs(difference, torch.full_like(difference, float("nan")))

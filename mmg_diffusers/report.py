@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Pairs beyond these are counted, not shown: a page should open on a phone.
 MOST_ROWS, MOST_MAPS = 200, 12
+# Settings longer than this are cut; the record has them.
+LONGEST = 160
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #777; --warn: #c4581c; }
@@ -201,7 +203,13 @@ def _words(found: Filtered) -> dict[str, Value]:
         nats = word_information(found.classification, found.truth, parts)
     except ValueError:
         return {}
-    return {name: mean_over_pairs(own, torch.full_like(own, float("nan"))) for name, own in nats.items()}
+    said = {place: list(dict.fromkeys(labels)) for place, labels in parts.items()}
+    return {
+        f"{', '.join(said[place][:3])}{', ...' if len(said[place]) > 3 else ''}": mean_over_pairs(
+            own, torch.full_like(own, float("nan"))
+        )
+        for place, own in nats.items()
+    }
 
 
 def _maps(compared: Estimate, images: Sequence[NDArray[np.floating]], prompts: Sequence[str]) -> list[str]:
@@ -275,13 +283,17 @@ def build_report(
         "<h2>Pairs</h2>",
         _table(rows, ("image", "prompt", "nats", "gap", "orthogonal"), text=(0, 1)) + left_out,
         "<h2>Settings</h2>",
-        _table(settings.items(), text=(0, 1)),
+        _table(((name, _short(str(value))) for name, value in settings.items()), text=(0, 1)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} letters)"
 
 
 def _error(stderr: Tensor) -> str:
