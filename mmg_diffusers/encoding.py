@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.adapters.base import Codec
+from mmg_diffusers.caching import EncodingCache, RememberingCodec
 from mmg_diffusers.checks import whole
 from mmg_diffusers.images import ImageLike, as_list, load_image, resize
 from mmg_diffusers.prompts import Masked, Prompt, text_of
@@ -20,18 +21,26 @@ _CHUNK = 32
 
 
 class Encoder:
-    """Checks what users pass, and encodes it with a model's codec."""
+    """Checks what users pass, and encodes it with a model's codec, or finds it in a cache."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, cache: EncodingCache | None = None) -> None:
         self.codec = codec
+        self.remembering = RememberingCodec(codec, EncodingCache() if cache is None else cache)
 
     def check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> list[ImageLike]:
-        """Look at every image once, so that a bad one is found before a network runs."""
+        """Look at every image once, so that a bad one is found before a network runs.
+
+        As many as are encoded at one time are kept as tensors, so that they are not decoded twice.
+        """
         pictures = as_list(images)
         multiple = self.codec.multiple
         sizes: dict[tuple[int, int], int] = {}
+        few = len(pictures) <= _CHUNK
         for place, picture in enumerate(pictures):
-            height, width = load_image(picture, place).shape[1:]
+            loaded = load_image(picture, place)
+            if few:
+                pictures[place] = loaded
+            height, width = loaded.shape[1:]
             sizes.setdefault((height, width), place)
             if not resized and (height % multiple or width % multiple):
                 raise ValueError(
@@ -66,17 +75,12 @@ class Encoder:
             if resized:
                 size = self.codec.native_size
                 tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
-            # One by one: a batch rounds differently from its parts, and the clean end magnifies that; so an image's
-            # latent, like its noise, does not depend on the images beside it.
-            yield start, torch.cat([self.codec.encode_images(tensor[None]) for tensor in tensors])
+            yield start, self.remembering.images(tensors)
 
     def condition(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Encode each different prompt once."""
         unique = list(dict.fromkeys(prompts))
-        encoded = [
-            self.codec.encode_masked(prompt) if isinstance(prompt, Masked) else self.codec.encode_prompts([prompt])
-            for prompt in unique
-        ]
+        encoded = self.remembering.prompts(unique)
         place = {prompt: k for k, prompt in enumerate(unique)}
         rows = torch.tensor([place[prompt] for prompt in prompts])
         joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}

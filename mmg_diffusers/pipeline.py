@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mmg_diffusers.adapters.base import adapt, find_adapter
 from mmg_diffusers.analysis import Calibration, Classification
 from mmg_diffusers.batches import Pairs
+from mmg_diffusers.caching import EncodingCache, fingerprint
 from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
@@ -167,6 +168,24 @@ class MMGPipeline:
     def progress_bar_config(self) -> dict[str, Any]:
         """The options that `set_progress_bar_config` took."""
         return dict(self._progress)
+
+    def set_encoding_cache(self, max_bytes: int = 2**28, folder: str | Path | None = None) -> None:
+        """How encoded images and prompts are kept, so that they are not encoded again; see `EncodingCache`.
+
+        Args:
+            max_bytes: bound on what is held in memory (256 MiB, also before this is called); 0 holds nothing.
+            folder: keeps them on disk as well, for other runs and processes.
+
+        Raises:
+            ValueError: for a negative bound.
+        """
+        self.encoder = Encoder(self.codec, EncodingCache(max_bytes, folder))
+
+    def fingerprint(self) -> str | None:
+        """A sha256 of all weights that a measurement depends on; ``None`` where they are offloaded one by one."""
+        origins = (self.codec.origin("image"), self.codec.origin("prompt"))
+        encoders = [network for origin in origins if origin is not None for network in origin.networks]
+        return fingerprint([self.denoiser, *encoders])
 
     def describe(self) -> dict[str, Any]:
         """What the adapter found: family, prediction, levels, null condition, latent, and what is missing."""

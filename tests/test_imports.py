@@ -43,6 +43,7 @@ ORDER = [
     "benchmarks",
     "images",
     "adapters",
+    "caching",
     "encoding",
     "tables",
     "runs",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mmg_diffusers.denoiser import Adapted
 from mmg_diffusers.prompts import Masked
@@ -15,8 +16,28 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
+class Origin(NamedTuple):
+    """What encodings are a function of, beside what is encoded.
+
+    `settings` holds everything that a change of would change them, as JSON can hold it: the networks' configs, and switches.
+    """
+
+    networks: tuple[nn.Module, ...]
+    tokenizers: tuple[Any, ...]
+    settings: Mapping[str, Any]
+
+
 class Codec(ABC):
     """Turns images and prompts into what the denoiser takes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where encodings are made, and wanted."""
+        return torch.device("cpu")
+
+    def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
+        """What encodings of a kind depend on, so that they can be kept; by default not known, and nothing is kept."""
+        return None
 
     @property
     @abstractmethod

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.adapters.base import Codec
+from mmg_diffusers.adapters.base import Codec, Origin
 from mmg_diffusers.denoiser import Adapted
 from mmg_diffusers.noise import convention_from_config
 from mmg_diffusers.prompts import Masked
 
 _DISTILLED = ("turbo", "lightning", "lcm", "hyper-sd")
+# Switches of an autoencoder that are no part of its config.
+_VAE_SWITCHES = ("use_tiling", "use_slicing", "tile_sample_min_size", "tile_latent_min_size", "tile_overlap_factor")
 
 
 class _UNet(nn.Module):
@@ -43,6 +45,18 @@ class StableDiffusionCodec(Codec):
     @property
     def multiple(self) -> int:
         return self.pipe.vae_scale_factor * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipe._execution_device
+
+    def origin(self, kind: Literal["image", "prompt"]) -> Origin:
+        if kind == "image":
+            vae = self.pipe.vae
+            switches = {name: getattr(vae, name, None) for name in _VAE_SWITCHES}
+            return Origin((vae,), (), {**_shared(vae.config), **switches})
+        encoder, tokenizer = self.pipe.text_encoder, self.pipe.tokenizer
+        return Origin((encoder,), (tokenizer,), _shared(encoder.config.to_dict()))
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
@@ -98,6 +112,11 @@ class StableDiffusionCodec(Codec):
             "null": "the encoded empty prompt",
             "dtype": str(self.pipe.unet.dtype).removeprefix("torch."),
         }
+
+
+def _shared(config: Any) -> dict[str, Any]:
+    """A config without where it was loaded from."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def adapt_stable_diffusion(pipe: Any) -> tuple[Adapted, StableDiffusionCodec]:
