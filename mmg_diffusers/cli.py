@@ -21,6 +21,7 @@ from mmg_diffusers.images import load_image
 from mmg_diffusers.marginals import Marginal
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Integrand, Keep
+from mmg_diffusers.runs import Outcome
 from mmg_diffusers.tables import PairTable, read_marginal, read_pairs
 
 app = typer.Typer(
@@ -69,7 +70,7 @@ def _told() -> Iterator[None]:
     """Show an error as its message, and leave with status 2: the message says what was expected and what to do."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         Console(stderr=True).print(f"[red]error:[/] {type(error).__name__}: ", end="")
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
@@ -210,7 +211,7 @@ def estimate(
 @app.command(epilog="Example: `accelerate launch -m mmg_diffusers run shapes pairs.csv --output runs/pairs`")
 def run(
     model: Model,
-    source: Annotated[Path, typer.Argument(help="A folder, or a table of pairs.")],
+    source: Annotated[Path, typer.Argument(help="A folder, a table of pairs, or a webdataset shard (.tar).")],
     output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
     integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
@@ -223,6 +224,9 @@ def run(
         bool, typer.Option("--no-truncate", help="Prompts that are too long are bad pairs.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps encoded images and prompts, for runs with other settings.")
+    ] = None,
     batch_size: Batch = None,
     device: Device = None,
     dtype: Annotated[Dtype, typer.Option(help="Dtype of the networks.")] = Dtype.FLOAT32,
@@ -233,11 +237,10 @@ def run(
         warnings.simplefilter("ignore", UserWarning)
         from accelerate import PartialState
 
-        from mmg_diffusers.distributed import run_dataset
-
-        place = device or str(PartialState().device)
-        outcome = run_dataset(
-            _load(model, place, quiet, torch_dtype=getattr(torch, dtype.value)),
+        pipe = _load(model, device or str(PartialState().device), quiet, torch_dtype=getattr(torch, dtype.value))
+        if cache is not None:
+            pipe.set_encoding_cache(folder=cache)
+        outcome = pipe.run(
             source,
             output,
             prompt=prompt,
@@ -252,15 +255,38 @@ def run(
             limit=limit,
             progress=not quiet,
         )
-        if outcome is None:
-            return
-        if outcome.estimate is not None:
-            console.print(str(outcome.estimate), highlight=False, markup=False, soft_wrap=True)
-        for failure in outcome.failures[:20]:
-            console.print(f"pair {failure.place}: {failure.reason}", highlight=False, markup=False, soft_wrap=True)
-        if outcome.failures:
-            console.print(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad", highlight=False)
-            raise typer.Exit(3)
+        if outcome is not None:
+            _tell(outcome)
+
+
+@app.command(epilog="Example: `mmg-diffusers collect runs/pairs --table so-far.csv`")
+def collect(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, finished or not, going on or stopped.")],
+    table: Annotated[Path | None, typer.Option(help="Write one row a pair: .csv or .parquet.")] = None,
+) -> None:
+    """What a run has so far, without measuring; nothing in its folder is changed. Status 3: some pairs were bad."""
+    with _told():
+        if table is not None and table.suffix not in (".csv", ".parquet"):
+            raise ValueError(f"cannot tell what {table} is by its ending; expected .csv or .parquet")
+        outcome = Outcome.load(folder)
+        if table is not None:
+            table.parent.mkdir(parents=True, exist_ok=True)
+            rows = outcome.to_pandas()
+            rows.to_csv(table, index=False) if table.suffix == ".csv" else rows.to_parquet(table, index=False)
+        _tell(outcome)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Print what a run has; leave with status 3 where pairs were bad."""
+    if outcome.estimate is not None:
+        console.print(str(outcome.estimate), highlight=False, markup=False, soft_wrap=True)
+    for note in outcome.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    for failure in outcome.failures[:20]:
+        console.print(f"pair {failure.place}: {failure.reason}", highlight=False, markup=False, soft_wrap=True)
+    if outcome.failures:
+        console.print(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad", highlight=False)
+        raise typer.Exit(3)
 
 
 @app.command(epilog="Example: `mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,8 @@ from mmg_diffusers.analysis import Calibration, Classification
 from mmg_diffusers.batches import Pairs
 from mmg_diffusers.caching import EncodingCache, fingerprint
 from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.checks import whole
+from mmg_diffusers.distributed import run_everywhere
 from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.filtering import Filtered
@@ -26,6 +28,8 @@ from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, Nu
 from mmg_diffusers.prompts import Masked, Prompt
 from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand, Keep, check_keep
+from mmg_diffusers.runs import Outcome
+from mmg_diffusers.sources import Row, Source
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -503,6 +507,100 @@ class MMGPipeline:
         size = self.codec.native_size if resize else tuple(load_image(as_list(images)[0], 0).shape[1:])
         nats, stderr = found.pixel_map(integrand, band)
         return to_pixels(nats, (size[0], size[1])), to_pixels(stderr, (size[0], size[1]))
+
+    def run(
+        self,
+        source: str | Path | Iterable[Mapping[str, Any]],
+        output: str | Path,
+        *,
+        prompt: str | None = None,
+        integrand: Integrand = "auto",
+        levels: int = 64,
+        draws: int = 1,
+        keep: Keep = "pair",
+        seed: int = 0,
+        batch_size: int | None = None,
+        resize: bool = False,
+        truncate: bool = True,
+        strict: bool = False,
+        limit: int | None = None,
+        progress: bool = True,
+    ) -> Outcome | None:
+        """Measure every pair of a data set; resumable, and sharded over the processes of an accelerate launch.
+
+        OUTPUT gets one file a chunk of pairs as it is done, then ``pairs.parquet`` and ``estimate.safetensors``;
+        `Outcome.load` reads what is there at any time. A pair's numbers depend on the model, the settings, the seed and
+        its place in the source: not on the number of processes, nor on interruptions (bit for bit on one device type
+        with the same number of threads).
+
+        Args:
+            source: a folder or table (see `read_pairs`), a webdataset shard (``.tar``), a `datasets.Dataset`, map-style or
+                streaming, or mappings; see `rows_of_dataset` for the columns.
+            output: a folder of its own for every combination of data set, model and settings.
+            prompt: for all images, where the source has none.
+            integrand, levels, draws, keep, seed, batch_size, resize: as in ``pipe(images, prompts)``.
+            truncate: whether prompts that are too long are cut, with a note; else they are bad pairs.
+            strict: stop at the first bad pair; by default it is recorded with its reason.
+            limit: only the first pairs.
+            progress: whether the main process shows a bar, which counts the pairs of all processes.
+
+        Returns:
+            on the main process, the outcome; ``None`` on the others.
+
+        Raises:
+            ValueError: for a folder of another run, or a bad pair where `strict`.
+            OSError: when the folder cannot be written to; what was finished is kept.
+        """
+        # An option that no pair can be measured with is no bad pair.
+        MMG(integrand, Trapezoid(levels), draws)
+        check_keep(keep)
+        whole(seed, "seed", 0)
+        if batch_size is not None:
+            whole(batch_size, "batch_size", 1)
+
+        def measure(rows: Sequence[Row]) -> Estimate:
+            if not truncate:
+                for row in rows:
+                    lost = self.codec.truncated(row.prompt)
+                    if lost is not None:
+                        raise ValueError(f"the text encoder does not see {lost!r}, the end of {row.prompt!r}")
+            contexts = [row.given for row in rows if row.given is not None]
+            if contexts and len(contexts) < len(rows):
+                raise ValueError("some pairs of a chunk have a context and some have none; give all or none")
+            return self(
+                [row.picture() for row in rows],
+                [row.prompt for row in rows],
+                given=contexts or None,
+                integrand=integrand,
+                levels=levels,
+                draws=draws,
+                keep=keep,
+                seed=seed,
+                pair_ids=[row.place for row in rows],
+                batch_size=batch_size,
+                resize=resize,
+            )
+
+        settings = {
+            **self.describe(),
+            "weights": self.fingerprint(),
+            "integrand": str(integrand),
+            "levels": levels,
+            "draws": draws,
+            "keep": keep,
+            "seed": seed,
+            "resize": resize,
+            "truncate": truncate,
+            "prompt": prompt,
+        }
+        bar = self.progress_bar_config
+        self.set_progress_bar_config(disable=True)
+        try:
+            return run_everywhere(
+                measure, Source(source, prompt), output, settings, strict=strict, limit=limit, progress=progress
+            )
+        finally:
+            self.set_progress_bar_config(**bar)
 
     def _compare(
         self,

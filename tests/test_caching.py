@@ -162,6 +162,19 @@ def test_memory_is_bounded_and_the_oldest_leave_first():
 # ---- on disk ----
 
 
+def test_a_run_is_measured_again_without_encoders(own, sample, tmp_path, monkeypatch):
+    source = [{"image": image, "prompt": text} for image, text in zip(sample.images, sample.prompts, strict=True)]
+    own.set_encoding_cache(folder=tmp_path / "cache")
+    own.run(source, tmp_path / "one", levels=2, seed=0, progress=False)
+    plain = own.run(source, tmp_path / "two", levels=2, seed=1, progress=False)
+    other = MMGPipeline.from_pretrained(shapes_model())
+    other.set_encoding_cache(folder=tmp_path / "cache")
+    monkeypatch.setattr(other.pipe.vae, "encode", None)
+    monkeypatch.setattr(other.pipe.text_encoder, "forward", None)
+    again = other.run(source, tmp_path / "three", levels=2, seed=1, progress=False)
+    assert torch.equal(again.estimate.nats, plain.estimate.nats)
+
+
 @pytest.mark.parametrize("harm", ["truncate", "flip", "empty", "swap", "remove", "pickle"])
 def test_damaged_files_are_encoded_again(tmp_path, harm):
     value = {"x": torch.arange(6.0).reshape(2, 3), "mask": torch.tensor([True, False])}

@@ -1,20 +1,29 @@
 """Runs over data sets: shards, resumption, failures, and processes that are real."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from itertools import count
 
 import numpy as np
 import pandas
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
-from mmg_diffusers import Estimate
-from mmg_diffusers.distributed import run_dataset
-from mmg_diffusers.runs import Outcome, Row, RunFolder, chunks, collect, rows_of_dataset
+from mmg_diffusers import MMG, Estimate
+from mmg_diffusers.cli import app
+from mmg_diffusers.denoiser import GaussianDenoiser
+from mmg_diffusers.quadrature import Trapezoid
+from mmg_diffusers.runs import Outcome, RunFolder, chunks, collect
 from mmg_diffusers.runs import run as run_chunks
 from mmg_diffusers.shapes import Shapes
+from mmg_diffusers.sources import Row
 
 COUNT = 70  # two chunks and a part of one
 
@@ -33,7 +42,7 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(pipe, table, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
-    return out, run_dataset(pipe, table, out, levels=2, progress=False)
+    return out, pipe.run(table, out, levels=2, progress=False)
 
 
 def test_a_run_is_the_pipeline_chunk_by_chunk(pipe, table, whole):
@@ -54,36 +63,76 @@ def test_a_run_is_the_pipeline_chunk_by_chunk(pipe, table, whole):
 def test_nothing_is_measured_twice(pipe, table, whole, monkeypatch):
     out, outcome = whole
     monkeypatch.setattr(pipe.pipe.unet, "forward", None)
-    again = run_dataset(pipe, table, out, levels=2, progress=False)
+    again = pipe.run(table, out, levels=2, progress=False)
     assert torch.equal(again.estimate.nats, outcome.estimate.nats)
 
 
 def test_a_run_with_other_settings_is_refused(pipe, table, whole):
     with pytest.raises(ValueError, match=r"other settings \(levels: 2 there, 3 now\)"):
-        run_dataset(pipe, table, whole[0], levels=3, progress=False)
+        pipe.run(table, whole[0], levels=3, progress=False)
 
 
-@pytest.mark.parametrize("harm", ["truncate", "delete", "flip"])
-def test_damaged_shards_are_measured_again(pipe, table, whole, harm):
+@pytest.mark.parametrize("harm", ["truncate", "delete", "flip", "empty"])
+def test_damaged_shards_are_measured_again_and_said(pipe, table, whole, tmp_path, harm):
     out, outcome = whole
+    out = shutil.copytree(out, tmp_path / "run")
     shard = sorted((out / "shards").iterdir())[1]
     body = bytearray(shard.read_bytes())
     if harm == "delete":
         shard.unlink()
-    elif harm == "truncate":
-        shard.write_bytes(body[: len(body) // 2])
-    else:
+    elif harm == "flip":
         body[len(body) // 2] ^= 1
         shard.write_bytes(body)
-    again = run_dataset(pipe, table, out, levels=2, progress=False)
+    else:
+        shard.write_bytes(body[: len(body) // 2 if harm == "truncate" else 0])
+    damaged = harm != "delete"
+    # What is there can be read before it is mended, and reading changes nothing.
+    before = Outcome.load(out)
+    assert sorted(before.rows) == [*range(32), *range(64, COUNT)]
+    assert bool(before.notes) == damaged
+    torch.testing.assert_close(
+        before.estimate.using("gap").nats, outcome.estimate.using("gap").nats[list(before.rows)], rtol=0, atol=0
+    )
+    if damaged:
+        with pytest.warns(UserWarning, match="shard 000001 .* is damaged; its pairs are measured again"):
+            again = pipe.run(table, out, levels=2, progress=False)
+        assert again.notes == (f"a shard was damaged, and its pairs measured again: {shard.stem}.damaged",)
+    else:
+        again = pipe.run(table, out, levels=2, progress=False)
     assert torch.equal(again.estimate.nats, outcome.estimate.nats)
-    assert len(list((out / "shards").iterdir())) == 3
+    assert len(list((out / "shards").glob("*.shard"))) == 3
 
 
-def test_a_missing_shard_is_named(tmp_path):
-    rows = [Row(k, "", "", None) for k in range(5)]
-    with pytest.raises(ValueError, match="pairs 0 to 4 is missing"):
-        collect(rows, RunFolder(tmp_path, {}))
+def test_a_folder_is_of_one_source(pipe, table, whole, tmp_path):
+    """The same path with other rows is another run, and so is a data set with the same texts and other pictures."""
+    other = shutil.copytree(table.parent, tmp_path / "pairs")
+    out = tmp_path / "run"
+    pipe.run(other / "pairs.csv", out, levels=2, limit=33, progress=False)
+    rows = pandas.read_csv(other / "pairs.csv")
+    rows.loc[32, "text"] = "something else"
+    rows.to_csv(other / "pairs.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"over other pairs: pair 32 was '.*' of .*032.png there and is 'something else'"
+    ):
+        pipe.run(other / "pairs.csv", out, levels=2, limit=33, progress=False)
+    rows[:32].to_csv(other / "pairs.csv", index=False)
+    with pytest.raises(ValueError, match="over other pairs: it has 33, and the source has fewer"):
+        pipe.run(other / "pairs.csv", out, levels=2, limit=33, progress=False)
+    black, white = ([{"image": np.full((32, 32, 3), value), "prompt": "a red circle"}] for value in (0.0, 1.0))
+    pipe.run(black, tmp_path / "mappings", levels=2, progress=False)
+    with pytest.raises(ValueError, match="an image with the digest"):
+        pipe.run(white, tmp_path / "mappings", levels=2, progress=False)
+
+
+def test_a_folder_is_of_one_model(table, tmp_path):
+    from mmg_diffusers import MMGPipeline, shapes_model
+
+    own = MMGPipeline.from_pretrained(shapes_model())
+    own.run(table, tmp_path / "run", levels=2, limit=1, progress=False)
+    with torch.no_grad():
+        next(own.pipe.unet.parameters())[0] += 1
+    with pytest.raises(ValueError, match=r"other settings \(weights: "):
+        own.run(table, tmp_path / "run", levels=2, limit=1, progress=False)
 
 
 def test_bad_pairs_are_recorded_and_the_others_measured(pipe, tmp_path):
@@ -92,7 +141,7 @@ def test_bad_pairs_are_recorded_and_the_others_measured(pipe, tmp_path):
     images[1] = np.full((32, 32, 3), np.nan)
     images[4] = "nowhere.png"
     source = [{"image": image, "prompt": prompt} for image, prompt in zip(images, sample.prompts, strict=True)]
-    outcome = run_dataset(pipe, source, tmp_path / "run", levels=8, progress=False)
+    outcome = pipe.run(source, tmp_path / "run", levels=8, progress=False)
     assert [failure.place for failure in outcome.failures] == [1, 4]
     assert "NaN" in outcome.failures[0].reason
     assert "nowhere.png" in outcome.failures[1].reason
@@ -104,92 +153,265 @@ def test_bad_pairs_are_recorded_and_the_others_measured(pipe, tmp_path):
     )
     torch.testing.assert_close(outcome.estimate.nats, good.nats, rtol=1e-5, atol=0)
     with pytest.raises(ValueError, match="NaN"):
-        run_dataset(pipe, source, tmp_path / "strict", levels=2, strict=True, progress=False)
+        pipe.run(source, tmp_path / "strict", levels=2, strict=True, progress=False)
     long = [{"image": images[0], "prompt": "a large red circle on the left " * 3}]
-    cut = run_dataset(pipe, long, tmp_path / "cut", levels=2, progress=False)
+    cut = pipe.run(long, tmp_path / "cut", levels=2, progress=False)
     assert not cut.failures
-    refused = run_dataset(pipe, long, tmp_path / "refused", levels=2, truncate=False, progress=False)
+    refused = pipe.run(long, tmp_path / "refused", levels=2, truncate=False, progress=False)
     assert refused.estimate is None
     assert "does not see" in refused.failures[0].reason
 
 
-def test_data_sets_map_style_and_streaming(pipe, tmp_path):
-    datasets = pytest.importorskip("datasets")
-    sample = Shapes("soft").sample(4, seed=8)
-    images = [Image.fromarray((image * 255).round().astype("uint8")) for image in sample.images]
-    dataset = datasets.Dataset.from_dict({"image": images, "caption": sample.prompts}).cast_column(
-        "image", datasets.Image()
-    )
-    one = run_dataset(pipe, dataset, tmp_path / "map", levels=2, progress=False)
-    other = run_dataset(pipe, dataset.to_iterable_dataset(), tmp_path / "stream", levels=2, progress=False)
-    assert torch.equal(one.estimate.nats, other.estimate.nats)
-    part = run_dataset(pipe, dataset, tmp_path / "part", levels=2, limit=3, progress=False)
-    assert len(part.estimate) == 3
-    with pytest.raises(ValueError, match=r"row 0 has the columns \['caption'\].*rename_column"):
-        run_dataset(pipe, dataset.remove_columns("image"), tmp_path / "none", levels=2, progress=False)
+def test_chunks():
+    rows = [Row(k, "", "", None) for k in range(5)]
+    assert [(n, [row.place for row in part]) for n, part in chunks(rows, 2)] == [(0, [0, 1]), (1, [2, 3]), (2, [4])]
 
 
-def test_chunks_and_rows():
-    assert [(n, len(part)) for n, part in chunks(rows_of_dataset([{"image": "a", "text": "b"}] * 5), 2)] == [
-        (0, 2),
-        (1, 2),
-        (2, 1),
-    ]
-    assert [row.prompt for row in rows_of_dataset([{"jpg": "a", "txt": "b"}, {"path": "c", "txt": "d"}])] == ["b", "d"]
-    assert next(iter(rows_of_dataset([{"jpg": "a"}], "all"))).prompt == "all"
+# ---- faults, with an oracle in place of a network ----
+
+ORACLE = GaussianDenoiser(torch.tensor([[1.0, 0.8], [0.8, 1.0]]), 1)
+ROWS = [Row(k, "", f"pair {k}", None) for k in range(12)]
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path):
+def measure(rows):
+    ids = torch.tensor([row.place for row in rows])
+    x = torch.stack([torch.randn(2, generator=torch.Generator().manual_seed(i)) for i in ids.tolist()])
+    return MMG("gap", Trapezoid(8))(ORACLE, x[:, :1], {"y": x[:, 1:]}, pair_ids=ids, logsnr_range=(-6.0, 6.0))
+
+
+def finish(folder, rows=ROWS, **options):
+    return collect(folder, run_chunks(measure, rows, folder, chunk=2, progress=False, **options))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    outcome = finish(RunFolder(tmp_path_factory.mktemp("undisturbed"), {}))
+    outcome.save(tmp_path_factory.mktemp("saved"))
+    return outcome.estimate.to_bytes()
+
+
+@contextmanager
+def mounted(folder, options):
+    """A small file system of its own; skips where the user may not mount one."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(folder, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path, undisturbed):
+    with mounted(tmp_path / "small", "size=16k") as disk:
+        folder = RunFolder(disk / "run", {})
+        with pytest.raises(OSError, match=r"No space left.*What was finished is kept; make room") as error:
+            finish(folder)
+        assert str(disk) in str(error.value)
+        assert not list(folder.shards.folder.glob(".*"))  # no part of a file is left
+        kept = Outcome.load(disk / "run")
+        assert 0 < len(kept.rows) < len(ROWS)
+        assert len(kept.estimate) == len(kept.rows)
+        remount(disk, "size=4m")
+        assert finish(RunFolder(disk / "run", {})).estimate.to_bytes() == undisturbed
+    with mounted(tmp_path / "small", "size=4k") as disk:
+        (disk / "filling").write_bytes(b"x" * 4096)
+        with pytest.raises(OSError, match="No space left"):
+            RunFolder(disk, {})
+
+
+def test_a_folder_that_can_only_be_read(tmp_path, undisturbed):
+    """Root may write where permissions forbid it, but not on a file system that is mounted to be read."""
+    with mounted(tmp_path / "disk", "size=4m") as disk:
+        finish(RunFolder(disk / "run", {}))
+        remount(disk, "ro")
+        for folder in (disk / "run", disk / "new"):
+            with pytest.raises(OSError, match=r"cannot write to .*Read-only.*choose a folder.*Outcome.load"):
+                RunFolder(folder, {})
+        assert Outcome.load(disk / "run").estimate.to_bytes() == undisturbed
+        remount(disk, "rw")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="choose a folder that can be written to"):
         RunFolder(tmp_path / "file" / "run", {})
 
 
-def test_a_full_disk_keeps_what_was_finished(pipe, tmp_path, monkeypatch):
-    sample = Shapes("soft").sample(4, seed=8)
-    rows = [Row(k, sample.images[k], sample.prompts[k], None) for k in range(4)]
+def test_a_device_that_takes_nothing_leaves_nothing(tmp_path, monkeypatch):
+    """A write that fails in the middle, where a small file system cannot be mounted."""
     folder = RunFolder(tmp_path, {})
+    sync, calls = os.fsync, count()
 
-    def measure(part):
-        return pipe([r.image for r in part], [r.prompt for r in part], levels=2, pair_ids=[r.place for r in part])
+    def full(descriptor):
+        if next(calls) == 2:
+            os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+        sync(descriptor)
 
-    replace, done = os.replace, []
-
-    def full(source, target):
-        done.append(target)
-        if len(done) > 1:
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="What was finished is kept"):
-        run_chunks(measure, rows, folder, chunk=2, progress=False)
-    monkeypatch.undo()
-    assert not list((tmp_path / "shards").glob(".*"))
-    run_chunks(measure, rows, folder, chunk=2, progress=False)
-    assert isinstance(collect(rows, folder, chunk=2), Outcome)
+        finish(folder)
+    assert len(Outcome.load(tmp_path).rows) == 4
+    assert not list(folder.shards.folder.glob(".*"))
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_change_nothing(table, whole, tmp_path, processes):
+def test_a_missing_shard_is_named(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    finish(folder)
+    next(folder.shards.folder.glob("000003-*")).unlink()
+    with pytest.raises(ValueError, match="shard 000003 is missing"):
+        collect(folder, 6)
+
+
+def test_a_folder_without_a_run_has_no_outcome(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder of a run"):
+        Outcome.load(tmp_path)
+    RunFolder(tmp_path, {})
+    with pytest.raises(FileNotFoundError, match="not finished a shard yet"):
+        Outcome.load(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings.json is damaged"):
+        RunFolder(tmp_path, {})
+
+
+def test_files_of_killed_processes_are_cleared_away_and_those_of_others_are_not(tmp_path):
+    shards = RunFolder(tmp_path, {}).shards.folder
+    old, new = shards / ".old.partial", shards / ".new.partial"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    RunFolder(tmp_path, {})
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_two_runs_in_one_folder_do_not_harm_one_another(tmp_path, undisturbed):
+    both = threading.Barrier(2)
+    found = [None, None]
+
+    def go(k):
+        both.wait()
+        found[k] = finish(RunFolder(tmp_path, {}))
+        found[k].save(tmp_path)
+
+    threads = [threading.Thread(target=go, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for outcome in (*found, Outcome.load(tmp_path)):
+        assert outcome.estimate.to_bytes() == undisturbed
+    # Numbers that differ in their last bit, as another machine's would, are two shards of one chunk, of which one counts.
+    folder = RunFolder(tmp_path, {})
+    shard = folder.shards.read(folder.shards.listed()[0])
+    folder.shards.write(0, type(shard)(shard.labels, measure(ROWS[:2]).using("orthogonal").using("gap"), ()))
+    (folder.shards.folder / f"000000-2-{'0' * 32}.shard").write_bytes(b"damaged, and first in the order")
+    assert len(Outcome.load(tmp_path).rows) == len(ROWS)
+
+
+def test_a_shard_that_was_mended_meanwhile_is_not_set_aside(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    finish(folder)
+    (paths,) = [paths for number, paths in folder.shards.listed().items() if number == 4]
+    folder.shards.set_aside(paths)
+    assert folder.shards.listed()[4] == paths
+    assert not folder.shards.damaged()
+
+
+def bar_of(text):
+    """The counts that a bar showed, in order."""
+    return [int(found) for found in re.findall(r"(\d+)/12 ", text)]
+
+
+def test_the_bar_counts_all_processes_and_begins_at_what_is_done(tmp_path, undisturbed, capfd):
+    folder = RunFolder(tmp_path, {})
+    run_chunks(measure, ROWS[:2], folder, chunk=2, progress=False)
+    other = threading.Timer(0.3, finish, (folder,), {"rank": 1, "world": 2})
+    other.start()
+    run_chunks(measure, ROWS, folder, rank=0, world=2, chunk=2, total=len(ROWS))
+    other.join()
+    shown = bar_of(capfd.readouterr().err)
+    assert shown[0] == 2
+    assert shown[-1] == 12  # half of them are the other's
+    assert shown == sorted(shown)
+    assert collect(folder, 6).estimate.to_bytes() == undisturbed
+    # All done: nothing is measured.
+    run_chunks(lambda rows: pytest.fail("measured"), ROWS, folder, chunk=2, total=len(ROWS))
+    assert bar_of(capfd.readouterr().err)[0] == 12
+
+
+# ---- the command line ----
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_collect_reads_an_unfinished_run(tmp_path):
+    folder = RunFolder(tmp_path / "run", {})
+    run_chunks(measure, ROWS[:4], folder, chunk=2, progress=False)
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    for ending, read in ((".csv", pandas.read_csv), (".parquet", pandas.read_parquet)):
+        said = call("collect", tmp_path / "run", "--table", tmp_path / f"so-far{ending}")
+        assert said.exit_code == 0, said.output
+        assert "over 4 pairs" in said.output
+        rows = read(tmp_path / f"so-far{ending}")
+        assert rows["prompt"].tolist() == [f"pair {k}" for k in range(4)]
+        assert rows["nats"].tolist() == pytest.approx(measure(ROWS[:4]).nats.tolist())
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+    for arguments, says in (([tmp_path], "no folder of a run"), ([tmp_path, "--table", "x.txt"], "expected .csv or")):
+        said = call("collect", *arguments)
+        assert said.exit_code == 2
+        assert says in said.output
+
+
+def test_the_command_says_what_was_bad_and_what_was_mended(table, tmp_path):
+    (tmp_path / "pairs").mkdir()
+    shutil.copy(table.parent / "000.png", tmp_path / "pairs")
+    (tmp_path / "pairs" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "pairs" / "metadata.csv").write_text("file_name,text\n000.png,a circle\nbad.png,a circle\n")
+    command = ["run", "shapes", tmp_path / "pairs", "--output", tmp_path / "run", "--levels", "2", "--quiet"]
+    said = call(*command)
+    assert said.exit_code == 3, said.output
+    assert "1 of 2 pairs were bad" in said.output
+    assert "pair 1: ValueError" in said.output
+    (shard,) = (tmp_path / "run" / "shards").glob("*.shard")
+    shard.write_bytes(shard.read_bytes()[:100])
+    said = call(*command, "--cache", tmp_path / "cache")
+    assert "note: a shard was damaged" in said.output
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2  # the good picture, and the text
+    said = call(*command, "--strict", "--seed", "1")
+    assert said.exit_code == 2
+    assert "seed: 0 there, 1 now" in said.output
+
+
+# ---- processes that are real ----
+
+
+@pytest.mark.parametrize(("processes", "resumed"), [(2, True), (3, False)])
+def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
+    out, run = whole[0], tmp_path / "run"
+    if resumed:  # of three shards one is there, one is damaged, one is missing
+        shutil.copytree(out / "shards", run / "shards")
+        shutil.copy(out / "settings.json", run)
+        _, second, third = sorted((run / "shards").iterdir())
+        second.write_bytes(second.read_bytes()[:-1])
+        third.unlink()
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    command += [
-        "-m",
-        "mmg_diffusers",
-        "run",
-        "shapes",
-        str(table),
-        "--output",
-        str(tmp_path / "run"),
-        "--levels",
-        "2",
-        "--quiet",
-    ]
+    command += ["--main_process_port", "0", "-m", "mmg_diffusers", "run", "shapes", str(table)]
+    command += ["--output", str(run), "--levels", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("70 pairs") == 1  # gathered and said once
-    found = Estimate.load(tmp_path / "run" / "estimate.safetensors")
-    assert torch.equal(found.curve.pair_ids, whole[1].estimate.curve.pair_ids)
+    assert done.stdout.count("a shard was damaged") == resumed
+    shown = [int(count) for count in re.findall(r"(\d+)/70 ", done.stderr)]
+    assert (shown[0], shown[-1]) == (32 if resumed else 0, 70)
     # Bit for bit at the same chunk and batch layout and the same number of threads.
-    torch.testing.assert_close(found.nats, whole[1].estimate.nats, rtol=1e-9, atol=1e-9)
+    assert (run / "estimate.safetensors").read_bytes() == (out / "estimate.safetensors").read_bytes()
+    pandas.testing.assert_frame_equal(*(pandas.read_parquet(path / "pairs.parquet") for path in (run, out)))
