@@ -12,6 +12,7 @@ import json
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -97,6 +98,12 @@ def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the packages that encode; read once, since that takes longer than to encode a small image."""
+    return {name: version for name, version in versions().items() if name != "python"}
 
 
 def _vocabulary(tokenizer: Any) -> str:
@@ -224,8 +231,8 @@ class RememberingCodec:
                 return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_masked(prompt))
             return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_prompts([prompt]))
 
-        found = [encode(prompt) for prompt in prompts]
-        return [{name: value.to(self.codec.device) for name, value in row.items()} for row in found]
+        device = self.codec.device
+        return [{name: value.to(device) for name, value in encode(prompt).items()} for prompt in prompts]
 
     def _maker(self, kind: Literal["image", "prompt"]) -> str | None:
         """A hash of what makes encodings of a kind; nothing where that is not known."""
@@ -240,7 +247,7 @@ class RememberingCodec:
             "tokenizers": [_vocabulary(tokenizer) for tokenizer in origin.tokenizers],
             "settings": dict(origin.settings),
             "device": self.codec.device.type,
-            "versions": {name: version for name, version in versions().items() if name != "python"},
+            "versions": _versions(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

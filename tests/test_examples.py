@@ -523,5 +523,48 @@ def test_high_mi_benchmark(tmp_path, capsys):
     assert "strength 200" in capsys.readouterr().out
 
 
+def test_scaling(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+    import scaling
+
+    def here(model, pairs, levels, processes):
+        out = tmp_path / f"{pairs}-{processes}"
+        scaling.measure(model, pairs, levels, out)
+        return {"processes": processes, **json.loads((out / "measured.json").read_text())}
+
+    monkeypatch.setattr(scaling, "in_processes", here)
+    scaling.compare(tmp_path, [10, 40], 12, 2)
+    said = capsys.readouterr().out
+    assert said.endswith((tmp_path / "table.md").read_text())
+    for start in ("| 1 | 10 |", "| 1 | 40 |", "| 1 | 12 |", "| 2 | 12 |"):
+        assert start in said
+    runs = json.loads((tmp_path / "scaling.json").read_text())["runs"]
+    assert all(run["peak_bytes"] >= run["peak_bytes_before"] > 2**26 for run in runs)
+
+
+@pytest.mark.slow
+def test_scaling_in_processes_of_its_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+    run(ROOT / "scripts" / "benchmarks" / "scaling.py", "compare", "--pairs", 10, "--shared", 70, "--output", tmp_path)
+    assert "| 2 | 70 |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_kill_and_resume(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+    script = ROOT / "scripts" / "benchmarks" / "kill_and_resume.py"
+    run(script, "--runs", 1, "--pairs", 96, "--output", tmp_path)
+    said = capsys.readouterr().out
+    for processes in (1, 2):
+        found = json.loads((tmp_path / f"{processes}-00.json").read_text())
+        assert found["identical"]
+        assert (found["lost"], found["twice"], found["kept"]) == (0, 0, found["shards"])
+        assert f"| {processes} | 1 |" in said
+    # What is done is not done again.
+    before = os.stat(tmp_path / "1-00.json").st_mtime_ns
+    run(script, "--runs", 1, "--pairs", 96, "--output", tmp_path)
+    assert os.stat(tmp_path / "1-00.json").st_mtime_ns == before
+
+
 def test_the_shipped_model_is_where_it_is_said_to_be():
     assert (shapes_model() / "model_index.json").is_file()

@@ -1,11 +1,14 @@
 """Runs over data sets: shards, resumption, failures, and processes that are real."""
 
+import multiprocessing
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from itertools import count
 
@@ -321,6 +324,31 @@ def test_a_shard_that_was_mended_meanwhile_is_not_set_aside(tmp_path):
     folder.shards.set_aside(paths)
     assert folder.shards.listed()[4] == paths
     assert not folder.shards.damaged()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_killed_runs_end_like_an_undisturbed_one(tmp_path, undisturbed):
+    """SIGKILL, again and again, at moments that a seed draws from the shards that are there."""
+    draw = random.Random(0)
+    forks = multiprocessing.get_context("fork")
+    partly = 0
+    for number in range(8):
+        out = tmp_path / str(number)
+        for rank in draw.choice([[0], [0, 1]]):
+            shards = RunFolder(out, {}).shards
+            options = {"rank": rank, "world": 2}
+            killed = forks.Process(
+                target=lambda out=out, options=options: finish(RunFolder(out, {}), **options), daemon=True
+            )
+            after = len(shards.listed()) + draw.randrange(1, 3)
+            killed.start()
+            while killed.is_alive() and len(shards.listed()) < after:
+                time.sleep(0.001)
+            killed.kill()
+            killed.join()
+            partly += 0 < len(Outcome.load(out).rows) < len(ROWS)
+        assert finish(RunFolder(out, {})).estimate.to_bytes() == undisturbed
+    assert partly > 4
 
 
 def bar_of(text):
