@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -14,22 +16,39 @@ def _overlap(cells: int, pixels: int) -> Tensor:
     return (torch.minimum(high, cell + 1) - torch.maximum(low, cell)).clamp(min=0)
 
 
-def to_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _tent(cells: int, pixels: int) -> Tensor:
+    """`(pixels, cells)` share of each cell that falls to each pixel, along one axis, in proportion to how linear
+    interpolation between the cells' centres weighs it; columns sum to 1.
+    """  # fmt: skip
+    if pixels < cells:
+        return _overlap(cells, pixels)
+    place = ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (cells / pixels) - 0.5).clamp(0, cells - 1)
+    weight = (1 - (place[:, None] - torch.arange(cells, dtype=torch.float64)).abs()).clamp(min=0)
+    return weight / weight.sum(0)
+
+
+def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "even"] = "linear") -> Tensor:
     """Spread maps over image pixels; every map keeps its total.
 
     Args:
-        maps: `(..., h, w)` nats per latent pixel.
+        maps: `(..., h, w)` nats per latent pixel; or their standard errors, which are then right where neighbours err
+            together, and on the large side otherwise.
         size: height and width of the image, whose sides the latent's correspond to.
+        spread: ``"linear"``: a latent pixel's value falls off from its centre to its neighbours' centres, since what it
+            speaks of does not end at its edges; ``"even"``: evenly over the pixels that it covers.
 
     Returns:
-        `(..., H, W)` float64 nats per pixel: each latent pixel's value, evenly over the pixels that it covers.
+        `(..., H, W)` float64 nats per pixel.
 
     Raises:
-        ValueError: for maps without two axes, or a size below 1.
+        ValueError: for maps without two axes, a size below 1, or another spread.
     """
     if maps.ndim < 2 or min(size) < 1:
         raise ValueError(f"expected maps (..., h, w) and a size of at least 1 x 1, got {tuple(maps.shape)} and {size}")
-    rows, columns = _overlap(maps.shape[-2], size[0]), _overlap(maps.shape[-1], size[1])
+    if spread not in ("linear", "even"):
+        raise ValueError(f"spread is {spread!r}; expected 'linear' or 'even'")
+    share = _tent if spread == "linear" else _overlap
+    rows, columns = share(maps.shape[-2], size[0]), share(maps.shape[-1], size[1])
     return rows @ maps.double() @ columns.T
 
 

@@ -8,15 +8,12 @@ Every stage is written to OUTPUT as it is done; a stage that is there already is
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import safetensors.torch
 import torch
 import typer
 
@@ -26,7 +23,7 @@ from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.plotting import plot_curves, plot_pointwise
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, ShapesSample, caption_parts, caption_words, read_images
-from mmg_diffusers.storage import write_whole
+from mmg_diffusers.stages import Stages
 from mmg_diffusers.words import word_information
 
 # Seeds of pairs that no training saw (training draws seeds above 2**32).
@@ -35,31 +32,12 @@ CALIBRATION_SEED, TEST_SEED = 1001, 2002
 BANDS = (-3.0, -1.0, 1.0, 3.0)
 
 
-class Stages:
-    """Results by name, kept as JSON."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        path = self.folder / f"{name}.json"
-        if path.exists():
-            return json.loads(path.read_text())
-        began = time.monotonic()
-        made = make()
-        made["seconds"] = round(time.monotonic() - began, 1)
-        path.write_text(json.dumps(made, indent=1))
-        print(name, json.dumps({k: v for k, v in made.items() if not isinstance(v, list)}), flush=True)
-        return made
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """All captions against each image, kept in parts of 64 pairs, so that a run that is stopped goes on."""
+    """All captions against each image, kept in parts, so that a run that is stopped goes on."""
 
     pipe: MMGPipeline
-    folder: Path
+    stages: Stages
     steps: int
     high: float
     draws: int
@@ -67,32 +45,19 @@ class Comparison:
 
     def __call__(self, name: str, sample: ShapesSample, seed: int) -> Classification:
         levels = AtLevels.widening(self.pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
-        parts: list[CandidateCurve] = []
-        for start in range(0, len(sample), 64):
-            ids = range(start, min(start + 64, len(sample)))
-            path = self.folder / f"{name}-{start:04d}-{ids.stop:04d}.safetensors"
-            if not path.exists():
-                found = self.pipe.classify(
-                    [sample.images[i] for i in ids],
-                    CAPTIONS,
-                    levels=levels,
-                    draws=self.draws,
-                    prune=self.prune,
-                    seed=seed,
-                    pair_ids=ids,
-                )
-                curve = found.curve
-                held = {
-                    "score": curve.score,
-                    "logsnr": curve.logsnr,
-                    "pair_ids": curve.pair_ids,
-                    "evaluations": torch.tensor(curve.evaluations),
-                }
-                write_whole(path, safetensors.torch.save({k: v.contiguous() for k, v in held.items()}))
-            held = safetensors.torch.load_file(path)
-            parts.append(
-                CandidateCurve(held["score"], held["logsnr"], held["pair_ids"], int(held["evaluations"]))
-            )  # fmt: skip
+
+        def measure(ids: range) -> CandidateCurve:
+            return self.pipe.classify(
+                [sample.images[i] for i in ids],
+                CAPTIONS,
+                levels=levels,
+                draws=self.draws,
+                prune=self.prune,
+                seed=seed,
+                pair_ids=ids,
+            ).curve
+
+        parts = self.stages.parts(name, len(sample), measure, CandidateCurve.load)
         prior = torch.full((len(CAPTIONS),), 1 / len(CAPTIONS), dtype=torch.float64)
         return Classification(CandidateCurve.merge(parts), CAPTIONS, prior)
 
@@ -250,8 +215,13 @@ def main(
     """Run the stages that are missing in OUTPUT, then print the table."""
     pipe = MMGPipeline.from_pretrained(model or shapes_model())
     pipe.set_progress_bar_config(mininterval=10)
-    stages = Stages(output)
-    compare = Comparison(pipe, output, steps, high, draws, prune)
+    settings = {
+        "model": pipe.describe()["model"],
+        **{"pairs": pairs, "fitted": fitted, "steps": steps, "high": high, "draws": draws, "prune": prune},
+        **{"null_levels": null_levels, "generated": generated, "sampling_steps": sampling_steps, "guidance": guidance},
+    }
+    stages = Stages(output, settings)
+    compare = Comparison(pipe, stages, steps, high, draws, prune)
     plan: dict[str, Callable[[], dict[str, Any]]] = {
         "drawings": lambda: drawings(pipe, generated, sampling_steps, guidance),
         "null-soft": lambda: null_branch(pipe, "soft", pairs, null_levels, output / "null-soft.safetensors"),

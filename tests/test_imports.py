@@ -12,6 +12,7 @@ ROOT = Path(mmg_diffusers.__file__).parent
 ORDER = [
     "checks",
     "storage",
+    "stages",
     "prompts",
     "noise",
     "denoiser",

@@ -6,10 +6,11 @@ import torch
 from mmg_diffusers.maps import auroc, dilate, to_pixels
 
 
+@pytest.mark.parametrize("spread", ["linear", "even"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (20, 30), (8, 8), (5, 3)])
-def test_totals_are_kept(size):
+def test_totals_are_kept(size, spread):
     maps = torch.randn(3, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    spread = to_pixels(maps, size)
+    spread = to_pixels(maps, size, spread)
     assert spread.shape == (3, *size)
     torch.testing.assert_close(spread.sum((1, 2)), maps.sum((1, 2)))
 
@@ -17,11 +18,23 @@ def test_totals_are_kept(size):
 def test_places_are_kept():
     maps = torch.zeros(4, 8)
     maps[1, 6] = 12.0
-    spread = to_pixels(maps, (12, 16))
+    spread = to_pixels(maps, (12, 16), "even")
     assert torch.equal(spread.nonzero(), torch.tensor([[r, c] for r in (3, 4, 5) for c in (12, 13)]))
     assert float(spread[4, 12]) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="spread is 'cubic'"):
+        to_pixels(maps, (12, 16), "cubic")
     with pytest.raises(ValueError, match="at least 1 x 1"):
         to_pixels(maps, (0, 4))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+def test_linear_spreading_is_interpolation(factor):
+    """By whole factors: what torch interpolates between the cells' centres, as density."""
+    maps = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    size = (5 * factor, 7 * factor)
+    theirs = torch.nn.functional.interpolate(maps[None], size, mode="bilinear")[0] / factor**2
+    torch.testing.assert_close(to_pixels(maps, size), theirs)
+    assert float(to_pixels(maps, (11, 13)).min()) >= 0
 
 
 def test_auroc_by_counting():

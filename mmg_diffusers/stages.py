@@ -1,0 +1,91 @@
+"""Long measurements in stages and parts: what is done is kept, and a run that is stopped goes on with the rest."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from mmg_diffusers.storage import write_whole
+
+
+class Kept(Protocol):
+    """A result that can be written to a file."""
+
+    def save(self, path: Path) -> Path: ...
+
+
+K = TypeVar("K", bound=Kept)
+PART = 64
+
+
+class Stages:
+    """The results of a measurement by name, as JSON, in a folder of its own.
+
+    Args:
+        folder: made where it does not exist.
+        settings: what the results depend on. A folder of other settings is refused.
+
+    Raises:
+        ValueError: when the folder belongs to a measurement with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp, asked = folder / "settings.json", json.dumps(dict(settings), indent=1, default=str)
+        if not stamp.exists():
+            stamp.write_text(asked)
+        elif json.loads(stamp.read_text()) != json.loads(asked):
+            there = json.loads(stamp.read_text())
+            differ = [
+                f"{k}: {there.get(k)!r} there, {v!r} now" for k, v in json.loads(asked).items() if there.get(k) != v
+            ]
+            raise ValueError(
+                f"{folder} belongs to a measurement with other settings ({'; '.join(differ)}); choose another folder, or "
+                "remove this one"
+            )
+
+    def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of a stage: read back, or made and kept."""
+        if not self.has(name):
+            began = time.monotonic()
+            made = make()
+            made["seconds"] = round(time.monotonic() - began, 1)
+            write_whole(self._path(name), json.dumps(made, indent=1).encode())
+            print(name, json.dumps({k: v for k, v in made.items() if not isinstance(v, list)}), flush=True)
+        return self.read(name)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def has(self, name: str) -> bool:
+        """Whether a stage is done."""
+        return self._path(name).exists()
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The result of a stage that is done."""
+        return json.loads(self._path(name).read_text())
+
+    def parts(
+        self, name: str, count: int, measure: Callable[[range], K], load: Callable[[Path], K], size: int = PART
+    ) -> list[K]:
+        """Results for `count` pairs, some pairs at a time, each kept in a file as it is done.
+
+        Args:
+            name: of the files.
+            count: pairs.
+            measure: the pairs of a range.
+            load: reads a file back.
+            size: pairs in a part.
+        """
+        found: list[K] = []
+        for start in range(0, count, size):
+            pairs = range(start, min(start + size, count))
+            path = self.folder / f"{name}-{start:04d}-{pairs.stop:04d}.safetensors"
+            if not path.exists():
+                measure(pairs).save(path)
+            found.append(load(path))
+        return found
