@@ -16,6 +16,7 @@ from mmg_diffusers.marginals import Candidates, Negatives, NullPrompt
 from mmg_diffusers.pipeline import MMGPipeline
 from mmg_diffusers.prompts import Masked
 from mmg_diffusers.result import Estimate, Value
+from mmg_diffusers.runs import Outcome
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "Masked",
     "Negatives",
     "NullPrompt",
+    "Outcome",
     "Value",
     "estimate_mi",
     "shapes_model",

@@ -1,8 +1,8 @@
 """Encoded images and prompts, kept so that none is encoded twice: in memory under a bound, on request on disk.
 
 An encoding is named by a hash of all that it is a function of: the pixels or the text, the weights, dtypes and settings of
-the networks, the kind of device, and the versions of the packages beneath. So there are no stale ones, and nothing has to
-be cleared when a model changes.
+the networks, the kind of device, and the versions of the packages beneath. So nothing is stale, and nothing has to be
+cleared, when a model changes.
 """
 
 from __future__ import annotations
@@ -124,17 +124,22 @@ class EncodingCache:
 
     Args:
         max_bytes: bound on the tensors in memory.
-        folder: keeps encodings for other runs and processes too, one safetensors file each; made when it is needed, and
-            removed by its owner. What cannot be read or was damaged is encoded again, and where nothing can be written
-            (with a warning) the run goes on without.
+        folder: keeps encodings for other runs and processes too, one safetensors file each, until its owner removes them.
+            What was damaged is encoded again. When the disk is full, work goes on without it, with a RuntimeWarning.
 
     Raises:
         ValueError, TypeError: for a bound that is no whole number of bytes.
+        OSError: when the folder cannot be made.
     """
 
     def __init__(self, max_bytes: int = 2**28, folder: str | Path | None = None) -> None:
         self.max_bytes = whole(max_bytes, "max_bytes", 0, ", the size of the memory that may be used")
         self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(f"cannot make a cache in {folder} ({error}); choose a folder that can be made") from error
         self._held: OrderedDict[str, Encoding] = OrderedDict()
         self._bytes = 0
 
@@ -165,7 +170,12 @@ class EncodingCache:
         try:
             write_whole(self._path(self.folder, key), safetensors.torch.save(ready, metadata=header))
         except OSError as error:
-            warnings.warn(f"encodings are not kept in {self.folder} any more: {error}", stacklevel=2)
+            warnings.warn(
+                f"encodings are not kept in {self.folder} any more ({error}); make room, and those that are missing will be "
+                "kept the next time",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             self.folder = None
 
     def _hold(self, key: str, encoding: Encoding) -> None:

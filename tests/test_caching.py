@@ -202,10 +202,13 @@ def test_damaged_files_are_encoded_again(tmp_path, harm):
     assert EncodingCache(folder=tmp_path).get("key") is not None
 
 
-def test_a_folder_that_cannot_be_written_to_costs_a_warning(tmp_path):
+def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
-    cache = EncodingCache(folder=tmp_path / "file" / "cache")
-    with pytest.warns(UserWarning, match="encodings are not kept"):
+    with pytest.raises(OSError, match=r"cannot make a cache in .*choose a folder"):
+        EncodingCache(folder=tmp_path / "file" / "cache")
+    cache = EncodingCache(folder=tmp_path / "cache")
+    (tmp_path / "cache" / "ke").write_text("in the way")
+    with pytest.warns(RuntimeWarning, match="encodings are not kept in .* any more"):
         cache.put("key", {"x": torch.zeros(1)})
     cache.put("other", {"x": torch.zeros(1)})
     assert cache.get("key") is not None
