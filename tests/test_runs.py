@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -246,6 +247,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         RunFolder(tmp_path / "file" / "run", {})
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device that is always full")
 def test_a_device_that_takes_nothing_leaves_nothing(tmp_path, monkeypatch):
     """A write that fails in the middle, where a small file system cannot be mounted."""
     folder = RunFolder(tmp_path, {})
@@ -253,7 +255,7 @@ def test_a_device_that_takes_nothing_leaves_nothing(tmp_path, monkeypatch):
 
     def full(descriptor):
         if next(calls) == 2:
-            os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+            Path("/dev/full").write_bytes(b"x")
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
