@@ -367,6 +367,37 @@ def test_measure_shapes(tmp_path, capsys):
     assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
 
 
+def test_measure_analyses(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = ROOT / "scripts" / "measure_analyses.py"
+    small = ["--pairs", 2, "--few", 2, "--steps", 2, "--draws", 1, "--map-draws", 1, "--prune", 0.015]
+    small += ["--null-levels", 4, "--switched", 2, "--sampling-steps", 1, "--output", tmp_path]
+    run(script, *small, "--stage", "pruning")
+    assert "evaluations saved" in capsys.readouterr().out
+    before = os.stat(tmp_path / "pruning.json").st_mtime_ns
+    run(script, *small)
+    assert os.stat(tmp_path / "pruning.json").st_mtime_ns == before
+    said = capsys.readouterr().out
+    assert (tmp_path / "table.md").read_text() in said
+    for word in (
+        "final posterior, I",
+        "colour given the rest",
+        "gap - log q, worst of 10 levels",
+        "influence at tau = T is the MI of the run | True | exactly | yes",
+        "colour: AUROC",
+        "colour: distractor's mean",
+        "| 1e-6 | yes |",
+        "share of a map from log-SNR 3 up",
+        "wins half of the time",
+        "4 steps, 2 pairs",
+    ):
+        assert word in said
+    for name in ("maps.png", "influence.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    with pytest.raises(ValueError, match="other settings.*pairs: 2 there, 3 now"):
+        run(script, *small[2:], "--pairs", 3)
+
+
 def test_pixel_maps(tmp_path, capsys):
     script = ROOT / "scripts" / "pixel_maps.py"
     small = ["--pairs", 1, "--steps", 4, "--levels", 4, "--output", tmp_path]

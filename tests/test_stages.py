@@ -1,0 +1,46 @@
+"""Long measurements go on where they stopped, and do not mix settings."""
+
+from pathlib import Path
+
+import pytest
+
+from mmg_diffusers.stages import Stages
+
+
+class Sum:
+    """Something that can be kept."""
+
+    def __init__(self, total):
+        self.total = total
+
+    def save(self, path: Path) -> Path:
+        path.write_text(str(self.total))
+        return path
+
+    @classmethod
+    def load(cls, path: Path):
+        return cls(int(path.read_text()))
+
+
+def test_stages_and_parts_are_kept(tmp_path):
+    stages = Stages(tmp_path / "run", {"pairs": 5})
+    asked = []
+
+    def measure(ids):
+        asked.append(list(ids))
+        if ids.stop == 5 and len(asked) < 4:
+            raise KeyboardInterrupt
+        return Sum(sum(ids))
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.parts("sum", 5, measure, Sum.load, size=2)
+    again = Stages(tmp_path / "run", {"pairs": 5})
+    assert [part.total for part in again.parts("sum", 5, measure, Sum.load, size=2)] == [1, 5, 4]
+    assert asked == [[0, 1], [2, 3], [4], [4]]
+    assert not again.has("total")
+    made = again("total", lambda: {"value": (1, 2)})
+    assert again("total", lambda: {}) == made == again.read("total")
+    assert made["value"] == [1, 2]
+    assert made["seconds"] >= 0
+    with pytest.raises(ValueError, match="other settings.*pairs: 5 there, 6 now"):
+        Stages(tmp_path / "run", {"pairs": 6})
