@@ -264,7 +264,7 @@ def clean_end(setup: Setup) -> dict[str, Any]:
     """The clean end's share of a map with the filter's marginal, followed to the model's own clean end."""
     top = setup.pipe.denoiser.logsnr_range[1]
     found = setup.filter(
-        "clean", count=setup.few, levels=setup.levels(top, setup.steps + setup.steps // 3), keep="level", seed=7
+        "clean", count=setup.few, levels=setup.levels(top, setup.steps + max(4, setup.steps // 3)), keep="level", seed=7
     )
     return {"clean": share(found.against_mixture), "end": end_of(found.against_mixture.curve), "pairs": setup.few}
 

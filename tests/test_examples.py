@@ -394,7 +394,7 @@ def test_measure_analyses(tmp_path, capsys, monkeypatch):
         assert word in said
     for name in ("maps.png", "influence.png"):
         assert (tmp_path / name).stat().st_size > 1000
-    with pytest.raises(ValueError, match="other settings.*pairs: 2 there, 3 now"):
+    with pytest.raises(ValueError, match=r"other settings.*pairs: 2 there, 3 now"):
         run(script, *small[2:], "--pairs", 3)
 
 

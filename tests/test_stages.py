@@ -42,5 +42,5 @@ def test_stages_and_parts_are_kept(tmp_path):
     assert again("total", lambda: {}) == made == again.read("total")
     assert made["value"] == [1, 2]
     assert made["seconds"] >= 0
-    with pytest.raises(ValueError, match="other settings.*pairs: 5 there, 6 now"):
+    with pytest.raises(ValueError, match=r"other settings.*pairs: 5 there, 6 now"):
         Stages(tmp_path / "run", {"pairs": 6})
