@@ -181,7 +181,7 @@ def plot_map_grid(
         rows, count, figsize=(1.5 * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
     )
     # Square pictures leave the names of the rows too little room at the edge.
-    figure.get_layout_engine().set(w_pad=0.1)  # pyright: ignore[reportOptionalMemberAccess]
+    figure.set_layout_engine("constrained", w_pad=0.1)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     for k in range(count):
