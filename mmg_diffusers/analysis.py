@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.candidates import CandidateCurve
+from mmg_diffusers.checks import MOST, finite, of_type, whole
 from mmg_diffusers.result import Value, mean_over_pairs, versions
 
 # Deviation of the prior of log trust.
@@ -27,6 +28,10 @@ class Calibration:
         edges: inner edges of the bands in log-SNR, rising; none for one band over the whole range.
         trust: one non-negative factor a band. A single band is a temperature, ``1 / trust[0]``.
         bias: what is added to each candidate, in nats; none for no bias.
+
+    Raises:
+        TypeError: for what are no tuples of numbers.
+        ValueError: for edges that do not rise, or not one non-negative factor a band.
     """
 
     edges: tuple[float, ...] = ()
@@ -34,8 +39,20 @@ class Calibration:
     bias: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.trust) != len(self.edges) + 1 or min(self.trust) < 0 or list(self.edges) != sorted(self.edges):
+        for name in ("edges", "trust", "bias"):
+            values = getattr(self, name)
+            of_type(values, (tuple, list), name, "a tuple of numbers")
+            object.__setattr__(self, name, tuple(finite(value, f"a number in {name}") for value in values))
+        rising = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
+        if len(self.trust) != len(self.edges) + 1 or min(self.trust) < 0 or not rising:
             raise ValueError(f"expected one non-negative factor a band, got {self.trust} for edges {self.edges}")
+
+    def check(self, candidates: int) -> None:
+        """Raise a ValueError where the bias is not that of so many candidates."""
+        if self.bias and len(self.bias) != candidates:
+            raise ValueError(
+                f"the calibration has a bias for {len(self.bias)} candidates, not {candidates}; fit it to the same candidates"
+            )
 
     @property
     def temperature(self) -> float:
@@ -67,6 +84,9 @@ class Classification:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.calibration.check(len(self.candidates))
 
     def __len__(self) -> int:
         return len(self.curve.score)
@@ -103,13 +123,15 @@ class Classification:
         return float(-(self.prior * self.prior.log()).sum())
 
     def _index(self, truth: Sequence[str | int]) -> Tensor:
+        if isinstance(truth, str) or not hasattr(truth, "__len__"):
+            raise TypeError(f"the true candidates are {truth!r}; expected a list of {len(self)} names or indices")
         if len(truth) != len(self):
             raise ValueError(f"got {len(truth)} true candidates for {len(self)} variables")
         place = {name: k for k, name in enumerate(self.candidates)}
         unknown = [y for y in truth if isinstance(y, str) and y not in place]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not among the {len(place)} candidates; add it and classify again")
-        index = torch.tensor([place[y] if isinstance(y, str) else int(y) for y in truth])
+        index = torch.tensor([place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth])
         if int(index.min()) < 0 or int(index.max()) >= len(place):
             raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
         return index

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mmg_diffusers.checks import whole
-from mmg_diffusers.estimators import MMG
+from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
+from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.fitting import Fit, FitSettings, fit, paired
 from mmg_diffusers.networks import VectorNetwork, View
-from mmg_diffusers.preprocess import Preprocessing
+from mmg_diffusers.preprocess import LARGEST, Preprocessing
 from mmg_diffusers.proposals import gap_fitted
 from mmg_diffusers.result import Estimate
 
@@ -31,11 +31,23 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
     """Values as `(N, d)` float64, or `(N,)` integers for labels.
 
     Raises:
-        ValueError: for other shapes and dtypes, values that are not finite, or too few of them.
+        ValueError: for other shapes and dtypes, values that are not finite or are masked, or none of them.
     """
-    found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values; remove these pairs")
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().to_dense()
+        # numpy has no bfloat16.
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array ({error}); expected rows of one length") from error
     if found.dtype == object or found.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {found.dtype}; expected numbers, or integer labels")
+        raise ValueError(
+            f"{name} has dtype {found.dtype}; expected numbers, or integer labels. Of text, "
+            "np.unique(..., return_inverse=True)[1] makes labels"
+        )
     if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "biu":
         found = found[:, 0]
     if found.ndim > 2:
@@ -54,17 +66,29 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
     bad = np.flatnonzero(~np.isfinite(found).all(1))
     if len(bad):
         raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
+    size = float(np.abs(found).max())
+    if size > LARGEST:
+        raise ValueError(
+            f"{name} has values up to {size:.3g}, whose squares overflow; divide its columns by their size"
+        )
     return found
 
 
 def _check(data: Data, fewest: int) -> int:
     counts = {name: len(values) for name, values in data.items()}
+    if not counts:
+        raise ValueError("there are no variables; expected two or more by name, such as {'x': x, 'y': y}")
     if len(set(counts.values())) > 1:
         raise ValueError(f"variables differ in length: {counts}; expected one row a pair in each")
     count = next(iter(counts.values()))
     if count < fewest:
         raise ValueError(f"got {count} pairs; expected at least {fewest}, of which a part is held out to be measured")
     return count
+
+
+def check_estimator(estimator: MMG | MINDE | None) -> None:
+    """Raise a TypeError for what is neither nothing nor an estimator."""
+    of_type(estimator, (MMG, MINDE, type(None)), "estimator", "one such as MMG('gap')")
 
 
 @dataclass(frozen=True)
@@ -88,8 +112,19 @@ class FittedModel:
         return self.network.view(self.diffused)
 
     def prepare(self, data: Mapping[str, ArrayLike | Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Pairs as estimators take them: x, the condition and the context (empty where there is none)."""
-        ready = self.preprocessing({name: as_array(values, name) for name, values in data.items()})
+        """Pairs as estimators take them: x, the condition and the context (empty where there is none).
+
+        Raises:
+            ValueError: for variables other than those of the fit, in name, width or kind, or of different lengths.
+        """
+        arrays = {name: as_array(values, name) for name, values in data.items()}
+        fitted = self.preprocessing.variables
+        if arrays.keys() != fitted.keys():
+            raise ValueError(f"got the variables {', '.join(arrays)}; expected those of the fit, {', '.join(fitted)}")
+        _check(arrays, 1)
+        for name, values in arrays.items():
+            fitted[name].check(values)
+        ready = self.preprocessing(arrays)
         cond = {name: ready[name].float() for name in (*self.base, *self.given)}
         return ready[self.diffused].float(), cond, {name: cond[name] for name in self.base}
 
@@ -97,7 +132,7 @@ class FittedModel:
         self,
         data: Mapping[str, ArrayLike | Tensor],
         *,
-        estimator: MMG | None = None,
+        estimator: MMG | MINDE | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         progress: Callable[[int], object] | None = None,
@@ -110,7 +145,11 @@ class FittedModel:
             seed: names the noise.
             batch_size: rows per forward pass.
             progress: called with the number of noisy variables done.
+
+        Raises:
+            ValueError: as `prepare` does.
         """
+        check_estimator(estimator)
         x, cond, base = self.prepare(data)
         given = base or None
         if estimator is None:
@@ -158,11 +197,29 @@ def fit_model(
         seed: of the split, the weights and the batches.
         checkpoint: file to resume from.
         progress: called with the optimizer steps done.
+
+    Raises:
+        ValueError: for names that the data lack, and as `estimate_mi` does.
     """
+    whole(seed, "seed", 0)
+    whole(width, "width", 1)
+    callback(progress)
+    if settings is not None:
+        of_type(settings, FitSettings, "settings", "FitSettings(...)")
+    if not 0 < finite(held_out, "held_out") < 1:
+        raise ValueError(f"held_out is {held_out}; expected a share between 0 and 1")
+    for names, name in ((given, "given"), (base, "base")):
+        of_type(names, (tuple, list), name, "a tuple of names of variables")
+    checkpoint = None if checkpoint is None else file_path(checkpoint, "checkpoint")
     arrays = {name: as_array(values, name) for name, values in data.items()}
     count = _check(arrays, FEWEST)
+    unknown = [name for name in (*given, *base) if name not in arrays]
+    if unknown:
+        raise ValueError(f"there is no variable {unknown[0]!r}; the data hold {', '.join(arrays)}")
     order = np.random.default_rng(seed).permutation(count)
     few = max(32, round(held_out * count))
+    if count - few < FEWEST // 2:
+        raise ValueError(f"held_out is {held_out}, which leaves {count - few} of {count} pairs to fit; lower it")
     parts = [{name: values[rows] for name, values in arrays.items()} for rows in (order[few:], order[:few])]
     preprocessing = Preprocessing.fit(parts[0])
     sizes = preprocessing.sizes
@@ -212,7 +269,7 @@ def estimate_mi(
     given: ArrayLike | Tensor | None = None,
     test: tuple[ArrayLike | Tensor, ...] | None = None,
     test_share: float = 0.3,
-    estimator: MMG | None = None,
+    estimator: MMG | MINDE | None = None,
     settings: FitSettings | None = None,
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
@@ -238,11 +295,13 @@ def estimate_mi(
             which one determines the other.
     """
     whole(seed, "seed", 0)
+    check_estimator(estimator)
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)
     arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}
     count = _check(arrays, FEWEST)
     if test is not None:
+        of_type(test, (tuple, list), "test", f"a tuple of {len(names)} arrays, as for the fit")
         if len(test) != len(names):
             raise ValueError(f"test holds {len(test)} arrays; expected {len(names)}, as for the fit")
         measured = {name: as_array(value, f"test {name}") for name, value in zip(names, test, strict=True)}
@@ -252,12 +311,23 @@ def estimate_mi(
                 raise ValueError(f"test {name} has shape {measured[name].shape}, {name} has {arrays[name].shape}")
         fitted = arrays
     else:
-        if not 0 < test_share < 1:
+        if not 0 < finite(test_share, "test_share") < 1:
             raise ValueError(f"test_share is {test_share}; expected a share between 0 and 1")
         order = np.random.default_rng([seed, 1]).permutation(count)
         cut = max(1, round(test_share * count))
+        if count - cut < FEWEST:
+            raise ValueError(
+                f"got {count} pairs, of which test_share={test_share} leaves {count - cut} to fit; expected at least {FEWEST}: "
+                "pass more pairs, or a smaller share"
+            )
         fitted = {name: value[order[cut:]] for name, value in arrays.items()}
         measured = {name: value[order[:cut]] for name, value in arrays.items()}
+    for name in names:
+        unknown = np.setdiff1d(measured[name], fitted[name]) if measured[name].ndim == 1 else []
+        if len(unknown):
+            raise ValueError(
+                f"{name} has the label {unknown[0].item()!r}, which the pairs to fit lack; add pairs of it"
+            )
     base = () if given is None else ("c",)
     model = fit_model(fitted, base=base, settings=settings, seed=seed, progress=progress)
     return model.estimate(measured, estimator=estimator, seed=seed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import of_type, two_ends, whole
 from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows
 from mmg_diffusers.draws import PairDraws
 from mmg_diffusers.noise import add_noise
@@ -43,6 +43,7 @@ class Pairs:
 
     @classmethod
     def of(cls, x: Tensor, ids: Tensor | None = None) -> Pairs:
+        of_type(x, Tensor, "x", "a tensor; torch.as_tensor makes one of an array")
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, *event) with N >= 1")
         finite = torch.isfinite(x).flatten(1).all(1)
@@ -51,7 +52,10 @@ class Pairs:
             raise ValueError(f"x has NaN or infinite values in rows {bad[:10]}; remove or repair these pairs")
         if not torch.is_floating_point(x):
             raise ValueError(f"x is {x.dtype}; expected floating point")
-        ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids, dtype=torch.int64)
+        ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise TypeError(f"pair ids are {ids.dtype}; expected whole numbers")
+        ids = ids.long()
         if ids.shape != (len(x),) or len(ids.unique()) < len(ids):
             raise ValueError(f"expected {len(x)} different pair ids, got {tuple(ids.shape)}")
         return cls(x if x.dtype == torch.float64 else x.float(), ids)
@@ -133,8 +137,7 @@ def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadratu
     """The ends of the integral: the denoiser's own, a part of them that is asked for, and what the rule covers."""
     low, high = denoiser.logsnr_range
     if asked is not None:
-        if isinstance(asked, str) or len(asked) != 2:
-            raise ValueError(f"logsnr_range is {asked!r}; expected two numbers, the noisy end and the clean one")
+        asked = two_ends(asked, "logsnr_range")
         if not (low - 1e-9 <= asked[0] < asked[1] <= high + 1e-9):
             raise ValueError(
                 f"logsnr_range {asked} is not a rising range within [{low:.3f}, {high:.3f}], the levels that this "
@@ -158,16 +161,22 @@ def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Cond
 
 
 def check_condition(cond: Condition | None, count: int, name: str) -> None:
-    """Raise a ValueError unless every tensor of a condition has `count` finite rows."""
+    """Raise an error unless a condition, where there is one, holds tensors with `count` finite rows each."""
+    of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
     for key, value in (cond or {}).items():
+        of_type(value, Tensor, f"{name}[{key!r}]", "a tensor; torch.as_tensor makes one of an array")
         if len(value) != count:
             raise ValueError(f"{name}[{key!r}] has {len(value)} rows for {count} values of x; expected one row each")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name}[{key!r}] has NaN or infinite values")
 
 
-def check_finite(predictions: Tensor, logsnr: Tensor) -> None:
-    """Raise a ValueError where a network returned NaN or infinity."""
+def check_predictions(predictions: Tensor, z: Tensor, logsnr: Tensor) -> None:
+    """Raise a ValueError where a network returned another shape than that of z, NaN or infinity."""
+    if predictions.shape != z.shape:
+        raise ValueError(
+            f"the denoiser returned {tuple(predictions.shape)} for z of shape {tuple(z.shape)}; expected the noise in z"
+        )
     if not bool(predictions.isfinite().all()):
         raise ValueError(
             f"the network returned NaN or infinity between log-SNR {float(logsnr.min()):.2f} and "

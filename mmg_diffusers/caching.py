@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mmg_diffusers.adapters.base import Codec, Origin
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import file_path, whole
 from mmg_diffusers.prompts import Masked, Prompt
 from mmg_diffusers.result import versions
 from mmg_diffusers.storage import write_whole
@@ -134,7 +134,7 @@ class EncodingCache:
 
     def __init__(self, max_bytes: int = 2**28, folder: str | Path | None = None) -> None:
         self.max_bytes = whole(max_bytes, "max_bytes", 0, ", the size of the memory that may be used")
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else file_path(folder, "the folder of a cache")
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)

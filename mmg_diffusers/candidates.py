@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, device_of, range_within, rows_per_forward
-from mmg_diffusers.checks import whole
-from mmg_diffusers.denoiser import Condition, Denoiser
+from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
+from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
-from mmg_diffusers.result import Curve, Keep, pack, unpack
+from mmg_diffusers.result import Curve, Keep, pack, read_record, unpack
 from mmg_diffusers.storage import write_whole
 from mmg_diffusers.walks import Field, Follower, Walk, Walked
 
@@ -38,6 +38,23 @@ class CandidateCurve:
     pair_ids: Tensor
     evaluations: int
     mixture: Curve | None = None
+
+    def __post_init__(self) -> None:
+        count, steps = len(self.score), len(self.logsnr) - 1
+        if self.score.ndim != 4 or 0 in self.score.shape or self.score.shape[2] != steps:
+            raise ValueError(
+                f"the scores are {tuple(self.score.shape)}; expected (variables, draws, {steps}, candidates)"
+            )
+        for name, values in (("scores", self.score), ("levels", self.logsnr)):
+            if values.dtype != torch.float64 or not bool(values.isfinite().all()):
+                raise ValueError(f"the {name} of a comparison are {values.dtype}; expected finite float64")
+        if not bool((self.logsnr.diff() > 0).all()):
+            raise ValueError("the levels of a comparison do not rise")
+        if self.pair_ids.shape != (count,) or len(self.pair_ids.unique()) < count:
+            raise ValueError(
+                f"the pair_ids of a comparison are {tuple(self.pair_ids.shape)}; expected {count} different ones"
+            )
+        whole(self.evaluations, "the evaluations of a comparison", 0)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""
@@ -63,7 +80,7 @@ class CandidateCurve:
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, with a JSON record in its header. It appears only when it is complete."""
-        path = Path(path)
+        path = file_path(path, "the path of the comparison")
         write_whole(path, pack(*self.packed()))
         return path
 
@@ -75,14 +92,21 @@ class CandidateCurve:
             FileNotFoundError: when there is no such file.
             ValueError: when the file is truncated, or of another kind.
         """
+        body = read_record(path, "comparison")
         try:
-            return cls.unpacked(*unpack(Path(path).read_bytes(), FORMAT))
+            return cls.unpacked(*unpack(body, FORMAT))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no complete comparison of this library: {error}") from error
 
     @staticmethod
     def merge(curves: Sequence[CandidateCurve]) -> CandidateCurve:
-        """Join the curves of different pairs."""
+        """Join the curves of different pairs.
+
+        Raises:
+            ValueError: for none, or where a pair appears twice.
+        """
+        if not curves:
+            raise ValueError("there is no comparison to merge; expected at least one")
         first = curves[0]
         mixtures = [curve.mixture for curve in curves if curve.mixture is not None]
         return CandidateCurve(
@@ -115,12 +139,13 @@ class NoisePath:
     logsnr_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        of_type(self.quadrature, Quadrature, "quadrature", "a rule such as Trapezoid(65)")
         if self.quadrature.random:
             raise ValueError(
                 f"{type(self.quadrature).__name__} draws its levels; expected a fixed grid such as Trapezoid"
             )
         whole(self.draws, "draws", 1)
-        if not 0 <= self.prune < 1:
+        if not 0 <= finite(self.prune, "prune") < 1:
             raise ValueError(f"prune is {self.prune}; expected a probability")
 
     def check(self, count: int) -> None:
@@ -176,6 +201,11 @@ def measure_candidates(
         keep: ``"pixel"`` keeps maps of the comparison with the mixture, ``"level"`` at every level.
         progress: called with the number of path steps done, for all candidates together.
     """
+    callback(progress)
+    check_denoiser_type(denoiser)
+    of_type(candidates, Mapping, "candidates", "a condition: tensors by name, one row a candidate")
+    if not candidates:
+        raise ValueError("the candidates hold no tensor; expected one row a candidate")
     rows = len(next(iter(candidates.values())))
     check_condition(candidates, rows, "candidates")
     if slots is None:

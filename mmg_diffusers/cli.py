@@ -17,11 +17,11 @@ from rich.table import Table
 
 from mmg_diffusers import Estimate, MMGPipeline, NullPrompt, __version__, shapes_model
 from mmg_diffusers.filtering import Filtered
-from mmg_diffusers.images import load_image
 from mmg_diffusers.marginals import Marginal
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Integrand, Keep
 from mmg_diffusers.runs import Outcome
+from mmg_diffusers.storage import check_writable, write_whole
 from mmg_diffusers.tables import PairTable, read_marginal, read_pairs
 
 app = typer.Typer(
@@ -140,6 +140,7 @@ def demo(
     from mmg_diffusers.demo import demonstrate, report
 
     with _told():
+        check_writable(output)
         pipe = _load("shapes", device, quiet)
         shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
         report(shown, output, console)
@@ -179,6 +180,7 @@ def estimate(
         if given is not None and pairs.given is not None:
             raise ValueError(f"{source} has a column 'given', and --given was set; leave one of them out")
         against = read_marginal(marginal, pairs.prompts)
+        check_writable(output)
         pipe = _load(
             model, device, quiet, torch_dtype=getattr(torch, dtype.value), variant=variant, revision=revision
         )  # fmt: skip
@@ -312,6 +314,9 @@ def report(
         matplotlib.use("Agg")
         from mmg_diffusers.report import build_report
 
+        if output.is_dir():
+            raise ValueError(f"{output} is a folder; expected the file to write, such as {output / 'report.html'}")
+        check_writable(output.parent)
         pairs = read_pairs(source, prompt)
         against = read_marginal(marginal, pairs.prompts)
         pipe = _load(model, device, quiet)
@@ -328,11 +333,9 @@ def report(
             batch_size=batch_size,
             resize=resize,
         )
-        images = [load_image(path).permute(1, 2, 0).numpy() for path in pairs.images]
         title = f"What prompts say: {source.name}"
-        page = build_report(found, images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
+        page = build_report(found, pairs.images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
+        write_whole(output, page.encode())
         console.print(f"wrote {output}", highlight=False)
 
 

@@ -10,13 +10,14 @@ from mmg_diffusers.batches import (
     Progress,
     blocks,
     check_condition,
-    check_finite,
+    check_predictions,
     device_of,
     range_within,
     rows_of,
     rows_per_forward,
 )
-from mmg_diffusers.denoiser import Condition, Denoiser, same_rows
+from mmg_diffusers.checks import callback
+from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type, same_rows
 from mmg_diffusers.quadrature import Quadrature
 from mmg_diffusers.result import MOMENTS, Curve, Keep, kept_maps
 
@@ -78,6 +79,12 @@ def measure_curve(
     Raises:
         ValueError: for conditions that do not fit the pairs, or a range that the network does not know.
     """
+    callback(progress)
+    check_denoiser_type(denoiser)
+    if cond is None:
+        raise TypeError(
+            "cond is None, so that both branches would be the marginal; expected a condition such as {'y': y}"
+        )
     check_condition(cond, len(pairs), "cond")
     check_condition(given, len(pairs), "given")
     device = device_of(denoiser, pairs.x)
@@ -101,7 +108,8 @@ def measure_curve(
             # One condition in both branches means one prediction; the last bits of a batched product may differ.
             same = torch.as_tensor(same_rows(c, y), device=device)
             base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
-            check_finite(base + conditional, batch.logsnr)
+            for predictions in (base, conditional):
+                check_predictions(predictions, batch.z, batch.logsnr)
             for name, value in moments(batch.eps, batch.z, base, conditional).items():
                 sums[name].index_put_(batch.where, value.flatten(1).sum(1).cpu() / copies, accumulate=True)
                 if keep != "pair" and name in ("gap", "orthogonal"):

@@ -98,7 +98,7 @@ class Demonstration:
                 title="What the caption still adds, by noise level",
             ),
             "maps": plot_maps(
-                self.sample.images[:shown],
+                list(self.sample.images[:shown]),
                 self.estimate.pixel_map("orthogonal")[0][:shown],
                 titles=[
                     f"{prompt.replace(' on the', chr(10) + 'on the')}, {nats:.1f} nats"

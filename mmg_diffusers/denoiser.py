@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import finite, of_type, whole
 from mmg_diffusers.noise import Convention, per_event, reference_gain, signal_and_noise
 
 Condition = Mapping[str, Tensor]
@@ -60,6 +61,12 @@ class Denoiser(nn.Module, ABC):
     def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
         """`forward` for several conditions at one z. Denoisers that can, do it in one pass of the network."""
         return [self(z, logsnr, cond) for cond in conds]
+
+
+def check_denoiser_type(*denoisers: object) -> None:
+    """Raise a TypeError for what is no denoiser."""
+    for denoiser in denoisers:
+        of_type(denoiser, Denoiser, "the denoiser", "a Denoiser; mmg_diffusers.denoiser.Adapted makes one of a network")
 
 
 class Adapted(Denoiser):
@@ -147,6 +154,7 @@ class Versus(Denoiser):
 
     def __init__(self, base: Denoiser, other: Denoiser) -> None:
         super().__init__()
+        check_denoiser_type(base, other)
         self.base, self.other = base, other
         low = max(base.logsnr_range[0], other.logsnr_range[0])
         self.logsnr_range = (low, min(base.logsnr_range[1], other.logsnr_range[1]))
@@ -176,7 +184,7 @@ class GaussianReference(Denoiser):
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
-        if not sigma > 0:
+        if finite(sigma, "sigma") <= 0:
             raise ValueError(f"sigma is {sigma}; expected a standard deviation above 0")
         self.sigma = sigma
 
@@ -208,6 +216,8 @@ class GaussianDenoiser(Denoiser):
 
     def __init__(self, covariance: Tensor, dim_x: int, mean: Tensor | None = None) -> None:
         super().__init__()
+        of_type(covariance, Tensor, "covariance", "a square tensor")
+        whole(dim_x, "dim_x", 1)
         cov = covariance.double()
         if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not 0 < dim_x < cov.shape[0]:
             raise ValueError(f"expected a square covariance and 0 < dim_x < its size, got {tuple(cov.shape)}, {dim_x}")
@@ -228,7 +238,12 @@ class GaussianDenoiser(Denoiser):
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         kind = "marginal" if cond is None else "conditional"
         mean = self.mean_x.expand(len(z), -1)
+        if z.shape != mean.shape:
+            raise ValueError(f"z has shape {tuple(z.shape)}; expected {tuple(mean.shape)}, the coordinates of x")
         if cond is not None:
+            if "y" not in cond or cond["y"].shape != (len(z), len(self.mean_y)):
+                held = {name: tuple(value.shape) for name, value in cond.items()}
+                raise ValueError(f"the condition holds {held}; expected 'y' of shape {(len(z), len(self.mean_y))}")
             mean = mean + (cond["y"].double() - self.mean_y) @ self.gain.T
         a, s = (scale.to(z.device)[:, None] for scale in signal_and_noise(logsnr.double()))
         values, vectors = self.get_buffer(f"{kind}_values"), self.get_buffer(f"{kind}_vectors")
@@ -281,6 +296,8 @@ class MixtureDenoiser(Denoiser):
         super().__init__()
         if not (len(weights) == len(means) == len(variances) and (weights > 0).all() and (variances > 0).all()):
             raise ValueError("expected as many positive weights and variances as means")
+        if not all(bool(torch.isfinite(values).all()) for values in (weights, means, variances)):
+            raise ValueError("the weights, means and variances of a mixture must be finite")
         self.register_buffer("log_weights", (weights.double() / weights.sum()).log())
         self.register_buffer("means", means.double())
         self.register_buffer("variances", variances.double())
@@ -289,7 +306,7 @@ class MixtureDenoiser(Denoiser):
         wide = torch.promote_types(z.dtype, torch.float32)
         logsnr = logsnr.double().to(z.device)
         if cond is not None:
-            label = cond["label"]
+            label = self._label(cond, len(z))
             mean, variance = self.means[label], self.variances[label]
             a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr))
             return (s / (a**2 * per_event(variance, z.double()) + s**2) * (z.double() - a * mean)).to(wide)
@@ -297,6 +314,15 @@ class MixtureDenoiser(Denoiser):
         labels = torch.arange(len(self.means), device=z.device)
         each = [self(z.double(), logsnr, {"label": label.expand(len(z))}) for label in labels]
         return sum((per_event(posterior[:, k], z.double()) * eps for k, eps in enumerate(each)), z * 0.0).to(wide)
+
+    def _label(self, cond: Condition, rows: int) -> Tensor:
+        label, count = cond.get("label"), len(self.means)
+        if label is None or label.dtype != torch.int64 or label.shape != (rows,):
+            held = {name: (tuple(value.shape), value.dtype) for name, value in cond.items()}
+            raise ValueError(f"the condition holds {held}; expected 'label' of shape {(rows,)} and torch.int64")
+        if int(label.min()) < 0 or int(label.max()) >= count:
+            raise ValueError(f"labels run from {int(label.min())} to {int(label.max())}; expected 0 to {count - 1}")
+        return label
 
     def log_posterior(self, z: Tensor, logsnr: Tensor) -> Tensor:
         """log p(label | z), `(B, K)`."""

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mmg_diffusers.denoiser import Condition, Denoiser, GaussianReference, Versus
+from mmg_diffusers.checks import of_type
+from mmg_diffusers.denoiser import Condition, Denoiser, GaussianReference, Versus, check_denoiser_type
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform
 from mmg_diffusers.result import Estimate, Value, mean_over_pairs
@@ -51,6 +52,9 @@ class EntropyEstimator:
             entropy.
         sigma: standard deviation of the reference; choose it near the data's.
         quadrature, draws, antithetic: as in `MMG`.
+
+    Raises:
+        ValueError: as `MMG` and `GaussianReference` do.
     """
 
     integrand: Form = "gap"
@@ -58,6 +62,16 @@ class EntropyEstimator:
     quadrature: Quadrature = field(default_factory=lambda: StratifiedUniform(64))
     draws: int = 1
     antithetic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.integrand not in ("gap", "orthogonal"):
+            raise ValueError(f"integrand is {self.integrand!r}; expected 'gap' or 'orthogonal'")
+        GaussianReference(self.sigma)
+        _ = self._mmg
+
+    @property
+    def _mmg(self) -> MMG:
+        return MMG(self.integrand, self.quadrature, self.draws, self.antithetic)
 
     def __call__(
         self,
@@ -72,7 +86,8 @@ class EntropyEstimator:
     ) -> Entropy:
         """Estimate the entropy of x, `(N, *event)`; of x given `cond`, N rows, where there is one."""
         reference = GaussianReference(self.sigma)
-        ratio = MMG(self.integrand, self.quadrature, self.draws, self.antithetic)(
+        check_denoiser_type(denoiser)
+        ratio = self._mmg(
             Versus(reference, denoiser),
             x,
             cond or {},
@@ -109,6 +124,8 @@ def kl_divergence(
         log p(x) / q(x) of every x (gap), or the divergence's integrand at it (orthogonal); the mean is the divergence.
     """
     estimator = estimator or MMG("orthogonal", StratifiedUniform(64))
+    check_denoiser_type(p, q)
+    of_type(estimator, MMG, "estimator", "one such as MMG('orthogonal')")
     return estimator(
         Versus(q, p), x, {}, seed=seed, logsnr_range=logsnr_range, batch_size=batch_size, settings=settings
     )  # fmt: skip
@@ -163,9 +180,12 @@ def interaction_information(
     Raises:
         ValueError: when y and c share a key.
     """
+    for name, cond in (("y", y), ("c", c)):
+        of_type(cond, Mapping, name, "a condition: tensors by name")
     if y.keys() & c.keys():
         raise ValueError(f"y and c both hold {sorted(y.keys() & c.keys())}; expected different variables")
     estimator = estimator or MMG("auto", StratifiedUniform(64))
+    of_type(estimator, MMG, "estimator", "one such as MMG('auto')")
     alone = estimator(denoiser, x, y, seed=seed, logsnr_range=logsnr_range, batch_size=batch_size)
     both = {**y, **c}
     conditional = estimator(denoiser, x, both, c, seed=seed, logsnr_range=logsnr_range, batch_size=batch_size)

@@ -13,7 +13,7 @@ from mmg_diffusers.adapters.base import Codec
 from mmg_diffusers.caching import EncodingCache, RememberingCodec
 from mmg_diffusers.checks import whole
 from mmg_diffusers.images import ImageLike, as_list, load_image, resize
-from mmg_diffusers.prompts import Masked, Prompt, text_of
+from mmg_diffusers.prompts import Masked, Prompt, check_text, text_of
 
 P = TypeVar("P", str, Prompt)
 # Pairs that are encoded and held at one time.
@@ -55,15 +55,20 @@ class Encoder:
         return pictures
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
-        """Look at every different prompt once; returns, and warns of, what the text encoder will not see."""
+        """Look at every different prompt once; returns, and warns of, what the text encoder will not see.
+
+        Raises:
+            ValueError: for a masked word that it will not see either, or cannot mask.
+        """
         notes: list[str] = []
-        texts = dict.fromkeys(text_of(prompt) for prompt in prompts)
-        for place, prompt in enumerate(texts):
-            if not isinstance(prompt, str):
-                raise TypeError(f"prompt {place} is a {type(prompt).__name__}; expected text")
-            lost = self.codec.truncated(prompt)
+        different = dict.fromkeys(prompts)
+        for text in dict.fromkeys(text_of(prompt) for prompt in different):
+            lost = self.codec.truncated(text)
             if lost is not None:
-                notes.append(f"the text encoder does not see {lost!r}, the end of {prompt!r}")
+                notes.append(f"the text encoder does not see {lost!r}, the end of {text!r}")
+        for prompt in different:
+            if isinstance(prompt, Masked):
+                self.codec.check_masked(prompt)
         if notes:
             warnings.warn("; ".join(notes), stacklevel=4)
         return tuple(notes)
@@ -88,13 +93,24 @@ class Encoder:
 
 
 def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:
-    """A prompt for each of `count` images."""
-    if isinstance(values, str | Masked):
+    """A prompt for each of `count` images.
+
+    Raises:
+        TypeError: for what is no text, `name` says where.
+        ValueError: for a wrong number of prompts.
+    """
+    if isinstance(values, Masked):
+        return [cast(P, values)] * count
+    if isinstance(values, str):
+        check_text(values, name)
         return [cast(P, values)] * count
     if not isinstance(values, Sequence) or isinstance(values, bytes):
         raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each image")
     if len(values) != count:
         raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
+    for place, value in enumerate(values):
+        if not isinstance(value, Masked):
+            check_text(value, f"{name}[{place}]")
     return list(values)
 
 
@@ -102,7 +118,9 @@ def ids_for(asked: Sequence[int] | None, count: int) -> Tensor:
     """Ids of `count` pairs, by default their places."""
     if asked is None:
         return torch.arange(count)
-    ids = torch.tensor([whole(i, "a pair id", 0) for i in asked])
-    if ids.shape != (count,) or len(ids.unique()) < count or int(ids.min()) < 0:
-        raise ValueError(f"expected {count} different non-negative pair_ids, got {len(ids)}")
+    if not hasattr(asked, "__len__") or isinstance(asked, str):
+        raise TypeError(f"pair_ids is {asked!r}; expected {count} different non-negative whole numbers")
+    ids = torch.tensor([whole(i, "a pair id", 0) for i in asked], dtype=torch.int64)
+    if ids.shape != (count,) or len(ids.unique()) < count:
+        raise ValueError(f"expected {count} different non-negative pair_ids, got {len(ids)}: {ids.tolist()[:8]}")
     return ids

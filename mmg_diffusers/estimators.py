@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from mmg_diffusers.batches import Pairs, Progress
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.curve import measure_curve
-from mmg_diffusers.denoiser import Condition, Denoiser
+from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform, Trapezoid
-from mmg_diffusers.result import Estimate, Integrand, Keep, Outside, check_integrand, check_keep
+from mmg_diffusers.result import Estimate, Integrand, Keep, Outside, check_integrand, check_keep, check_settings
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class MMG:
         MMG("gap")(denoiser, x, {"y": y}).mean()
 
     Raises:
+        TypeError: for what is no rule, or a number of draws that is not whole; by the call for what are no tensors.
         ValueError: for an unknown integrand or fewer than one draw; by the call for inputs that do not fit.
     """
 
@@ -44,6 +45,7 @@ class MMG:
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
+        of_type(self.quadrature, Quadrature, "quadrature", "a rule such as Trapezoid(64)")
         whole(self.draws, "draws", 1)
 
     def __call__(
@@ -77,6 +79,7 @@ class MMG:
             settings: what else belongs into the record.
         """
         check_keep(keep)
+        check_settings(settings or {})
         curve = measure_curve(
             denoiser,
             Pairs.of(x, pair_ids),
@@ -128,11 +131,12 @@ class MINDE:
     antithetic: bool = False
 
     def __post_init__(self) -> None:
-        _ = self._integrand
+        _ = self._mmg
 
     @property
-    def _integrand(self) -> Integrand:
-        return "orthogonal" if self.sigma is None else Outside(self.sigma)
+    def _mmg(self) -> MMG:
+        integrand: Integrand = "orthogonal" if self.sigma is None else Outside(self.sigma)
+        return MMG(integrand, self.quadrature, self.draws, self.antithetic)
 
     def __call__(
         self,
@@ -148,8 +152,9 @@ class MINDE:
         settings: Mapping[str, Any] | None = None,
     ) -> Estimate:
         """Estimate i(x; cond), or i(x; cond | given), as `MMG` does, over the part of the paper's range that is known."""
+        check_denoiser_type(denoiser)
         low, high = denoiser.logsnr_range
-        return MMG(self._integrand, self.quadrature, self.draws, self.antithetic)(
+        return self._mmg(
             denoiser,
             x,
             cond,

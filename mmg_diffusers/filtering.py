@@ -14,10 +14,11 @@ from torch import Tensor
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
+from mmg_diffusers.checks import file_path, of_type
 from mmg_diffusers.influence import Influence
 from mmg_diffusers.marginals import Mixture
 from mmg_diffusers.noise import Convention
-from mmg_diffusers.result import Estimate, Value, mean_over_pairs, pack, unpack, versions
+from mmg_diffusers.result import Estimate, Value, mean_over_pairs, pack, read_record, unpack, versions
 from mmg_diffusers.storage import write_whole
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class Filtered:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        own, held = tuple(self.mixture.slots.shape), (len(self.evidence.score), self.evidence.score.shape[-1])
+        if own != held:
+            raise ValueError(f"the candidates are of {own} variables and slots, the evidence of {held}")
+        of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
     def __len__(self) -> int:
         return len(self.mixture)
@@ -238,7 +245,7 @@ class Filtered:
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
-        path = Path(path)
+        path = file_path(path, "the path of the filter")
         write_whole(path, self.to_bytes())
         return path
 
@@ -250,11 +257,10 @@ class Filtered:
             FileNotFoundError: when there is no such file.
             ValueError: when the file is truncated, or of another kind.
         """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"no filter at {path}")
+        body = read_record(path, "filter")
         try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except (ValueError, IsADirectoryError) as error:
+            return cls.from_bytes(body)
+        except ValueError as error:
             raise ValueError(f"{path} is {error}") from error
 
     @staticmethod
@@ -264,10 +270,12 @@ class Filtered:
         Raises:
             ValueError: for none, other candidates or settings, or where a pair appears twice.
         """
+        of_type(parts, Sequence, "what is merged", "a list of filters")
         if not parts:
             raise ValueError("there is no filter to merge; expected at least one")
         first = parts[0]
-        for other in parts[1:]:
+        for other in parts:
+            of_type(other, Filtered, "a part", "a Filtered")
             same = other.mixture.names == first.mixture.names and torch.equal(other.logsnr, first.logsnr)
             if not same or dict(other.settings) != dict(first.settings):
                 raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.networks import Roles, VectorNetwork
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.training import load_checkpoint, save_checkpoint
@@ -38,6 +39,9 @@ class FitSettings:
         lr, weight_decay, warmup: AdamW; the rate falls to 0 along a cosine in every round.
         uniform: share of levels drawn evenly; the others where the branches differ.
         save_every: steps between checkpoints.
+
+    Raises:
+        TypeError, ValueError: for counts that are not whole and at least 1, and rates and shares out of their range.
     """
 
     steps: int = 3500
@@ -52,8 +56,15 @@ class FitSettings:
     save_every: int = 1000
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.pilot, self.batch) < 1 or not 0 < self.uniform <= 1:
-            raise ValueError(f"expected at least one step, one pair a batch and uniform in (0, 1], got {self}")
+        for name in ("steps", "pilot", "batch", "warmup", "save_every"):
+            whole(getattr(self, name), name, 1)
+        for name in ("least_gain", "least_more", "lr", "weight_decay", "uniform"):
+            finite(getattr(self, name), name)
+        if self.lr <= 0 or self.weight_decay < 0 or not 0 < self.uniform <= 1:
+            raise ValueError(
+                f"lr, weight_decay and uniform are {self.lr}, {self.weight_decay} and {self.uniform}; expected a rate above 0, "
+                "a decay of at least 0, and a share above 0 and at most 1"
+            )
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -252,7 +263,7 @@ class Fitter:
     def _one_step(self) -> None:
         settings, network = self.settings, self.network
         # A function of the seed and the step, so that a resumed run goes on as if it had not been disturbed.
-        generator = torch.Generator().manual_seed((self.seed << 24) + self.step)
+        generator = torch.Generator().manual_seed(((self.seed << 24) + self.step) % 2**63)
         size = settings.batch
         rows = torch.randint(self.count, (size,), generator=generator)
         batch = {name: values[:, rows].repeat(1, 2, 1) for name, values in self.data.items()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path"
@@ -41,9 +42,59 @@ def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
 def _array(image: NDArray[np.generic], where: str) -> Tensor:
     if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
         raise ValueError(f"{where} has shape {image.shape}; expected a numpy array (H, W, 3)")
-    if image.dtype.kind not in "biufc":
+    if image.dtype != np.uint8 and image.dtype.kind != "f":
         raise ValueError(f"{where} has dtype {image.dtype}; expected uint8, or floats in [0, 1]")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    if np.ma.is_masked(image):
+        raise ValueError(f"{where} has masked pixels; fill them in, or leave the image out")
+    # Floats of any width and byte order, as ones that torch knows.
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        known = np.array(image, dtype=np.uint8 if image.dtype == np.uint8 else np.float32)
+    return torch.from_numpy(known).permute(2, 0, 1)
+
+
+def _tensor(image: Tensor, where: str) -> Tensor:
+    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+        raise ValueError(f"{where} has shape {tuple(image.shape)}; expected a tensor (3, H, W)")
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise ValueError(f"{where} has dtype {image.dtype}; expected uint8, or floats in [0, 1]")
+    if image.layout != torch.strided or image.is_meta:
+        raise ValueError(
+            f"{where} is a tensor of {image.layout} on {image.device}; expected a dense one with its pixels"
+        )
+    return image.detach().cpu()
+
+
+def _picture(image: Image.Image, where: str) -> Tensor:
+    # Modes of more than 8 bits are cut off at 255 by PIL, to white.
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise ValueError(
+            f"{where} has more than 8 bits a channel (mode {image.mode}); bring it to uint8, or to floats in [0, 1]"
+        )
+    with _readable(where):
+        pixels = np.asarray(image.convert("RGB"))
+    return _array(pixels, where)
+
+
+def _read(path: str | Path, where: str) -> Tensor:
+    try:
+        found = Path(path).is_file()
+    except OSError as error:
+        raise ValueError(f"{where[:80]}... is no path: {error.strerror}") from error
+    if not found:
+        raise FileNotFoundError(f"{where}: there is no such file")
+    with _readable(where):
+        file = Image.open(path)
+    with file:
+        return _picture(file, where)
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Name the file that PIL cannot read. For a damaged one, each format's reader raises what its parser happens to."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{where} cannot be read as an image: {error}") from error
 
 
 def load_image(image: ImageLike, place: int = 0) -> Tensor:
@@ -56,28 +107,18 @@ def load_image(image: ImageLike, place: int = 0) -> Tensor:
     """
     where = f"image {place}"
     if isinstance(image, (str, Path)):
-        where = f"image {place} ({image})"
-        if not Path(image).is_file():
-            raise FileNotFoundError(f"{where}: there is no such file")
-        try:
-            with Image.open(image) as file:
-                image = file.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{where} cannot be read as an image: {error}") from error
-    if isinstance(image, Image.Image):
-        tensor = _array(np.asarray(image.convert("RGB")), where)
+        name = str(image)
+        tensor = _read(image, f"{where} ({name if name.isprintable() else repr(name)})")
+    elif isinstance(image, Image.Image):
+        tensor = _picture(image, where)
     elif isinstance(image, np.ndarray):
         tensor = _array(image, where)
     elif isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-            raise ValueError(f"{where} has shape {tuple(image.shape)}; expected a tensor (3, H, W)")
-        tensor = image.detach().cpu()
+        tensor = _tensor(image, where)
     else:
         raise TypeError(f"{where} is a {type(image).__name__}; expected a PIL image, numpy array, tensor or path")
     if tensor.dtype == torch.uint8:
         return tensor.float() / 255
-    if not torch.is_floating_point(tensor):
-        raise ValueError(f"{where} has dtype {tensor.dtype}; expected uint8, or floats in [0, 1]")
     tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{where} has NaN or infinite pixels; repair it or leave it out")

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import of_type, whole
+
 
 def _overlap(cells: int, pixels: int) -> Tensor:
     """`(pixels, cells)` share of each cell that lies in each pixel, along one axis; columns sum to 1."""
@@ -41,10 +43,17 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
         `(..., H, W)` float64 nats per pixel.
 
     Raises:
-        ValueError: for maps without two axes, a size below 1, or another spread.
+        TypeError: for maps that are no tensor, or a size that is not of whole numbers.
+        ValueError: for maps without two axes or with values that are not finite, a size below 1, or another spread.
     """
-    if maps.ndim < 2 or min(size) < 1:
-        raise ValueError(f"expected maps (..., h, w) and a size of at least 1 x 1, got {tuple(maps.shape)} and {size}")
+    of_type(maps, Tensor, "maps", "a tensor (..., h, w)")
+    of_type(size, (tuple, list, torch.Size), "size", "the height and width of an image")
+    if len(size) != 2:
+        raise ValueError(f"size is {size}; expected the height and width of an image")
+    for side in size:
+        whole(side, "a side of size", 1)
+    if maps.ndim < 2 or not bool(maps.isfinite().all()):
+        raise ValueError(f"expected maps (..., h, w) of finite numbers, got shape {tuple(maps.shape)}")
     if spread not in ("linear", "even"):
         raise ValueError(f"spread is {spread!r}; expected 'linear' or 'even'")
     share = _tent if spread == "linear" else _overlap
@@ -52,9 +61,21 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
     return rows @ maps.double() @ columns.T
 
 
+def _need_booleans(mask: Tensor) -> None:
+    of_type(mask, Tensor, "mask", "a tensor of booleans")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask is {mask.dtype}; expected booleans, such as mask > 0.5")
+
+
 def dilate(mask: Tensor, reach: int) -> Tensor:
-    """`(..., H, W)` booleans, grown by `reach` pixels to every side, corners included."""
-    if reach == 0:
+    """`(..., H, W)` booleans, grown by `reach` pixels to every side, corners included.
+
+    Raises:
+        TypeError: for a mask that is not of booleans.
+        ValueError: for a negative reach.
+    """
+    _need_booleans(mask)
+    if whole(reach, "reach", 0) == 0:
         return mask
     grown = torch.nn.functional.max_pool2d(mask.float().flatten(0, -3)[None], 2 * reach + 1, stride=1, padding=reach)
     return grown[0].view(mask.shape) > 0.5
@@ -71,8 +92,14 @@ def auroc(maps: Tensor, mask: Tensor) -> Tensor:
         `(N,)` float64, 0.5 for a map that tells nothing.
 
     Raises:
-        ValueError: for a mask that is empty or full somewhere.
+        TypeError: for a mask that is not of booleans.
+        ValueError: for a mask that is empty or full somewhere, or not of the maps' shape, or maps that are not finite.
     """
+    _need_booleans(mask)
+    if maps.ndim < 2 or maps.shape != mask.shape or not bool(maps.isfinite().all()):
+        raise ValueError(
+            f"expected finite maps and a mask of one shape, got {tuple(maps.shape)} and {tuple(mask.shape)}"
+        )
     values, inside = maps.double().flatten(1), mask.flatten(1)
     count = inside.sum(1)
     if bool((count == 0).any()) or bool((count == inside.shape[1]).any()):

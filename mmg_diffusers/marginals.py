@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmg_diffusers.checks import finite, of_type, whole
+from mmg_diffusers.prompts import Masked, check_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,19 @@ class Mixture:
     slots: Tensor
     prior: Tensor
     truth: Tensor
+
+    def __post_init__(self) -> None:
+        slots, prior, truth = self.slots, self.prior, self.truth
+        if slots.ndim != 2 or 0 in slots.shape or prior.shape != slots.shape or truth.shape != slots.shape[:1]:
+            raise ValueError(
+                f"the candidates have slots {tuple(slots.shape)}, a prior {tuple(prior.shape)} and truths {tuple(truth.shape)}; "
+                "expected (N, K), (N, K) and (N,)"
+            )
+        for name, index, count in (("slots", slots, len(self.names)), ("truths", truth, slots.shape[1])):
+            if index.dtype != torch.int64 or int(index.min()) < 0 or int(index.max()) >= count:
+                raise ValueError(f"the {name} of a mixture must be int64 below {count}")
+        if not bool((prior >= 0).all()) or float((prior.sum(1) - 1).abs().max()) > 1e-6:
+            raise ValueError("the prior of a mixture has probabilities that are negative or do not sum to 1")
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -56,6 +75,7 @@ class Candidates:
             group alone: information of what distinguishes them, given what they share.
 
     Raises:
+        TypeError: for prompts that are no text.
         ValueError: for fewer than two prompts, the same one twice, or a prior or groups that do not fit.
     """
 
@@ -64,19 +84,25 @@ class Candidates:
     groups: Sequence[Hashable] | None = None
 
     def __post_init__(self) -> None:
-        names = list(self.prompts)
-        if isinstance(self.prompts, str) or len(names) < 2:
-            raise ValueError("expected a list of at least two candidate prompts")
+        if isinstance(self.prompts, str) or not isinstance(self.prompts, Iterable):
+            raise TypeError(f"the candidates are {self.prompts!r}; expected a list of at least two prompts")
+        names = tuple(self.prompts)
+        for place, name in enumerate(names):
+            if not isinstance(name, Masked):
+                check_text(name, f"candidate {place}")
+        if len(names) < 2:
+            raise ValueError(f"got {len(names)} candidates; expected a list of at least two prompts")
+        object.__setattr__(self, "prompts", names)
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"candidates must differ; {sorted(repeated)[0]!r} appears more than once")
         if self.prior is not None:
-            prior = np.asarray(self.prior, dtype=float)
-            if prior.shape != (len(names),) or not (prior > 0).all():
-                raise ValueError(f"expected {len(names)} positive probabilities, got shape {prior.shape}")
+            prior = np.array([finite(share, "a prior probability") for share in _listed(self.prior, "prior")])
+            if len(prior) != len(names) or not (prior > 0).all():
+                raise ValueError(f"prior is {prior.tolist()[:8]}; expected {len(names)} positive probabilities")
             if abs(float(prior.sum()) - 1) > 1e-6:
                 raise ValueError(f"the prior sums to {float(prior.sum()):.6f}; divide it by its sum")
-        if self.groups is not None and len(self.groups) != len(names):
+        if self.groups is not None and len(_listed(self.groups, "groups")) != len(names):
             raise ValueError(f"got {len(self.groups)} groups for {len(names)} candidates; expected a label each")
 
     @property
@@ -117,15 +143,16 @@ class Negatives:
         seed: with a pair's id, names the draw.
 
     Raises:
-        ValueError: for a count below 1.
+        TypeError: for numbers that are not whole.
+        ValueError: for a count below 1, or a negative seed.
     """
 
     count: int = 15
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count is {self.count}; expected at least 1 negative")
+        whole(self.count, "count", 1, " negative")
+        whole(self.seed, "seed", 0)
 
     def mixture(self, prompts: Sequence[str], ids: Tensor) -> Mixture:
         """The candidates of variables with these true prompts and ids.
@@ -160,3 +187,16 @@ class Negatives:
 
 Marginal = NullPrompt | Candidates | Negatives
 """What a prompt can be compared with."""
+
+
+def check_marginal(marginal: Marginal) -> None:
+    """Raise a TypeError for something that is no marginal."""
+    of_type(
+        marginal, (NullPrompt, Candidates, Negatives), "marginal", "NullPrompt(), Candidates([...]) or Negatives(count)"
+    )
+
+
+def _listed(values: Sequence[T], name: str) -> Sequence[T]:
+    if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
+        raise TypeError(f"{name} is a {type(values).__name__}; expected a list with one entry for each candidate")
+    return values

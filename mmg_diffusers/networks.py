@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.noise import per_event, signal_and_noise
 
@@ -209,12 +210,18 @@ class VectorNetwork(MultiDenoiser):
         frequencies: int = 5,
     ) -> None:
         super().__init__({name: (size,) for name, size in sizes.items()}, logsnr_range)
+        if not sizes:
+            raise ValueError("the network has no variable; name one or more, with their sizes")
+        for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
+            whole(size, f"the size of {name!r}" if name in sizes else name, 1)
+        if not finite(logsnr_range[0], "the noisy end") < finite(logsnr_range[1], "the clean end"):
+            raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
         total = sum(sizes.values())
         covariance = covariance.double()
         covariance = covariance if covariance.ndim == 3 else covariance[None]
         if covariance.shape[1:] != (total, total):
             raise ValueError(f"expected a covariance of {total} coordinates, got {tuple(covariance.shape)}")
-        if float(torch.linalg.eigvalsh(covariance).min()) <= 0:
+        if not bool(covariance.isfinite().all()) or float(torch.linalg.eigvalsh(covariance).min()) <= 0:
             raise ValueError("the covariance is not positive definite; whiten the variables, and drop constant columns")
         members = len(covariance)
         self.sizes, self.members, self.frequencies = dict(sizes), members, frequencies

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import finite, whole
+
 
 def signal_and_noise(logsnr: Tensor) -> tuple[Tensor, Tensor]:
     """Scales (a, s) of signal and noise in the variance-preserving z; same shape as `logsnr`."""
@@ -248,8 +250,10 @@ class Karras(Convention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.sigma_min < self.sigma_max:
+        if not 0 < finite(self.sigma_min, "sigma_min") < finite(self.sigma_max, "sigma_max"):
             raise ValueError(f"expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+        if self.sigma_data is not None and finite(self.sigma_data, "sigma_data") <= 0:
+            raise ValueError(f"sigma_data is {self.sigma_data}; expected the standard deviation of the data, above 0")
 
     @property
     def logsnr_range(self) -> tuple[float, float]:
@@ -296,8 +300,11 @@ class RectifiedFlow(Convention):
 
         The last level, t = 1, has no signal; it is dropped, with a note.
         """
-        if not (shift > 0 and steps > 2):
-            raise ValueError(f"expected shift > 0 and more than 2 steps, got {shift} and {steps}")
+        whole(steps, "steps", 1)
+        if not (finite(shift, "shift") > 0 and finite(time_scale, "time_scale") > 0 and steps > 2):
+            raise ValueError(
+                f"expected shift > 0, time_scale > 0 and more than 2 steps, got {shift}, {time_scale} and {steps}"
+            )
         u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
         times = shift * u / (1 + (shift - 1) * u)
         notes = ("flow time 1 has no signal (log-SNR -inf) and was dropped",)
@@ -343,8 +350,8 @@ def alphas_cumprod_from_config(config: Mapping[str, Any]) -> Tensor:
     Raises:
         ValueError: for a beta schedule that is not known.
     """
-    steps = int(config.get("num_train_timesteps", 1000))
-    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+    steps = whole(config.get("num_train_timesteps", 1000), "num_train_timesteps", 2)
+    start, end = finite(config.get("beta_start", 1e-4), "beta_start"), finite(config.get("beta_end", 0.02), "beta_end")
     schedule = config.get("beta_schedule", "linear")
     if config.get("trained_betas") is not None:
         betas = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
@@ -362,6 +369,11 @@ def alphas_cumprod_from_config(config: Mapping[str, Any]) -> Tensor:
         raise ValueError(
             f"unknown beta_schedule {schedule!r}; expected linear, scaled_linear, squaredcos_cap_v2 or sigmoid. "
             "Give `trained_betas` in the scheduler's config instead."
+        )
+    if not bool(((betas > 0) & (betas <= 1)).all()):
+        raise ValueError(
+            f"the scheduler's betas run from {float(betas.min()):.4g} to {float(betas.max()):.4g}; expected shares of the "
+            "variance, between 0 and 1"
         )
     alphas = (1 - betas).cumprod(0)
     if config.get("rescale_betas_zero_snr", False):
@@ -386,17 +398,15 @@ def convention_from_config(name: str, config: Mapping[str, Any]) -> Convention:
                 f"{name} shifts its times by the image's size (use_dynamic_shifting), so its training levels are not in "
                 "the config; build RectifiedFlow.shifted(shift=...) for your size."
             )
-        return RectifiedFlow.shifted(
-            shift=float(config.get("shift", 1.0)), steps=int(config.get("num_train_timesteps", 1000))
-        )
+        return RectifiedFlow.shifted(shift=config.get("shift", 1.0), steps=config.get("num_train_timesteps", 1000))
     if name.startswith("EDM"):
         # These schedulers call the raw network's output "epsilon".
         if config.get("prediction_type", "epsilon") != "epsilon":
             raise ValueError(f"{name} with prediction {config['prediction_type']!r} is not known; expected 'epsilon'")
         return Karras(
             "edm",
-            sigma_min=float(config.get("sigma_min", 0.002)),
-            sigma_max=float(config.get("sigma_max", 80.0)),
-            sigma_data=float(config.get("sigma_data", 0.5)),
+            sigma_min=config.get("sigma_min", 0.002),
+            sigma_max=config.get("sigma_max", 80.0),
+            sigma_data=config.get("sigma_data", 0.5),
         )
     return DiscreteVP.from_alphas(alphas_cumprod_from_config(config), config.get("prediction_type", "epsilon"))

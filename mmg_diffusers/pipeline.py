@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmg_diffusers.adapters.base import adapt, find_adapter
+from mmg_diffusers.adapters.base import adapt
 from mmg_diffusers.analysis import Calibration, Classification
-from mmg_diffusers.batches import Pairs
+from mmg_diffusers.batches import Pairs, range_within
 from mmg_diffusers.caching import EncodingCache, fingerprint
 from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidates
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import file_path, finite, of_type, two_ends, whole
 from mmg_diffusers.distributed import run_everywhere
 from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.images import ImageLike, as_list, load_image
 from mmg_diffusers.influence import Influence, influence
+from mmg_diffusers.loading import UNUSED, check_device, check_dtype, load_pipeline
 from mmg_diffusers.maps import to_pixels
-from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
-from mmg_diffusers.prompts import Masked, Prompt
-from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid
-from mmg_diffusers.result import Estimate, Integrand, Keep, check_keep
+from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt, check_marginal
+from mmg_diffusers.prompts import Masked, Prompt, check_text
+from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid, trapezoid_within
+from mmg_diffusers.result import Estimate, Integrand, Keep, check_integrand, check_keep
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.sources import Row, Source
 
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 NULL = NullPrompt()
 # A path that begins this far above the noisy end, in log-SNR, is remarked on.
 LATE = 0.5
-# Components that no measurement uses.
-_NO_PART = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 class MMGPipeline:
@@ -62,7 +63,7 @@ class MMGPipeline:
     """
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
-        if not hasattr(pipe, "components"):
+        if isinstance(pipe, type) or not hasattr(pipe, "components"):
             raise TypeError(
                 f"expected a pipeline of diffusers, got a {type(pipe).__name__}; MMGPipeline.from_pretrained loads one "
                 "from a folder or the hub"
@@ -94,63 +95,36 @@ class MMGPipeline:
             variant, revision, cache_dir, local_files_only, token: as in ``DiffusionPipeline.from_pretrained``.
 
         Raises:
-            ValueError: when the folder is no pipeline, has no safetensors weights, or has no adapter.
+            TypeError: for what is no path, or no floating-point dtype.
+            ValueError: when the folder is no pipeline, has no safetensors weights or not all of them, or has no adapter.
         """
-        from diffusers import DiffusionPipeline
-
-        path = str(pretrained_model_name_or_path)
-        if Path(path).is_dir() and not (Path(path) / "model_index.json").is_file():
-            raise ValueError(
-                f"{path} is no pipeline folder: it has no model_index.json. Give the folder that save_pretrained wrote, not "
-                "one of its parts; a single-file checkpoint has to be converted first (from_single_file, save_pretrained)."
-            )
-        where: dict[str, Any] = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-            "token": token,
-        }
-        try:
-            config: Any = DiffusionPipeline.load_config(path, **where)
-        except OSError as error:
-            raise ValueError(
-                f"cannot find a pipeline at {path!r}: no such folder, nor an id on the hub ({error})"
-            ) from error
-        if not isinstance(config, dict) or "_class_name" not in config:
-            raise ValueError(
-                f"the model_index.json of {path!r} names no pipeline class; it is damaged or of another kind"
-            )
-        find_adapter([config["_class_name"]])
-        # A classifier of finished pictures has no part in a measurement.
-        extra: dict[str, Any] = {}
-        if "safety_checker" in config:
-            extra = {"safety_checker": None, "requires_safety_checker": False}
-        if "feature_extractor" in config:
-            extra["feature_extractor"] = None
-        if "image_encoder" in config:
-            extra["image_encoder"] = None
-        try:
-            pipe = DiffusionPipeline.from_pretrained(
-                path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
-            )
-        except (
-            OSError,
-            ValueError,
-            RuntimeError,
-            KeyError,
-        ) as error:  # what the libraries beneath raise for bad folders
-            raise ValueError(
-                f"cannot load {path!r} ({error}). Only safetensors weights are read: convert .bin or .pt weights, where you "
-                "trust their source, with save_pretrained(..., safe_serialization=True)."
-            ) from error
+        pipe = load_pipeline(
+            pretrained_model_name_or_path,
+            torch_dtype=torch_dtype,
+            variant=variant,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+        )
         made = cls(pipe)
-        made._source = {"model": path, "revision": revision, "variant": variant}
+        made._source = {"model": str(pretrained_model_name_or_path), "revision": revision, "variant": variant}
         return made
 
     # ---- as diffusers users know it ----
 
     def to(self, *args: torch.device | torch.dtype | str) -> MMGPipeline:
-        """Move to a device, change dtype, or both; returns the pipeline."""
+        """Move to a device, change dtype, or both; returns the pipeline.
+
+        Raises:
+            ValueError: for a device that is not there.
+            TypeError: for a dtype that is no floating point.
+        """
+        for arg in args:
+            if isinstance(arg, torch.dtype):
+                check_dtype(arg, "dtype")
+            else:
+                check_device(arg)
         self.pipe.to(*args)
         return self
 
@@ -165,7 +139,14 @@ class MMGPipeline:
         return self.pipe.dtype
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:
-        """Options of the tqdm bar; ``disable=True`` turns it off."""
+        """Options of the tqdm bar; ``disable=True`` turns it off.
+
+        Raises:
+            TypeError: for an option that tqdm does not have.
+        """
+        unknown = kwargs.keys() - signature(tqdm.__init__).parameters.keys()
+        if unknown:
+            raise TypeError(f"the progress bar has no option {sorted(unknown)[0]!r}; expected those of tqdm")
         self._progress = kwargs
 
     @property
@@ -204,8 +185,7 @@ class MMGPipeline:
             "levels": "any" if levels is None else len(levels),
             "logsnr_range": [round(low, 4), round(high, 4)],
             "native_size": list(self.codec.native_size),
-            "missing": [name for name, part in components.items() if part is None and name not in _NO_PART]
-            or "nothing",
+            "missing": [name for name, part in components.items() if part is None and name not in UNUSED] or "nothing",
             "notes": list(self.denoiser.notes) or "none",
         }
 
@@ -252,8 +232,8 @@ class MMGPipeline:
         Raises:
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
-        if isinstance(marginal, str):
-            raise TypeError(f"marginal is {marginal!r}; expected NullPrompt(), Candidates([...]) or Negatives(count)")
+        check_marginal(marginal)
+        check_integrand(integrand)
         if not isinstance(marginal, NullPrompt):
             if given is not None or quadrature is not None:
                 raise ValueError(
@@ -278,11 +258,10 @@ class MMGPipeline:
         texts = one_each(prompts, len(pictures), "prompts")
         contexts = None if given is None else one_each(given, len(pictures), "given")
         notes = self.encoder.check_prompts([*texts, *(contexts or [])])
-        rule = quadrature if quadrature is not None else Trapezoid(levels)
-        if not isinstance(rule, Quadrature):
-            raise TypeError(f"quadrature is a {type(rule).__name__}; expected a rule such as Trapezoid(64)")
+        rule = quadrature if quadrature is not None else Trapezoid(whole(levels, "levels", 2))
         estimator = MMG(integrand, rule, draws)
         ids = ids_for(pair_ids, len(pictures))
+        self._check_options(rule, logsnr_range, seed, keep, batch_size)
         settings = self._settings(logsnr_range, resize)
         if any(isinstance(context, Masked) for context in contexts or []):
             settings["given"] = "the prompt with words masked"
@@ -345,6 +324,9 @@ class MMGPipeline:
             ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
         """
         chosen = Candidates(candidates, prior)
+        if calibration is not None:
+            of_type(calibration, Calibration, "calibration", "what Classification.calibrate returns")
+            calibration.check(len(chosen.prompts))
         curve, settings, notes = self._compare(
             images,
             tuple(chosen.prompts),
@@ -447,6 +429,8 @@ class MMGPipeline:
             "batch_size": batch_size,
             "resize": resize,
         }
+        check_marginal(marginal)
+        check_integrand(integrand)
         convention = self.denoiser.convention
         if isinstance(marginal, NullPrompt):
             return influence(self(images, prompts, given=given, integrand=integrand, **options), convention)
@@ -490,6 +474,9 @@ class MMGPipeline:
         """
         if integrand not in ("gap", "orthogonal"):
             raise ValueError(f"integrand is {integrand!r}; maps are of 'gap' or 'orthogonal'")
+        if band is not None:
+            ends = range_within(self.denoiser, logsnr_range, Trapezoid(2))
+            trapezoid_within(torch.tensor(ends, dtype=torch.float64), *two_ends(band, "band", unbounded=True))
         found = self(
             images,
             prompts,
@@ -552,7 +539,7 @@ class MMGPipeline:
             OSError: when the folder cannot be written to; what was finished is kept.
         """
         # An option that no pair can be measured with is no bad pair.
-        MMG(integrand, Trapezoid(levels), draws)
+        MMG(integrand, Trapezoid(whole(levels, "levels", 2)), draws)
         check_keep(keep)
         whole(seed, "seed", 0)
         if batch_size is not None:
@@ -561,6 +548,7 @@ class MMGPipeline:
         def measure(rows: Sequence[Row]) -> Estimate:
             if not truncate:
                 for row in rows:
+                    check_text(row.prompt, "the prompt")
                     lost = self.codec.truncated(row.prompt)
                     if lost is not None:
                         raise ValueError(f"the text encoder does not see {lost!r}, the end of {row.prompt!r}")
@@ -597,7 +585,13 @@ class MMGPipeline:
         self.set_progress_bar_config(disable=True)
         try:
             return run_everywhere(
-                measure, Source(source, prompt), output, settings, strict=strict, limit=limit, progress=progress
+                measure,
+                Source(source, prompt),
+                file_path(output, "output"),
+                settings,
+                strict=strict,
+                limit=limit,
+                progress=progress,
             )
         finally:
             self.set_progress_bar_config(**bar)
@@ -621,6 +615,7 @@ class MMGPipeline:
         pictures = self.encoder.check_images(images, resize)
         notes = self.encoder.check_prompts(names)
         ids = ids_for(pair_ids, len(pictures))
+        self._check_options(path.quadrature, path.logsnr_range, seed, keep, batch_size)
         condition = self.encoder.condition(names)
         parts: list[CandidateCurve] = []
         with self._bar(len(pictures) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
@@ -661,6 +656,22 @@ class MMGPipeline:
             "makes, do not know what is told below",
         )
 
+    def _check_options(
+        self,
+        rule: Quadrature,
+        logsnr_range: tuple[float, float] | None,
+        seed: int,
+        keep: Keep,
+        batch_size: int | None,
+    ) -> None:
+        """Refuse what no pair can be measured with before anything is encoded."""
+        whole(seed, "seed", 0)
+        check_keep(keep)
+        if batch_size is not None:
+            whole(batch_size, "batch_size", 1)
+        low, high = range_within(self.denoiser, logsnr_range, rule)
+        rule.place(low, high, self.denoiser.snap, torch.zeros(1, rule.nodes, dtype=torch.float64))
+
     def _settings(self, logsnr_range: tuple[float, float] | None, resized: bool) -> dict[str, Any]:
         return {
             **self._source,
@@ -680,16 +691,18 @@ def _unmasked(prompts: Prompt | Sequence[Prompt]) -> str | Sequence[str]:
     Raises:
         ValueError: for a masked one.
     """
-    if isinstance(prompts, str):
-        return prompts
-    if isinstance(prompts, Masked) or any(isinstance(prompt, Masked) for prompt in prompts):
+    each = prompts if isinstance(prompts, Sequence) and not isinstance(prompts, str) else [prompts]
+    if any(isinstance(prompt, Masked) for prompt in each):
         raise ValueError("masked prompts are no candidates; give whole prompts, and groups= of `Candidates` for a word")
-    return [prompt for prompt in prompts if isinstance(prompt, str)]
+    return cast("str | Sequence[str]", prompts)
 
 
 def _path(
     levels: int | Sequence[float], draws: int, prune: float, logsnr_range: tuple[float, float] | None
 ) -> NoisePath:  # fmt: skip
     """The noise path that a user's keywords describe."""
-    rule = Trapezoid(levels + 1) if isinstance(levels, int) else AtLevels(tuple(float(level) for level in levels))
+    if isinstance(levels, Sequence | Tensor | np.ndarray) and not isinstance(levels, str):
+        rule: Quadrature = AtLevels(tuple(finite(level, "a level") for level in levels))
+    else:
+        rule = Trapezoid(whole(levels, "levels", 1) + 1)
     return NoisePath(rule, draws, prune, logsnr_range)

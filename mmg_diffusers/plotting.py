@@ -101,7 +101,8 @@ def plot_influence(
     if ceiling is not None:
         axes.axhline(ceiling, color="0.6", linewidth=0.8, linestyle="--", label=f"exact: {ceiling:.2f} nats")
     axes.set(xlabel=f"{_AXIS_NAMES[axis]} of the noise level", ylabel="nats still to come", title=title)
-    axes.legend(frameon=False)
+    for label in axes.legend(frameon=False).get_texts():
+        label.set_parse_math(False)
     return figure
 
 
@@ -124,12 +125,17 @@ def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top:
 
 
 def plot_maps(
-    images: NDArray[np.floating], maps: Tensor, *, titles: Sequence[str] = (), columns: int = 4, unit: str = "nats"
+    images: Sequence[NDArray[np.floating]],
+    maps: Tensor,
+    *,
+    titles: Sequence[str] = (),
+    columns: int = 4,
+    unit: str = "nats",
 ) -> Figure:
     """Images, and below each the same with its map of information laid over it; one scale for all maps.
 
     Args:
-        images: `(N, H, W, 3)` in [0, 1].
+        images: N images `(H, W, 3)` in [0, 1].
         maps: `(N, h, w)`, of any resolution.
         titles: above the images.
         columns: images in a row.
@@ -158,7 +164,7 @@ def plot_maps(
         below.imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
         drawn = below.imshow(values[k], extent=extent, alpha=0.7, interpolation="bilinear", **scale)
         if k < len(titles):
-            above.set_title(titles[k], fontsize=7)
+            above.set_title(titles[k], fontsize=7, parse_math=False)  # a caption may speak of dollars
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{unit} per latent pixel")
     return figure
@@ -187,7 +193,7 @@ def plot_map_grid(
     for k in range(count):
         axes[0, k].imshow(images[k])
         if k < len(titles):
-            axes[0, k].set_title(titles[k], fontsize=7)
+            axes[0, k].set_title(titles[k], fontsize=7, parse_math=False)
     for row, (name, values) in enumerate(maps.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0

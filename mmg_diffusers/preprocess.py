@@ -19,6 +19,10 @@ Array = NDArray[np.float64]
 # A column further from normal than this (Kolmogorov-Smirnov distance) is mapped to normal ranks.
 NORMAL = 0.012
 KNOTS = 64
+# So few different floats, each met so often in the mean, look like labels.
+FEW, TIES = 32, 10
+# Values above this, and spreads below its inverse, have squares that floats do not hold.
+LARGEST = 1e100
 # Squared correlations above 1 minus this mean that one variable determines the other.
 DETERMINED = 1e-10
 
@@ -56,6 +60,9 @@ class Column:
             distinct, rank = distinct[keep], rank[keep]
         centre, spread = float(np.median(values)), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) or deviation
         knots = np.arcsinh((distinct - centre) / spread)
+        # Values that this scale does not tell apart share a knot.
+        apart = np.concatenate([[True], np.diff(knots) > 1e-12 * (knots[-1] - knots[0])])
+        knots, rank = knots[apart], rank[apart]
         return Column(centre, spread, PchipInterpolator(knots, ndtri(rank)), (float(knots[0]), float(knots[-1])))
 
     def __call__(self, values: Array) -> Array:
@@ -75,14 +82,24 @@ class Column:
 
 @dataclass(frozen=True)
 class Variable:
-    """What is done to one variable: columns one by one, then a matrix; or labels to indicators."""
+    """What is done to one variable: columns one by one, then a matrix; or labels to indicators.
+
+    `keep` are the columns that are used, of `width` in the data.
+    """
 
     name: str
     keep: NDArray[np.int64]
     columns: tuple[Column, ...]
     matrix: Array
+    width: int
     classes: NDArray[np.generic] | None = None
     notes: tuple[str, ...] = ()
+
+    def check(self, values: NDArray[np.generic]) -> None:
+        """Raise a ValueError for values of another kind or width than those of the fit."""
+        expected = "integer labels, one column" if self.classes is not None else f"{self.width} columns of floats"
+        if (values.ndim == 1) != (self.classes is not None) or (values.ndim == 2 and values.shape[1] != self.width):
+            raise ValueError(f"{self.name} has shape {values.shape} and dtype {values.dtype}; expected {expected}")
 
     def coordinates(self, values: NDArray[np.generic]) -> Array:
         """Columns mapped one by one, before the matrix: `(N, d)`."""
@@ -151,7 +168,7 @@ class Preprocessing:
         if len(names) == 2:
             one, two = (coordinates[name] @ white[name] for name in names)
             left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / (count - 1))
-            _refuse_determined(names, rho)
+            _refuse_determined(names, rho, all(raw[name].classes is not None for name in names))
             dims = sorted((one.shape[1], two.shape[1]))
             real = rho**2 >= 10 / count * max(1.0, dims[1] / 2)
             rho = np.where(real, rho, 0.0)
@@ -191,14 +208,20 @@ def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
             raise ValueError(f"{name} has a single label, {classes[0].item()!r}; it carries no information")
         shares = counts[:-1] / counts.sum()
         columns = tuple(Column(float(share), 1.0) for share in shares)
-        return Variable(name, np.arange(len(columns)), columns, np.eye(len(columns)), classes)
+        return Variable(name, np.arange(len(columns)), columns, np.eye(len(columns)), 1, classes)
     numbers = np.asarray(values, dtype=float)
+    count, width = numbers.shape
+    if count <= width:
+        raise ValueError(
+            f"{name} has {width} columns, which need more than {count} pairs; add pairs, or leave columns out"
+        )
     spread = numbers.std(0)
-    constant = np.flatnonzero(spread <= 1e-12 * (np.abs(numbers).max(0) + 1e-300))
+    constant = np.flatnonzero(spread <= 1e-12 * np.abs(numbers).max(0) + 1 / LARGEST)
     if len(constant):
         raise ValueError(
-            f"{name} has constant columns {constant.tolist()[:10]}, which carry no information; remove them"
-        )  # fmt: skip
+            f"{name} has constant columns {constant.tolist()[:10]} (they spread by less than 1e-12 of their size, or "
+            f"{1 / LARGEST}), which carry no information; remove them, or subtract a large mean"
+        )
     columns = [Column.fit(numbers[:, k]) for k in range(numbers.shape[1])]
     mapped = np.stack([column(numbers[:, k]) for k, column in enumerate(columns)], 1)
     likeness = np.abs(np.corrcoef(mapped, rowvar=False).reshape(len(columns), -1))
@@ -206,11 +229,20 @@ def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
     for k in range(len(columns)):
         if not any(likeness[k, other] > 1 - DETERMINED for other in keep):
             keep.append(k)
-    notes: tuple[str, ...] = ()
+    notes = [
+        f"column {k} of {name} holds {few} different floats in {len(numbers)} pairs, and was taken for points on a line; if they "
+        "are labels, pass them as integers"
+        for k in range(len(columns))
+        # Most columns are told by their first values.
+        if len(np.unique(numbers[:1000, k])) <= FEW
+        and (few := len(np.unique(numbers[:, k]))) <= FEW
+        and len(numbers) >= TIES * few
+    ]
     if len(keep) < len(columns):
         gone = sorted(set(range(len(columns))) - set(keep))
-        notes = (f"columns {gone[:10]} of {name} repeat others and were left out",)
-    return Variable(name, np.array(keep), tuple(columns[k] for k in keep), np.eye(len(keep)), notes=notes)
+        notes.append(f"columns {gone[:10]} of {name} repeat others and were left out")
+    chosen = tuple(columns[k] for k in keep)
+    return Variable(name, np.array(keep), chosen, np.eye(len(keep)), len(columns), notes=tuple(notes))
 
 
 def _whitening(values: Array) -> Array:
@@ -247,6 +279,11 @@ def _refuse_monotone(data: Mapping[str, NDArray[np.generic]]) -> None:
         seen |= orders
 
 
-def _refuse_determined(names: list[str], rho: Array) -> None:
+def _refuse_determined(names: list[str], rho: Array, labels: bool) -> None:
     if len(rho) and float(rho.max()) ** 2 > 1 - DETERMINED:
+        if labels:
+            raise ValueError(
+                f"the labels {' and '.join(names)} share a part exactly; their mutual information is that of their table of "
+                "counts, and needs no denoiser"
+            )
         raise ValueError(_determined(names))

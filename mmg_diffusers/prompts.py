@@ -7,13 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import of_type, whole
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 
 def _spans(prompt: str, word: str) -> list[tuple[int, int]]:
     return [found.span() for found in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", prompt)]
+
+
+def check_text(value: object, name: str) -> None:
+    """Raise an error for what a text encoder cannot be given.
+
+    Raises:
+        TypeError: for what is no text.
+        ValueError: for half of a surrogate pair, which stands for no character.
+    """
+    of_type(value, str, name, "text")
+    assert isinstance(value, str)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {value!r}, which is no valid text ({error.reason}); mend its encoding") from error
 
 
 def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[int, int]:
@@ -24,8 +39,11 @@ def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[in
         occurrence: which one, from 0, where it occurs more than once.
 
     Raises:
+        TypeError: for what is no text.
         ValueError: for a word that is not in the prompt, or stands there more often than `occurrence` tells.
     """
+    check_text(prompt, "the prompt")
+    check_text(word, "the word")
     if not word.strip():
         raise ValueError("the word is empty; expected a word of the prompt")
     places = _spans(prompt, word)
@@ -37,7 +55,7 @@ def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[in
                 f"{word!r} occurs {len(places)} times in {prompt!r}; say which with occurrence=0 to {len(places) - 1}"
             )
         return places[0]
-    if not 0 <= occurrence < len(places):
+    if whole(occurrence, "occurrence", 0) >= len(places):
         raise ValueError(f"occurrence is {occurrence}; {word!r} occurs {len(places)} time(s) in {prompt!r}, from 0")
     return places[occurrence]
 
@@ -48,8 +66,9 @@ def replace_word(prompt: str, word: str, by: str = "", occurrence: int | None = 
     Where a word is left out, the tokens after it move up; `Masked` keeps their places.
 
     Raises:
-        ValueError: as `find_word` does.
+        TypeError, ValueError: as `find_word` does.
     """
+    check_text(by, "what takes the word's place")
     start, end = find_word(prompt, word, occurrence)
     before, after = prompt[:start].rstrip(), prompt[end:].lstrip()
     closing = after[:1] in set(",.;:!?)")
@@ -69,7 +88,7 @@ class Masked:
         word, occurrence: as in `find_word`.
 
     Raises:
-        ValueError: as `find_word` does.
+        TypeError, ValueError: as `find_word` does.
     """
 
     prompt: str | Masked
@@ -107,7 +126,12 @@ def text_of(prompt: Prompt) -> str:
 
 
 def words_of(prompt: str) -> list[str]:
-    """The words of a prompt, without the punctuation between them."""
+    """The words of a prompt, without the punctuation between them.
+
+    Raises:
+        TypeError: for what is no text.
+    """
+    check_text(prompt, "the prompt")
     return _WORD.findall(prompt)
 
 
@@ -131,6 +155,8 @@ class Word:
             raise ValueError(f"a word is told by its text or by its place, got {self.text!r} and {self.place}")
         if self.place is not None:
             whole(self.place, "the place of a word", 0)
+        if self.text is not None:
+            check_text(self.text, "the word")
 
     @classmethod
     def parse(cls, told: str) -> Word:
@@ -139,6 +165,7 @@ class Word:
         Raises:
             ValueError: for nothing, or a place that is no number.
         """
+        check_text(told, "the word")
         if told.startswith("@"):
             if not told[1:].isdecimal():
                 raise ValueError(f"{told!r} is no place of a word; expected @ and a number from 0, such as @2")
@@ -165,6 +192,7 @@ class Word:
             find_word(prompt, self.text)
             return self.text, 0
         assert self.place is not None
+        check_text(prompt, "the prompt")
         found = list(_WORD.finditer(prompt))
         if self.place >= len(found):
             raise ValueError(f"there is no word @{self.place} in {prompt!r}, which has {len(found)} words, from @0 on")

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import finite, of_type, whole
 
 Snap = Callable[[Tensor], Tensor]
 
@@ -162,8 +162,11 @@ class AtLevels(Quadrature):
     levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        of_type(self.levels, (tuple, list), "levels", "a tuple of rising log-SNRs")
+        object.__setattr__(self, "levels", tuple(finite(level, "a level") for level in self.levels))
         object.__setattr__(self, "nodes", len(self.levels))
-        super().__post_init__()
+        if self.nodes < 2:
+            raise ValueError(f"got {self.nodes} levels; expected at least 2")
         if not all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False)):
             raise ValueError(f"expected rising levels, got {self.levels}")
 
@@ -175,7 +178,8 @@ class AtLevels(Quadrature):
         Raises:
             ValueError: as the class does, and for ends that do not rise.
         """
-        if not low < high:
+        whole(nodes, "nodes", 2)
+        if not finite(low, "low") < finite(high, "high"):
             raise ValueError(f"expected low < high, got {low} and {high}")
         ends = np.logaddexp(0.0, np.array([low, high]) - knee)
         levels = knee + np.log(np.expm1(np.linspace(ends[0], ends[1], nodes)))
@@ -259,7 +263,8 @@ class _Proposal(Quadrature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.scale > 0 and self.clip > 0):
+        finite(self.loc, "loc")
+        if not (finite(self.scale, "scale") > 0 and self.clip > 0):
             raise ValueError(f"expected scale > 0 and clip > 0, got {self.scale} and {self.clip}")
 
     def bounds(self, low: float, high: float) -> tuple[float, float]:
@@ -325,8 +330,11 @@ class StratifiedProfile(Quadrature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("edges", "mass"):
+            of_type(getattr(self, name), (tuple, list), name, "a tuple of numbers")
+            object.__setattr__(self, name, tuple(finite(value, f"a number in {name}") for value in getattr(self, name)))
         rising = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
-        if len(self.edges) != len(self.mass) + 1 or not rising or min(self.mass) <= 0:
+        if len(self.edges) != len(self.mass) + 1 or not rising or min(self.mass, default=0.0) <= 0:
             raise ValueError(f"expected rising edges and one positive mass between each two, got {self}")
 
     def bounds(self, low: float, high: float) -> tuple[float, float]:

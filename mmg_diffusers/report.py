@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmg_diffusers.filtering import Filtered
+from mmg_diffusers.images import ImageLike, load_image
 from mmg_diffusers.influence import Influence, influence
 from mmg_diffusers.noise import Convention
 from mmg_diffusers.plotting import lay_over, plot_curves, plot_influence, plot_mmse, plot_words
@@ -234,7 +235,7 @@ def _maps(compared: Estimate, images: Sequence[NDArray[np.floating]], prompts: S
 
 def build_report(
     found: Estimate | Filtered,
-    images: Sequence[NDArray[np.floating]],
+    images: Sequence[ImageLike],
     prompts: Sequence[str],
     *,
     convention: Convention | None = None,
@@ -244,29 +245,30 @@ def build_report(
 
     Args:
         found: measured with ``keep="pixel"``, for maps; an estimate with the trapezoidal rule or Simpson's, for influence.
-        images: `(H, W, 3)` in [0, 1], one a pair.
+        images: as `MMGPipeline` takes them, one a pair.
         prompts: one a pair; they are escaped.
         convention: of the model, to tell diffusion time by.
         title: of the page.
 
     Raises:
-        ValueError: when images or prompts do not fit the measurement.
+        ValueError: when images or prompts do not fit the measurement, or an image cannot be read.
     """
     if not len(images) == len(prompts) == len(found):
         raise ValueError(
             f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(found)} pairs; expected one each"
         )
+    shown = [load_image(image, k).permute(1, 2, 0).numpy() for k, image in enumerate(images[:MOST_ROWS])]
     read = _of_filter(found, convention) if isinstance(found, Filtered) else _of_estimate(found, convention)
     gap, orthogonal = (read.compared.using(form).nats.tolist() for form in ("gap", "orthogonal"))
     rows = (
         (
-            _Thumb(images[k]),
+            _Thumb(image),
             prompts[k],
             f"{float(read.nats[k]):.3f}{_error(read.stderr[k])}",
             f"{gap[k]:.3f}",
             f"{orthogonal[k]:.3f}",
         )
-        for k in range(min(len(found), MOST_ROWS))
+        for k, image in enumerate(shown)
     )
     left_out = f"<p>{len(found) - MOST_ROWS} more pairs are in the record.</p>" if len(found) > MOST_ROWS else ""
     settings = {**read.settings, **{f"{name} version": v for name, v in found.versions.items()}}
@@ -279,7 +281,7 @@ def build_report(
         read.remarks,
         "<h2>Curves</h2>",
         f'<div class="figures">{"".join(read.figures)}</div>',
-        *_maps(read.compared, images, prompts),
+        *_maps(read.compared, shown, prompts),
         "<h2>Pairs</h2>",
         _table(rows, ("image", "prompt", "nats", "gap", "orthogonal"), text=(0, 1)) + left_out,
         "<h2>Settings</h2>",

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mmg_diffusers.checks import file_path, finite, of_type, two_ends, whole
 from mmg_diffusers.noise import reference_gain
 from mmg_diffusers.quadrature import trapezoid, trapezoid_within
 from mmg_diffusers.storage import write_whole
@@ -39,7 +40,7 @@ class Outside:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
+        if finite(self.sigma, "sigma") <= 0:
             raise ValueError(f"sigma is {self.sigma}; expected the standard deviation of a reference, above 0")
 
 
@@ -165,6 +166,30 @@ class Curve:
     independent: bool = False
     maps: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        held = self.gap.shape
+        if len(held) != 3 or 0 in held:
+            raise ValueError(f"the curve's gap has shape {tuple(held)}; expected (pairs, draws, levels)")
+        for names, shape in ((MOMENTS, held), (("logsnr", "weight"), (held[0], held[2]))):
+            for name in names:
+                values: Tensor = getattr(self, name)
+                if values.shape != shape or values.dtype != torch.float64 or not bool(values.isfinite().all()):
+                    raise ValueError(
+                        f"the curve's {name} is {tuple(values.shape)} {values.dtype}; expected {tuple(shape)} finite float64"
+                    )
+        ids = self.pair_ids
+        if ids.shape != held[:1] or ids.dtype != torch.int64 or len(ids.unique()) < len(ids):
+            raise ValueError(
+                f"the curve's pair_ids are {tuple(ids.shape)} {ids.dtype}; expected {held[0]} different int64"
+            )
+        low, high = (finite(end, "an end of the curve's range") for end in self.logsnr_range)
+        if not low <= high:
+            raise ValueError(f"the curve's range is {self.logsnr_range}; expected two rising ends")
+        whole(self.evaluations, "the curve's evaluations", 0)
+        for name, values in self.maps.items():
+            if len(values) != held[0] or not bool(values.isfinite().all()):
+                raise ValueError(f"the curve's map {name!r} is {tuple(values.shape)}; expected {held[0]} finite rows")
+
     def __len__(self) -> int:
         return len(self.gap)
 
@@ -257,6 +282,18 @@ def unpack(body: bytes, form: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
+def read_record(path: str | Path, kind: str) -> bytes:
+    """The bytes of a record's file.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    path = file_path(path, f"the path of the {kind}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no {kind} at {path}; expected a file that .save wrote")
+    return path.read_bytes()
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on."""
     found = {"python": platform.python_version()}
@@ -272,6 +309,17 @@ def check_keep(keep: Keep) -> None:
     """Raise a ValueError for something else than `Keep`."""
     if keep not in get_args(Keep):
         raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, get_args(Keep)))}")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise a TypeError for settings that a record could not be written with."""
+    of_type(settings, Mapping, "settings", "a mapping of names to what JSON can hold")
+    try:
+        json.dumps(dict(settings))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the settings hold what JSON cannot ({error}); expected numbers, text, lists and mappings"
+        ) from error
 
 
 def check_integrand(integrand: Integrand) -> None:
@@ -297,6 +345,8 @@ class Estimate:
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
+        of_type(self.curve, Curve, "the curve of an estimate", "a Curve")
+        of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
     def __len__(self) -> int:
         return len(self.curve)
@@ -439,7 +489,12 @@ class Estimate:
                 "a band needs rising levels that all pairs share, with the weights of the trapezoidal rule; measure with "
                 "quadrature=Trapezoid(levels), the default"
             )
-        weight = trapezoid_within(grid, *band).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
+        weight = (
+            trapezoid_within(grid, *two_ends(band, "band", unbounded=True)).view(
+                1, -1, *(1,) * (maps[integrand].ndim - 1)
+            )
+            / 2
+        )
         nats = (weight * maps[f"{integrand}_levels"]).sum(1)
         return nats, (weight.square() * maps[f"{integrand}_variance"]).sum(1).sqrt()
 
@@ -469,10 +524,12 @@ class Estimate:
         Raises:
             ValueError: when the shards were measured with different settings or integrands, or share a pair.
         """
+        of_type(shards, Sequence, "what is merged", "a list of estimates")
         if not shards:
             raise ValueError("there is no estimate to merge; expected at least one")
         first = shards[0]
-        for other in shards[1:]:
+        for other in shards:
+            of_type(other, Estimate, "a shard", "an Estimate")
             if (other.integrand, dict(other.settings)) != (first.integrand, dict(first.settings)):
                 raise ValueError(
                     f"estimates were measured with different settings: {first.integrand}, {dict(first.settings)} and "
@@ -513,7 +570,7 @@ class Estimate:
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
-        path = Path(path)
+        path = file_path(path, "the path of the estimate")
         write_whole(path, self.to_bytes())
         return path
 
@@ -525,9 +582,8 @@ class Estimate:
             FileNotFoundError: when there is no such file.
             ValueError: when the file is truncated, or no estimate.
         """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"no estimate at {path}")
+        body = read_record(path, "estimate")
         try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except (ValueError, IsADirectoryError) as error:
+            return cls.from_bytes(body)
+        except ValueError as error:
             raise ValueError(f"{path} is {error}") from error

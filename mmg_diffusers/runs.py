@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
+from mmg_diffusers.checks import file_path
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.sources import Label, Row
 from mmg_diffusers.storage import PARTIAL, create_whole, write_whole
@@ -156,7 +157,8 @@ def _write(path: Path, body: bytes) -> None:
         write_whole(path, body)
     except OSError as error:
         raise OSError(
-            f"cannot write {path} ({error}). What was finished is kept; make room, or mend the permissions, and run again."
+            error.errno,
+            f"{error.strerror}. What was finished is kept; make room, or mend the permissions, and run again.",
         ) from error
 
 
@@ -179,7 +181,7 @@ class Outcome:
         Raises:
             FileNotFoundError: when the folder is not of a run, or has no whole shard yet.
         """
-        shards = Shards(Path(folder) / "shards")
+        shards = Shards(file_path(folder, "the folder of a run") / "shards")
         if not shards.folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder of a run: it has no shards")
         found, bad = [], 0
@@ -256,7 +258,7 @@ class RunFolder:
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
-        self.folder = Path(folder)
+        self.folder = file_path(folder, "the folder of a run")
         self.shards = Shards(self.folder / "shards")
         try:
             self.shards.folder.mkdir(parents=True, exist_ok=True)
@@ -279,8 +281,8 @@ class RunFolder:
             if not stamp.exists() and create_whole(stamp, asked.encode()):
                 return
         except OSError as error:
-            raise OSError(f"cannot write {stamp} ({error}); make room, or choose another folder") from error
-        there = stamp.read_text()
+            raise OSError(error.errno, f"{error.strerror}; make room, or choose another folder") from error
+        there = stamp.read_text(errors="replace")
         if there != asked:
             raise ValueError(
                 f"{self.folder} belongs to a run with other settings ({_difference(there, asked)}); its numbers are not "

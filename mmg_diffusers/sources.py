@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from mmg_diffusers.checks import of_type
 from mmg_diffusers.images import ImageLike
+from mmg_diffusers.prompts import check_text
 from mmg_diffusers.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, read_pairs
 
 # Webdataset shards keep the parts of a pair by the endings of their files.
@@ -106,10 +108,12 @@ def rows_of_dataset(dataset: Iterable[Mapping[str, Any]], prompt: str | None = N
     `datasets.Image` columns are left undecoded.
 
     Raises:
+        TypeError: for a row that is no mapping.
         ValueError: for a row without an image or a prompt column. One that holds nothing in them is a bad pair.
     """
     dataset, features = _leave_undecoded(dataset)
     for place, row in enumerate(dataset):
+        of_type(row, Mapping, f"row {place}", "a mapping of column names to values")
         image, text = _first(row, _IMAGE_KEYS), _first(row, _PROMPT_KEYS)
         if image is None or (prompt is None and text is None):
             raise ValueError(
@@ -155,11 +159,25 @@ class Source:
         prompt: for all images, where the source has none.
 
     Raises:
+        TypeError: for a source that cannot be gone through twice, or not at all.
         ValueError: as `read_pairs` and `rows_of_dataset` do.
         ImportError: for a webdataset shard where `datasets` is not installed.
     """
 
     def __init__(self, source: str | Path | Iterable[Mapping[str, Any]], prompt: str | None = None) -> None:
+        of_type(source, (str, Path, Iterable), "the source", "a path, or a data set of rows")
+        if isinstance(source, Mapping):
+            raise TypeError(
+                f"the source is a {type(source).__name__} of {', '.join(map(repr, list(source)[:4]))}; expected rows: choose a "
+                "split, or make rows of columns with datasets.Dataset.from_dict"
+            )
+        if isinstance(source, Iterator):
+            raise TypeError(
+                f"the source is a {type(source).__name__}, which can be gone through once, so that no run could go on with it; "
+                "pass a list of rows"
+            )
+        if prompt is not None:
+            check_text(prompt, "prompt")
         self._prompt = prompt
         self._rows: PairTable | Iterable[Mapping[str, Any]]
         if not isinstance(source, (str, Path)):

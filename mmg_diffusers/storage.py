@@ -17,7 +17,7 @@ def write_whole(path: Path, body: bytes) -> None:
     Raises:
         OSError: when it cannot be written; what stood there before is untouched, and nothing is left behind.
     """
-    _write(path, body, os.replace)
+    _write(path, body, _put_over)
 
 
 def create_whole(path: Path, body: bytes) -> bool:
@@ -29,14 +29,10 @@ def create_whole(path: Path, body: bytes) -> bool:
     Raises:
         OSError: when it cannot be written.
     """
-    try:
-        _write(path, body, _put_new)
-    except FileExistsError:
-        return False
-    return True
+    return _write(path, body, _put_new)
 
 
-def _write(path: Path, body: bytes, put: Callable[[Path, Path], object]) -> None:
+def _write(path: Path, body: bytes, put: Callable[[Path, Path], bool]) -> bool:
     # A name of its own for every writer: process ids repeat on the nodes that share a folder.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
     try:
@@ -45,22 +41,40 @@ def _write(path: Path, body: bytes, put: Callable[[Path, Path], object]) -> None
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        put(partial, path)
-    except BaseException:
+        return put(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror or error})") from error
+    finally:
         # What stopped the writing may stop this too; the first error is the one to tell.
         with suppress(OSError):
-            partial.unlink()
-        raise
+            partial.unlink(missing_ok=True)
 
 
-def _put_new(partial: Path, path: Path) -> None:
+def _put_over(partial: Path, path: Path) -> bool:
+    os.replace(partial, path)
+    return True
+
+
+def _put_new(partial: Path, path: Path) -> bool:
     try:
         os.link(partial, path)
     except FileExistsError:
-        raise
+        return False
     except OSError:  # a file system without hard links
         if path.exists():
-            raise FileExistsError(path) from None
+            return False
         os.replace(partial, path)
-    else:
-        partial.unlink()
+    return True
+
+
+def check_writable(folder: Path) -> None:
+    """Find out whether a folder can be made and written to, before the work whose results it is to hold.
+
+    Raises:
+        OSError: when it cannot.
+    """
+    for place in (folder, *folder.absolute().parents):
+        if place.exists():
+            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+                raise OSError(f"cannot write to {folder} ({place} is no folder that can be written to); choose another")
+            return

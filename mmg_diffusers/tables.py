@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mmg_diffusers.checks import file_path
 from mmg_diffusers.images import ImageLike
 from mmg_diffusers.marginals import Candidates, Marginal, Negatives, NullPrompt
+from mmg_diffusers.prompts import check_text
 from mmg_diffusers.shapes import CAPTIONS, Shapes
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def read_pairs(source: str | Path, prompt: str | None = None) -> PairTable:
         ValueError: when there is no image or no prompt, columns are missing, values are empty, or a path leaves the
             table's folder.
     """
-    source = Path(source)
+    source = file_path(source, "the source")
+    if prompt is not None:
+        check_text(prompt, "prompt")
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
     if source.is_dir():
@@ -161,27 +164,43 @@ def _frame(path: Path) -> pandas.DataFrame:
     import pandas
 
     try:
-        if path.suffix == ".csv":
-            with warnings.catch_warnings():
-                # A row with more cells than there are columns would be cut with a warning.
-                warnings.simplefilter("error", pandas.errors.ParserWarning)
-                table = pandas.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-        elif path.suffix == ".jsonl":
+        if path.suffix.lower() == ".csv":
+            # Names are the first row as it stands: pandas would give a repeated name another number.
+            cells = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False)
+            table = pandas.DataFrame(cells.to_numpy()[1:], columns=cells.iloc[0].tolist())
+        elif path.suffix.lower() == ".jsonl":
             # Line by line: pandas would turn captions that look like numbers or dates into such.
-            table = pandas.DataFrame([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
+            table = pandas.DataFrame([_json_row(line) for line in path.read_text().splitlines() if line.strip()])
         else:
             table = pandas.read_parquet(path)
-    except (ValueError, OSError, pandas.errors.ParserWarning) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as a table: {str(error).strip()}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
     return table
+
+
+def _json_row(line: str) -> dict[str, Any]:
+    """A line of a .jsonl table; what is no object, or has a name twice, is refused."""
+    row = json.loads(line, object_pairs_hook=_once)
+    if not isinstance(row, dict):
+        raise ValueError(f"a line is {line[:40]!r}; expected an object of names and values")
+    return row
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"a line has a name more than once, of {', '.join(name for name, _ in pairs)}")
+    return row
 
 
 def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> list[str]:
     found = [name for name in names if name in table.columns]
     if not found:
         raise ValueError(f"{path} has the columns {list(table.columns)}; expected one of {', '.join(names)}")
+    if table.columns.tolist().count(found[0]) > 1:
+        raise ValueError(f"{path} has the column {found[0]!r} more than once; leave one of them")
     values = table[found[0]].tolist()
     for row, value in enumerate(values):
         if not isinstance(value, str):
@@ -194,6 +213,10 @@ def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> list[s
 def _inside(folder: Path, name: str) -> Path:
     """The path that a table names, which must not lead out of the table's folder."""
     path = folder / name
-    if not name or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = bool(name) and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
+        raise ValueError(f"the table in {folder} names {name!r}, which is no path: {error}") from error
+    if not inside:
         raise ValueError(f"the table in {folder} names {name!r}, which is not a file inside that folder; move it there")
     return path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmg_diffusers.batches import Block, Progress, check_finite, rows_of
+from mmg_diffusers.batches import Block, Progress, check_predictions, rows_of
 from mmg_diffusers.curve import moments, per_pixel
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.draws import PairDraws, brownian_path
@@ -162,7 +162,7 @@ class Follower:
             here = p.to(self.device)
             logsnr = level.expand(len(p))
             predicted = self.denoiser(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], self.device))
-            check_finite(predicted, logsnr)
+            check_predictions(predicted, z[here], logsnr)
             square = (eps[here] - predicted).double().square().flatten(1).sum(1).cpu()
             cross = (xi[here] * predicted).double().flatten(1).sum(1).cpu()
             out[p, k] = -growth * square / 2 - growth.sqrt() * cross

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from mmg_diffusers.analysis import Calibration, Classification
+from mmg_diffusers.analysis import Classification
 from mmg_diffusers.batches import Pairs
 from mmg_diffusers.candidates import NoisePath, measure_candidates
 from mmg_diffusers.denoiser import MixtureDenoiser
-from mmg_diffusers.quadrature import StratifiedUniform, Trapezoid
+from mmg_diffusers.quadrature import Trapezoid
 
 NAMES = ("one", "two", "three")
 
@@ -143,38 +143,3 @@ def test_a_candidate_bound_never_exceeds_the_entropy(mixture):
         result.prior,
     )
     assert certain.bound(certain.log_posterior.argmax(1).tolist()).value == pytest.approx(result.entropy)
-
-
-@pytest.mark.parametrize(
-    ("truth", "message"),
-    [
-        (["one"] * 3, "3 true candidates for 4"),
-        (["four"] * 4, "'four' is not among"),
-        ([3] * 4, "0..2"),
-        ([-1] * 4, "0..2"),
-    ],
-)
-def test_bad_truths_are_refused(mixture, truth, message):
-    result, _ = classify(mixture, count=4, levels=6)
-    for method in (result.bound, result.pointwise, result.calibrate):
-        with pytest.raises(ValueError, match=message):
-            method(truth)
-
-
-def test_a_random_rule_is_refused(mixture):
-    denoiser, x, _ = mixture
-    with pytest.raises(ValueError, match="fixed grid"):
-        measure_candidates(denoiser, Pairs.of(x), {"label": torch.arange(3)}, NoisePath(StratifiedUniform(8)))
-    with pytest.raises(ValueError, match="draws is 0"):
-        NoisePath(draws=0)
-    with pytest.raises(ValueError, match="expected a probability"):
-        NoisePath(prune=-1e-3)
-    with pytest.raises(ValueError, match="non-negative factor"):
-        Calibration((0.0,), (1.0,))
-    with pytest.raises(ValueError, match="no single temperature"):
-        _ = Calibration((0.0,), (1.0, 1.0)).temperature
-
-
-def test_a_mixture_needs_matching_parts():
-    with pytest.raises(ValueError, match="as many"):
-        MixtureDenoiser(torch.ones(2), torch.zeros(3, 1), torch.ones(3))

@@ -74,8 +74,6 @@ def test_outside_survives_a_file(gaussian, tmp_path):
     back = Estimate.load(found.save(tmp_path / "e.safetensors"))
     assert back.integrand == Outside(1.5)
     assert torch.equal(back.nats, found.nats)
-    with pytest.raises(ValueError, match="above 0"):
-        Outside(0.0)
 
 
 def test_minde_j_equals_c():
@@ -165,13 +163,9 @@ def test_interaction_of_a_and_two_noisy_copies():
     value, stderr = found.mean()
     assert abs(value - truth) < 4 * stderr + 2e-3
     assert truth > 0.2 > 4 * stderr
-    with pytest.raises(ValueError, match="both hold"):
-        interaction_information(network.view("a"), values[:, :1], {"b": values[:, 1:2]}, {"b": values[:, 2:]})
 
 
 def test_versus_keeps_to_what_both_know(gaussian):
     oracle, _, _ = gaussian
     network = VectorNetwork({"x": 2}, torch.eye(2), logsnr_range=(-5.0, 5.0))
     assert Versus(oracle, network.view("x")).logsnr_range == (-5.0, 5.0)
-    with pytest.raises(ValueError, match="above 0"):
-        GaussianReference(-1.0)

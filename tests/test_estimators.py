@@ -270,38 +270,6 @@ def test_boundary_mass_and_flags(gaussian):
     assert abs(end.value - oracle.mutual_information(-math.inf, -4.0)) < 4 * end.stderr + 2e-3
 
 
-# ---- bad input ----
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda d, x, c: MMG("gaps"), "unknown integrand 'gaps'"),
-        (lambda d, x, c: MMG(draws=0), "at least 1"),
-        (lambda d, x, c: MMG()(d, x[:0], {"y": c["y"][:0]}), "N >= 1"),
-        (lambda d, x, c: MMG()(d, x, {"y": c["y"][:3]}), "3 rows for 1000"),
-        (lambda d, x, c: MMG()(d, x * float("nan"), c), r"NaN or infinite values in rows \[0, 1"),
-        (lambda d, x, c: MMG()(d, x, {"y": c["y"] / 0}), "NaN or infinite"),
-        (lambda d, x, c: MMG()(d, x, c), "finite ends"),
-        (lambda d, x, c: MMG()(d, x, c, logsnr_range=(3.0, -3.0)), "rising range"),
-        (lambda d, x, c: MMG()(d, x, c, logsnr_range=RANGE, batch_size=0), "batch_size is 0"),
-        (lambda d, x, c: MMG()(d, x, c, logsnr_range=RANGE, seed=-1), "expected at least 0"),
-        (lambda d, x, c: MMG()(d, x, c, pair_ids=torch.zeros(1000)), "different pair ids"),
-        (lambda d, x, c: MMG()(d, x, c, keep="pixels"), "'pair', 'pixel', 'level'"),
-        (lambda d, x, c: MMG()(d, x.long(), c, logsnr_range=RANGE), "floating point"),
-    ],
-)
-def test_bad_input_yields_no_number(call, message, gaussian):
-    with pytest.raises(ValueError, match=message):
-        call(*gaussian)
-
-
-def test_a_network_that_breaks_is_named(gaussian):
-    oracle, x, cond = gaussian
-    with pytest.raises(ValueError, match="NaN or infinity between log-SNR"):
-        MMG()(Shifted(oracle, float("nan")), x, cond)
-
-
 def test_no_marginal_branch_is_said(gaussian):
     oracle, x, cond = gaussian
     ddpm = DiscreteVP.from_alphas(alphas_cumprod_from_config({"beta_schedule": "linear"}), "epsilon")
@@ -309,8 +277,3 @@ def test_no_marginal_branch_is_said(gaussian):
     denoiser.null = None
     with pytest.raises(ValueError, match="no unconditional branch"):
         MMG()(denoiser, x, present(cond))
-
-
-def test_a_misspelt_option_raises(gaussian):
-    with pytest.raises(TypeError, match="batchsize"):
-        MMG()(*gaussian, batchsize=4)

@@ -126,36 +126,6 @@ def test_estimate_of_a_table(world, tmp_path, kind):
     assert Estimate.load(out / "estimate.safetensors").pixel_map()[0].shape == (2, 8, 8)
 
 
-@pytest.mark.parametrize(
-    ("table", "says"),
-    [
-        ("file_name,text\n../secret.png,a\n", "not a file inside that folder"),
-        ("file_name,text\n/etc/passwd,a\n", "not a file inside that folder"),
-        ("file,text\n0.png,a\n", "expected one of image, file_name, path"),
-        ("file_name,words\n0.png,a\n", "expected one of prompt, text, caption"),
-        ("file_name,text\n", "has no rows"),
-        ("file_name,text\nmissing.png,a\n", "there is no such file"),
-    ],
-)
-def test_bad_tables_end_with_a_message(world, tmp_path, table, says):
-    (tmp_path / "pairs.csv").write_text(table)
-    said = call("estimate", "shapes", tmp_path / "pairs.csv", "--output", tmp_path / "out", "--quiet")
-    assert said.exit_code == 2
-    assert says in " ".join(said.output.split())
-    assert not (tmp_path / "out").exists()
-
-
-def test_bad_sources_end_with_a_message(world, tmp_path):
-    folder, _ = world
-    for source, says in ((folder, "names no prompts"), (tmp_path, "holds no image"), (tmp_path / "x", "there is no")):
-        said = call("estimate", "shapes", source, "--quiet")
-        assert said.exit_code == 2
-        assert says in " ".join(said.output.split())
-    said = call("estimate", tmp_path, folder, "--prompt", "a", "--quiet")
-    assert said.exit_code == 2
-    assert "model_index.json" in said.output
-
-
 def test_estimate_against_candidates(world, tmp_path):
     folder, sample = world
     table = pandas.DataFrame({"image": ["0.png", "1.png", "2.png"], "prompt": sample.prompts})

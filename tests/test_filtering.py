@@ -132,19 +132,6 @@ def test_pruning_is_bookkept(mixture):
         assert abs(difference) < 1e-3
 
 
-def test_bad_truths(mixture):
-    denoiser, x, _ = mixture
-    for truth in (torch.tensor([0]), torch.tensor([0, 3]), torch.tensor([0, -1])):
-        with pytest.raises(ValueError, match="one index below 3"):
-            measure_candidates(
-                denoiser,
-                Pairs.of(x[:2]),
-                {"label": torch.arange(3)},
-                NoisePath(Trapezoid(4), logsnr_range=(-8.0, 8.0)),
-                truth=truth,
-            )
-
-
 def test_the_shipped_model_against_its_candidates(pipe):
     sample = Shapes("soft").sample(6, seed=31)
     candidates = [*dict.fromkeys(sample.prompts), *[c for c in CAPTIONS if c not in sample.prompts][:4]]
@@ -156,8 +143,6 @@ def test_the_shipped_model_against_its_candidates(pipe):
     assert found.mean().value < found.mixture.ceiling
     same = pipe.classify(list(sample.images), candidates, levels=10, logsnr_range=(-5.36, 3.0))
     torch.testing.assert_close(found.nats, same.pointwise(sample.prompts), rtol=1e-6, atol=1e-6)
-    with pytest.raises(ValueError, match="'a blue moon' is not among"):
-        pipe.filter(sample.images[0], "a blue moon", candidates)
 
 
 def test_slots_are_candidates_of_ones_own(mixture):
@@ -179,14 +164,6 @@ def test_slots_are_candidates_of_ones_own(mixture):
     assert wide.evaluations == two.evaluations == 30 * 19 * 2
     three = measure_candidates(denoiser, Pairs.of(x[:30]), every, path)
     torch.testing.assert_close(two.score[:, :, :, 1], three.score[torch.arange(30), :, :, truth])
-    with pytest.raises(ValueError, match="probability 0"):
-        measure_candidates(
-            denoiser, Pairs.of(x[:30]), every, path, slots=padded, truth=torch.full((30,), 2), prior=prior
-        )
-    with pytest.raises(ValueError, match="do not sum to 1"):
-        measure_candidates(denoiser, Pairs.of(x[:30]), every, path, prior=torch.ones(3))
-    with pytest.raises(ValueError, match="indices below 3"):
-        measure_candidates(denoiser, Pairs.of(x[:30]), every, path, slots=slots + 2)
 
 
 def test_groups_and_negatives_choose_the_candidates():
@@ -204,12 +181,6 @@ def test_groups_and_negatives_choose_the_candidates():
     torch.testing.assert_close(negatives.prior.sum(1), torch.ones(4, dtype=torch.float64))
     one = Negatives(1, seed=3).mixture(prompts, torch.tensor([7, 2, 9, 4]))
     assert torch.equal(one.slots, Negatives(1, seed=3).mixture(prompts, torch.tensor([7, 2, 9, 4])).slots)
-    with pytest.raises(ValueError, match="4 negatives need 5 pairs"):
-        Negatives(4).mixture(prompts, torch.arange(4))
-    with pytest.raises(ValueError, match="count is 0"):
-        Negatives(0)
-    with pytest.raises(ValueError, match="2 groups for 3"):
-        Candidates(("a", "b", "c"), groups=(1, 2))
 
 
 def test_one_argument_chooses_the_marginal(pipe):
@@ -229,5 +200,3 @@ def test_one_argument_chooses_the_marginal(pipe):
     sampled = pipe.filter(images, sample.prompts, Negatives(2), **options)
     assert sampled.mean().value <= sampled.mixture.ceiling <= torch.tensor(3.0).log() + 1e-9
     assert any("cannot exceed ln 3 = 1.099" in note for note in sampled.against_mixture.warnings())
-    with pytest.raises(ValueError, match="belong to the null prompt"):
-        pipe(images, sample.prompts, marginal=some, given="a")

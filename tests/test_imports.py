@@ -45,6 +45,7 @@ ORDER = [
     "images",
     "adapters",
     "caching",
+    "loading",
     "encoding",
     "tables",
     "sources",

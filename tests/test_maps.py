@@ -21,10 +21,6 @@ def test_places_are_kept():
     spread = to_pixels(maps, (12, 16), "even")
     assert torch.equal(spread.nonzero(), torch.tensor([[r, c] for r in (3, 4, 5) for c in (12, 13)]))
     assert float(spread[4, 12]) == pytest.approx(2.0)
-    with pytest.raises(ValueError, match="spread is 'cubic'"):
-        to_pixels(maps, (12, 16), "cubic")
-    with pytest.raises(ValueError, match="at least 1 x 1"):
-        to_pixels(maps, (0, 4))
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
@@ -47,8 +43,6 @@ def test_auroc_by_counting():
         assert float(found) == pytest.approx(float(wins.mean()))
     assert float(auroc(mask.double(), mask).min()) == 1.0
     assert float(auroc(torch.ones(5, 4, 4), mask).max()) == 0.5
-    with pytest.raises(ValueError, match="empty or full"):
-        auroc(maps, torch.ones(5, 4, 4, dtype=torch.bool))
 
 
 def test_dilation():

@@ -96,18 +96,3 @@ def test_conditional_information_of_three_variables():
     truth = -0.5 * math.log(1 - partial**2)
     assert abs(found.value - truth) < 4 * found.stderr + 2e-3
     assert found.stderr < 0.02 < truth
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda n: n.view("w"), "no variable 'w'; the network has x, y"),
-        (lambda n: n.view(), "nothing is diffused"),
-        (lambda n: n.view("x")(torch.zeros(1, 1), torch.zeros(1), {"w": torch.zeros(1, 1)}), "no variable 'w'"),
-        (lambda n: VectorNetwork({"x": 1}, torch.eye(3)), "covariance of 1 coordinates"),
-        (lambda n: VectorNetwork({"x": 2}, torch.ones(2, 2)), "not positive definite"),
-    ],
-)
-def test_bad_use_is_said(call, says):
-    with pytest.raises(ValueError, match=says):
-        call(VectorNetwork({"x": 1, "y": 1}, torch.eye(2)))

@@ -147,23 +147,3 @@ def test_self_check_finds_a_foreign_mistake(wrong, mixture):
     }[wrong]
     with pytest.raises(AssertionError, match="error"):
         check_denoiser(Adapted(broken, honest.convention, honest.null, dtype=torch.float64), x, cond)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: DiscreteVP.from_alphas(torch.tensor([0.9, 0.5]), "epsilon"), "float64"),
-        (lambda: DiscreteVP.from_alphas(torch.tensor([0.5, 0.9], dtype=torch.float64), "epsilon"), "decreasing"),
-        (lambda: Karras("noise"), "unknown prediction 'noise'"),
-        (lambda: Karras("edm", sigma_min=2.0, sigma_max=1.0), "sigma_min < sigma_max"),
-        (lambda: RectifiedFlow.shifted(shift=0.0), "shift > 0"),
-        (lambda: alphas_cumprod_from_config({"beta_schedule": "cosine?"}), "unknown beta_schedule"),
-        (
-            lambda: convention_from_config("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
-            "use_dynamic_shifting",
-        ),
-    ],
-)
-def test_bad_conventions_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

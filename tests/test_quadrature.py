@@ -171,23 +171,3 @@ def test_network_levels_keep_the_accuracy(rule):
     truth = antiderivative(high) - antiderivative(low)
     assert float((curve(levels) * weight).sum()) == pytest.approx(truth, abs=1e-3)
     assert torch.isin(levels, SD.levels).all()
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Trapezoid(1), "at least 2"),
-        (lambda: AtLevels((1.0,)), "at least 2"),
-        (lambda: AtLevels((1.0, 0.0)), "rising levels"),
-        (lambda: AtLevels.widening(3.0, -3.0, 8), "low < high"),
-        (lambda: AtLevels((-9.0, 0.0)).bounds(-5.0, 7.0), "leave the range"),
-        (lambda: Logistic(8, scale=0.0), "scale > 0"),
-        (lambda: Trapezoid(8).place(-math.inf, 3, free, uniform(1, 8)), "finite ends"),
-        (lambda: Trapezoid(8).place(3, -3, free, uniform(1, 8)), "rising order"),
-        (lambda: StratifiedLogistic(8, loc=40.0).place(-3, 3, free, uniform(1, 8)), "misses the range"),
-        (lambda: Trapezoid(8).place(7.0, 7.05, SD.snap, uniform(1, 8)), "only 1 level"),
-    ],
-)
-def test_bad_rules_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

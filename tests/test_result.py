@@ -1,11 +1,9 @@
 """Records: files, merging, tables, errors."""
 
-import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from mmg_diffusers import MMG, Estimate, Value
 from mmg_diffusers.quadrature import Trapezoid
@@ -67,35 +65,3 @@ def test_integrate_known_noise(draws):
     assert float(stderr.square().mean().sqrt()) == pytest.approx(truth, rel=0.05)
     _, independent = integrate(values, weight, independent=True)
     assert float(independent.square().mean().sqrt()) == pytest.approx(truth, rel=0.05)
-
-
-def test_merge_refuses_what_does_not_belong_together(estimate, mixture):
-    denoiser, x, cond = mixture
-    with pytest.raises(ValueError, match="no estimate"):
-        Estimate.merge([])
-    with pytest.raises(ValueError, match="more than one shard"):
-        Estimate.merge([estimate, estimate])
-    other = MMG("auto", Trapezoid(13), draws=2)(
-        denoiser, x[20:22], {"label": cond["label"][20:22]}, logsnr_range=(-8, 8), keep="pixel", settings={"model": "m"}
-    )
-    with pytest.raises(ValueError, match="different settings"):
-        Estimate.merge([estimate, other])
-
-
-def test_bad_files_are_refused(estimate, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no estimate at"):
-        Estimate.load(tmp_path / "none.safetensors")
-    path = estimate.save(tmp_path / "e.safetensors")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="no complete estimate"):
-        Estimate.load(path)
-    torch.save({"nats": 1.0}, tmp_path / "pickled.safetensors")
-    with pytest.raises(ValueError, match="no complete estimate"):
-        Estimate.load(tmp_path / "pickled.safetensors")
-    save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(ValueError, match="no complete estimate"):
-        Estimate.load(tmp_path / "foreign.safetensors")
-    save_file({"x": torch.zeros(1)}, tmp_path / "v.safetensors", metadata={"record": json.dumps({"format": "other"})})
-    with pytest.raises(ValueError, match="format 'other'"):
-        Estimate.load(tmp_path / "v.safetensors")

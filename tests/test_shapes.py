@@ -125,20 +125,3 @@ def test_draws_are_seeded():
     assert a.images.dtype == np.float32
     assert a.images.min() >= 0
     assert a.images.max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Shapes("medium"), "expected 'soft' or 'hard'"),
-        (lambda: Shapes(prior=[0.5, 0.5]), "48 positive probabilities"),
-        (lambda: Shapes(prior=[1.0] * 48), "sum 48"),
-        (lambda: Shapes().sample(0), "at least 1 pair"),
-        (lambda: Shapes().conditional_information("weight"), "no word 'weight'"),
-        (lambda: read_images(np.zeros((2, 16, 16, 3))), r"\(2, 16, 16, 3\)"),
-        (lambda: read_images(np.full((1, 32, 32, 3), 255.0)), "divide 8-bit"),
-    ],
-)
-def test_bad_input(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -370,32 +370,6 @@ def test_tasks_are_found_by_key():
     assert len(EVERY) == 40 + 75 + 5
 
 
-def test_unknown_keys_name_their_neighbours():
-    with pytest.raises(ValueError, match=r"no task 'multinormal-sparse-3-3'.*'multinormal-sparse-3-3-2-"):
-        get_task("multinormal-sparse-3-3")
-    with pytest.raises(ValueError, match=r"no task 'x'; expected a key of bmi_tasks\(\)"):
-        get_task("x")
-
-
-@pytest.mark.parametrize(
-    ("n", "seed", "error", "message"),
-    [
-        (0, 0, ValueError, "n is 0; expected 1 or more"),
-        (10, -1, ValueError, "seed is -1; expected 0 or more"),
-        (1e4, 0, TypeError, r"n is 10000.0; expected an integer .* write int\(n\)"),
-        (10, None, TypeError, "seed is None; expected an integer"),
-    ],
-)
-def test_bad_numbers_are_refused(n, seed, error, message):
-    with pytest.raises(error, match=message):
-        BMI[PLAIN].sample(n, seed)
-
-
-def test_a_spiral_needs_its_plane():
-    with pytest.raises(ValueError, match="has 2 coordinates; this spiral turns coordinates 1 and 2"):
-        Spiral(1, 2)(np.zeros((4, 2)))
-
-
 def test_tables_are_the_callers_own():
     bmi_tasks().clear()
     assert len(bmi_tasks()) == 40

@@ -162,15 +162,3 @@ def test_isolating_a_word():
     ):
         with pytest.raises(ValueError, match=says):
             ask()
-
-
-def test_bad_parts(world):
-    _, posterior, truth = world
-    with pytest.raises(ValueError, match="'side' twice"):
-        decompose(posterior, truth, PARTS, "size", "side", given=("side",))
-    with pytest.raises(ValueError, match="no part 'texture'"):
-        all_but(PARTS, "texture")
-    with pytest.raises(ValueError, match="'size' twice"):
-        decompose(posterior, truth, PARTS, "size", "size")
-    with pytest.raises(ValueError, match="2 groups for 48"):
-        posterior.of_group(truth, [1, 2])

@@ -57,16 +57,25 @@ class Codec(ABC):
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Prompts to a condition with one row each."""
 
-    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
-        """A prompt whose word is masked, to a condition of one row.
+    def check_masked(self, prompt: Masked) -> None:
+        """Find out whether `encode_masked` can mask the word, without running the text encoder.
 
         Raises:
-            ValueError: where the family has no way to mask a token.
+            ValueError: where it cannot. Families that override `encode_masked` override this.
         """
         raise ValueError(
             f"{type(self).__name__} cannot mask a word of {prompt.text!r}; take it out with "
             "mmg_diffusers.prompts.replace_word, which moves the tokens after it"
         )
+
+    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
+        """A prompt whose word is masked, to a condition of one row.
+
+        Raises:
+            ValueError: as `check_masked` does.
+        """
+        self.check_masked(prompt)
+        raise NotImplementedError(f"{type(self).__name__} overrides check_masked and not encode_masked")
 
     @abstractmethod
     def truncated(self, prompt: str) -> str | None:
@@ -109,7 +118,7 @@ def find_adapter(names: Sequence[str]) -> Adapter:
         ValueError: when none has; the message lists those there are.
     """
     for name in names:
-        if name in _ADAPTERS:
+        if isinstance(name, str) and name in _ADAPTERS:
             return _ADAPTERS[name]
     raise ValueError(
         f"no adapter for {names[0]!r}; there are adapters for {', '.join(adapters())}. To add one, write a function "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.adapters.base import Codec, Origin
+from mmg_diffusers.checks import finite
 from mmg_diffusers.denoiser import Adapted
 from mmg_diffusers.noise import convention_from_config
 from mmg_diffusers.prompts import Masked
@@ -16,6 +17,9 @@ from mmg_diffusers.prompts import Masked
 _DISTILLED = ("turbo", "lightning", "lcm", "hyper-sd")
 # Switches of an autoencoder that are no part of its config.
 _VAE_SWITCHES = ("use_tiling", "use_slicing", "tile_sample_min_size", "tile_latent_min_size", "tile_overlap_factor")
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+# Entries of a UNet's config that are set where it is called with more than a noisy latent, a time and text.
+_MORE_INPUTS = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type")
 
 
 class _UNet(nn.Module):
@@ -73,14 +77,10 @@ class StableDiffusionCodec(Codec):
         states, _ = self.pipe.encode_prompt(list(prompts), self.pipe._execution_device, 1, False)
         return {"encoder_hidden_states": states}
 
-    @torch.inference_mode()
-    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
-        tokenizer, encoder, device = self.pipe.tokenizer, self.pipe.text_encoder, self.pipe._execution_device
-        text = prompt.text
-        tokens = tokenizer(
-            text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        )
-        ids = tokens.input_ids.clone()
+    def _masked_tokens(self, prompt: Masked) -> list[slice]:
+        """The tokens of the masked words."""
+        tokenizer, text = self.pipe.tokenizer, prompt.text
+        found: list[slice] = []
         for span in prompt.spans:
             # Tokens before the word, and up to its end, with the opening one and without the closing one.
             first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in span)
@@ -88,7 +88,25 @@ class StableDiffusionCodec(Codec):
                 raise ValueError(
                     f"the text encoder does not see {text[slice(*span)]!r} in {text!r}; there is nothing to mask"
                 )
-            ids[:, first:last] = tokenizer.pad_token_id
+            found.append(slice(first, last))
+        return found
+
+    def check_masked(self, prompt: Masked) -> None:
+        self._masked_tokens(prompt)
+
+    @torch.inference_mode()
+    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
+        tokenizer, encoder, device = self.pipe.tokenizer, self.pipe.text_encoder, self.pipe._execution_device
+        tokens = tokenizer(
+            prompt.text,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids = tokens.input_ids.clone()
+        for masked in self._masked_tokens(prompt):
+            ids[:, masked] = tokenizer.pad_token_id
         mask = tokens.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
         return {"encoder_hidden_states": encoder(ids.to(device), attention_mask=mask)[0].to(encoder.dtype)}
 
@@ -123,9 +141,13 @@ def adapt_stable_diffusion(pipe: Any) -> tuple[Adapted, StableDiffusionCodec]:
     """Adapt a Stable Diffusion 1.x or 2.x pipeline. Only the training part of its scheduler's config is read.
 
     Raises:
-        ValueError: for a guidance-distilled UNet, which has no unconditional branch, or one whose input is more
-            than the noisy latent (inpainting, depth, x4 upscaling).
+        ValueError: for a guidance-distilled UNet, which has no unconditional branch, one whose input is more
+            than the noisy latent (inpainting, depth, x4 upscaling), a pipeline that lacks a part, or parts that do not
+            fit each other.
     """
+    lacking = [name for name in _PARTS if getattr(pipe, name, None) is None]
+    if lacking:
+        raise ValueError(f"the pipeline has no {lacking[0]}; load it with all of {', '.join(_PARTS)}")
     config = pipe.unet.config
     name = str(getattr(pipe.config, "_name_or_path", "")).rsplit("/", 1)[-1].lower()
     if config.get("time_cond_proj_dim") is not None or any(word in name for word in _DISTILLED):
@@ -139,6 +161,25 @@ def adapt_stable_diffusion(pipe: Any) -> tuple[Adapted, StableDiffusionCodec]:
         raise ValueError(
             f"the UNet takes {config.in_channels} channels where the latent has {channels}: it is also given an image or "
             "mask (inpainting, depth, upscaling), which is not supported"
+        )
+    more = {key: config[key] for key in _MORE_INPUTS if config.get(key) is not None}
+    if more:
+        raise ValueError(
+            f"the UNet is given more than a noisy latent, a time and text ({more}), which is not supported"
+        )
+    if not isinstance(config.sample_size, (int, list, tuple)):
+        raise ValueError(f"the UNet's config has sample_size {config.sample_size!r}; expected the size of its latents")
+    if finite(pipe.vae.config.scaling_factor, "the VAE's scaling_factor") <= 0:
+        raise ValueError(f"the VAE's scaling_factor is {pipe.vae.config.scaling_factor}; expected a factor above 0")
+    width, given = config.cross_attention_dim, pipe.text_encoder.config.hidden_size
+    if isinstance(width, int) and width != given:
+        raise ValueError(
+            f"the UNet takes text of width {width} where the text encoder gives {given}: they are parts of different models"
+        )
+    known, named = pipe.text_encoder.get_input_embeddings().num_embeddings, len(pipe.tokenizer)
+    if named > known:
+        raise ValueError(
+            f"the tokenizer names {named} tokens where the text encoder knows {known}: its files are of another model"
         )
     tokens, positions = pipe.tokenizer.model_max_length, pipe.text_encoder.config.max_position_embeddings
     if tokens > positions:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmg_diffusers.checks import of_type
 from mmg_diffusers.shapes.render import AREA, CENTRE, RADIUS, SHAPES, SIZE, coverage, hsv_to_hue
 from mmg_diffusers.shapes.world import WORDS, Factors
 
@@ -41,6 +42,7 @@ def read_images(images: NDArray[np.floating]) -> Reading:
     Raises:
         ValueError: for another shape of array, or values outside [0, 1].
     """
+    of_type(images, np.ndarray, "images", f"an array (N, {SIZE}, {SIZE}, 3)")
     images = np.asarray(images, dtype=float)
     if images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3):
         raise ValueError(f"expected images of shape (N, {SIZE}, {SIZE}, 3), got {images.shape}")

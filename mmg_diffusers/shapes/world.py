@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import finite, of_type, whole
 from mmg_diffusers.shapes.render import NUISANCES, SHAPES, render
 
 Array = NDArray[np.float64]
@@ -145,7 +145,8 @@ class Shapes:
         if self.variant not in ("soft", "hard"):
             raise ValueError(f"variant is {self.variant!r}; expected 'soft' or 'hard'")
         if self.prior is not None:
-            prior = np.asarray(self.prior, dtype=float)
+            of_type(self.prior, (Sequence, np.ndarray), "prior", f"{len(CAPTIONS)} probabilities")
+            prior = np.array([finite(share, "a prior probability") for share in self.prior])
             if prior.shape != (len(CAPTIONS),) or not (prior > 0).all() or abs(prior.sum() - 1) > 1e-9:
                 raise ValueError(
                     f"prior must be {len(CAPTIONS)} positive probabilities that sum to 1; got shape {prior.shape}, "

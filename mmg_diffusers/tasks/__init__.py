@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
-from numbers import Integral
 
 import numpy as np
 
+from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.tasks.laws import (
     AdditiveUniform,
     JointTable,
@@ -93,18 +93,8 @@ class Task:
             TypeError: for a number that is not an integer.
             ValueError: for n < 1 or seed < 0.
         """
-        _need_whole("n", n, 1)
-        _need_whole("seed", seed, 0)
-        return self.sampler(int(n), np.random.default_rng(int(seed)))
-
-
-def _need_whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, Integral):
-        raise TypeError(
-            f"{name} is {value!r}; expected an integer of {least} or more: write int({name}) if it is whole"
-        )
-    if value < least:
-        raise ValueError(f"{name} is {value}; expected {least} or more: pass a larger {name}")
+        count = whole(n, "n", 1)
+        return self.sampler(count, np.random.default_rng(whole(seed, "seed", 0)))
 
 
 def bmi_tasks() -> dict[str, Task]:
@@ -130,8 +120,10 @@ def get_task(key: str) -> Task:
     """The task of that key, from all three families.
 
     Raises:
+        TypeError: for what is no text.
         ValueError: for an unknown key, with the keys nearest to it.
     """
+    of_type(key, str, "the key", "text, such as '1v1-normal-0.75'")
     known = bmi_tasks() | high_mi_tasks() | discrete_tasks()
     if key in known:
         return known[key]

@@ -1,0 +1,8 @@
+"""Malformed inputs over every public entry point, each with the error that it must get.
+
+python -m tests.bad_inputs > docs/bad_inputs.md    # what each gets
+"""
+
+from tests.bad_inputs import arrays, commands, core, models, options, pictures, readings, tables
+
+ROWS = tuple(row for part in (pictures, options, models, tables, arrays, core, readings, commands) for row in part.ROWS)

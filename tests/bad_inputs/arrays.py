@@ -1,0 +1,158 @@
+"""Two arrays, and models fitted to them."""
+
+import numpy as np
+import torch
+
+from mmg_diffusers import MMG, estimate_mi
+from mmg_diffusers.arrays import FittedModel, fit_model
+from mmg_diffusers.fitting import Fit, FitSettings
+from mmg_diffusers.networks import VectorNetwork
+from mmg_diffusers.preprocess import Preprocessing
+from tests.bad_inputs.room import QUICK, Room, rows
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((1000, 1))
+Y = 0.8 * X + 0.6 * rng.standard_normal((1000, 1))
+MANY = rng.standard_normal((3, 20_000))
+LABELS = np.arange(1000) % 3
+NAN, INF = float("nan"), float("inf")
+
+
+def mi(x, y=Y, **options):
+    return estimate_mi(x, y, **{"settings": QUICK, **options})
+
+
+def fitted(r: Room):
+    """A model of x and y that was never trained."""
+    preprocessing = Preprocessing.fit({"x": X, "y": Y})
+    network = VectorNetwork(preprocessing.sizes, preprocessing.covariance, width=4)
+    return FittedModel(preprocessing, network, "x", ("y",), (), Fit(network, 0, 0.0, 0.0, True, []))
+
+
+ROWS = (
+    *rows(
+        "estimate_mi(x, y)",
+        ("None", lambda r: mi(None), ValueError, "x has dtype object"),
+        ("one number", lambda r: mi(np.float64(3.0)), ValueError, "one row a pair"),
+        ("no number", lambda r: mi(X, []), ValueError, "one row a pair"),
+        ("text", lambda r: mi(X, ["a"] * 1000), ValueError, r"dtype <U1.*return_inverse=True"),
+        ("complex numbers", lambda r: mi(X.astype(complex)), ValueError, "dtype complex128"),
+        ("dates", lambda r: mi(X.astype("datetime64[s]")), ValueError, "dtype datetime64"),
+        ("rows of different lengths", lambda r: mi([[1.0, 2.0], [3.0]] * 500), ValueError, "rows of one length"),
+        ("a row less", lambda r: mi(X, Y[:-1]), ValueError, "differ in length"),
+        ("50 pairs", lambda r: mi(X[:50], Y[:50]), ValueError, "got 50 pairs; expected at least 200"),
+        ("columns as rows", lambda r: mi(X.T, Y.T), ValueError, "got 1 pairs"),
+        ("NaN", lambda r: mi(np.where(X[7] == X, NAN, X)), ValueError, r"x has NaN or infinite values in rows \[7\]"),
+        (
+            "infinity",
+            lambda r: mi(np.where(X[7] == X, INF, X)),
+            ValueError,
+            r"x has NaN or infinite values in rows \[7\]",
+        ),
+        ("masked values", lambda r: mi(np.ma.masked_greater(X, 1)), ValueError, "x has masked values"),
+        ("a constant column", lambda r: mi(np.c_[X, np.ones(1000)]), ValueError, r"constant columns \[1\]"),
+        ("a spread lost beside the mean", lambda r: mi(X + 1e14), ValueError, "subtract a large mean"),
+        (
+            "more columns than pairs",
+            lambda r: mi(np.zeros((1000, 800))),
+            ValueError,
+            "which need more than",
+        ),
+        (
+            "columns that others determine",
+            lambda r: mi(np.c_[MANY[:2].T, MANY[:2].sum(0)], MANY[2]),
+            ValueError,
+            "linearly dependent",
+        ),
+        ("x twice", lambda r: mi(X, X), ValueError, "mutual information is infinite"),
+        ("y a line in x", lambda r: mi(X, -3 * X + 1), ValueError, "mutual information is infinite"),
+        ("y a curve in x", lambda r: mi(X, X**3), ValueError, "mutual information is infinite"),
+        ("y with x beside it", lambda r: mi(X, np.c_[Y, X]), ValueError, "mutual information is infinite"),
+        ("a label for every pair", lambda r: mi(X, np.arange(1000)), ValueError, "which the pairs to fit lack"),
+        ("the same labels twice", lambda r: mi(LABELS, LABELS), ValueError, "table of counts"),
+        ("a single label", lambda r: mi(X, np.zeros(1000, dtype=int)), ValueError, "a single label"),
+        ("two columns of labels", lambda r: mi(X, np.zeros((1000, 2), dtype=int)), ValueError, "labels are one column"),
+        ("a context of another length", lambda r: mi(X, given=X[:5]), ValueError, "differ in length"),
+        ("a constant context", lambda r: mi(X, given=np.ones(1000)), ValueError, "c has constant columns"),
+    ),
+    *rows(
+        "estimate_mi(..., option=)",
+        ("a misspelt option", lambda r: mi(X, step=3), TypeError, "step"),
+        ("test_share=1.5", lambda r: mi(X, test_share=1.5), ValueError, "between 0 and 1"),
+        ("test_share=NaN", lambda r: mi(X, test_share=NAN), ValueError, "test_share is nan"),
+        ("test_share='a'", lambda r: mi(X, test_share="a"), TypeError, "test_share is 'a'"),
+        ("test_share=0.9", lambda r: mi(X, test_share=0.9), ValueError, "leaves 100 to fit; expected at least 200"),
+        ("one array to test", lambda r: mi(X, test=(X,)), ValueError, "holds 1 arrays"),
+        ("test as an array", lambda r: mi(X, test=X), TypeError, "test is a ndarray; expected a tuple of 2"),
+        ("test of another width", lambda r: mi(X, test=(X, np.c_[Y, Y])), ValueError, "test y has shape"),
+        ("labels that were not fitted", lambda r: mi(X, LABELS, test=(X, LABELS + 1)), ValueError, "the label 3"),
+        ("test with NaN", lambda r: mi(X, test=(X * NAN, Y)), ValueError, "test x has NaN"),
+        ("estimator='gap'", lambda r: mi(X, estimator="gap"), TypeError, r"one such as MMG\('gap'\)"),
+        ("estimator=MMG", lambda r: mi(X, estimator=MMG), TypeError, "the class MMG itself"),
+        ("settings as a dict", lambda r: mi(X, settings={"steps": 5}), TypeError, "settings is a dict"),
+        ("seed=-3", lambda r: mi(X, seed=-3), ValueError, "seed is -3; expected at least 0"),
+        ("seed=2**70", lambda r: mi(X, seed=2**70), ValueError, "what 64 bits hold"),
+        ("progress=True", lambda r: mi(X, progress=True), TypeError, "progress is True"),
+    ),
+    *rows(
+        "fit_model(data), FittedModel.estimate(data)",
+        ("no variable", lambda r: fit_model({}), ValueError, "there are no variables"),
+        (
+            "a name that is not there",
+            lambda r: fit_model({"x": X, "y": Y}, given=("z",)),
+            ValueError,
+            "no variable 'z'",
+        ),
+        ("given='y'", lambda r: fit_model({"x": X, "y": Y}, given="y"), TypeError, "given is a str"),
+        ("nothing to diffuse", lambda r: fit_model({"y": Y}), ValueError, "one variable beside"),
+        ("held_out=2", lambda r: fit_model({"x": X, "y": Y}, held_out=2), ValueError, "held_out is 2"),
+        ("held_out=0.99", lambda r: fit_model({"x": X, "y": Y}, held_out=0.99), ValueError, "leaves 10 of 1000 pairs"),
+        ("width=0", lambda r: fit_model({"x": X, "y": Y}, width=0), ValueError, "width is 0"),
+        ("checkpoint=3", lambda r: fit_model({"x": X, "y": Y}, checkpoint=3), TypeError, "checkpoint is a int"),
+        ("estimate without y", lambda r: fitted(r).estimate({"x": X}), ValueError, "those of the fit, x, y"),
+        (
+            "estimate, x wider",
+            lambda r: fitted(r).estimate({"x": np.c_[X, X], "y": Y}),
+            ValueError,
+            "1 columns of floats",
+        ),
+        ("estimate, y as labels", lambda r: fitted(r).estimate({"x": X, "y": LABELS}), ValueError, "columns of floats"),
+        ("estimate, y shorter", lambda r: fitted(r).estimate({"x": X, "y": Y[:5]}), ValueError, "differ in length"),
+    ),
+    *rows(
+        "FitSettings(...)",
+        ("steps=0", lambda r: FitSettings(steps=0), ValueError, "steps is 0; expected at least 1"),
+        ("steps=2.5", lambda r: FitSettings(steps=2.5), TypeError, "steps is 2.5"),
+        ("warmup=0", lambda r: FitSettings(warmup=0), ValueError, "warmup is 0"),
+        ("lr=-1", lambda r: FitSettings(lr=-1), ValueError, "expected a rate above 0"),
+        ("lr=NaN", lambda r: FitSettings(lr=NAN), ValueError, "lr is nan"),
+        ("uniform=0", lambda r: FitSettings(uniform=0), ValueError, "a share above 0"),
+    ),
+    *rows(
+        "VectorNetwork(sizes, covariance)",
+        ("no variable", lambda r: VectorNetwork({}, torch.eye(1)), ValueError, "has no variable"),
+        ("sizes that do not fit", lambda r: VectorNetwork({"x": 1}, torch.eye(3)), ValueError, "of 1 coordinates"),
+        ("a size of 0", lambda r: VectorNetwork({"x": 0}, torch.eye(1)), ValueError, "the size of 'x' is 0"),
+        ("a singular covariance", lambda r: VectorNetwork({"x": 2}, torch.ones(2, 2)), ValueError, "positive definite"),
+        ("NaN", lambda r: VectorNetwork({"x": 1}, torch.full((1, 1), NAN)), ValueError, "positive definite"),
+        (
+            "a falling range",
+            lambda r: VectorNetwork({"x": 1}, torch.eye(1), logsnr_range=(3.0, -3.0)),
+            ValueError,
+            "expected a rising range",
+        ),
+        (
+            "view of another variable",
+            lambda r: r.network.view("w"),
+            ValueError,
+            "no variable 'w'; the network has x, y",
+        ),
+        ("view of none", lambda r: r.network.view(), ValueError, "nothing is diffused"),
+        (
+            "a condition of another variable",
+            lambda r: r.network.view("x")(torch.zeros(1, 1), torch.zeros(1), {"w": torch.zeros(1, 1)}),
+            ValueError,
+            "no variable 'w'",
+        ),
+    ),
+)

@@ -1,0 +1,81 @@
+"""The command line: status 2 and a message, never a traceback."""
+
+from tests.bad_inputs.room import CommandFailed, Room, rows
+
+
+def estimate(r: Room, *options, model="shapes", source=None):
+    source = r.picture() if source is None else source
+    return r.command("estimate", model, source, "--prompt", "a", "--quiet", "--output", r.folder / "out", *options)
+
+
+def given_twice(r: Room):
+    return r.command("estimate", "shapes", r.table("image,prompt,given\n0.png,a,b\n"), "--given", "c")
+
+
+def from_table(r: Room, content):
+    return r.command("estimate", "shapes", r.table(content), "--output", r.folder / "out", "--quiet")
+
+
+ROWS = (
+    *rows(
+        "mmg-diffusers estimate",
+        ("no source", lambda r: r.command("estimate", "shapes"), CommandFailed, "Missing argument"),
+        ("no such source", lambda r: estimate(r, source=r.folder / "x"), CommandFailed, "there is no"),
+        ("an empty folder", lambda r: r.command("estimate", "shapes", r.folder), CommandFailed, "holds no image"),
+        ("no prompt", lambda r: r.command("estimate", "shapes", r.picture()), CommandFailed, "names no prompts"),
+        ("no model", lambda r: estimate(r, model=r.folder), CommandFailed, "model_index.json"),
+        ("text in a .png", lambda r: estimate(r, source=r.file("a.png", "text")), CommandFailed, "cannot be read"),
+        ("a misspelt option", lambda r: estimate(r, "--promt", "a"), CommandFailed, "--promt"),
+        ("--levels 1", lambda r: estimate(r, "--levels", 1), CommandFailed, "--levels"),
+        ("--levels x", lambda r: estimate(r, "--levels", "x"), CommandFailed, "--levels"),
+        ("--dtype float8", lambda r: estimate(r, "--dtype", "float8"), CommandFailed, "float8"),
+        ("--device gpu", lambda r: estimate(r, "--device", "gpu"), CommandFailed, "cannot use the device 'gpu'"),
+        ("--batch-size 0", lambda r: estimate(r, "--batch-size", 0), CommandFailed, "batch_size is 0"),
+        ("--seed of 70 bits", lambda r: estimate(r, "--seed", 2**70), CommandFailed, "what 64 bits hold"),
+        ("--output a file", lambda r: estimate(r, "--output", r.file("f")), CommandFailed, "cannot write to"),
+        ("--marginal of no kind", lambda r: estimate(r, "--marginal", "nul"), CommandFailed, "which is no file"),
+        ("--given and a column", given_twice, CommandFailed, "leave one of them out"),
+        (
+            "a table that leaves its folder",
+            lambda r: from_table(r, "path,text\n../a.png,a\n"),
+            CommandFailed,
+            "inside that",
+        ),
+        (
+            "an absolute path",
+            lambda r: from_table(r, "path,text\n/etc/passwd,a\n"),
+            CommandFailed,
+            "inside that folder",
+        ),
+        ("no image column", lambda r: from_table(r, "file,text\n0.png,a\n"), CommandFailed, "image, file_name, path"),
+        ("no prompt column", lambda r: from_table(r, "path,words\n0.png,a\n"), CommandFailed, "prompt, text, caption"),
+        ("no rows", lambda r: from_table(r, "path,text\n"), CommandFailed, "has no rows"),
+        ("an image that is not there", lambda r: from_table(r, "path,text\nx.png,a\n"), CommandFailed, "no such file"),
+    ),
+    *rows(
+        "mmg-diffusers collect, demo, inspect, report, run",
+        ("collect, no run", lambda r: r.command("collect", r.folder), CommandFailed, "is no folder of a run"),
+        (
+            "collect into a spreadsheet",
+            lambda r: r.command("collect", r.folder, "--table", r.folder / "a.xlsx"),
+            CommandFailed,
+            "expected .csv or .parquet",
+        ),
+        ("no such command", lambda r: r.command("measure"), CommandFailed, "measure"),
+        ("demo --pairs 1", lambda r: r.command("demo", "--pairs", 1), CommandFailed, "--pairs"),
+        ("demo into a file", lambda r: r.command("demo", "--output", r.file("f")), CommandFailed, "cannot write to"),
+        ("inspect, no such folder", lambda r: r.command("inspect", r.folder / "x"), CommandFailed, "cannot find"),
+        (
+            "report into a folder",
+            lambda r: r.command("report", "shapes", r.picture(), "--prompt", "a", "--output", r.folder),
+            CommandFailed,
+            "expected the file to write",
+        ),
+        (
+            "run into a file",
+            lambda r: r.command("run", "shapes", r.picture(), "--prompt", "a", "--output", r.file("f"), "--quiet"),
+            CommandFailed,
+            "cannot write to",
+        ),
+    ),
+)

@@ -1,0 +1,228 @@
+"""Tables of pairs, and runs over them."""
+
+import json
+import os
+
+import numpy as np
+import pandas
+
+from mmg_diffusers.caching import EncodingCache
+from mmg_diffusers.runs import Outcome, RunFolder
+from mmg_diffusers.tables import read_marginal, read_pairs
+from tests.bad_inputs.room import IMAGE, Room, rows
+
+PAIR = [{"image": IMAGE, "prompt": "a"}]
+
+
+def lines(*found):
+    return "".join(json.dumps(row) + "\n" for row in found)
+
+
+def parquet(r: Room, **columns):
+    path = r.folder / "pairs.parquet"
+    pandas.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def linked(r: Room):
+    """A table beside a link that leads out of its folder."""
+    outside = r.file("secret.png", "secret")
+    inside = r.file("inside/pairs.csv", "image,prompt\nlink.png,a\n")
+    os.symlink(outside, inside.parent / "link.png")
+    return inside
+
+
+def looped(r: Room):
+    os.symlink(r.folder / "loop.png", r.folder / "loop.png")
+    return r.table("image,prompt\nloop.png,a\n")
+
+
+def run(r: Room, source=PAIR, output="run", **options):
+    return r.pipe.run(source, output and r.folder / output, progress=False, **options)
+
+
+def damaged(r: Room):
+    r.file("run/settings.json", "{")
+    return run(r)
+
+
+def other(r: Room):
+    RunFolder(r.folder / "run", {"levels": 3})
+    return RunFolder(r.folder / "run", {"levels": 4})
+
+
+ROWS = (
+    *rows(
+        "read_pairs(source)",
+        ("None", lambda r: read_pairs(None), TypeError, "the source is a NoneType"),
+        ("nothing there", lambda r: read_pairs(r.folder / "x"), FileNotFoundError, "there is no .*x; expected"),
+        ("an empty folder", lambda r: read_pairs(r.folder), ValueError, "holds no image"),
+        (
+            "a folder of images without a prompt",
+            lambda r: read_pairs(r.picture().parent),
+            ValueError,
+            "names no prompts",
+        ),
+        ("a number as the prompt", lambda r: read_pairs(r.picture(), 3), TypeError, "prompt is a int"),
+        ("a spreadsheet", lambda r: read_pairs(r.table("", ".xlsx")), ValueError, "cannot tell what .*by its ending"),
+        (".csv, empty", lambda r: read_pairs(r.table("")), ValueError, "cannot be read as a table"),
+        (".csv, names alone", lambda r: read_pairs(r.table("file_name,text\n")), ValueError, "has no rows"),
+        (
+            ".csv, no image column",
+            lambda r: read_pairs(r.table("file,text\n0.png,a\n")),
+            ValueError,
+            "image, file_name",
+        ),
+        (".csv, no prompts", lambda r: read_pairs(r.table("path,words\n0.png,a\n")), ValueError, "one of prompt, text"),
+        (".csv with semicolons", lambda r: read_pairs(r.table("image;prompt\n0.png;a\n")), ValueError, "image;prompt"),
+        (".csv, a cell too many", lambda r: read_pairs(r.table("image,prompt\n0.png,a,b\n")), ValueError, "Expected 2"),
+        (
+            ".csv, a cell too few",
+            lambda r: read_pairs(r.table("image,prompt\n0.png\n")),
+            ValueError,
+            "row 0 has nothing",
+        ),
+        (
+            ".csv, an empty prompt",
+            lambda r: read_pairs(r.table("image,prompt\n0.png, \n")),
+            ValueError,
+            "row 0 has nothing",
+        ),
+        (
+            ".csv, a column twice",
+            lambda r: read_pairs(r.table("image,prompt,image\n0.png,a,1.png\n")),
+            ValueError,
+            "'image' more than once",
+        ),
+        (
+            ".csv, an open quote",
+            lambda r: read_pairs(r.table('image,prompt\n0.png,"a\n')),
+            ValueError,
+            "cannot be read",
+        ),
+        (".csv of UTF-16", lambda r: read_pairs(r.table("image,prompt\n".encode("utf-16"))), ValueError, "utf-8"),
+        (".jsonl, cut", lambda r: read_pairs(r.table('{"image": "0.png", \n', ".jsonl")), ValueError, "cannot be read"),
+        (".jsonl of lists", lambda r: read_pairs(r.table("[1, 2]\n", ".jsonl")), ValueError, "expected an object"),
+        (".jsonl of numbers", lambda r: read_pairs(r.table("3\n", ".jsonl")), ValueError, "expected an object"),
+        (
+            ".jsonl, a name twice",
+            lambda r: read_pairs(r.table('{"image": "0.png", "image": "1.png", "prompt": "a"}', ".jsonl")),
+            ValueError,
+            "a name more than once",
+        ),
+        (".jsonl, nested too deep", lambda r: read_pairs(r.table("[" * 100_000, ".jsonl")), ValueError, "recursion"),
+        (
+            ".jsonl, a number for a prompt",
+            lambda r: read_pairs(r.table(lines({"image": "0.png", "prompt": 3}), ".jsonl")),
+            ValueError,
+            "row 0 has 3 in column 'prompt'",
+        ),
+        (
+            ".jsonl, null for a prompt",
+            lambda r: read_pairs(r.table(lines({"image": "0.png", "prompt": None}), ".jsonl")),
+            ValueError,
+            "row 0 has None in column 'prompt'",
+        ),
+        (
+            ".jsonl, a row without a prompt",
+            lambda r: read_pairs(r.table(lines({"image": "0.png", "prompt": "a"}, {"image": "0.png"}), ".jsonl")),
+            ValueError,
+            "row 1 has nan in column 'prompt'",
+        ),
+        (".parquet, cut", lambda r: read_pairs(r.table("PAR1", ".parquet")), ValueError, "cannot be read as a table"),
+        (".parquet, bytes", lambda r: read_pairs(parquet(r, image=[b"a"], prompt=["a"])), ValueError, "row 0 has b'a'"),
+        (
+            "a path with ..",
+            lambda r: read_pairs(r.table("image,prompt\n../0.png,a\n")),
+            ValueError,
+            "inside that folder",
+        ),
+        (
+            "an absolute path",
+            lambda r: read_pairs(r.table("image,prompt\n/etc/passwd,a\n")),
+            ValueError,
+            "'/etc/passwd', which is not a file inside that folder",
+        ),
+        ("a link out of the folder", lambda r: read_pairs(linked(r)), ValueError, "inside that folder"),
+        ("a loop of links", lambda r: read_pairs(looped(r)), ValueError, "'loop.png', which is no path"),
+        (
+            "a null byte in a path",
+            lambda r: read_pairs(r.table(lines({"image": "a\0.png", "prompt": "a"}), ".jsonl")),
+            ValueError,
+            "which is no path",
+        ),
+    ),
+    *rows(
+        "pipe.run(source, output)",
+        ("None as the source", lambda r: run(r, None), TypeError, "the source is a NoneType"),
+        ("a number as the source", lambda r: run(r, 3), TypeError, "the source is a int"),
+        ("no such table", lambda r: run(r, r.folder / "x.csv"), FileNotFoundError, "there is no"),
+        ("no rows", lambda r: run(r, []), ValueError, "has no rows"),
+        ("rows that are numbers", lambda r: run(r, [1, 2]), TypeError, "row 0 is a int; expected a mapping"),
+        ("a dict of columns", lambda r: run(r, {"image": [IMAGE], "prompt": ["a"]}), TypeError, "expected rows"),
+        ("a generator", lambda r: run(r, (row for row in PAIR)), TypeError, "gone through once.*pass a list"),
+        ("rows without images", lambda r: run(r, [{"picture": IMAGE, "prompt": "a"}]), ValueError, "rename_column"),
+        ("None as the output", lambda r: run(r, output=None), TypeError, "output is a NoneType"),
+        (
+            "a file as the output",
+            lambda r: run(r, output=r.file("o")),
+            OSError,
+            "choose a folder that can be written to",
+        ),
+        ("levels=0", lambda r: run(r, levels=0), ValueError, "levels is 0"),
+        ("limit=0", lambda r: run(r, limit=0), ValueError, "limit is 0; expected at least 1"),
+        ("keep='pixels'", lambda r: run(r, keep="pixels"), ValueError, "keep is 'pixels'"),
+        ("seed=-1", lambda r: run(r, seed=-1), ValueError, "seed is -1"),
+        ("batch_size=0", lambda r: run(r, batch_size=0), ValueError, "batch_size is 0"),
+        ("a number as the prompt", lambda r: run(r, prompt=3), TypeError, "prompt is a int"),
+        (
+            "strict, a bad pair",
+            lambda r: run(r, [{"image": IMAGE * np.nan, "prompt": "a"}], strict=True),
+            ValueError,
+            "image 0 has NaN",
+        ),
+        (
+            "strict, no image in a row",
+            lambda r: run(r, [{"image": None, "prompt": "a"}], strict=True),
+            TypeError,
+            "image 0 is a NoneType",
+        ),
+        ("settings that were damaged", damaged, ValueError, "its settings.json is damaged"),
+    ),
+    *rows(
+        "read_marginal(told, prompts)",
+        ("a misspelt word", lambda r: read_marginal("nul", ["a", "b"]), FileNotFoundError, "expected null, prompts"),
+        ("negatives:x", lambda r: read_marginal("negatives:x", ["a", "b"]), ValueError, "expected negatives, or"),
+        ("negatives:0", lambda r: read_marginal("negatives:0", ["a", "b"]), ValueError, "count is 0"),
+        ("prompts that are all the same", lambda r: read_marginal("prompts", ["a", "a"]), ValueError, "need others"),
+        ("a file of one line", lambda r: read_marginal(str(r.file("c.txt", "a\n")), ["a"]), ValueError, "at least two"),
+        ("a file of bytes", lambda r: read_marginal(str(r.file("c.txt", b"\xff")), ["a"]), ValueError, "is no text"),
+        (
+            "a prior of text",
+            lambda r: read_marginal(str(r.file("c.csv", "prompt,prior\na,x\nb,y\n")), ["a"]),
+            ValueError,
+            "could not convert",
+        ),
+        (
+            "a prior of NaN",
+            lambda r: read_marginal(str(r.file("c.csv", "prompt,prior\na,nan\nb,1\n")), ["a"]),
+            ValueError,
+            "is nan",
+        ),
+    ),
+    *rows(
+        "RunFolder(folder, settings)",
+        ("a number", lambda r: RunFolder(3, {}), TypeError, "the folder of a run is a int"),
+        ("below a file", lambda r: RunFolder(r.file("file") / "run", {}), OSError, "can be written to"),
+        ("the folder of another run", other, ValueError, r"other settings \(levels: 3 there, 4 now\)"),
+    ),
+    *rows(
+        "Outcome.load(folder), EncodingCache(...)",
+        ("load, a number", lambda r: Outcome.load(3), TypeError, "the folder of a run is a int"),
+        ("load, an empty folder", lambda r: Outcome.load(r.folder), FileNotFoundError, "is no folder of a run"),
+        ("a cache of -1 bytes", lambda r: EncodingCache(-1), ValueError, "max_bytes is -1"),
+        ("a cache of half a byte", lambda r: r.pipe.set_encoding_cache(0.5), TypeError, "max_bytes is 0.5"),
+        ("a cache below a file", lambda r: EncodingCache(0, r.file("f") / "c"), OSError, "choose a folder"),
+        ("a cache in a number", lambda r: EncodingCache(0, 3), TypeError, "the folder of a cache is a int"),
+    ),
+)
