@@ -144,6 +144,47 @@ class Adapted(Denoiser):
         return fallback
 
 
+class Rescaled(Denoiser):
+    """A denoiser of x as one of scale * x + shift: data in [-1, 1], say, for a network that was trained in [0, 1].
+
+    Information does not change, but the level does: the same noise beside a larger signal is another log-SNR.
+
+    Args:
+        denoiser: of x.
+        scale, shift: of the variable that is measured; scale is positive.
+
+    Raises:
+        ValueError: unless both are finite and scale is positive.
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        if not (0 < scale < math.inf and math.isfinite(shift)):
+            raise ValueError(f"expected a positive scale and a finite shift, got {scale} and {shift}")
+        self.denoiser, self.scale, self.shift = denoiser, scale, shift
+        self._step = 2 * math.log(scale)
+        low, high = denoiser.logsnr_range
+        self.logsnr_range = (low - self._step, high - self._step)
+        self.notes = denoiser.notes
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        asked = logsnr.double() + self._step
+        known = self.denoiser.snap(asked)
+        # A level that is known is returned as it came, so that rounding does not move it.
+        return torch.where((known - asked).abs() < 1e-9, logsnr.double(), known - self._step)
+
+    def _inner(self, z: Tensor, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        level = self.denoiser.snap(logsnr.double() + self._step)
+        (a, s), (_, s_inner) = signal_and_noise(logsnr.double()), signal_and_noise(level)
+        return (z - per_event(a, z) * self.shift) * per_event(s_inner / s, z), level
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        return self.denoiser(*self._inner(z, logsnr), cond)
+
+    def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
+        return self.denoiser.branches(*self._inner(z, logsnr), conds)
+
+
 class Versus(Denoiser):
     """Two denoisers of one variable as the two branches of one: what they differ by is a divergence.
 

@@ -68,9 +68,11 @@ PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "sample": lambda a, s: (torch.ones_like(a), torch.zeros_like(a)),
     "v_prediction": lambda a, s: (-s, a),
     "flow_prediction": lambda a, s: (-torch.ones_like(a), torch.ones_like(a)),
+    "reversed_flow_prediction": lambda a, s: (torch.ones_like(a), -torch.ones_like(a)),
     "edm": _edm,
 }
-"""What a network predicts, as the factors (p, q) of its target p x + q eps. Names are those of diffusers."""
+"""What a network predicts, as the factors (p, q) of its target p x + q eps. Names are those of diffusers; its flow
+prediction is eps - x, the reversed one x - eps."""
 
 
 class Coefficients(NamedTuple):
@@ -337,6 +339,67 @@ class RectifiedFlow(Convention):
 
     def at_timestep(self, timestep: Tensor) -> Tensor:
         return -2 * torch.logit(timestep.double() / self.time_scale)
+
+
+@dataclass(frozen=True)
+class Interpolant(Convention):
+    """Any noising of one's own, signal(t) x + noise(t) eps at a continuous time t, which may run either way.
+
+    A network that is trained on ``t * x + (1 - t) * eps`` and predicts x::
+
+        Interpolant("sample", signal=lambda t: t, noise=lambda t: 1 - t, times=(1e-3, 1 - 1e-3))
+
+    Args:
+        prediction: what the network predicts.
+        signal, noise: scales at times `(B,)` float64, as the network is told them; both positive within `times`.
+        times: first and last time of training, in either order.
+
+    Raises:
+        ValueError: unless log-SNR is finite and runs one way between the two times.
+    """
+
+    signal: Callable[[Tensor], Tensor]
+    noise: Callable[[Tensor], Tensor]
+    times: tuple[float, float] = (1e-3, 1 - 1e-3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grid = torch.linspace(*self.times, 1001, dtype=torch.float64)
+        step = self._logsnr(grid).diff()
+        if not bool(((step > 0).all() | (step < 0).all()) & step.isfinite().all()):
+            raise ValueError(
+                f"log-SNR is not finite and monotone between the times {self.times}; leave out times without signal or "
+                "without noise, and check that the scales are positive"
+            )
+
+    def _logsnr(self, time: Tensor) -> Tensor:
+        return 2 * torch.log(self.signal(time) / self.noise(time))
+
+    def _time(self, logsnr: Tensor) -> Tensor:
+        """The time of a level, by bisection to the last digits."""
+        logsnr = logsnr.double()
+        ends = torch.tensor(self.times, dtype=torch.float64, device=logsnr.device)
+        noisy, clean = (ends[k].expand(logsnr.shape) for k in self._logsnr(ends).argsort().tolist())
+        for _ in range(60):
+            middle = (noisy + clean) / 2
+            below = self._logsnr(middle) < logsnr
+            noisy, clean = torch.where(below, middle, noisy), torch.where(below, clean, middle)
+        return (noisy + clean) / 2
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]:
+        low, high = sorted(self._logsnr(torch.tensor(self.times, dtype=torch.float64)).tolist())
+        return low, high
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return logsnr.double().clamp(*self.logsnr_range)
+
+    def c_in(self, logsnr: Tensor) -> Tensor:
+        time = self._time(logsnr)
+        return (self.signal(time) ** 2 + self.noise(time) ** 2).sqrt()
+
+    def c_noise(self, logsnr: Tensor) -> Tensor:
+        return self._time(logsnr)
 
 
 # ---- scheduler configurations of diffusers ----

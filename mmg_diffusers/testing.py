@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.denoiser import Adapted, Condition, Denoiser
-from mmg_diffusers.noise import Convention, DiscreteVP, Karras, RectifiedFlow, add_noise
+from mmg_diffusers.noise import Convention, DiscreteVP, Interpolant, Karras, RectifiedFlow, add_noise
 
 # The foreign side is written from the papers' own formulas, not from the library's conversion, so that a
 # mistake in one is not repeated in the other. Each returns (z, logsnr) from a network's input and time.
@@ -46,6 +46,9 @@ class ForeignNetwork(nn.Module):
             known = convention.sigma_data
             y = noisy if known is None else noisy * _column((sigma**2 + known**2).sqrt(), noisy)
             return y / _column((1 + sigma**2).sqrt(), noisy), -2 * sigma.log()
+        if isinstance(convention, Interpolant):
+            signal, noise = convention.signal(time.double()), convention.noise(time.double())
+            return noisy / _column((signal**2 + noise**2).sqrt(), noisy), 2 * (signal / noise).log()
         assert isinstance(convention, RectifiedFlow)
         t = time.double() / convention.time_scale
         return noisy / _column(((1 - t) ** 2 + t**2).sqrt(), noisy), 2 * torch.log((1 - t) / t)
@@ -65,6 +68,8 @@ class ForeignNetwork(nn.Module):
                 return a * eps - s * x
             case "flow_prediction":
                 return eps - x
+            case "reversed_flow_prediction":
+                return x - eps
         data = getattr(self.convention, "sigma_data", 0.5)
         sigma = s / a
         y = x + sigma * eps

@@ -43,6 +43,7 @@ EXAMPLES = {
     "quickstart.py": ["--pairs", 2, "--levels", 4],
     "candidates.py": ["--pairs", 2, "--steps", 4],
     "own_denoiser.py": ["--pairs", 2000],
+    "own_network.py": ["--pairs", 2000],
 }
 
 
@@ -55,11 +56,14 @@ def test_example(name, capsys):
     run(ROOT / "examples" / name, *EXAMPLES[name])
     said = capsys.readouterr().out
     assert "nats" in said
-    if name == "own_denoiser.py":
-        value, stderr = map(float, re.match(r"(\S+) \+- (\S+) nats", said).groups())
+    truths = {"own_denoiser.py": 0.8304, "own_network.py": 0.3681}
+    if name in truths:
         exact = float(re.search(r"exactly (\S+) nats", said)[1])
-        assert exact == pytest.approx(0.8304, abs=1e-4)
-        assert abs(value - exact) < 4 * stderr < 0.2
+        assert exact == pytest.approx(truths[name], abs=1e-4)
+        found = re.findall(r"^(\S+) \+- (\S+) nats", said, re.MULTILINE)
+        assert found
+        for value, stderr in found:
+            assert abs(float(value) - exact) < 4 * float(stderr) < 0.2
 
 
 # ---- the command line ----

@@ -1,19 +1,25 @@
 """Conventions: foreign tables against diffusers, oracles through every convention and prediction."""
 
+import math
+
 import diffusers
 import pytest
 import torch
 
-from mmg_diffusers.denoiser import Adapted
+from mmg_diffusers import MMG
+from mmg_diffusers.denoiser import Adapted, GaussianReference, Rescaled
 from mmg_diffusers.noise import (
     PREDICTIONS,
     DiscreteVP,
+    Interpolant,
     Karras,
     RectifiedFlow,
     add_noise,
     alphas_cumprod_from_config,
     convention_from_config,
+    signal_and_noise,
 )
+from mmg_diffusers.quadrature import Trapezoid
 from mmg_diffusers.testing import check_denoiser, foreign, present
 
 SCHEDULES = {
@@ -41,6 +47,9 @@ CONVENTIONS = [
     *((f"flow-{p}", RectifiedFlow.shifted(p)) for p in PREDICTIONS if p != "edm"),
     ("flow-shift-3", RectifiedFlow.shifted(shift=3.0)),
     ("flow-unit-time", RectifiedFlow.shifted(time_scale=1.0)),
+    *((f"reversed-time-{p}", Interpolant(p, lambda t: t, lambda t: 1 - t)) for p in PREDICTIONS if p != "edm"),
+    ("cosine", Interpolant("v_prediction", lambda t: torch.cos(t * 1.55), lambda t: torch.sin(t * 1.55))),
+    ("karras-by-hand", Interpolant("epsilon", torch.ones_like, lambda t: t, (80.0, 0.002))),
 ]
 
 
@@ -134,6 +143,56 @@ def test_noise_is_added_at_a_level_the_network_knows():
     torch.testing.assert_close(convention.levels[convention.c_noise(snapped)], snapped)
 
 
+class Ink(torch.nn.Module):
+    """Predicts x, a pixel of 0 or 1, from t x + (1 - t) eps; label 2 says nothing, the others are right in 9 of 10 cases."""
+
+    def forward(self, noisy, time, label):
+        prior = torch.tensor([0.1, 0.9, 0.5], dtype=noisy.dtype)[label][:, None]
+        t = time[:, None].to(noisy.dtype)
+        # log p(noisy | 1) - log p(noisy | 0), with noise of deviation 1 - t around t x.
+        return torch.sigmoid(torch.logit(prior) + (noisy.square() - (noisy - t).square()) / (2 * (1 - t) ** 2))
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (2.0, -1.0), (0.3, 7.0)])
+def test_a_network_in_its_own_convention(scale, shift):
+    """Data in [0, 1], reversed time, x-prediction; and measured in another scale than the network's own."""
+    convention = Interpolant("sample", lambda t: t, lambda t: 1 - t)
+    own = Adapted(Ink(), convention, {"label": torch.tensor([2])})
+    denoiser = Rescaled(own, scale, shift)
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(2, (1500,), generator=generator)
+    x = torch.where(torch.rand(1500, generator=generator) < 0.9, label, 1 - label)[:, None].double()
+    found = MMG("gap", Trapezoid(96))(denoiser, scale * x + shift, {"label": label}).mean()
+    truth = math.log(2) + 0.9 * math.log(0.9) + 0.1 * math.log(0.1)
+    assert abs(found.value - truth) < 4 * found.stderr
+    assert found.stderr < 0.03 < truth
+    check_denoiser(denoiser, scale * x[:64] + shift, {"label": label[:64]})
+
+
+def test_a_level_of_an_interpolant_is_inverted():
+    convention = Interpolant("sample", lambda t: t**2, lambda t: 1 - t**2, (0.999, 0.01))
+    time = torch.linspace(0.02, 0.99, 50, dtype=torch.float64)
+    logsnr = 2 * torch.log(time**2 / (1 - time**2))
+    torch.testing.assert_close(convention.c_noise(logsnr), time, rtol=0, atol=1e-12)
+    low, high = convention.logsnr_range
+    assert low < -18 < 12 < high
+    assert convention.snap(torch.tensor([-50.0, 50.0])).tolist() == [low, high]
+
+
+def test_rescaled_keeps_the_levels_of_a_table():
+    inner = foreign(GaussianReference(), vp("linear", "epsilon"), {})
+    denoiser = Rescaled(inner, 0.3, 1.0)
+    asked = torch.linspace(-8, 8, 200, dtype=torch.float64)
+    known = denoiser.snap(asked)
+    assert torch.equal(denoiser.snap(known), known)
+    torch.testing.assert_close(known, inner.snap(asked + 2 * math.log(0.3)) - 2 * math.log(0.3))
+    # N(1, 0.3^2) is what its x is.
+    z, logsnr = torch.randn(200, 3, dtype=torch.float64), known
+    a, s = (part[:, None] for part in signal_and_noise(logsnr))
+    truth = s * (z - a) / (0.09 * a**2 + s**2)
+    torch.testing.assert_close(denoiser(z, logsnr), truth, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("wrong", ["sign", "level"])
 def test_self_check_finds_a_foreign_mistake(wrong, mixture):
     oracle, x, cond = mixture
@@ -147,3 +206,16 @@ def test_self_check_finds_a_foreign_mistake(wrong, mixture):
     }[wrong]
     with pytest.raises(AssertionError, match="error"):
         check_denoiser(Adapted(broken, honest.convention, honest.null, dtype=torch.float64), x, cond)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Interpolant("sample", lambda t: t, lambda t: 1 - t, (0.0, 1.0)), "not finite and monotone"),
+        (lambda: Interpolant("sample", torch.ones_like, lambda t: t * (1 - t)), "not finite and monotone"),
+        (lambda: Rescaled(GaussianReference(), scale=0.0), "positive scale"),
+    ],
+)
+def test_bad_conventions_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
