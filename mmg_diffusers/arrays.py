@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,68 +13,30 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mmg_diffusers.batches import auto_batch_size, device_of
 from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
 from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.fitting import Fit, FitSettings, fit, paired
-from mmg_diffusers.networks import VectorNetwork, View
-from mmg_diffusers.preprocess import LARGEST, Preprocessing
+from mmg_diffusers.image_networks import ImageNetwork
+from mmg_diffusers.image_preprocess import ImagePreprocessing
+from mmg_diffusers.networks import MultiDenoiser, VectorNetwork, View
+from mmg_diffusers.preprocess import Preprocessing, as_array
 from mmg_diffusers.proposals import gap_fitted
-from mmg_diffusers.result import Estimate
+from mmg_diffusers.result import Estimate, pack, unpack
+from mmg_diffusers.storage import write_whole
 
 Data = Mapping[str, NDArray[np.generic]]
 
 FEWEST = 200
 LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
 
-
-def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
-    """Values as `(N, d)` float64, or `(N,)` integers for labels.
-
-    Raises:
-        ValueError: for other shapes and dtypes, values that are not finite or are masked, or none of them.
-    """
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} has masked values; remove these pairs")
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().to_dense()
-        # numpy has no bfloat16.
-        values = values.double().numpy() if values.is_floating_point() else values.numpy()
-    try:
-        found = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} is no array ({error}); expected rows of one length") from error
-    if found.dtype == object or found.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name} has dtype {found.dtype}; expected numbers, or integer labels. Of text, "
-            "np.unique(..., return_inverse=True)[1] makes labels"
-        )
-    if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "biu":
-        found = found[:, 0]
-    if found.ndim > 2:
-        found = found.reshape(len(found), -1)
-    if found.ndim == 0 or found.size == 0:
-        raise ValueError(f"{name} has shape {found.shape}; expected one row a pair")
-    if found.dtype.kind in "biu":
-        if found.ndim == 2:
-            raise ValueError(
-                f"{name} has {found.shape[1]} columns of integers; labels are one column. Convert counts and pixels to float"
-            )
-        return found
-    found = found.astype(np.float64)
-    if found.ndim == 1:
-        found = found[:, None]
-    bad = np.flatnonzero(~np.isfinite(found).all(1))
-    if len(bad):
-        raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
-    size = float(np.abs(found).max())
-    if size > LARGEST:
-        raise ValueError(
-            f"{name} has values up to {size:.3g}, whose squares overflow; divide its columns by their size"
-        )
-    return found
+FORMAT = "mmg_diffusers.FittedModel/1"
+# What a file may ask to be built.
+_NETWORKS = {"VectorNetwork": VectorNetwork, "ImageNetwork": ImageNetwork}
+_PREPROCESSINGS = {"Preprocessing": Preprocessing, "ImagePreprocessing": ImagePreprocessing}
 
 
-def _check(data: Data, fewest: int) -> int:
+def _check(data: Mapping[str, Sized], fewest: int) -> int:
     counts = {name: len(values) for name, values in data.items()}
     if not counts:
         raise ValueError("there are no variables; expected two or more by name, such as {'x': x, 'y': y}")
@@ -93,13 +55,13 @@ def check_estimator(estimator: MMG | MINDE | None) -> None:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """Networks fitted to pairs, ready to measure other pairs of the same law.
+    """A network fitted to pairs, ready to measure other pairs of the same law.
 
     `diffused` names the variable that is denoised; the others are given.
     """
 
-    preprocessing: Preprocessing
-    network: VectorNetwork
+    preprocessing: Preprocessing | ImagePreprocessing
+    network: MultiDenoiser
     diffused: str
     given: tuple[str, ...]
     base: tuple[str, ...]
@@ -117,14 +79,11 @@ class FittedModel:
         Raises:
             ValueError: for variables other than those of the fit, in name, width or kind, or of different lengths.
         """
-        arrays = {name: as_array(values, name) for name, values in data.items()}
-        fitted = self.preprocessing.variables
-        if arrays.keys() != fitted.keys():
-            raise ValueError(f"got the variables {', '.join(arrays)}; expected those of the fit, {', '.join(fitted)}")
-        _check(arrays, 1)
-        for name, values in arrays.items():
-            fitted[name].check(values)
-        ready = self.preprocessing(arrays)
+        fitted = self.preprocessing.names
+        if set(data) != set(fitted):
+            raise ValueError(f"got the variables {', '.join(data)}; expected those of the fit, {', '.join(fitted)}")
+        ready = self.preprocessing(data)
+        _check(ready, 1)
         cond = {name: ready[name].float() for name in (*self.base, *self.given)}
         return ready[self.diffused].float(), cond, {name: cond[name] for name in self.base}
 
@@ -143,7 +102,7 @@ class FittedModel:
             data: values of every variable by name, N rows each.
             estimator: by default 16 levels where a pilot saw the gap, antithetic noise, the "auto" form.
             seed: names the noise.
-            batch_size: rows per forward pass.
+            batch_size: rows per forward pass; by default chosen from the size of the largest variable.
             progress: called with the number of noisy variables done.
 
         Raises:
@@ -152,8 +111,12 @@ class FittedModel:
         check_estimator(estimator)
         x, cond, base = self.prepare(data)
         given = base or None
+        if batch_size is None:
+            # A label is small, and the network sees it beside a picture.
+            largest = max(self.network.shapes.values(), key=math.prod)
+            batch_size = auto_batch_size(torch.Size(largest), device_of(self.denoiser, x))
         if estimator is None:
-            rule = gap_fitted(self.denoiser, x, cond, given, seed=seed)
+            rule = gap_fitted(self.denoiser, x, cond, given, seed=seed, batch_size=batch_size)
             estimator = MMG("auto", rule, antithetic=True)
         found = estimator(
             self.denoiser,
@@ -171,6 +134,74 @@ class FittedModel:
             },
         )
         return replace(found, notes=(*found.notes, *self.preprocessing.notes))
+
+    # ---- files ----
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with the weights, the preprocessing, and the rest as JSON in its header.
+
+        Raises:
+            TypeError: for a network of one's own; the library would not know how to build it again.
+        """
+        kind = type(self.network).__name__
+        if not isinstance(self.network, tuple(_NETWORKS.values())):
+            raise TypeError(f"a {kind} cannot be saved; expected one of {', '.join(_NETWORKS)}. Save its state_dict()")
+        prepared, tensors = self.preprocessing.state()
+        record = {
+            "format": FORMAT,
+            "network": {"kind": kind, "config": self.network.config},
+            "preprocessing": {"kind": type(self.preprocessing).__name__, "record": prepared},
+            "diffused": self.diffused,
+            "given": list(self.given),
+            "base": list(self.base),
+            "fitted": {
+                "steps": self.fitted.steps,
+                "seconds": self.fitted.seconds,
+                "gained": self.fitted.gained,
+                "settled": self.fitted.settled,
+                "history": self.fitted.history,
+            },
+            "settings": dict(self.settings),
+        }
+        named = {f"preprocessing/{key}": value for key, value in tensors.items()}
+        named |= {f"network/{key}": value.cpu() for key, value in self.network.state_dict().items()}
+        write_whole(Path(path), pack(named, record))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> FittedModel:
+        """Read what `save` wrote. Nothing in the file is executed.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, pickled, or no model of this library.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no fitted model at {path}")
+        try:
+            tensors, record = unpack(path.read_bytes(), FORMAT)
+            parts: dict[str, dict[str, Tensor]] = {"network": {}, "preprocessing": {}}
+            for key, value in tensors.items():
+                room, name = key.split("/", 1)
+                parts[room][name] = value
+            made = record["network"]
+            network = _NETWORKS[made["kind"]](covariance=parts["network"]["covariance"], **made["config"])
+            network.load_state_dict(parts["network"])
+            network.eval().requires_grad_(False)
+            prepared = record["preprocessing"]
+            preprocessing = _PREPROCESSINGS[prepared["kind"]].from_state(prepared["record"], parts["preprocessing"])
+            return cls(
+                preprocessing,
+                network,
+                record["diffused"],
+                tuple(record["given"]),
+                tuple(record["base"]),
+                Fit(network=network, **record["fitted"]),
+                record["settings"],
+            )
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} is no complete fitted model of this library: {error}") from error
 
 
 def fit_model(

@@ -21,6 +21,7 @@ from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.fitting import FitSettings, crossed, fit
 from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.plotting import plot_errors
+from mmg_diffusers.preprocess import Preprocessing
 from mmg_diffusers.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.quadrature import Quadrature, StratifiedLogistic
 from mmg_diffusers.result import FORMS, Estimate, Outside
@@ -75,8 +76,10 @@ def measure_task(key: str, seed: int, plan: Plan) -> dict[str, Any]:
     values = {f"{form}, gap-fitted": default.using(form).mean() for form in FORMS}
     if plan.variants:
         values |= _variants(model, test, seed, plan)
-    if plan.joint and model.preprocessing.variables[model.given[0]].classes is None:
-        values |= _joint({"x": x, "y": y}, test, model, settings, seed)
+    vectors = model.preprocessing
+    assert isinstance(vectors, Preprocessing)
+    if plan.joint and vectors.variables[model.given[0]].classes is None:
+        values |= _joint({"x": x, "y": y}, test, vectors, model.network.logsnr_range, settings, seed)
     return {
         "task": key,
         "name": task.name,
@@ -116,17 +119,20 @@ def _variants(model: FittedModel, test: dict[str, Any], seed: int, plan: Plan) -
 
 
 def _joint(
-    data: dict[str, Any], test: dict[str, Any], model: FittedModel, settings: FitSettings, seed: int
+    data: dict[str, Any],
+    test: dict[str, Any],
+    vectors: Preprocessing,
+    logsnr_range: tuple[float, float],
+    settings: FitSettings,
+    seed: int,
 ) -> dict[str, Any]:
-    train = model.preprocessing(data)
+    train = vectors(data)
     torch.manual_seed(seed)
-    network = VectorNetwork(
-        model.preprocessing.sizes, model.preprocessing.covariance, logsnr_range=model.network.logsnr_range
-    )  # fmt: skip
+    network = VectorNetwork(vectors.sizes, vectors.covariance, logsnr_range=logsnr_range)
     few = len(data["x"]) // 20
     parts = [{name: values[rows] for name, values in train.items()} for rows in (slice(few, None), slice(0, few))]
     fit(network, parts[0], parts[1], crossed("x", "y"), settings, seed=seed)
-    ready = {name: values.float() for name, values in model.preprocessing(test).items()}
+    ready = {name: values.float() for name, values in vectors(test).items()}
     both = torch.cat([ready[name] for name in ("x", "y")], 1)
     found = MINDE(antithetic=True)(network.crossed("x", "y"), both, ready, seed=seed)
     return {"MINDE-J": found.mean(), "MINDE-J(1)": found.using(Outside(1.0)).mean()}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.checks import finite, whole
-from mmg_diffusers.networks import Roles, VectorNetwork
+from mmg_diffusers.networks import MultiDenoiser, Roles, VectorNetwork
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.training import load_checkpoint, save_checkpoint
 
@@ -128,7 +128,7 @@ def crossed(first: str, second: str) -> tuple[Roles, ...]:
 
 
 def losses(
-    network: VectorNetwork,
+    network: MultiDenoiser,
     data: Mapping[str, Tensor],
     assignments: Sequence[Roles],
     logsnr: Tensor,
@@ -137,43 +137,40 @@ def losses(
     """Squared errors of all assignments at one shared noise, and how far their predictions of a variable differ.
 
     Args:
-        network: a stack of E.
-        data: `(E, B, d)` each.
+        network: over variables of any shape; of a stack, E members at once.
+        data: `(B, *shape)` each, or `(E, B, d)` for a stack.
         assignments: what to predict from what.
-        logsnr: `(E, B)` float64.
-        eps: noise of every variable, `(E, B, d)`.
+        logsnr: `(B,)` or `(E, B)` float64.
+        eps: noise of every variable that is diffused, shaped as the data.
 
     Returns:
-        `(A, E, B)` errors, summed over coordinates, and `(E, B)` squared differences.
+        `(A, B)` or `(A, E, B)` errors, summed over coordinates, and `(B,)` or `(E, B)` squared differences.
     """
     errors: list[Tensor] = []
     seen: dict[str, Tensor] = {}
-    differ = torch.zeros(logsnr.shape)
+    differ: list[Tensor] = []
+
+    def square(difference: Tensor) -> Tensor:
+        return difference.square().flatten(logsnr.ndim).sum(-1)
+
     for roles in assignments:
-        names = [name for name in network.sizes if name in roles.diffused]
-        known = [data[name] for name in network.sizes if name in roles.given]
-        noise = torch.cat([eps[name] for name in names], -1)
-        z = add_noise(torch.cat([data[name] for name in names], -1), logsnr, noise)
-        out = network.stacked(
-            Roles(tuple(names), tuple(name for name in network.sizes if name in roles.given)),
-            z,
-            logsnr,
-            torch.cat(known, -1) if known else z[..., :0],
-        )
-        errors.append((noise - out).square().sum(-1))
-        for name, part in zip(names, out.detach().split([network.sizes[n] for n in names], -1), strict=True):
+        noisy = {name: add_noise(data[name], logsnr, eps[name]) for name in network.shapes if name in roles.diffused}
+        given = {name: data[name] for name in network.shapes if name in roles.given}
+        parts = network(noisy, logsnr, given)
+        errors.append(sum((square(eps[name] - part) for name, part in parts.items()), torch.zeros(())))
+        for name, part in parts.items():
             if name in seen:
-                differ = differ + (part - seen[name]).square().sum(-1)
+                differ.append(square(part.detach() - seen[name]))
             else:
-                seen[name] = part
-    return torch.stack(errors), differ
+                seen[name] = part.detach()
+    return torch.stack(errors), sum(differ, torch.zeros_like(errors[0].detach()))
 
 
 @dataclass
 class Fit:
     """A finished training: what it took, and what it reached, in nats of held-out loss: in all, and in every round."""
 
-    network: VectorNetwork
+    network: MultiDenoiser
     steps: int
     seconds: float
     gained: float
@@ -312,26 +309,26 @@ def _stacked(values: Tensor, members: int) -> Tensor:
 
 @torch.no_grad()
 def held_out_loss(
-    network: VectorNetwork, data: Mapping[str, Tensor], assignments: Sequence[Roles], seed: int = 0, levels: int = 8
+    network: MultiDenoiser, data: Mapping[str, Tensor], assignments: Sequence[Roles], seed: int = 0, levels: int = 8
 ) -> float:
     """Held-out denoising error in nats: half the integral over log-SNR of the mean error of all assignments.
 
-    Twice antithetic noise at stratified levels that are the same at every call, so that calls can be compared.
+    Twice antithetic noise at stratified levels that are the same at every call, so that calls can be compared; `data` is
+    shaped as in `losses`, and all members of a stack see the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
-    stacked = {name: _stacked(values, network.members) for name, values in data.items()}
-    count = next(iter(stacked.values())).shape[1]
+    # Without the axis of members, where there is one.
+    rows = {name: values.shape[values.ndim - 1 - len(network.shapes[name]) :] for name, values in data.items()}
+    some = next(iter(data))
+    count, axes = rows[some][0], data[some].shape[: data[some].ndim - len(network.shapes[some])]
     low, high = network.logsnr_range
     total = 0.0
     for k in range(levels):
         level = low + (high - low) * (k + torch.rand(count, generator=generator, dtype=torch.float64)) / levels
-        eps = {
-            name: torch.randn(values.shape[1:], generator=generator).expand_as(values)
-            for name, values in stacked.items()
-        }
+        eps = {name: torch.randn(rows[name], generator=generator).to(data[name]).expand_as(data[name]) for name in data}
         for sign in (1, -1):
             signed = {name: sign * noise for name, noise in eps.items()}
-            errors, _ = losses(network, stacked, assignments, level.expand(network.members, -1), signed)
+            errors, _ = losses(network, data, assignments, level.expand(axes), signed)
             total += float(errors.mean()) / (2 * levels)
     return total * (high - low) / 2
 
@@ -357,7 +354,7 @@ def fit(
         settings, seed, checkpoint: as in `Fitter`.
         progress: called with the steps done.
     """
-    few = {name: values[..., :4000, :] for name, values in held_out.items()}
+    few = {name: _stacked(values[..., :4000, :], network.members) for name, values in held_out.items()}
     start = held_out_loss(network, few, assignments)
     fitter = Fitter(network, data, assignments, settings, seed=seed, checkpoint=checkpoint)
     for number, end in enumerate(settings.rounds):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import two_ends, whole
 from mmg_diffusers.denoiser import Condition, Denoiser
 from mmg_diffusers.noise import per_event, signal_and_noise
 
@@ -209,12 +209,13 @@ class VectorNetwork(MultiDenoiser):
         blocks: int = 2,
         frequencies: int = 5,
     ) -> None:
-        super().__init__({name: (size,) for name, size in sizes.items()}, logsnr_range)
+        low, high = two_ends(logsnr_range, "logsnr_range")
+        super().__init__({name: (size,) for name, size in sizes.items()}, (low, high))
         if not sizes:
             raise ValueError("the network has no variable; name one or more, with their sizes")
         for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
             whole(size, f"the size of {name!r}" if name in sizes else name, 1)
-        if not finite(logsnr_range[0], "the noisy end") < finite(logsnr_range[1], "the clean end"):
+        if not low < high:
             raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
         total = sum(sizes.values())
         covariance = covariance.double()
@@ -246,6 +247,17 @@ class VectorNetwork(MultiDenoiser):
         self.outlet = _Linear(members, width, 2 * total, zero=True)
         self._laws: dict[tuple[Roles, torch.device], _Gaussian] = {}
         self._kept: dict[tuple[Roles, torch.device], _Places] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the network is made from, beside its covariance: keyword arguments that JSON can hold."""
+        return {
+            "sizes": self.sizes,
+            "logsnr_range": list(self.logsnr_range),
+            "width": self.norm.weight.shape[-1],
+            "blocks": len(self.trunk),
+            "frequencies": self.frequencies,
+        }
 
     # ---- the Gaussian part ----
 
@@ -370,13 +382,6 @@ class VectorNetwork(MultiDenoiser):
         """
         if not 0 <= index < self.members:
             raise IndexError(f"there are {self.members} members, no number {index}")
-        one = VectorNetwork(
-            self.sizes,
-            self.covariance[index],
-            logsnr_range=self.logsnr_range,
-            width=self.norm.weight.shape[-1],
-            blocks=len(self.trunk),
-            frequencies=self.frequencies,
-        ).to(self.null.device)
+        one = VectorNetwork(covariance=self.covariance[index], **self.config).to(self.null.device)
         one.load_state_dict({key: value[index : index + 1] for key, value in self.state_dict().items()})
         return one

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from scipy.interpolate import PchipInterpolator
+    from scipy.interpolate import PPoly
 
 Array = NDArray[np.float64]
 
@@ -27,13 +27,60 @@ LARGEST = 1e100
 DETERMINED = 1e-10
 
 
+def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
+    """Values as `(N, d)` float64, or `(N,)` integers for labels.
+
+    Raises:
+        ValueError: for other shapes and dtypes, values that are not finite or are masked, or none of them.
+    """
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values; remove these pairs")
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().to_dense()
+        # numpy has no bfloat16.
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array ({error}); expected rows of one length") from error
+    if found.dtype == object or found.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} has dtype {found.dtype}; expected numbers, or integer labels. Of text, "
+            "np.unique(..., return_inverse=True)[1] makes labels"
+        )
+    if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "biu":
+        found = found[:, 0]
+    if found.ndim > 2:
+        found = found.reshape(len(found), -1)
+    if found.ndim == 0 or found.size == 0:
+        raise ValueError(f"{name} has shape {found.shape}; expected one row a pair")
+    if found.dtype.kind in "biu":
+        if found.ndim == 2:
+            raise ValueError(
+                f"{name} has {found.shape[1]} columns of integers; labels are one column. Convert counts and pixels to float"
+            )
+        return found
+    found = found.astype(np.float64)
+    if found.ndim == 1:
+        found = found[:, None]
+    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    if len(bad):
+        raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
+    size = float(np.abs(found).max())
+    if size > LARGEST:
+        raise ValueError(
+            f"{name} has values up to {size:.3g}, whose squares overflow; divide its columns by their size"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class Column:
     """A monotone map of one coordinate: to mean 0 and deviation 1, or through its ranks to a normal law."""
 
     mean: float
     deviation: float
-    ranks: PchipInterpolator | None = None
+    ranks: PPoly | None = None
     ends: tuple[float, float] = (0.0, 0.0)
 
     @staticmethod
@@ -136,6 +183,11 @@ class Preprocessing:
     correlations: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The variables, in the order of the fit."""
+        return tuple(self.variables)
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Coordinates of each variable after the maps."""
         return {name: variable.matrix.shape[1] for name, variable in self.variables.items()}
@@ -145,8 +197,82 @@ class Preprocessing:
         """What was left out, and why."""
         return tuple(note for variable in self.variables.values() for note in variable.notes)
 
-    def __call__(self, data: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-        return {name: self.variables[name](values) for name, values in data.items()}
+    def __call__(self, data: Mapping[str, ArrayLike | Tensor]) -> dict[str, Tensor]:
+        """Raw values, `(N, d)` or labels, made ready: `(N, d')` float64.
+
+        Raises:
+            ValueError: as `as_array` does, for a variable that was not fitted or is of another width or kind, and for a
+                label that is new.
+        """
+        unknown = [name for name in data if name not in self.variables]
+        if unknown:
+            raise ValueError(f"no variable {unknown[0]!r}; fitted were {', '.join(self.variables)}")
+        ready: dict[str, Tensor] = {}
+        for name, values in data.items():
+            found = as_array(values, name)
+            self.variables[name].check(found)
+            ready[name] = self.variables[name](found)
+        return ready
+
+    # ---- as a file keeps it ----
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Everything in it: what JSON can hold, and tensors by name."""
+        record: dict[str, Any] = {}
+        tensors = {"covariance": self.covariance, "correlations": torch.from_numpy(self.correlations)}
+        for name, variable in self.variables.items():
+            columns = variable.columns
+            record[name] = {
+                "width": variable.width,
+                "notes": list(variable.notes),
+                "labels": None if variable.classes is None else str(variable.classes.dtype),
+            }
+            own = {
+                "keep": torch.from_numpy(variable.keep),
+                "matrix": torch.from_numpy(variable.matrix),
+                "mean": torch.tensor([column.mean for column in columns], dtype=torch.float64),
+                "deviation": torch.tensor([column.deviation for column in columns], dtype=torch.float64),
+                "ends": torch.tensor([column.ends for column in columns], dtype=torch.float64),
+            }
+            if variable.classes is not None:
+                own["classes"] = torch.from_numpy(variable.classes.astype(np.int64))
+            for k, column in enumerate(columns):
+                if column.ranks is not None:
+                    own[f"knots.{k}"] = torch.from_numpy(column.ranks.x)
+                    own[f"pieces.{k}"] = torch.from_numpy(column.ranks.c)
+            tensors |= {f"{name}/{key}": value for key, value in own.items()}
+        return record, tensors
+
+    @staticmethod
+    def from_state(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Preprocessing:
+        """What `state` described.
+
+        Raises:
+            KeyError: for what is missing.
+        """
+        from scipy.interpolate import PPoly
+
+        variables: dict[str, Variable] = {}
+        for name, kept in record.items():
+            own = {
+                key.removeprefix(f"{name}/"): value.numpy()
+                for key, value in tensors.items()
+                if key.startswith(f"{name}/")
+            }
+            columns = tuple(
+                Column(
+                    float(own["mean"][k]),
+                    float(own["deviation"][k]),
+                    PPoly.construct_fast(own[f"pieces.{k}"], own[f"knots.{k}"]) if f"knots.{k}" in own else None,
+                    (float(own["ends"][k][0]), float(own["ends"][k][1])),
+                )
+                for k in range(len(own["mean"]))
+            )
+            classes = None if kept["labels"] is None else own["classes"].astype(kept["labels"])
+            variables[name] = Variable(
+                name, own["keep"], columns, own["matrix"], kept["width"], classes, tuple(kept["notes"])
+            )
+        return Preprocessing(variables, tensors["covariance"], tensors["correlations"].numpy())
 
     @staticmethod
     def fit(data: Mapping[str, NDArray[np.generic]]) -> Preprocessing:

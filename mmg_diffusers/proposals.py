@@ -25,6 +25,7 @@ def _pilot(
     pairs: int,
     seed: int,
     logsnr_range: tuple[float, float] | None,
+    batch_size: int | None = None,
 ) -> Curve:
     few = torch.arange(min(pairs, len(x)))
     return measure_curve(
@@ -36,6 +37,7 @@ def _pilot(
         # Not the noise of the measurement that follows.
         seed=seed + 2**31,
         logsnr_range=logsnr_range,
+        batch_size=batch_size,
     )
 
 
@@ -50,6 +52,7 @@ def gap_fitted(
     pairs: int = 256,
     seed: int = 0,
     logsnr_range: tuple[float, float] | None = None,
+    batch_size: int | None = None,
 ) -> StratifiedProfile:
     """Nodes in proportion to the root of the orthogonal curve, which a pilot run on a few pairs measures.
 
@@ -62,8 +65,9 @@ def gap_fitted(
         pilot_nodes, pairs: levels and pairs of the pilot.
         seed: of the measurement; the pilot draws its own noise.
         logsnr_range: as it will be measured.
+        batch_size: rows per forward pass.
     """
-    curve = _pilot(denoiser, x, cond, given, pilot_nodes, pairs, seed, logsnr_range)
+    curve = _pilot(denoiser, x, cond, given, pilot_nodes, pairs, seed, logsnr_range, batch_size)
     low, high = curve.logsnr_range
     root = curve.orthogonal.mean((0, 1)).sqrt()
     # A level's own scatter should not decide: neighbours are averaged.

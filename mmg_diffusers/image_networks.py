@@ -1,0 +1,257 @@
+"""A small U-Net over named image variables, each of which is diffused, given, given in part, or absent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmg_diffusers.networks import MultiDenoiser
+from mmg_diffusers.noise import per_event, signal_and_noise
+
+# The time embedding's fastest wave turns this many radians in one unit of log-SNR, so that neighbouring levels look
+# alike and levels a unit apart do not.
+RATE = 8.0
+
+
+def in_part(values: Tensor, seen: Tensor) -> Tensor:
+    """A variable that is seen in part, as an `ImageNetwork` is given it: `(B, C, H, W)` to `(B, C + 1, H, W)`.
+
+    Args:
+        values: of all pixels; those that are not seen are left out.
+        seen: 1 or true where a pixel is seen; `(B, 1, H, W)` or what broadcasts to it.
+    """
+    mask = seen.to(values).expand(len(values), 1, *values.shape[2:])
+    return torch.cat([values * mask, mask], 1)
+
+
+def channel_covariance(examples: Mapping[str, Tensor], parts: Sequence[str] = ()) -> Tensor:
+    """The covariance of all channels at one pixel, over pixels and examples: `(D, D)` float64.
+
+    Args:
+        examples: `(N, C, H, W)` of each variable, standardised. Those of one pixel, `(N, C, 1, 1)`, are uncorrelated
+            with those of many, as a network over pixels sees them.
+        parts: variables whose last channel is a mask; pixels that it hides are not counted.
+
+    Raises:
+        ValueError: when two variables are never seen at the same pixel.
+    """
+    values = {name: (x[:, :-1] if name in parts else x).double() for name, x in examples.items()}
+    masks = {name: (x[:, -1:] if name in parts else torch.ones_like(x[:, :1])).double() for name, x in examples.items()}
+    rows: list[Tensor] = []
+    for one, x in values.items():
+        blocks: list[Tensor] = []
+        for other, y in values.items():
+            if x.shape[2:] != y.shape[2:]:
+                blocks.append(x.new_zeros(x.shape[1], y.shape[1]))
+                continue
+            both = masks[one] * masks[other]
+            if not float(both.sum()):
+                raise ValueError(f"{one} and {other} are never seen at the same pixel, so their covariance is unknown")
+            means = [(v * both).sum((0, 2, 3), keepdim=True) / both.sum() for v in (x, y)]
+            blocks.append(torch.einsum("nchw,ndhw->cd", (x - means[0]) * both, (y - means[1]) * both) / both.sum())
+        rows.append(torch.cat(blocks, 1))
+    return torch.cat(rows)
+
+
+class _Pixel(NamedTuple):
+    """What a pixel of the diffused variable is expected to be, given what is seen there."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class ImageNetwork(MultiDenoiser):
+    """diffusers' `UNet2DModel` over named images: noisy, clean or absent variables are stacked along channels.
+
+    Every variable has planes for its values, for the residual of the linear prediction below, and two flags: where it is
+    noisy, and where it is seen. Where it is neither, its values are a learned null. A variable of one pixel, such as a
+    label's indicators, is laid over the whole picture, and its prediction is the mean over it.
+
+    The network starts as the exact denoiser of pixels that are independent of each other, each channel Gaussian and
+    linear in what is given of the same pixel, and learns what that lacks: eps = eps_linear + unexplained * F. For white
+    data F is v-prediction. A channel that others determine is known from the start, and nothing is learnt of it.
+
+    Args:
+        shapes: (channels, height, width) of each variable; those of more than one pixel share one size.
+        covariance: `(D, D)` of all channels at one pixel, in the order of `shapes`, for standardised data; see
+            `channel_covariance`. Uncorrelated with unit variance by default.
+        parts: variables that may be given in part. Their tensors have one channel more, the last, which is 1 where a
+            pixel is seen; see `in_part`. They cannot be diffused.
+        logsnr_range: levels that it is trained on.
+        widths: channels of the U-Net from the finest level to the coarsest; each level halves the sides.
+        layers: residual blocks a level.
+
+    Raises:
+        ValueError: for shapes of several sizes or of single pixels only, parts that are no variables, or a covariance
+            that is none of these channels.
+    """
+
+    covariance: Tensor
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        covariance: Tensor | None = None,
+        *,
+        parts: Sequence[str] = (),
+        logsnr_range: tuple[float, float] = (-8.0, 8.0),
+        widths: Sequence[int] = (32, 64, 64),
+        layers: int = 1,
+    ) -> None:
+        # Here, and not above: importing the package should not wait for diffusers.
+        from diffusers import UNet2DModel
+
+        low, high = logsnr_range
+        super().__init__(
+            {name: (c + (name in parts), h, w) for name, (c, h, w) in shapes.items()}, (float(low), float(high))
+        )
+        self.need(parts)
+        sizes = {tuple(shape[1:]) for shape in shapes.values()} - {(1, 1)}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"expected one size of more than one pixel among {dict(shapes)}; bring images to one size, and use "
+                "VectorNetwork where there is none"
+            )
+        self.size = sizes.pop()
+        self.parts, self.widths, self.layers = tuple(parts), tuple(widths), layers
+        self.channels = {name: shape[0] for name, shape in shapes.items()}
+        total = sum(self.channels.values())
+        self._place: dict[str, slice] = {}
+        start = 0
+        for name, count in self.channels.items():
+            self._place[name] = slice(start, start + count)
+            start += count
+        covariance = torch.eye(total, dtype=torch.float64) if covariance is None else covariance.double().cpu()
+        if covariance.shape != (total, total) or not torch.allclose(covariance, covariance.mT):
+            raise ValueError(f"expected the covariance of {total} channels, got {tuple(covariance.shape)}")
+        if float(torch.linalg.eigvalsh(covariance)[0]) < -1e-6 * float(covariance.abs().max()):
+            raise ValueError("the covariance has a negative variance; estimate all of it from the same pixels")
+        self.register_buffer("covariance", covariance)
+        self.null = nn.Parameter(torch.zeros(1, total, 1, 1))
+        levels = len(self.widths)
+        self.unet = UNet2DModel(
+            in_channels=2 * total + 2 * len(shapes),
+            out_channels=total,
+            block_out_channels=self.widths,
+            layers_per_block=layers,
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=("UpBlock2D",) * levels,
+            norm_num_groups=math.gcd(*self.widths, 8),
+            attention_head_dim=math.gcd(self.widths[-1], 16),
+        )
+        for parameter in self.unet.conv_out.parameters():
+            nn.init.zeros_(parameter)
+        self._laws: dict[tuple[str, tuple[str, ...], torch.device], tuple[Tensor, Tensor]] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the network is made from, beside its covariance: keyword arguments that JSON can hold."""
+        return {
+            "shapes": {name: [count, *self.shapes[name][1:]] for name, count in self.channels.items()},
+            "parts": list(self.parts),
+            "logsnr_range": list(self.logsnr_range),
+            "widths": list(self.widths),
+            "layers": self.layers,
+        }
+
+    # ---- the linear part ----
+
+    def _law(self, target: str, seen: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Gain `(C, G)` and variance `(1, C, 1, 1)` of the target's channels where these variables are seen."""
+        key = (target, seen, device)
+        if key not in self._laws:
+            cov, own = self.covariance.double().cpu(), self._place[target]
+            known = [k for name in seen for k in range(self._place[name].start, self._place[name].stop)]
+            cross = cov[own][:, known]
+            # Channels that repeat each other share the gain between them.
+            gain = cross @ torch.linalg.pinv(cov[known][:, known], rtol=1e-9, hermitian=True) if seen else cross
+            variance = (cov[own, own] - gain @ cross.mT).diagonal().clamp(min=0)
+            self._laws[key] = gain.float().to(device), variance.float().view(1, -1, 1, 1).to(device)
+        return self._laws[key]
+
+    def _expected(self, target: str, clean: Mapping[str, Tensor], masks: Mapping[str, Tensor], like: Tensor) -> _Pixel:
+        """Mean and variance of the target's pixels before noise; the variables given there may differ from pixel to pixel."""
+        peers = [name for name in clean if self.shapes[name][1:] == self.shapes[target][1:]]
+        hidden = [name for name in peers if name in masks]
+        mean, variance = torch.zeros_like(like), torch.zeros_like(like)
+        for choice in product((False, True), repeat=len(hidden)):
+            shown = dict(zip(hidden, choice, strict=True))
+            seen = tuple(name for name in peers if shown.get(name, True))
+            gain, spread = self._law(target, seen, like.device)
+            here = torch.ones_like(like[:, :1])
+            for name, is_shown in shown.items():
+                here = here * (masks[name] if is_shown else 1 - masks[name])
+            variance = variance + here * spread
+            if seen:
+                values = torch.cat([clean[name] for name in seen], 1)
+                # Not as a matrix product, which mixed precision would round.
+                mean = mean + here * (gain[:, :, None, None] * values[:, None]).sum(2)
+        return _Pixel(mean, variance)
+
+    # ---- the network ----
+
+    def _check(self, values: Mapping[str, Tensor], role: str) -> None:
+        self.need(list(values))
+        for name, value in values.items():
+            if value.shape[1:] != self.shapes[name]:
+                masked = " (the last channel a mask, see in_part)" if name in self.parts else ""
+                raise ValueError(
+                    f"{name} is {role} with shape {tuple(value.shape)}; expected (B, *{self.shapes[name]}){masked}"
+                )
+
+    def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if not noisy:
+            raise ValueError(f"nothing is diffused; name one or more of {', '.join(self.channels)}")
+        refused = [name for name in noisy if name in self.parts or name in given]
+        if refused:
+            raise ValueError(f"{refused[0]!r} cannot be diffused: it is given, or was made to be given in part")
+        self._check(noisy, "diffused")
+        self._check(given, "given")
+        some = next(iter(noisy.values()))
+        batch = len(some)
+        clean = {name: (x[:, :-1] if name in self.parts else x).float() for name, x in given.items()}
+        masks = {name: given[name][:, -1:].float() for name in self.parts if name in given}
+        a, s = (per_event(scale, some.float()) for scale in signal_and_noise(logsnr))
+
+        linear: dict[str, Tensor] = {}
+        unexplained: dict[str, Tensor] = {}
+        planes: list[Tensor] = []
+        for name, count in self.channels.items():
+            null = self.null[:, self._place[name]]
+            blank = torch.zeros(batch, 1, 1, 1, device=some.device)
+            is_noisy, is_seen, scaled = blank, blank, blank.expand(-1, count, -1, -1)
+            # The null takes part even where it is hidden, so that every process has a gradient for it.
+            value = null.expand(batch, -1, -1, -1)
+            if name in noisy:
+                z = noisy[name].float()
+                mean, variance = self._expected(name, clean, masks, z)
+                total = a * a * variance + s * s
+                scaled = (z - a * mean) * total.rsqrt()
+                linear[name] = s * total.rsqrt() * scaled
+                unexplained[name] = a * variance.sqrt() * total.rsqrt()
+                value, is_noisy = z + 0 * null, blank + 1
+            elif name in clean:
+                is_seen = masks.get(name, blank + 1)
+                value = torch.where(is_seen > 0, clean[name], null)
+            planes += [part.expand(batch, -1, *self.size) for part in (value, scaled, is_noisy, is_seen)]
+        time = (RATE * (logsnr - self.logsnr_range[0])).float().to(some.device)
+        out = self._cropped(torch.cat(planes, 1), time)
+        eps: dict[str, Tensor] = {}
+        for name in noisy:
+            residual = out[:, self._place[name]]
+            if self.shapes[name][1:] != self.size:
+                residual = residual.mean((2, 3), keepdim=True)
+            eps[name] = linear[name] + unexplained[name] * residual
+        return eps
+
+    def _cropped(self, planes: Tensor, time: Tensor) -> Tensor:
+        """The U-Net, whose levels halve the sides, on pictures of any size."""
+        step = 2 ** (len(self.widths) - 1)
+        height, width = self.size
+        padded = nn.functional.pad(planes, (0, -width % step, 0, -height % step))
+        return self.unet(padded, time).sample.float()[..., :height, :width]

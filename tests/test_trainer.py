@@ -1,0 +1,170 @@
+"""Training over any source: it learns, stops, resumes as if undisturbed, and runs on several processes."""
+
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmg_diffusers.arrays import FittedModel, fit_model
+from mmg_diffusers.fitting import FitSettings, paired
+from mmg_diffusers.networks import VectorNetwork
+from mmg_diffusers.result import Estimate
+from mmg_diffusers.trainer import Trainer, TrainSettings, rows_of
+
+ROOT = Path(__file__).parent.parent
+ROLES = paired("x", ["y"])
+SETTINGS = TrainSettings(steps=12, batch=16, check_every=4, warmup=2)
+
+
+def bent(count=600, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x, noise = torch.randn(2, count, 1, generator=generator)
+    return {"x": x, "y": (x**2 - 1) / math.sqrt(2) + 0.3 * noise}
+
+
+def trainer(path=None, settings=SETTINGS, width=8, data=None, seed=0):
+    data = data or bent()
+    torch.manual_seed(0)
+    network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=width)
+    held = {name: values[500:] for name, values in data.items()}
+    fresh = rows_of({name: values[:500] for name, values in data.items()})
+    return Trainer(network, fresh, held, ROLES, settings, seed=seed, checkpoint=path)
+
+
+def test_it_learns_what_has_to_be_learnt():
+    fitted = trainer(settings=TrainSettings(steps=150, batch=64, lr=5e-3, check_every=50, warmup=10), width=24).run(
+        progress=False
+    )
+    losses = [entry["loss"] for entry in fitted.history]
+    assert fitted.gained == pytest.approx(losses[0] - min(losses))
+    assert fitted.gained > 0.2
+    assert not any(parameter.requires_grad for parameter in fitted.network.parameters())
+
+
+def test_it_stops_where_nothing_is_left_to_learn_and_keeps_the_best():
+    generator = torch.Generator().manual_seed(0)
+    data = dict(zip("xy", torch.randn(2, 600, 1, generator=generator), strict=True))
+    settings = TrainSettings(steps=500, batch=8, lr=0.03, check_every=5, patience=2, warmup=1)
+    one = trainer(settings=settings, data=data)
+    start = {key: value.clone() for key, value in one.network.state_dict().items()}
+    fitted = one.run(progress=False)
+    assert fitted.steps < 100
+    best = min(entry["loss"] for entry in fitted.history)
+    assert min(entry["loss"] for entry in fitted.history[-2:]) > best
+    assert fitted.gained == 0  # the exact start is the best
+    assert all(torch.equal(value, start[key]) for key, value in fitted.network.state_dict().items())
+
+
+def test_a_stopped_training_goes_on_as_if_undisturbed(tmp_path):
+    whole = trainer().run(progress=False)
+
+    path, seen = tmp_path / "checkpoint.safetensors", []
+    first = trainer(path)
+    step = first._one_step
+
+    def stopping(loss_of):
+        seen.append(first.step)
+        if len(seen) == 10:  # two steps after a checkpoint
+            raise KeyboardInterrupt
+        step(loss_of)
+
+    first._one_step = stopping
+    with pytest.raises(KeyboardInterrupt):
+        first.run(progress=False)
+    second = trainer(path)
+    assert second.step == 8
+    again = second.run(progress=False)
+    assert again.history == whole.history
+    for one, other in zip(whole.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    # Finished, it is read back.
+    done = trainer(path)
+    assert done.step == 12
+    assert done.run(progress=False).history == whole.history
+
+
+def test_foreign_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    trainer(path).run(progress=False)
+    with pytest.raises(ValueError, match="other settings"):
+        trainer(path, seed=1)
+    with pytest.raises(ValueError, match="another architecture"):
+        trainer(path, width=4)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="no checkpoint of this library"):
+        trainer(path)
+
+
+def test_bad_settings_and_diverging_losses_are_said():
+    with pytest.raises(ValueError, match="steps is 0"):
+        TrainSettings(steps=0)
+    with pytest.raises(ValueError, match="uniform in"):
+        TrainSettings(uniform=0.0)
+    broken = bent()
+    broken["y"][:500] = math.inf
+    with pytest.raises(ValueError, match="the loss is"):
+        trainer(data=broken).run(progress=False)
+    with pytest.raises(ValueError, match="no held-out example"):
+        trainer(data={name: values[:500] for name, values in bent().items()})
+
+
+# ---- files of models ----
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_a_saved_model_measures_the_same(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    x = rng.standard_t(2, (600, 2))  # ranks, linear columns and labels: all that preprocessing knows
+    y = np.stack([x[:, 0] ** 3 + rng.standard_normal(600), rng.standard_normal(600)], 1)
+    data = {"x": x, "y": y if kind == "numbers" else (y[:, 0] > 0).astype(np.int32) + 3}
+    model = fit_model(data, settings=FitSettings(steps=5, pilot=2, batch=32, least_gain=-10))
+    other = FittedModel.load(model.save(tmp_path / "model.safetensors"))
+    found = [each.estimate(data) for each in (model, other)]
+    assert torch.equal(found[0].nats, found[1].nats)
+    assert found[0].settings == found[1].settings
+    assert other.fitted.steps == model.fitted.steps
+    if kind == "labels":
+        with pytest.raises(ValueError, match="label 9"):
+            other.estimate({"x": x[:1], "y": np.array([9])})
+
+
+def test_files_that_are_no_model_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = fit_model(bent(), settings=FitSettings(steps=1, batch=8))
+    body = model.save(path).read_bytes()
+    pickled = pickle.dumps({"weights": [1.0]})
+    estimate = model.estimate(bent(16, seed=3)).to_bytes()
+    for wrong in (body[: len(body) // 2], b"", pickled, estimate, body.replace(b"VectorNetwork", b"VectorNotwork")):
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match="no complete fitted model"):
+            FittedModel.load(path)
+    with pytest.raises(FileNotFoundError):
+        FittedModel.load(tmp_path / "none.safetensors")
+
+
+# ---- several processes ----
+
+
+def test_two_processes_train_one_model(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 1))
+    np.savez(tmp_path / "pairs.npz", x=x, y=x**2 + 0.3 * rng.standard_normal((600, 1)))
+    # On CPUs `accelerate launch` starts one process, whatever it is told; torchrun is what it starts several with.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = [str(ROOT / "scripts" / "train_denoiser.py"), str(tmp_path / "pairs.npz"), "--output", str(tmp_path)]
+    small = ["--batch", "64", "--lr", "0.005", "--check-every", "15", "--nodes", "4", "--width", "8", "--steps", "30"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*launch, *script, *small], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("wrote") == 1
+    model = FittedModel.load(tmp_path / "model.safetensors")
+    assert model.settings["processes"] == 2
+    assert model.fitted.gained > 0
+    assert model.fitted.steps == 30
+    assert len(Estimate.load(tmp_path / "estimate.safetensors")) == 120
