@@ -358,6 +358,32 @@ def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[f
     return figure
 
 
+def plot_ratios(
+    ratios: Mapping[str, tuple[NDArray[np.generic], NDArray[np.float64], NDArray[np.float64]]],
+    targets: Mapping[str, tuple[float, float]],
+    *,
+    title: str = "",
+) -> Figure:
+    """Ratios along the rows that are seen, a panel each, with bars of two standard errors.
+
+    Args:
+        ratios: rows, value and standard error by name.
+        targets: what each should be, and by how much it may miss that.
+        title: above the panels.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(ratios), figsize=(3.2 * len(ratios), 3), layout="constrained", squeeze=False)
+    for ax, (name, (rows, value, error)) in zip(panels[0], ratios.items(), strict=True):
+        target, tolerance = targets[name]
+        ax.axhspan(target - tolerance, target + tolerance, color="0.9")
+        ax.axhline(target, color="0.6", linewidth=0.8)
+        ax.errorbar(rows, value, yerr=2 * error, marker="o", color=_COLOURS["gap"])
+        ax.set(xlabel="rows seen", title=name, xticks=list(rows))
+    figure.suptitle(title)
+    return figure
+
+
 def _by_level(curve: Curve, values: Tensor) -> NDArray[np.float64]:
     """`(N, D, L)` values, averaged over draws, in the order of rising levels: `(N, L)`."""
     return values.mean(1).gather(1, curve.logsnr.argsort(1)).numpy()
