@@ -12,8 +12,9 @@ its rows, so I(A; B_r) of a continuous A is infinite; all is over the network's 
 as it is seen at the cleanest level less A at the noisiest.
 
 Concatenation is along channels. One network serves every r: it is trained on random r, with rows that are not seen
-replaced by a learned null beside a plane that says which are. Pairs of pictures have a network of their own, so that
-additivity compares two trainings.
+replaced by a learned null beside a plane that says which are. A pixel of A that is seen is known from the start, by the
+linear law of pixels (see `ImageNetwork`); the ratios test the rest, that is, the marginal and the rows that are not seen.
+Pairs of pictures have a network of their own, so that additivity compares two trainings.
 """
 
 from __future__ import annotations
