@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.batches import auto_batch_size, device_of
@@ -159,7 +160,7 @@ class FittedModel:
                 "seconds": self.fitted.seconds,
                 "gained": self.fitted.gained,
                 "settled": self.fitted.settled,
-                "history": self.fitted.history,
+                "rounds": list(self.fitted.rounds),
             },
             "settings": dict(self.settings),
         }
@@ -189,7 +190,7 @@ class FittedModel:
             network = _NETWORKS[made["kind"]](covariance=parts["network"]["covariance"], **made["config"])
             network.load_state_dict(parts["network"])
             network.eval().requires_grad_(False)
-            prepared = record["preprocessing"]
+            prepared, fitted = record["preprocessing"], record["fitted"]
             preprocessing = _PREPROCESSINGS[prepared["kind"]].from_state(prepared["record"], parts["preprocessing"])
             return cls(
                 preprocessing,
@@ -197,10 +198,10 @@ class FittedModel:
                 record["diffused"],
                 tuple(record["given"]),
                 tuple(record["base"]),
-                Fit(network=network, **record["fitted"]),
+                Fit(network=network, **{**fitted, "rounds": tuple(fitted["rounds"])}),
                 record["settings"],
             )
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        except (SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is no complete fitted model of this library: {error}") from error
 
 

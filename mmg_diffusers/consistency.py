@@ -45,7 +45,7 @@ from mmg_diffusers.shapes import CAPTIONS, Shapes, caption_words
 from mmg_diffusers.shapes.render import SIZE
 from mmg_diffusers.shapes.world import WORDS
 from mmg_diffusers.storage import write_whole
-from mmg_diffusers.trainer import Source, Trainer, TrainSettings
+from mmg_diffusers.trainer import Source, Trainer, TrainSettings, join_processes
 
 RATIOS = ("baseline", "data processing", "additivity")
 # Pictures from which a pixel's linear law is estimated.
@@ -403,7 +403,7 @@ def run(world: World, plan: Plan, seeds: Sequence[int], folder: Path) -> list[Re
     Raises:
         ValueError: when FOLDER holds results of another plan.
     """
-    accelerator = Accelerator()
+    accelerator = join_processes()
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "plan.json"
     asked = json.dumps({**world.describe(), **asdict(plan)}, sort_keys=True)

@@ -168,7 +168,7 @@ def losses(
 
 @dataclass
 class Fit:
-    """A finished training: what it took, and what it reached, in nats of held-out loss: in all, and in every round."""
+    """A finished training: what it took, and what it reached, in nats of held-out loss: in all, and by round (or look)."""
 
     network: MultiDenoiser
     steps: int

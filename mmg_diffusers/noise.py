@@ -401,6 +401,9 @@ class Interpolant(Convention):
     def c_noise(self, logsnr: Tensor) -> Tensor:
         return self._time(logsnr)
 
+    def at_timestep(self, timestep: Tensor) -> Tensor:
+        return self._logsnr(timestep.double())
+
 
 # ---- scheduler configurations of diffusers ----
 

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def rows_of(data: Mapping[str, Tensor]) -> Source:
         return {name: values[rows] for name, values in data.items()}
 
     return draw
+
+
+def join_processes() -> Accelerator:
+    """The processes that a launcher started, and this one's device.
+
+    accelerate joins processes without a GPU only when it is told to use CPUs, and takes each to be alone otherwise.
+    """
+    devices = (torch.cuda, torch.backends.mps, torch.xpu)
+    return Accelerator(cpu=not any(device.is_available() for device in devices))
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,8 @@ class _Held(nn.Module):
 class Trainer:
     """Trains one network; the same on every process of an ``accelerate launch``.
 
+    `history` has the step and the held-out loss, in nats, of every look so far.
+
     A step's examples, levels and noise are a function of the seed, the step and the process, so that a resumed run goes
     on as if it had not been disturbed.
 
@@ -113,7 +125,7 @@ class Trainer:
         settings: how.
         seed: of examples, levels and noise.
         checkpoint: file to go on from, and to write to; processes share it.
-        accelerator: of processes and device; a new one by default.
+        accelerator: of processes and device; that of `join_processes` by default.
         description: what the progress bar says.
 
     Raises:
@@ -133,7 +145,7 @@ class Trainer:
         accelerator: Accelerator | None = None,
         description: str = "training",
     ) -> None:
-        self.accelerator = accelerator or Accelerator()
+        self.accelerator = accelerator or join_processes()
         self.network = network.to(self.accelerator.device)
         self.source, self.assignments, self.settings = source, tuple(assignments), settings
         self.seed, self.checkpoint, self.description = whole(seed, "seed", 0), checkpoint, description
@@ -189,8 +201,9 @@ class Trainer:
                     self._save()
         self.network.load_state_dict(self.best.state_dict())
         self.network.eval().requires_grad_(False)
-        gained = self.history[0]["loss"] - self._best_loss
-        return Fit(self.network, self.step, self.seconds, gained, self.levels.settled, self.history)
+        losses = [look["loss"] for look in self.history]
+        gains = tuple(before - after for before, after in pairwise(losses))
+        return Fit(self.network, self.step, self.seconds, losses[0] - min(losses), self.levels.settled, gains)
 
     # ---- one step ----
 

@@ -2,7 +2,8 @@
 
     python scripts/train_denoiser.py pairs.npz --output runs/denoiser            # arrays x and y
     python scripts/train_denoiser.py pairs.csv --x a --x b --y c --output runs/denoiser
-    accelerate launch --num_processes 2 scripts/train_denoiser.py folder --output runs/digits    # pictures and labels
+    accelerate launch scripts/train_denoiser.py folder --output runs/digits    # pictures and labels, on all GPUs
+    torchrun --nproc_per_node 2 scripts/train_denoiser.py ...                  # several processes of CPUs
 
 Vectors and labels get a residual MLP, pictures a U-Net. OUTPUT gets a checkpoint, from which the same command goes on, then
 ``model.safetensors`` and the estimate of pairs that took no part in the training::
@@ -19,7 +20,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from accelerate import Accelerator
 
 from mmg_diffusers.arrays import FittedModel
 from mmg_diffusers.estimators import MMG
@@ -29,7 +29,7 @@ from mmg_diffusers.image_preprocess import ImagePreprocessing, is_image
 from mmg_diffusers.networks import MultiDenoiser, VectorNetwork
 from mmg_diffusers.preprocess import Preprocessing, as_array
 from mmg_diffusers.quadrature import StratifiedUniform
-from mmg_diffusers.trainer import Trainer, TrainSettings, rows_of
+from mmg_diffusers.trainer import Trainer, TrainSettings, join_processes, rows_of
 from mmg_diffusers.variables import Arrays, read_variables
 
 
@@ -75,7 +75,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the batches and the noise.")] = 0,
 ) -> None:
     """Train, or go on with it; then write OUTPUT/model.safetensors and OUTPUT/estimate.safetensors."""
-    accelerator = Accelerator()
+    accelerator = join_processes()
     data = read_variables(source, x or (), y or ())
     pictures = any(is_image(values) for values in data.values())
     if not pictures:

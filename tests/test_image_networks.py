@@ -216,7 +216,7 @@ def model():
     prepared = ImagePreprocessing.fit({"x": images, "y": labels})
     torch.manual_seed(0)
     net = stir(ImageNetwork(prepared.shapes, prepared.covariance, **SMALL)).eval()
-    fitted = Fit(net, 3, 1.0, 0.5, True, [{"step": 0.0, "loss": 1.0}])
+    fitted = Fit(net, 3, 1.0, 0.5, True, (0.5,))
     return FittedModel(prepared, net, "x", ("y",), (), fitted, {"fit_seed": 0}), {"x": images[:8], "y": labels[:8]}
 
 
@@ -238,8 +238,6 @@ def test_three_variables_of_a_picture_are_trained_together():
     torch.manual_seed(0)
     net = ImageNetwork({name: (1, 6, 6) for name in "abc"}, parts=("b", "c"), **SMALL)
     roles = tuple(Roles(("a",), given) for given in ((), ("b",), ("b", "c")))
-    fitted = Trainer(net, rows_of(data), data, roles, TrainSettings(steps=2, batch=4, check_every=2)).run(
-        progress=False
-    )
-    assert fitted.steps == 2
-    assert [entry["step"] for entry in fitted.history] == [0, 2]
+    trainer = Trainer(net, rows_of(data), data, roles, TrainSettings(steps=2, batch=4, check_every=2))
+    assert trainer.run(progress=False).steps == 2
+    assert [look["step"] for look in trainer.history] == [0, 2]
