@@ -11,7 +11,7 @@ from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.shapes import Shapes
 
 
-def main(pairs: Annotated[int, typer.Option(help="How many pairs.")] = 16, levels: int = 64) -> None:
+def main(pairs: Annotated[int, typer.Option(help="How many pairs.")] = 16, levels: int = 32) -> None:
     """Measure, print each pair, then the mean with what a reader should know about it."""
     world = Shapes("soft")
     sample = world.sample(pairs, seed=0)

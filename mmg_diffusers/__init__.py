@@ -17,6 +17,7 @@ from mmg_diffusers.pipeline import MMGPipeline
 from mmg_diffusers.prompts import Masked
 from mmg_diffusers.result import Estimate, Value
 from mmg_diffusers.runs import Outcome
+from mmg_diffusers.tolerance import Tolerance
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "Negatives",
     "NullPrompt",
     "Outcome",
+    "Tolerance",
     "Value",
     "estimate_mi",
     "shapes_model",

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.batches import auto_batch_size, device_of
 from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
 from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.fitting import Fit, FitSettings, fit, paired
+from mmg_diffusers.forwards import auto_batch_size, device_of
 from mmg_diffusers.image_networks import ImageNetwork
 from mmg_diffusers.image_preprocess import ImagePreprocessing
 from mmg_diffusers.networks import MultiDenoiser, VectorNetwork, View

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, two_ends, whole
+from mmg_diffusers.checks import of_type, two_ends
 from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows
 from mmg_diffusers.draws import PairDraws
 from mmg_diffusers.noise import add_noise
@@ -16,14 +16,6 @@ from mmg_diffusers.quadrature import Quadrature
 
 Progress = Callable[[int], object]
 """Called with the number of noisy variables that were just evaluated."""
-
-# Numbers in one batch of network inputs that fit comfortably beside the activations of a U-Net, by device type.
-_COMFORT = {"cpu": 2**16, "cuda": 2**18}
-
-
-def auto_batch_size(event: torch.Size, device: torch.device) -> int:
-    """Rows per forward pass for events of this shape: between 2 and 8192."""
-    return max(2, min(8192, _COMFORT.get(device.type, 2**17) // max(1, event.numel())))
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Block:
-    """A few pairs, their levels and their noise; what is alive at one time."""
+    """A few pairs, the levels and weights of their draws `(P, D, L)`, and their noise; what is alive at one time."""
 
     pairs: Pairs
     start: int
@@ -84,15 +76,15 @@ class Block:
     weight: Tensor
 
     def batches(
-        self, draws: int, antithetic: bool, seed: int, rows: int, device: torch.device
+        self, draws: Sequence[range], antithetic: bool, seed: int, rows: int, device: torch.device
     ) -> Iterator[Batch]:  # fmt: skip
-        """Noisy variables in the order pair, draw, level, `rows` at a time."""
-        levels = self.logsnr.shape[1]
+        """Noisy variables of each pair's `draws`, in the order pair, draw, level, `rows` at a time."""
+        levels = self.logsnr.shape[2]
         event = tuple(self.pairs.x.shape[1:])
         waiting: list[tuple[Tensor, Tensor]] = []  # (index, eps) short of a full batch
         count = 0
         for pair, pair_id in enumerate(self.pairs.ids.tolist()):
-            for draw in range(draws):
+            for draw in draws[pair]:
                 eps = PairDraws(seed, pair_id, draw).normals(levels, event, self.pairs.x.dtype)
                 index = torch.tensor([(pair, draw, level) for level in range(levels)])
                 if antithetic:
@@ -109,28 +101,31 @@ class Block:
 
     def _batch(self, index: Tensor, eps: Tensor, device: torch.device) -> Batch:
         pair, draw, level = index.T
-        logsnr = self.logsnr[pair, level]
+        logsnr = self.logsnr[pair, draw, level]
         eps = eps.to(device)
         z = add_noise(self.pairs.x[pair.to(self.pairs.x.device)].to(device), logsnr, eps)
         return Batch((pair, draw, level), z, logsnr, eps)
 
 
 def blocks(
-    denoiser: Denoiser, pairs: Pairs, quadrature: Quadrature, seed: int, low: float, high: float, size: int
+    denoiser: Denoiser, pairs: Pairs, quadrature: Quadrature, draws: int, seed: int, low: float, high: float, size: int
 ) -> Iterator[Block]:
-    """Blocks of `size` pairs, so that memory is bounded by the batch and not by the run."""
+    """Blocks of `size` pairs, so that memory is bounded by the batch and not by the run.
+
+    Rules that place their levels at random do so anew for each of the `draws`, so that the spread of the draws tells
+    the error of the placement as well.
+    """
     for start in range(0, len(pairs), size):
         part = Pairs(pairs.x[start : start + size], pairs.ids[start : start + size])
-        uniform = torch.stack([PairDraws(seed, i).uniform(quadrature.nodes) for i in part.ids.tolist()])
-        logsnr, weight = quadrature.place(low, high, denoiser.snap, uniform)
+        shape = (len(part), draws)
+        if quadrature.random:
+            placed = [PairDraws(seed, pair, draw) for pair in part.ids.tolist() for draw in range(draws)]
+            uniform = torch.stack([source.uniform(quadrature.nodes) for source in placed])
+            logsnr, weight = (v.unflatten(0, shape) for v in quadrature.place(low, high, denoiser.snap, uniform))
+        else:
+            unused = torch.zeros(1, quadrature.nodes, dtype=torch.float64)
+            logsnr, weight = (v.expand(*shape, -1) for v in quadrature.place(low, high, denoiser.snap, unused))
         yield Block(part, start, logsnr, weight)
-
-
-def device_of(denoiser: Denoiser, fallback: Tensor) -> torch.device:
-    """Where a denoiser's weights are; of one without weights, where `fallback` is."""
-    for tensor in (*denoiser.parameters(), *denoiser.buffers()):
-        return tensor.device
-    return fallback.device
 
 
 def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadrature: Quadrature) -> tuple[float, float]:
@@ -145,12 +140,6 @@ def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadratu
             )
         low, high = max(low, asked[0]), min(high, asked[1])
     return quadrature.bounds(low, high)
-
-
-def rows_per_forward(asked: int | None, draws: int, pairs: Pairs, device: torch.device) -> int:
-    """Rows per forward pass, checked."""
-    whole(draws, "draws", 1)
-    return auto_batch_size(pairs.x.shape[1:], device) if asked is None else whole(asked, "batch_size", 1)
 
 
 def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Condition | None:
@@ -171,13 +160,9 @@ def check_condition(cond: Condition | None, count: int, name: str) -> None:
             raise ValueError(f"{name}[{key!r}] has NaN or infinite values")
 
 
-def check_predictions(predictions: Tensor, z: Tensor, logsnr: Tensor) -> None:
-    """Raise a ValueError where a network returned another shape than that of z, NaN or infinity."""
-    if predictions.shape != z.shape:
-        raise ValueError(
-            f"the denoiser returned {tuple(predictions.shape)} for z of shape {tuple(z.shape)}; expected the noise in z"
-        )
-    if not bool(predictions.isfinite().all()):
+def check_finite(values: Tensor, logsnr: Tensor) -> None:
+    """Raise a ValueError where a network returned NaN or infinity, as seen in what is made of its predictions."""
+    if not bool(values.isfinite().all()):
         raise ValueError(
             f"the network returned NaN or infinity between log-SNR {float(logsnr.min()):.2f} and "
             f"{float(logsnr.max()):.2f}; load it with a wider dtype (torch_dtype=torch.float32)"

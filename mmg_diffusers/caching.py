@@ -270,3 +270,59 @@ class RememberingCodec:
             found = {name: value.cpu() for name, value in encode().items()}
             self.cache.put(key, found)
         return found
+
+
+class KeptPrompts(Codec):
+    """A codec whose text encoders were released: it knows the prompts that were encoded before, and no others.
+
+    Args:
+        codec: encodes the prompts now, and images later.
+        prompts: those that are kept, on the CPU.
+    """
+
+    def __init__(self, codec: Codec, prompts: Iterable[Prompt]) -> None:
+        self._codec = codec
+        encoded = RememberingCodec(codec, EncodingCache(0)).prompts(different := list(dict.fromkeys(prompts)))
+        self._kept = {
+            prompt: {name: value.cpu() for name, value in row.items()}
+            for prompt, row in zip(different, encoded, strict=True)
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self._codec.device
+
+    def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
+        return self._codec.origin(kind) if kind == "image" else None
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        return self._codec.native_size
+
+    @property
+    def multiple(self) -> int:
+        return self._codec.multiple
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return self._codec.encode_images(images)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Encoding:
+        rows = [self._row(prompt) for prompt in prompts]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def encode_masked(self, prompt: Masked) -> Encoding:
+        return self._row(prompt)
+
+    def truncated(self, prompt: str) -> str | None:
+        return self._codec.truncated(prompt)
+
+    def describe(self) -> dict[str, Any]:
+        return self._codec.describe()
+
+    def _row(self, prompt: Prompt) -> Encoding:
+        if prompt not in self._kept:
+            raise ValueError(
+                f"the text encoders were released, and {str(prompt)!r} is not among the {len(self._kept)} prompts that were "
+                "kept; load the pipeline again, or release them with all prompts that you need"
+            )
+        return self._kept[prompt]

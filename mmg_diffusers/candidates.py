@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, device_of, range_within, rows_per_forward
+from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, range_within
 from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
 from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
+from mmg_diffusers.forwards import Forwards, device_of
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
 from mmg_diffusers.result import Curve, Keep, pack, read_record, unpack
 from mmg_diffusers.storage import write_whole
@@ -221,16 +222,16 @@ def measure_candidates(
         raise ValueError("a true candidate has probability 0 under its variable's prior")
     device = device_of(denoiser, pairs.x)
     low, high = range_within(denoiser, path.logsnr_range, path.quadrature)
-    batch = rows_per_forward(batch_size, path.draws, pairs, device)
-    walk = Walk(Follower(denoiser, candidates, batch, device), path.floor, seed, keep, progress)
+    forwards = Forwards(denoiser, pairs.x.shape[1:], device, batch_size)
+    walk = Walk(Follower(forwards, candidates), path.floor, seed, keep, progress)
     # Draws that are made together: all where the mixture is asked for, else one after the other.
     rounds = [range(path.draws)] if truth is not None else [range(d, d + 1) for d in range(path.draws)]
     together = len(rounds[0])
     curves: list[CandidateCurve] = []
-    size = max(1, 16 * batch // (count * together))
-    for block in blocks(denoiser, pairs, path.quadrature, seed, low, high, size):
+    size = max(1, 16 * forwards.rows // (count * together))
+    for block in blocks(denoiser, pairs, path.quadrature, 1, seed, low, high, size):
         own = slice(block.start, block.start + len(block.pairs))
-        grid = block.logsnr[0]
+        grid = block.logsnr[0, 0]
         walked = Walked.none(len(block.pairs), len(grid) - 1, count)
         true = None if truth is None else truth.cpu()[own]
         for draws in rounds:

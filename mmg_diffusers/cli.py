@@ -18,11 +18,13 @@ from rich.table import Table
 from mmg_diffusers import Estimate, MMGPipeline, NullPrompt, __version__, shapes_model
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.marginals import Marginal
+from mmg_diffusers.pipeline import LEVELS, STEPS
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Integrand, Keep
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.storage import check_writable, write_whole
 from mmg_diffusers.tables import PairTable, read_marginal, read_pairs
+from mmg_diffusers.tolerance import Tolerance
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -62,6 +64,21 @@ Against = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option(help="Rows per forward pass, the one memory knob.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help=f"Noise levels, by default {LEVELS}, each seen with noise of both signs; against candidates steps of the noise path, "
+        f"by default {STEPS}.",
+    ),
+]
+Tolerated = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="In place of --draws: draw noise for a pair until it leaves no more than this standard error, in nats.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
@@ -91,8 +108,9 @@ def _measure(
     marginal: Marginal,
     *,
     integrand: Integrand,
-    levels: int,
+    levels: int | None,
     draws: int,
+    tolerance: Tolerance | None = None,
     keep: Keep,
     seed: int,
     batch_size: int | None,
@@ -101,10 +119,13 @@ def _measure(
     """Against the null prompt an estimate; against candidates a filter along levels that widen where little is told."""
     options: dict[str, Any] = {"draws": draws, "keep": keep, "seed": seed, "batch_size": batch_size, "resize": resize}
     if isinstance(marginal, NullPrompt):
-        return pipe(pairs.images, pairs.prompts, given=given, integrand=integrand, levels=levels, **options)
-    if given is not None:
-        raise ValueError("a context (given) belongs to the null prompt; leave it out, or set --marginal null")
-    path = AtLevels.widening(*pipe.denoiser.logsnr_range, levels + 1).levels
+        options |= {"given": given, "integrand": integrand, "levels": levels, "tolerance": tolerance}
+        return pipe(pairs.images, pairs.prompts, **options)
+    if given is not None or tolerance is not None:
+        raise ValueError(
+            "a context (given) and a tolerance belong to the null prompt; leave them out, or set --marginal null"
+        )
+    path = AtLevels.widening(*pipe.denoiser.logsnr_range, (STEPS if levels is None else levels) + 1).levels
     return pipe.filter(pairs.images, pairs.prompts, marginal, levels=path, **options)
 
 
@@ -129,7 +150,7 @@ def main(
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
-    levels: Annotated[int, typer.Option(min=2, help="Noise levels for the null prompt.")] = 64,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels for the null prompt.")] = LEVELS,
     steps: Annotated[int, typer.Option(min=2, help="Steps of the candidates' noise path.")] = 26,
     seed: Annotated[int, typer.Option(min=0, help="Names the pairs and their noise.")] = 0,
     batch_size: Batch = None,
@@ -157,8 +178,9 @@ def estimate(
     output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
     marginal: Against = "null",
     integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
-    levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    levels: Levels = None,
     draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
+    tolerance: Tolerated = None,
     maps: Annotated[bool, typer.Option("--maps", help="Keep pixel maps in the record.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,
@@ -192,6 +214,7 @@ def estimate(
             integrand=integrand.value,
             levels=levels,
             draws=draws,
+            tolerance=None if tolerance is None else Tolerance(tolerance),
             keep="pixel" if maps else "pair",
             seed=seed,
             batch_size=batch_size,
@@ -217,8 +240,9 @@ def run(
     output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
     integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
-    levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels, each seen with noise of both signs.")] = LEVELS,
     draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
+    tolerance: Tolerated = None,
     seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad pair.")] = False,
@@ -249,6 +273,7 @@ def run(
             integrand=integrand.value,
             levels=levels,
             draws=draws,
+            tolerance=None if tolerance is None else Tolerance(tolerance),
             seed=seed,
             batch_size=batch_size,
             resize=resize,
@@ -298,7 +323,7 @@ def report(
     prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
     output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
     marginal: Against = "null",
-    levels: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 64,
+    levels: Levels = None,
     draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")] = False,

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
 from mmg_diffusers.batches import (
+    Batch,
+    Block,
     Pairs,
     Progress,
     blocks,
     check_condition,
-    check_predictions,
-    device_of,
+    check_finite,
     range_within,
     rows_of,
-    rows_per_forward,
 )
-from mmg_diffusers.checks import callback
+from mmg_diffusers.checks import callback, whole
 from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type, same_rows
+from mmg_diffusers.forwards import Forwards, device_of
 from mmg_diffusers.quadrature import Quadrature
-from mmg_diffusers.result import MOMENTS, Curve, Keep, kept_maps
+from mmg_diffusers.result import MOMENTS, Curve, Integrand, Keep, kept_maps, noise_error
+from mmg_diffusers.tolerance import Tolerance
+
+# The moments that maps are made of.
+MAPPED = ("gap", "orthogonal")
 
 
 def per_pixel(square: Tensor) -> Tensor:
@@ -44,6 +51,91 @@ def moments(eps: Tensor, z: Tensor, base: Tensor, conditional: Tensor) -> dict[s
     }
 
 
+@dataclass(frozen=True)
+class _Comparer:
+    """Compares the two branches of a denoiser on batches of one block."""
+
+    forwards: Forwards
+    cond: Condition
+    given: Condition | None
+    pixels: bool
+
+    def __call__(self, block: Block, batch: Batch) -> _Seen:
+        """What one batch adds, left on the device, so that this does not wait for it."""
+        device = self.forwards.device
+        owner = block.start + batch.where[0]
+        y, c = rows_of(self.cond, owner, device), rows_of(self.given, owner, device)
+        base, conditional = self.forwards.branches(batch.z, batch.logsnr, [c, y])
+        # One condition in both branches means one prediction; the last bits of a batched product may differ.
+        same = torch.as_tensor(same_rows(c, y), device=device)
+        base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
+        found = moments(batch.eps, batch.z, base, conditional)
+        sums = torch.stack([found[name].flatten(1).sum(1) for name in MOMENTS])
+        maps = {name: per_pixel(found[name]) for name in MAPPED} if self.pixels else {}
+        return _Seen(batch.where, batch.logsnr, sums, maps)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a batch of B rows adds: the moments `(5, B)`, and maps `(B, *pixels)` by name."""
+
+    where: tuple[Tensor, Tensor, Tensor]
+    logsnr: Tensor
+    sums: Tensor
+    maps: dict[str, Tensor]
+
+
+class _Tally:
+    """Adds up what the batches of one block say, draw by draw."""
+
+    def __init__(self, block: Block, quadrature: Quadrature, copies: int, progress: Progress | None) -> None:
+        self.block, self.independent, self.copies, self.progress = block, quadrature.independent, copies, progress
+        self.sums = torch.zeros((len(MOMENTS), *block.logsnr.shape), dtype=torch.float64)
+        self.maps: dict[str, Tensor] = {}
+        self.drawn = torch.zeros(len(block.pairs), dtype=torch.int64)
+
+    def add(self, seen: _Seen | None) -> None:
+        """Wait for the device, and add what a batch says, if there is one."""
+        if seen is None:
+            return
+        sums = seen.sums.cpu()
+        check_finite(sums, seen.logsnr)
+        for own, values in zip(self.sums, sums, strict=True):
+            own.index_put_(seen.where, values / self.copies, accumulate=True)
+        for name, values in seen.maps.items():
+            part = values.cpu() / self.copies
+            if name not in self.maps:
+                self.maps[name] = torch.zeros((*self.block.logsnr.shape, *part.shape[1:]), dtype=torch.float64)
+            self.maps[name].index_put_(seen.where, part, accumulate=True)
+        if self.progress is not None:
+            self.progress(len(seen.logsnr))
+
+    def curve(self, logsnr_range: tuple[float, float]) -> Curve:
+        """The block's curve, without maps; draws that were not made are not a number."""
+        most = int(self.drawn.max())
+        missing = (torch.arange(most) >= self.drawn[:, None])[..., None]
+        made = (self.block.logsnr, self.block.weight, *self.sums)
+        logsnr, weight, *sums = (values[:, :most].masked_fill(missing, torch.nan) for values in made)
+        return Curve(
+            logsnr=logsnr,
+            weight=weight,
+            **dict(zip(MOMENTS, sums, strict=True)),
+            pair_ids=self.block.pairs.ids,
+            logsnr_range=logsnr_range,
+            evaluations=2 * self.copies * int(self.drawn.sum()) * self.block.logsnr.shape[2],
+            independent=self.independent,
+        )
+
+    def kept(self, curve: Curve, keep: Keep) -> dict[str, Tensor]:
+        """Maps of what was drawn."""
+        most, missing = curve.gap.shape[1], curve.gap.isnan()
+        kept: dict[str, Tensor] = {}
+        for name, values in self.maps.items():
+            drawn = values[:, :most].masked_fill(missing.view(*missing.shape, *(1,) * (values.ndim - 3)), torch.nan)
+            kept |= kept_maps(name, drawn, curve.weight, self.independent, keep)
+        return kept
+
+
 @torch.inference_mode()
 def measure_curve(
     denoiser: Denoiser,
@@ -53,6 +145,8 @@ def measure_curve(
     given: Condition | None = None,
     quadrature: Quadrature,
     draws: int = 1,
+    tolerance: Tolerance | None = None,
+    integrand: Integrand = "auto",
     antithetic: bool = False,
     seed: int = 0,
     logsnr_range: tuple[float, float] | None = None,
@@ -69,10 +163,12 @@ def measure_curve(
         given: N rows, the context of a conditional mutual information; ``None`` for none.
         quadrature: where to look.
         draws: noise draws per level.
+        tolerance: in place of `draws`, how small the error of each pair is to become.
+        integrand: the one whose error that is.
         antithetic: every draw is eps and -eps, averaged: twice the evaluations, without the odd part of the noise.
         seed: names the noise, together with the pair's id.
         logsnr_range: a part of the denoiser's own range.
-        batch_size: rows per forward pass of the network, the one memory knob.
+        batch_size: rows per forward pass of the network, the one memory knob; see `Forwards`.
         keep: ``"pixel"`` keeps maps, ``"level"`` at every level.
         progress: told how many noisy variables are done.
 
@@ -87,51 +183,31 @@ def measure_curve(
         )
     check_condition(cond, len(pairs), "cond")
     check_condition(given, len(pairs), "given")
-    device = device_of(denoiser, pairs.x)
-    low, high = range_within(denoiser, logsnr_range, quadrature)
-    rows = rows_per_forward(batch_size, draws, pairs, device)
+    whole(draws, "draws", 1)
+    first, most = (draws, draws) if tolerance is None else (tolerance.least, tolerance.most)
+    ends = range_within(denoiser, logsnr_range, quadrature)
+    forwards = Forwards(denoiser, pairs.x.shape[1:], device_of(denoiser, pairs.x), batch_size)
+    compare = _Comparer(forwards, cond, given, keep != "pair")
     copies = 2 if antithetic else 1
-    size = max(1, 4 * rows // (quadrature.nodes * draws * copies))
-    together = rows >= 2  # both branches in one forward
+    size = max(1, 4 * forwards.rows // (quadrature.nodes * first * copies))
     curves: list[Curve] = []
-    for block in blocks(denoiser, pairs, quadrature, seed, low, high, size):
-        shape = (len(block.pairs), draws, block.logsnr.shape[1])
-        sums = {name: torch.zeros(shape, dtype=torch.float64) for name in MOMENTS}
-        maps: dict[str, Tensor] = {}
-        for batch in block.batches(draws, antithetic, seed, max(1, rows // 2), device):
-            owner = block.start + batch.where[0]
-            y, c = rows_of(cond, owner, device), rows_of(given, owner, device)
-            if together:
-                base, conditional = denoiser.branches(batch.z, batch.logsnr, [c, y])
-            else:
-                base, conditional = denoiser(batch.z, batch.logsnr, c), denoiser(batch.z, batch.logsnr, y)
-            # One condition in both branches means one prediction; the last bits of a batched product may differ.
-            same = torch.as_tensor(same_rows(c, y), device=device)
-            base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
-            for predictions in (base, conditional):
-                check_predictions(predictions, batch.z, batch.logsnr)
-            for name, value in moments(batch.eps, batch.z, base, conditional).items():
-                sums[name].index_put_(batch.where, value.flatten(1).sum(1).cpu() / copies, accumulate=True)
-                if keep != "pair" and name in ("gap", "orthogonal"):
-                    part = per_pixel(value).cpu() / copies
-                    if name not in maps:
-                        maps[name] = torch.zeros((*shape, *part.shape[1:]), dtype=torch.float64)
-                    maps[name].index_put_(batch.where, part, accumulate=True)
-            if progress is not None:
-                progress(len(batch.z))
-        kept: dict[str, Tensor] = {}
-        for name, values in maps.items():
-            kept |= kept_maps(name, values, block.weight, quadrature.independent, keep)
-        curves.append(
-            Curve(
-                logsnr=block.logsnr.contiguous(),
-                weight=block.weight.contiguous(),
-                **sums,
-                pair_ids=block.pairs.ids,
-                logsnr_range=(low, high),
-                evaluations=2 * copies * sums["gap"].numel(),
-                independent=quadrature.independent,
-                maps=kept,
-            )
-        )
+    for block in blocks(denoiser, pairs, quadrature, most, seed, *ends, size):
+        tally = _Tally(block, quadrature, copies, progress)
+        more = torch.full((len(block.pairs),), first)
+        while bool(more.any()):
+            todo = [
+                range(drawn, drawn + added) for drawn, added in zip(tally.drawn.tolist(), more.tolist(), strict=True)
+            ]
+            waiting: _Seen | None = None
+            for batch in block.batches(todo, antithetic, seed, max(1, forwards.rows // 2), forwards.device):
+                # The noise of this batch was made while the device worked on the one before.
+                tally.add(waiting)
+                waiting = compare(block, batch)
+            tally.add(waiting)
+            tally.drawn += more
+            curve = tally.curve(ends)
+            more = torch.zeros_like(more)
+            if tolerance is not None:
+                more = tolerance.more(noise_error(curve, integrand), tally.drawn)
+        curves.append(replace(curve, maps=tally.kept(curve, keep)))
     return Curve.merge(curves)

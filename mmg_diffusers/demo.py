@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.influence import influence
-from mmg_diffusers.pipeline import MMGPipeline
+from mmg_diffusers.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import FORMS, Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
@@ -121,7 +121,7 @@ def demonstrate(
     pipe: MMGPipeline,
     *,
     pairs: int = 40,
-    levels: int = 64,
+    levels: int = LEVELS,
     steps: int = 26,
     seed: int = 0,
     batch_size: int | None = None,

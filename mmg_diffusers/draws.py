@@ -30,12 +30,13 @@ class PairDraws:
 
     def __init__(self, seed: int, pair: int, draw: int = 0) -> None:
         self._key = np.array([whole(seed, "seed", 0), whole(pair, "pair id", 0)], dtype=np.uint64)
-        # The generator counts in the low words; the high word separates streams.
+        # The generator counts in the low words; the high words separate streams.
+        self._levels = [0, 0, draw, 0]
         self._normals = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, 1 + draw]))
 
     def uniform(self, count: int) -> Tensor:
-        """`(count,)` float64 in [0, 1); the pair's levels, the same for all of its draws."""
-        stream = np.random.Generator(np.random.Philox(key=self._key))
+        """`(count,)` float64 in [0, 1), the same at every call; what places the draw's levels."""
+        stream = np.random.Generator(np.random.Philox(key=self._key, counter=self._levels))
         return torch.from_numpy(stream.random(count))
 
     def normals(self, count: int, event: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

@@ -12,8 +12,10 @@ from mmg_diffusers.batches import Pairs, Progress
 from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
+from mmg_diffusers.forwards import memory_notes
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.result import Estimate, Integrand, Keep, Outside, check_integrand, check_keep, check_settings
+from mmg_diffusers.tolerance import Tolerance
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class MMG:
             w (gap - orthogonal), w = max(0, 1 - stderr^2 / difference^2), which leans on gap where the certificate says
             that the two differ.
         quadrature: where on the log-SNR axis to look.
-        draws: noise draws per level and pair.
+        draws: noise draws per level and pair. Rules that place their levels at random do so anew for each.
         antithetic: every draw is eps and -eps, averaged.
+        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says where
+            it did. For "auto" both forms have to be so good, whatever the weight.
 
     Calling it measures ``x`` against ``cond``::
 
@@ -42,11 +46,17 @@ class MMG:
     quadrature: Quadrature = field(default_factory=Trapezoid)
     draws: int = 1
     antithetic: bool = False
+    tolerance: Tolerance | None = None
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
         of_type(self.quadrature, Quadrature, "quadrature", "a rule such as Trapezoid(64)")
         whole(self.draws, "draws", 1)
+        if self.tolerance is not None and self.draws != 1:
+            raise ValueError(
+                f"draws is {self.draws} and tolerance {self.tolerance}; give one of them: a tolerance says itself how many "
+                "draws there are"
+            )
 
     def __call__(
         self,
@@ -87,6 +97,8 @@ class MMG:
             given=given,
             quadrature=self.quadrature,
             draws=self.draws,
+            tolerance=self.tolerance,
+            integrand=self.integrand,
             antithetic=self.antithetic,
             seed=seed,
             logsnr_range=logsnr_range,
@@ -101,7 +113,8 @@ class MMG:
             "antithetic": self.antithetic,
             "seed": seed,
         }
-        return Estimate(curve, self.integrand, record, notes=tuple(denoiser.notes))
+        notes = (*denoiser.notes, *memory_notes(denoiser))
+        return Estimate(curve, self.integrand, record, notes=notes, tolerance=self.tolerance)
 
 
 # What the VP-SDE of the paper (beta from 0.1 to 20, T = 1, from t = 1e-3) covers.

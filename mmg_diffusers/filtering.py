@@ -98,7 +98,7 @@ class Filtered:
         """The integral of the comparison with the mixture up to each of the first L levels, `(N, L)`."""
         curve = self.against_mixture.curve
         values = getattr(curve, form).mean(1) / 2
-        step = curve.logsnr.diff(dim=1) * (values[:, 1:] + values[:, :-1]) / 2
+        step = curve.logsnr[:, 0].diff(dim=1) * (values[:, 1:] + values[:, :-1]) / 2
         return torch.cat([torch.zeros_like(values[:, :1]), step.cumsum(1)], 1)
 
     @property

@@ -148,18 +148,17 @@ def influence(estimate: Estimate, convention: Convention | None = None) -> Influ
     Raises:
         ValueError: for another quadrature, or a single level.
     """
-    logsnr, order = estimate.curve.logsnr.sort(1)
-    weight = estimate.curve.weight.gather(1, order)[0]
-    grid = logsnr[0]
-    rules = (upper_trapezoid(grid), upper_simpson(grid)) if len(grid) > 1 and bool((logsnr == grid).all()) else ()
+    found = estimate.curve.grid()
+    grid, weight = found if found is not None else (torch.empty(0), torch.empty(0))
+    rules = (upper_trapezoid(grid), upper_simpson(grid)) if len(grid) > 1 else ()
     upper = next((rule for rule in rules if torch.allclose(weight, rule[0])), None)
     if upper is None:
         raise ValueError(
             "influence over noise needs levels that all pairs share, with the weights of the trapezoidal rule or Simpson's; "
             "measure with quadrature=Trapezoid(levels), the default, or Simpson(levels)"
         )
-    values = estimate.values.gather(2, order[:, None].expand_as(estimate.values))
-    nats = values.mean(1) @ upper.T / 2
+    values = estimate.values
+    nats = values.nanmean(1) @ upper.T / 2
     # The whole is the estimate, to the last bit.
     nats[:, 0] = estimate.nats
     stderr = (noise_variance(values) @ (upper.T / 2).square()).sqrt()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,28 +16,35 @@ from tqdm import tqdm
 from mmg_diffusers.adapters.base import adapt
 from mmg_diffusers.analysis import Calibration, Classification
 from mmg_diffusers.batches import Pairs, range_within
-from mmg_diffusers.caching import EncodingCache, fingerprint
+from mmg_diffusers.caching import EncodingCache, KeptPrompts, fingerprint
 from mmg_diffusers.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.checks import file_path, finite, of_type, two_ends, whole
 from mmg_diffusers.distributed import run_everywhere
 from mmg_diffusers.encoding import Encoder, ids_for, one_each
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.filtering import Filtered
+from mmg_diffusers.forwards import memory_notes
 from mmg_diffusers.images import ImageLike, as_list, load_image
 from mmg_diffusers.influence import Influence, influence
 from mmg_diffusers.loading import UNUSED, check_device, check_dtype, load_pipeline
 from mmg_diffusers.maps import to_pixels
 from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt, check_marginal
 from mmg_diffusers.prompts import Masked, Prompt, check_text
-from mmg_diffusers.quadrature import AtLevels, Quadrature, Trapezoid, trapezoid_within
+from mmg_diffusers.proposals import gap_fitted
+from mmg_diffusers.quadrature import AtLevels, Quadrature, StratifiedProfile, Trapezoid, trapezoid_within
 from mmg_diffusers.result import Estimate, Integrand, Keep, check_integrand, check_keep
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.sources import Row, Source
+from mmg_diffusers.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 NULL = NullPrompt()
+# Chosen by scripts/benchmarks/calls_for_error.py: levels of the trapezoidal rule, each seen with eps and -eps.
+LEVELS = 32
+# Steps of the path along which candidates are followed.
+STEPS = 64
 # A path that begins this far above the noisy end, in log-SNR, is remarked on.
 LATE = 0.5
 
@@ -47,6 +54,9 @@ class MMGPipeline:
 
     Args:
         pipe: a text-to-image pipeline in memory; its weights are shared, not copied. ``from_pretrained`` loads one.
+
+    It stays at hand as ``pipe.pipe``, and whatever is switched on there holds for measurements: offloading, compilation
+    (``pipe.pipe.unet.compile()``), memory formats, attention backends.
 
     Example::
 
@@ -172,6 +182,23 @@ class MMGPipeline:
         encoders = [network for origin in origins if origin is not None for network in origin.networks]
         return fingerprint([self.denoiser, *encoders])
 
+    def release_text_encoders(self, prompts: Sequence[Prompt]) -> None:
+        """Encode these prompts, and free the memory of the text encoders. From then on no other prompt can be measured.
+
+        The null prompt is kept as well. The pipeline of diffusers loses its text encoders too.
+
+        Args:
+            prompts: all that are still to be measured, contexts and candidates among them.
+        """
+        from accelerate.utils.memory import clear_device_cache
+
+        self.codec = KeptPrompts(self.codec, prompts)
+        self.encoder = Encoder(self.codec, self.encoder.remembering.cache)
+        self.pipe.maybe_free_model_hooks()
+        encoders = [name for name in self.pipe.components if name.startswith("text_encoder")]
+        self.pipe.register_modules(**dict.fromkeys(encoders))
+        clear_device_cache(garbage_collection=True)
+
     def describe(self) -> dict[str, Any]:
         """What the adapter found: family, prediction, levels, null condition, latent, and what is missing."""
         convention = self.denoiser.convention
@@ -199,9 +226,11 @@ class MMGPipeline:
         given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
         integrand: Integrand = "auto",
-        levels: int = 64,
+        levels: int | None = None,
         quadrature: Quadrature | None = None,
         draws: int = 1,
+        antithetic: bool = True,
+        tolerance: Tolerance | None = None,
         keep: Keep = "pair",
         seed: int = 0,
         pair_ids: Sequence[int] | None = None,
@@ -219,9 +248,14 @@ class MMGPipeline:
             marginal: what the prompt is compared with: the null prompt, or the mixture of `Candidates` or `Negatives` along
                 one noise path (`filter` says more of that, above all log q, a bound).
             integrand: ``"gap"``, ``"orthogonal"`` or ``"auto"``, see `MMG`. All come from the same evaluations.
-            levels: number of noise levels of the trapezoidal rule.
-            quadrature: another rule, in place of `levels`.
+            levels: number of noise levels of the trapezoidal rule, by default 32; against candidates steps of the path, by
+                default 64.
+            quadrature: another rule, in place of `levels`, such as one that `pilot` fitted.
             draws: noise draws per level.
+            antithetic: every draw is used twice, as eps and as -eps, which leaves less error than twice as many levels
+                would. It has no meaning against candidates, whose noise is one path.
+            tolerance: in place of `draws`: keep drawing for the pairs that need it, until the noise leaves no more than a
+                standard error, ``tolerance=Tolerance(0.1)``; `Estimate.reached` says where it did.
             keep: ``"pixel"`` keeps maps as well, ``"level"`` at every level, to read off bands of noise.
             seed: names the noise, together with a pair's id.
             pair_ids: different non-negative integers, by default the pairs' places in the list.
@@ -235,17 +269,17 @@ class MMGPipeline:
         check_marginal(marginal)
         check_integrand(integrand)
         if not isinstance(marginal, NullPrompt):
-            if given is not None or quadrature is not None:
+            if given is not None or quadrature is not None or tolerance is not None:
                 raise ValueError(
-                    "given= and quadrature= belong to the null prompt; with candidates, groups= of `Candidates` makes the "
-                    "information conditional, and levels= gives the path"
+                    "given=, quadrature= and tolerance= belong to the null prompt; with candidates, groups= of `Candidates` makes "
+                    "the information conditional, levels= gives the path, and draws= the number of paths"
                 )
             against = self.filter(
                 images,
                 _unmasked(prompts),
                 marginal,
                 keep=keep,
-                levels=levels,
+                levels=STEPS if levels is None else levels,
                 draws=draws,
                 seed=seed,
                 pair_ids=pair_ids,
@@ -258,15 +292,21 @@ class MMGPipeline:
         texts = one_each(prompts, len(pictures), "prompts")
         contexts = None if given is None else one_each(given, len(pictures), "given")
         notes = self.encoder.check_prompts([*texts, *(contexts or [])])
-        rule = quadrature if quadrature is not None else Trapezoid(whole(levels, "levels", 2))
-        estimator = MMG(integrand, rule, draws)
+        rule = (
+            quadrature
+            if quadrature is not None
+            else Trapezoid(LEVELS if levels is None else whole(levels, "levels", 2))
+        )
+        estimator = MMG(integrand, rule, draws, antithetic, tolerance)
         ids = ids_for(pair_ids, len(pictures))
         self._check_options(rule, logsnr_range, seed, keep, batch_size)
         settings = self._settings(logsnr_range, resize)
         if any(isinstance(context, Masked) for context in contexts or []):
             settings["given"] = "the prompt with words masked"
         parts: list[Estimate] = []
-        with self._bar(len(pictures) * rule.nodes * draws, "MMG") as bar:
+        # With a tolerance nobody knows beforehand how much there is to do.
+        total = None if tolerance is not None else len(pictures) * rule.nodes * draws * (1 + antithetic)
+        with self._bar(total, "MMG") as bar:
             for start, x in self.encoder.images(pictures, resize):
                 stop = start + len(x)
                 parts.append(
@@ -284,8 +324,53 @@ class MMGPipeline:
                         settings=settings,
                     )
                 )
+        self.pipe.maybe_free_model_hooks()
         merged = Estimate.merge(parts)
         return replace(merged, notes=(*merged.notes, *notes))
+
+    def pilot(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        given: Prompt | Sequence[Prompt] | None = None,
+        nodes: int = 32,
+        seed: int = 0,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        resize: bool = False,
+    ) -> StratifiedProfile:
+        """Where a few pairs have their information: a rule to measure them and others like them with.
+
+        ``pipe(images, prompts, quadrature=pipe.pilot(images[:16], prompts[:16]))``. It costs 80 evaluations a pair. The rule
+        is fixed from then on, so that a pair's numbers do not depend on which others are measured with it.
+
+        Args:
+            images, prompts, given, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
+            nodes: of the rule.
+            seed: of the measurement that follows; the pilot draws noise of its own.
+
+        Raises:
+            ValueError: as the measurement does.
+        """
+        pictures = self.encoder.check_images(images, resize)
+        texts = one_each(prompts, len(pictures), "prompts")
+        contexts = None if given is None else one_each(given, len(pictures), "given")
+        self.encoder.check_prompts([*texts, *(contexts or [])])
+        x = torch.cat([part for _, part in self.encoder.images(pictures, resize)])
+        rule = gap_fitted(
+            self.denoiser,
+            x,
+            self.encoder.condition(texts),
+            None if contexts is None else self.encoder.condition(contexts),
+            nodes=nodes,
+            pairs=len(x),
+            seed=seed,
+            logsnr_range=logsnr_range,
+            batch_size=batch_size,
+        )
+        self.pipe.maybe_free_model_hooks()
+        return rule
 
     def classify(
         self,
@@ -294,7 +379,7 @@ class MMGPipeline:
         *,
         prior: Sequence[float] | None = None,
         calibration: Calibration | None = None,
-        levels: int | Sequence[float] = 64,
+        levels: int | Sequence[float] = STEPS,
         draws: int = 1,
         prune: float = 1e-9,
         seed: int = 0,
@@ -349,7 +434,7 @@ class MMGPipeline:
         candidates: Sequence[str] | Candidates | Negatives,
         *,
         keep: Keep = "pair",
-        levels: int | Sequence[float] = 64,
+        levels: int | Sequence[float] = STEPS,
         draws: int = 1,
         prune: float = 1e-9,
         seed: int = 0,
@@ -401,7 +486,7 @@ class MMGPipeline:
         given: Prompt | Sequence[Prompt] | None = None,
         marginal: Marginal = NULL,
         integrand: Integrand = "auto",
-        levels: int = 64,
+        levels: int | None = None,
         draws: int = 1,
         seed: int = 0,
         pair_ids: Sequence[int] | None = None,
@@ -438,6 +523,7 @@ class MMGPipeline:
             raise ValueError(
                 "given= belongs to the null prompt; groups= of `Candidates` makes the information conditional"
             )
+        options["levels"] = STEPS if levels is None else levels
         return self.filter(images, prompts, marginal, **options).influence(convention)
 
     def pixel_map(
@@ -449,7 +535,7 @@ class MMGPipeline:
         marginal: Marginal = NULL,
         integrand: Literal["gap", "orthogonal"] = "orthogonal",
         band: tuple[float, float] | None = None,
-        levels: int = 64,
+        levels: int | None = None,
         draws: int = 1,
         seed: int = 0,
         pair_ids: Sequence[int] | None = None,
@@ -502,8 +588,9 @@ class MMGPipeline:
         *,
         prompt: str | None = None,
         integrand: Integrand = "auto",
-        levels: int = 64,
+        levels: int = LEVELS,
         draws: int = 1,
+        tolerance: Tolerance | None = None,
         keep: Keep = "pair",
         seed: int = 0,
         batch_size: int | None = None,
@@ -525,7 +612,7 @@ class MMGPipeline:
                 streaming, or mappings; see `rows_of_dataset` for the columns.
             output: a folder of its own for every combination of data set, model and settings.
             prompt: for all images, where the source has none.
-            integrand, levels, draws, keep, seed, batch_size, resize: as in ``pipe(images, prompts)``.
+            integrand, levels, draws, tolerance, keep, seed, batch_size, resize: as in ``pipe(images, prompts)``.
             truncate: whether prompts that are too long are cut, with a note; else they are bad pairs.
             strict: stop at the first bad pair; by default it is recorded with its reason.
             limit: only the first pairs.
@@ -539,7 +626,7 @@ class MMGPipeline:
             OSError: when the folder cannot be written to; what was finished is kept.
         """
         # An option that no pair can be measured with is no bad pair.
-        MMG(integrand, Trapezoid(whole(levels, "levels", 2)), draws)
+        MMG(integrand, Trapezoid(whole(levels, "levels", 2)), draws, tolerance=tolerance)
         check_keep(keep)
         whole(seed, "seed", 0)
         if batch_size is not None:
@@ -562,6 +649,7 @@ class MMGPipeline:
                 integrand=integrand,
                 levels=levels,
                 draws=draws,
+                tolerance=tolerance,
                 keep=keep,
                 seed=seed,
                 pair_ids=[row.place for row in rows],
@@ -575,6 +663,7 @@ class MMGPipeline:
             "integrand": str(integrand),
             "levels": levels,
             "draws": draws,
+            "tolerance": None if tolerance is None else asdict(tolerance),
             "keep": keep,
             "seed": seed,
             "resize": resize,
@@ -643,7 +732,9 @@ class MMGPipeline:
             "seed": seed,
             "prune": path.prune,
         }
-        return CandidateCurve.merge(parts), settings, (*self.denoiser.notes, *notes, *self._late(path))
+        self.pipe.maybe_free_model_hooks()
+        remarks = (*self.denoiser.notes, *memory_notes(self.denoiser), *notes, *self._late(path))
+        return CandidateCurve.merge(parts), settings, remarks
 
     def _late(self, path: NoisePath) -> tuple[str, ...]:
         """A remark where candidates are not followed from the noisy end."""
@@ -681,7 +772,7 @@ class MMGPipeline:
             "resized": resized,
         }
 
-    def _bar(self, total: int, name: str) -> tqdm:
+    def _bar(self, total: int | None, name: str) -> tqdm:
         return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self._progress})
 
 

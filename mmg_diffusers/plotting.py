@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.influence import Axis, Influence
-from mmg_diffusers.result import Curve, Estimate, Value
+from mmg_diffusers.result import Estimate, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +29,9 @@ def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") 
     """
     figure, axes = _axes(ax)
     curve = estimate.curve
-    levels = _by_level(curve, curve.logsnr[:, None]).mean(0)
+    levels = curve.by_level(curve.logsnr).mean(0).numpy()
     for name in ("orthogonal", "gap"):
-        values = _by_level(curve, getattr(curve, name)) / 2
+        values = curve.by_level(getattr(curve, name)).numpy() / 2
         mean = values.mean(0)
         band = 2 * values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros_like(mean)
         form = estimate.using(name).mean()
@@ -54,7 +54,7 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     figure, axes = _axes(ax)
     curve = estimate.curve
     levels, given, alone = (
-        _by_level(curve, values).mean(0) for values in (curve.logsnr[:, None], curve.error, curve.error + curve.gap)
+        curve.by_level(values).mean(0).numpy() for values in (curve.logsnr, curve.error, curve.error + curve.gap)
     )
     gap = estimate.using("gap").mean()
     axes.plot(levels, alone, color="0.25", label="without the condition")
@@ -382,11 +382,6 @@ def plot_ratios(
         ax.set(xlabel="rows seen", title=name, xticks=list(rows))
     figure.suptitle(title)
     return figure
-
-
-def _by_level(curve: Curve, values: Tensor) -> NDArray[np.float64]:
-    """`(N, D, L)` values, averaged over draws, in the order of rising levels: `(N, L)`."""
-    return values.mean(1).gather(1, curve.logsnr.argsort(1)).numpy()
 
 
 def _axes(ax: Axes | None) -> tuple[Figure, Axes]:

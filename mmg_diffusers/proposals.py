@@ -64,8 +64,7 @@ def gap_fitted(
         nodes: of the rule that is returned.
         pilot_nodes, pairs: levels and pairs of the pilot.
         seed: of the measurement; the pilot draws its own noise.
-        logsnr_range: as it will be measured.
-        batch_size: rows per forward pass.
+        logsnr_range, batch_size: as it will be measured.
     """
     curve = _pilot(denoiser, x, cond, given, pilot_nodes, pairs, seed, logsnr_range, batch_size)
     low, high = curve.logsnr_range
@@ -98,7 +97,7 @@ def published_adaptive(
         ValueError: where the error does not cross both within the range.
     """  # fmt: skip
     curve = _pilot(denoiser, x, cond, None, 64, pairs, seed, logsnr_range)
-    level = curve.logsnr.mean(0)
+    level = curve.logsnr.mean((0, 1))
     error = curve.error.mean((0, 1)) / x[0].numel()
 
     def crossing(share: float) -> float:

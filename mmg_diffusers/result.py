@@ -20,6 +20,7 @@ from mmg_diffusers.checks import file_path, finite, of_type, two_ends, whole
 from mmg_diffusers.noise import reference_gain
 from mmg_diffusers.quadrature import trapezoid, trapezoid_within
 from mmg_diffusers.storage import write_whole
+from mmg_diffusers.tolerance import Tolerance
 
 if TYPE_CHECKING:
     import pandas
@@ -53,7 +54,7 @@ Keep = Literal["pair", "pixel", "level"]
 # What the loop sums over the event, at every pair, draw and level; every integrand is made of these.
 MOMENTS = ("gap", "orthogonal", "error", "energy", "along")
 
-FORMAT = "mmg_diffusers.Estimate/2"
+FORMAT = "mmg_diffusers.Estimate/3"
 # An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
 DECAYED = 0.05
 
@@ -97,22 +98,25 @@ def integrate(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor
     """Half the integral over log-SNR, with the standard error that the noise draws leave.
 
     Args:
-        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels.
-        weight: `(N, L)`.
+        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels; not a number where a pair has fewer draws.
+        weight: `(N, D, L)`.
         independent: whether levels are independent draws, so that their own spread is the error.
 
     Returns:
         `(N, *S)` nats and standard errors. With two draws or more the error is their spread level by level; with
         one it is the scatter of each level about the line through its neighbours (which also counts curvature,
-        so it errs on the large side).
+        so it errs on the large side, and what it counts of the slope is what levels placed at random within even strata
+        leave). Levels that all draws share have an error of their own that no spread shows: halve the step to see it.
     """
-    levels = values.shape[2]
-    shape = (len(weight), levels, *(1,) * (values.ndim - 3))
-    terms = values.mean(1) * weight.view(shape) / 2
-    nats = terms.sum(1)
+    widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3)) / 2
+    terms = values * widths
+    nats = terms.nanmean(1).sum(1)
     if independent:
-        return nats, terms.std(1) * levels**0.5
-    return nats, ((weight.view(shape) / 2) ** 2 * noise_variance(values)).sum(1).sqrt()
+        # All draws of all levels are draws from one law.
+        levels = values.shape[2]
+        one = terms.flatten(1, 2)
+        return nats, (_variance(one) * levels / (~one.isnan()).sum(1) * levels).sqrt()
+    return nats, (widths.nanmean(1).square() * noise_variance(values)).sum(1).sqrt()
 
 
 def noise_variance(values: Tensor) -> Tensor:
@@ -122,7 +126,7 @@ def noise_variance(values: Tensor) -> Tensor:
     """
     draws, levels = values.shape[1:3]
     if draws > 1:
-        return values.var(1) / draws
+        return _variance(values) / (~values.isnan()).sum(1)
     one = values[:, 0]
     if levels <= 2:
         return one.square()
@@ -130,12 +134,18 @@ def noise_variance(values: Tensor) -> Tensor:
     return torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
 
 
+def _variance(values: Tensor) -> Tensor:
+    """Variance along the first axis after the pairs, of what is a number there."""
+    count = (~values.isnan()).sum(1)
+    return (values - values.nanmean(1, keepdim=True)).square().nansum(1) / (count - 1)
+
+
 def kept_maps(name: str, values: Tensor, weight: Tensor, independent: bool, keep: Keep) -> dict[str, Tensor]:
     """What a curve keeps of an integrand before the sum over pixels, `(N, D, L, *pixels)`; see `Curve.maps`."""
     nats, stderr = integrate(values, weight, independent)
     made = {name: nats, f"{name}_stderr": stderr}
     if keep == "level":
-        made |= {f"{name}_levels": values.mean(1), f"{name}_variance": noise_variance(values)}
+        made |= {f"{name}_levels": values.nanmean(1), f"{name}_variance": noise_variance(values)}
     return made
 
 
@@ -146,8 +156,8 @@ class Curve:
     With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
 
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
-    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, all `(N, D, L)` summed over the event; `logsnr` and
-    `weight` `(N, L)`. `maps`, where pixels were kept, holds the integrals before the
+    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, all `(N, D, L)` summed over the event, as are `logsnr` and
+    `weight`, for D draws at L levels. Where a pair has fewer draws than others, its rows end in NaN. `maps`, where pixels were kept, holds the integrals before the
     sum over pixels: ``gap``, ``orthogonal`` and their ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there
     are the integrands themselves, ``_levels``, and the variance that the noise leaves in them, ``_variance``,
     `(N, L, *pixels)`.
@@ -194,9 +204,27 @@ class Curve:
         return len(self.gap)
 
     @property
-    def draws(self) -> int:
-        """Noise draws per level."""
-        return self.gap.shape[1]
+    def draws(self) -> Tensor:
+        """`(N,)` int64: how many noise draws each pair has."""
+        return (~self.gap[..., 0].isnan()).sum(1)
+
+    def values(self, integrand: Literal["gap", "orthogonal"] | Outside) -> Tensor:
+        """`(N, D, L)` an integrand; half its integral over log-SNR is information in nats."""
+        if isinstance(integrand, Outside):
+            return self.energy - 2 * reference_gain(self.logsnr, integrand.sigma) * self.along
+        return self.gap if integrand == "gap" else self.orthogonal
+
+    def by_level(self, values: Tensor) -> Tensor:
+        """`(N, D, L)` values, by rising level and averaged over draws: `(N, L)`."""
+        return values.gather(2, self.logsnr.argsort(2)).nanmean(1)
+
+    def grid(self) -> tuple[Tensor, Tensor] | None:
+        """`(L,)` rising levels that all pairs and draws share, and their weights; ``None`` where they differ."""
+        logsnr, weight = self.logsnr[0, 0], self.weight[0, 0]
+        shared = all(
+            bool(((own == one) | own.isnan()).all()) for own, one in ((self.logsnr, logsnr), (self.weight, weight))
+        )
+        return (logsnr, weight) if shared and bool((logsnr.diff() > 0).all()) else None
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""
@@ -223,32 +251,37 @@ class Curve:
 
     @staticmethod
     def merge(curves: Sequence[Curve]) -> Curve:
-        """Join curves of different pairs, measured with the same settings.
+        """Join curves of different pairs, measured with the same settings; pairs may differ in their draws.
 
         Raises:
-            ValueError: for none, for different ranges, levels or draws, or where a pair appears twice.
+            ValueError: for none, for different ranges or levels, or where a pair appears twice.
         """
         if not curves:
             raise ValueError("there is no curve to merge; expected at least one")
         first = curves[0]
         for other in curves[1:]:
             same = (
-                other.gap.shape[1:] == first.gap.shape[1:]
+                other.gap.shape[2:] == first.gap.shape[2:]
                 and other.logsnr_range == first.logsnr_range
                 and other.independent == first.independent
                 and other.maps.keys() == first.maps.keys()
             )
             if not same:
                 raise ValueError(
-                    f"curves were measured differently: (draws, levels) {tuple(first.gap.shape[1:])} over "
-                    f"{first.logsnr_range} and {tuple(other.gap.shape[1:])} over {other.logsnr_range}; "
-                    "measure all shards with the same settings"
+                    f"curves were measured differently: {first.gap.shape[2]} levels over {first.logsnr_range} and "
+                    f"{other.gap.shape[2]} over {other.logsnr_range}; measure all shards with the same settings"
                 )
         ids = torch.cat([curve.pair_ids for curve in curves])
         if len(ids.unique()) < len(ids):
             raise ValueError("a pair appears in more than one shard; give every pair its own id")
+        most = max(curve.gap.shape[1] for curve in curves)
+
+        def padded(values: Tensor) -> Tensor:
+            return torch.nn.functional.pad(values, (0, 0, 0, most - values.shape[1]), value=torch.nan)
+
         joined = {
-            name: torch.cat([getattr(curve, name) for curve in curves]) for name in ("logsnr", "weight", *MOMENTS)
+            name: torch.cat([padded(getattr(curve, name)) for curve in curves])
+            for name in ("logsnr", "weight", *MOMENTS)
         }
         maps = {name: torch.cat([curve.maps[name] for curve in curves]) for name in first.maps}
         evaluations = sum(curve.evaluations for curve in curves)
@@ -260,6 +293,15 @@ class Curve:
             independent=first.independent,
             maps=maps,
         )
+
+
+def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
+    """`(N,)` standard error in nats that the draws leave in a pair.
+
+    Of ``"auto"``, whose weight is known only when all pairs are, the larger of its two forms': its own cannot exceed it.
+    """
+    forms = ("gap", "orthogonal") if integrand == "auto" else (integrand,)
+    return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
 
 
 def pack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
@@ -342,6 +384,7 @@ class Estimate:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
+    tolerance: Tolerance | None = None
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
@@ -376,10 +419,9 @@ class Estimate:
     @property
     def values(self) -> Tensor:
         """`(N, D, L)` the integrand; half its integral over log-SNR is `nats`."""
-        curve = self.curve
-        if isinstance(self.integrand, Outside):
-            return curve.energy - 2 * reference_gain(curve.logsnr[:, None], self.integrand.sigma) * curve.along
-        return curve.orthogonal + self.gap_share * (curve.gap - curve.orthogonal)
+        if self.integrand != "auto":
+            return self.curve.values(self.integrand)
+        return self.curve.orthogonal + self.gap_share * (self.curve.gap - self.curve.orthogonal)
 
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
@@ -394,6 +436,17 @@ class Estimate:
     def stderr(self) -> Tensor:
         """`(N,)` standard error of `nats` from the noise draws."""
         return self._integrated[1]
+
+    @cached_property
+    def reached(self) -> Tensor:
+        """`(N,)` whether the draws of a pair brought its standard error down to the tolerance.
+
+        Raises:
+            ValueError: for a measurement without a tolerance.
+        """
+        if self.tolerance is None:
+            raise ValueError("this was measured without a tolerance; measure with tolerance=Tolerance(stderr)")
+        return self.tolerance.reached(noise_error(self.curve, self.integrand))
 
     def mean(self) -> Value:
         """Mutual information: the mean over pairs, with its standard error over pairs."""
@@ -420,7 +473,7 @@ class Estimate:
     @cached_property
     def boundary(self) -> Boundary:
         """Information estimated to lie beyond either end of the range, with flags; see `Boundary`."""
-        values = self.values.mean(1).gather(1, self.curve.logsnr.argsort(1)) / 2
+        values = self.curve.by_level(self.values) / 2
         profile = values.mean(0)
         peak = float(profile.abs().max())
         ends: list[Value] = []
@@ -435,6 +488,11 @@ class Estimate:
     def warnings(self) -> tuple[str, ...]:
         """Everything about this estimate that a reader should be told before the number."""
         found = list(self.notes)
+        if self.tolerance is not None and not bool(self.reached.all()):
+            found.append(
+                f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
+                f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
+            )
         difference, stderr = self.certificate
         if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
             found.append(
@@ -482,30 +540,25 @@ class Estimate:
             return maps[integrand], maps[f"{integrand}_stderr"]
         if f"{integrand}_levels" not in maps:
             raise ValueError("a band needs the maps at every level; measure with keep='level'")
-        grid = curve.logsnr[0]
-        shared = bool((curve.logsnr == grid).all()) and bool((grid.diff() > 0).all())
-        if not (shared and torch.allclose(curve.weight[0], trapezoid(grid))):
+        found = curve.grid()
+        if found is None or not torch.allclose(found[1], trapezoid(found[0])):
             raise ValueError(
                 "a band needs rising levels that all pairs share, with the weights of the trapezoidal rule; measure with "
                 "quadrature=Trapezoid(levels), the default"
             )
-        weight = (
-            trapezoid_within(grid, *two_ends(band, "band", unbounded=True)).view(
-                1, -1, *(1,) * (maps[integrand].ndim - 1)
-            )
-            / 2
-        )
+        ends = two_ends(band, "band", unbounded=True)
+        weight = trapezoid_within(found[0], *ends).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
         nats = (weight * maps[f"{integrand}_levels"]).sum(1)
         return nats, (weight.square() * maps[f"{integrand}_variance"]).sum(1).sqrt()
 
     # ---- tables and files ----
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row a pair: id, nats, stderr, and both forms."""
+        """One row a pair: id, nats, stderr, both forms, draws, and with a tolerance whether it was reached."""
         import pandas
 
         gap, orthogonal = self.using("gap"), self.using("orthogonal")
-        return pandas.DataFrame(
+        table = pandas.DataFrame(
             {
                 "pair": self.curve.pair_ids.numpy(),
                 "nats": self.nats.numpy(),
@@ -514,8 +567,10 @@ class Estimate:
                 "gap_stderr": gap.stderr.numpy(),
                 "orthogonal": orthogonal.nats.numpy(),
                 "orthogonal_stderr": orthogonal.stderr.numpy(),
+                "draws": self.curve.draws.numpy(),
             }
         )
+        return table if self.tolerance is None else table.assign(reached=self.reached.numpy())
 
     @staticmethod
     def merge(shards: Sequence[Estimate]) -> Estimate:
@@ -530,14 +585,15 @@ class Estimate:
         first = shards[0]
         for other in shards:
             of_type(other, Estimate, "a shard", "an Estimate")
-            if (other.integrand, dict(other.settings)) != (first.integrand, dict(first.settings)):
+            same = other.integrand == first.integrand and other.tolerance == first.tolerance
+            if not same or dict(other.settings) != dict(first.settings):
                 raise ValueError(
                     f"estimates were measured with different settings: {first.integrand}, {dict(first.settings)} and "
                     f"{other.integrand}, {dict(other.settings)}"
                 )
         notes = tuple(dict.fromkeys(note for shard in shards for note in shard.notes))
         curve = Curve.merge([shard.curve for shard in shards])
-        return Estimate(curve, first.integrand, first.settings, first.versions, notes)
+        return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance)
 
     def to_bytes(self) -> bytes:
         """A safetensors file: the curve as tensors, everything else as JSON in its header."""
@@ -548,6 +604,7 @@ class Estimate:
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
+            "tolerance": None if self.tolerance is None else asdict(self.tolerance),
         }
         return pack(tensors, record)
 
@@ -564,7 +621,8 @@ class Estimate:
             integrand = record["integrand"]
             if isinstance(integrand, dict):
                 integrand = Outside(**integrand)
-            return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]))
+            tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
+            return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no complete estimate of this library: {error}") from error
 

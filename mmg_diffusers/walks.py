@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmg_diffusers.batches import Block, Progress, check_predictions, rows_of
+from mmg_diffusers.batches import Block, Progress, check_finite, rows_of
 from mmg_diffusers.curve import moments, per_pixel
-from mmg_diffusers.denoiser import Condition, Denoiser
+from mmg_diffusers.denoiser import Condition
 from mmg_diffusers.draws import PairDraws, brownian_path
+from mmg_diffusers.forwards import Forwards
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.quadrature import trapezoid
 from mmg_diffusers.result import MOMENTS, Curve, Keep, kept_maps
@@ -72,8 +73,8 @@ class Walk:
         self, block: Block, draws: range, before: Walked, field: Field
     ) -> Walked:  # fmt: skip
         """Take up after the draws `before`."""
-        device = self.follow.device
-        grid = block.logsnr[0]
+        device = self.follow.forwards.device
+        grid = block.logsnr[0, 0]
         growth = torch.expm1(grid.diff())
         paths = [(pair, draw) for pair in range(len(block.pairs)) for draw in draws]
         owner = torch.tensor([pair for pair, _ in paths])
@@ -133,10 +134,8 @@ class Step:
 class Follower:
     """Runs one step of every path for the candidates that are still followed."""
 
-    denoiser: Denoiser
+    forwards: Forwards
     candidates: Condition
-    rows: int
-    device: torch.device
 
     def __call__(
         self,
@@ -156,20 +155,21 @@ class Follower:
         if truth is not None:
             mixture, true = torch.zeros_like(z, dtype=torch.float64), torch.zeros_like(z)
         path, candidate = alive.nonzero(as_tuple=True)
-        for p, k in zip(path.split(self.rows), candidate.split(self.rows), strict=True):
+        rows, device = self.forwards.rows, self.forwards.device
+        for p, k in zip(path.split(rows), candidate.split(rows), strict=True):
             if not len(p):
                 continue  # every path has settled
-            here = p.to(self.device)
+            here = p.to(device)
             logsnr = level.expand(len(p))
-            predicted = self.denoiser(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], self.device))
-            check_predictions(predicted, z[here], logsnr)
+            predicted = self.forwards(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], device))
+            check_finite(predicted, logsnr)
             square = (eps[here] - predicted).double().square().flatten(1).sum(1).cpu()
             cross = (xi[here] * predicted).double().flatten(1).sum(1).cpu()
             out[p, k] = -growth * square / 2 - growth.sqrt() * cross
             if truth is not None and mixture is not None and true is not None:
-                share = log_share[p, k].exp().to(self.device)
+                share = log_share[p, k].exp().to(device)
                 mixture.index_add_(0, here, predicted.double() * share.view(-1, *(1,) * (predicted.ndim - 1)))
-                is_true = (k == truth[p]).to(self.device)
+                is_true = (k == truth[p]).to(device)
                 true[here[is_true]] = predicted[is_true].to(true.dtype)
         return Step(out, mixture, true)
 
@@ -193,13 +193,13 @@ class Comparison:
         return torch.stack(parts, 1).unflatten(0, (self.pairs, self.draws))
 
     def curve(self, levels: Tensor, ids: Tensor, evaluations: int) -> Curve:
-        weight = trapezoid(levels).repeat(self.pairs, 1)
+        weight = trapezoid(levels).repeat(self.pairs, self.draws, 1)
         maps: dict[str, Tensor] = {}
         for name, parts in self.maps.items():
             if parts:
                 maps |= kept_maps(name, self._shaped(parts), weight, False, self.keep)
         return Curve(
-            logsnr=levels.repeat(self.pairs, 1),
+            logsnr=levels.repeat(self.pairs, self.draws, 1),
             weight=weight,
             **{name: self._shaped(parts) for name, parts in self.sums.items()},
             pair_ids=ids,

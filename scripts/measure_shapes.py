@@ -206,7 +206,7 @@ def main(
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
     draws: Annotated[int, typer.Option(help="Paths per pair.")] = 2,
     prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-3,
-    null_levels: int = 64,
+    null_levels: int = 32,
     generated: int = 240,
     sampling_steps: int = 50,
     guidance: float = 3.0,

@@ -58,7 +58,7 @@ def test_outside_by_its_definition(gaussian):
     from mmg_diffusers.noise import add_noise
 
     reference = GaussianReference(2.0)
-    levels = one.curve.logsnr[0]
+    levels = one.curve.logsnr[0, 0]
     for pair in range(3):
         eps = PairDraws(0, pair).normals(5, (2,), torch.float64)
         z = add_noise(x[pair].expand(5, -1), levels, eps)

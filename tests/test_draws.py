@@ -39,6 +39,8 @@ def test_a_brownian_path_is_standard_at_every_level_and_markov():
     torch.testing.assert_close(w.diff(dim=0) / s.diff().sqrt()[:, None], innovation[:-1])
 
 
-def test_draws_of_a_pair_share_levels_not_noise():
-    assert torch.equal(PairDraws(0, 1, 0).uniform(3), PairDraws(0, 1, 1).uniform(3))
-    assert not torch.equal(PairDraws(0, 1, 0).normals(1, (3,)), PairDraws(0, 1, 1).normals(1, (3,)))
+def test_every_draw_has_levels_and_noise_of_its_own():
+    first, second = PairDraws(0, 1, 0), PairDraws(0, 1, 1)
+    assert torch.equal(first.uniform(3), first.uniform(3))
+    assert not torch.equal(first.uniform(3), second.uniform(3))
+    assert not torch.equal(first.normals(1, (3,)), second.normals(1, (3,)))

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from mmg_diffusers import Candidates, Estimate, MMGPipeline, shapes_model
+from mmg_diffusers import Candidates, Estimate, MMGPipeline, Tolerance, shapes_model
 from mmg_diffusers.influence import influence
 from mmg_diffusers.noise import DiscreteVP
 from mmg_diffusers.quadrature import Simpson, StratifiedUniform
@@ -26,7 +26,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def estimate(pipe, sample):
-    return pipe(list(sample.images), sample.prompts, levels=12, keep="pixel", seed=3)
+    return pipe(list(sample.images), sample.prompts, levels=6, keep="pixel", seed=3)
 
 
 # ---- the model that ships ----
@@ -52,9 +52,9 @@ def test_the_shipped_model_is_small_and_safe():
 def test_prompts_tell_pairs_from_shuffled_ones(pipe):
     sample = Shapes("soft").sample(24, seed=5)
     images = list(sample.images)
-    matched = pipe(images, sample.prompts, levels=24, integrand="gap", seed=1)
+    matched = pipe(images, sample.prompts, levels=12, integrand="gap", seed=1)
     turned = sample.prompts[7:] + sample.prompts[:7]
-    shuffled = pipe(images, turned, levels=24, integrand="gap", seed=1)
+    shuffled = pipe(images, turned, levels=12, integrand="gap", seed=1)
     difference = matched.nats - shuffled.nats
     stderr = float(difference.std()) / len(difference) ** 0.5
     # A wrong caption of four words misinforms by many nats.
@@ -94,28 +94,26 @@ def test_given_is_additive_in_the_gap_form(pipe, sample):
 
 
 def test_runs_repeat_bit_for_bit(pipe, sample, estimate):
-    again = pipe(list(sample.images), sample.prompts, levels=12, keep="pixel", seed=3)
+    again = pipe(list(sample.images), sample.prompts, levels=6, keep="pixel", seed=3)
     assert torch.equal(again.nats, estimate.nats)
     assert torch.equal(again.curve.gap, estimate.curve.gap)
-    other = pipe(list(sample.images), sample.prompts, levels=12, seed=4)
+    other = pipe(list(sample.images), sample.prompts, levels=6, seed=4)
     assert not torch.equal(other.nats, estimate.nats)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64])
-def test_batch_size_changes_nothing_but_rounding(pipe, sample, estimate, rows):
-    """To 1e-6 of the errors that the forms are differences of: a network in float32 rounds with its batch."""
-    again = pipe(list(sample.images), sample.prompts, levels=12, seed=3, batch_size=rows)
-    errors = float((estimate.curve.error.mean(1) * estimate.curve.weight).sum(1).min()) / 2
+def test_batch_size_changes_nothing(pipe, sample, estimate, rows):
+    """Rounding included, where kernels round a row alike in every batch of 16 or more; measured bit for bit on x86."""
+    again = pipe(list(sample.images), sample.prompts, levels=6, seed=3, batch_size=rows)
     for form in ("gap", "orthogonal"):
-        torch.testing.assert_close(again.using(form).nats, estimate.using(form).nats, rtol=0, atol=1e-6 * errors)
-    torch.testing.assert_close(again.using("orthogonal").nats, estimate.using("orthogonal").nats, rtol=5e-6, atol=0)
-    assert again.evaluations == estimate.evaluations
+        torch.testing.assert_close(again.using(form).nats, estimate.using(form).nats, rtol=1e-6, atol=0)
+    assert again.evaluations == estimate.evaluations == 6 * 6 * 2 * 2
 
 
 def test_a_pair_does_not_depend_on_its_neighbours(pipe, sample, estimate):
-    alone = pipe(sample.images[4], sample.prompts[4], levels=12, seed=3, pair_ids=[4])
+    alone = pipe(sample.images[4], sample.prompts[4], levels=6, seed=3, pair_ids=[4])
     for form in ("gap", "orthogonal"):  # "auto" weighs the two by all pairs of a measurement
-        torch.testing.assert_close(alone.using(form).nats, estimate.using(form).nats[4:5], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(alone.using(form).nats, estimate.using(form).nats[4:5], rtol=1e-6, atol=0)
 
 
 def test_maps_sum_to_the_pair(estimate):
@@ -133,7 +131,7 @@ def test_influence_starts_at_the_whole_and_ends_at_nothing(estimate):
 
 
 def test_influence_by_simpson_is_the_estimate_of_the_same_run(pipe, sample, estimate):
-    out = pipe(list(sample.images), sample.prompts, quadrature=Simpson(13), seed=3)
+    out = pipe(list(sample.images), sample.prompts, quadrature=Simpson(7), seed=3)
     over = influence(out, pipe.denoiser.convention)
     assert torch.equal(over.nats[:, 0], out.nats)
     assert torch.equal(influence(estimate).nats[:, 0], estimate.nats)
@@ -153,7 +151,7 @@ def test_influence_by_simpson_is_the_estimate_of_the_same_run(pipe, sample, esti
 
 
 def test_bands_of_maps_add_up(pipe, sample, estimate):
-    images, options = list(sample.images[:2]), {"levels": 12, "seed": 3}
+    images, options = list(sample.images[:2]), {"levels": 6, "seed": 3}
     low, high = pipe.denoiser.logsnr_range
     whole = pipe(images, sample.prompts[:2], keep="level", **options)
     torch.testing.assert_close(whole.pixel_map("gap")[0], estimate.pixel_map("gap")[0][:2], rtol=1e-4, atol=1e-5)
@@ -216,6 +214,61 @@ def test_records_keep_what_made_them(tmp_path, estimate):
     assert back.warnings() == estimate.warnings()
 
 
+# ---- fewer calls for the same error ----
+
+
+def test_a_tolerance_draws_on_where_it_is_needed(pipe, sample):
+    images = list(sample.images[:3])
+    wanted = Tolerance(1.0, most=6)
+    found = pipe(images, sample.prompts[:3], levels=6, integrand="gap", seed=3, tolerance=wanted)
+    assert found.tolerance == wanted
+    draws = found.curve.draws.tolist()
+    assert min(draws) >= 2
+    assert found.evaluations == sum(draws) * 6 * 2 * 2
+    assert all(drawn == 6 for drawn, reached in zip(draws, found.reached, strict=True) if not reached)
+    # Its first draws are those of a measurement without.
+    fixed = pipe(images, sample.prompts[:3], levels=6, integrand="gap", seed=3, draws=2)
+    torch.testing.assert_close(found.curve.gap[:, :2], fixed.curve.gap, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"tolerance= belong to the null prompt"):
+        pipe(images, sample.prompts[:3], marginal=Candidates(CAPTIONS), tolerance=wanted)
+
+
+def test_compared_prompts_see_the_same_noise(pipe, sample, monkeypatch):
+    seen: list[torch.Tensor] = []
+    forward = pipe.denoiser._predict
+
+    def spy(z, logsnr, cond):
+        seen.append(z.clone())
+        return forward(z, logsnr, cond)
+
+    monkeypatch.setattr(pipe.denoiser, "_predict", spy)
+    options = {"seed": 3, "quadrature": StratifiedUniform(4), "draws": 2}
+    for prompt in ("a red circle", "a blue square"):
+        pipe(sample.images[0], prompt, **options)
+    assert torch.equal(*seen)
+    # Both signs, and the same for both branches.
+    base, conditional = seen[0].chunk(2)
+    assert torch.equal(base, conditional)
+    one = pipe(sample.images[0], "a red circle", antithetic=False, **options)
+    assert torch.equal(seen[2].chunk(2)[0][:4], base[:4])
+    assert one.evaluations == 4 * 2 * 2
+
+
+def test_a_pilot_puts_levels_where_the_curve_is(pipe, sample):
+    images = list(sample.images[:2])
+    low = pipe.denoiser.logsnr_range[0]
+    rule = pipe.pilot(images, sample.prompts[:2], nodes=8, seed=3, logsnr_range=(low, 2.0))
+    assert rule.nodes == 8
+    assert (rule.edges[0], rule.edges[-1]) == pytest.approx((low, 2.0))
+    # Captions are told between log-SNR -3 and 0 more than near pure noise.
+    density = np.array(rule.mass) / np.diff(rule.edges)
+    middle = (np.array(rule.edges[1:]) + np.array(rule.edges[:-1])) / 2
+    assert density[(middle > -3) & (middle < 0)].mean() > 1.5 * density[middle < -4.5].mean()
+    found = pipe(images, sample.prompts[:2], quadrature=rule, seed=3)
+    assert found.evaluations == 2 * 8 * 2 * 2
+    assert found.settings["quadrature"] == repr(rule)
+
+
 def peak_memory(call):
     """Peak resident bytes while `call` runs, above what is resident before."""
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
@@ -234,7 +287,7 @@ def test_peak_memory_does_not_grow_with_the_pairs(pipe):
     images = list(Shapes("soft").sample(160, seed=9).images)
 
     def measure(count):
-        pipe(images[:count], "a red circle", levels=4, batch_size=64)
+        pipe(images[:count], "a red circle", levels=2, batch_size=64)
 
     measure(16)  # what libraries allocate once
     few, many = peak_memory(lambda: measure(16)), peak_memory(lambda: measure(160))
@@ -325,13 +378,13 @@ def test_an_epsilon_folder_speaks_of_the_noise(pipe, folder, sample, estimate):
     other.set_progress_bar_config(disable=True)
     assert other.describe()["prediction"] == "epsilon"
     # The same weights told to predict the noise are another model, which fails its own certificate.
-    wrong = other(list(sample.images), sample.prompts, levels=12, seed=3)
+    wrong = other(list(sample.images), sample.prompts, levels=6, seed=3)
     assert abs(wrong.mean().value - estimate.mean().value) > 1
     # Networks that do predict the noise give what the v-prediction that they are made of gives.
     wrapper = other.denoiser.network
     wrapper.unet = Speaking(wrapper.unet, other.pipe.scheduler.alphas_cumprod)
     torch.testing.assert_close(
-        other(list(sample.images), sample.prompts, levels=12, seed=3).using("gap").nats,
+        other(list(sample.images), sample.prompts, levels=6, seed=3).using("gap").nats,
         estimate.using("gap").nats,
         rtol=1e-3,
         atol=1e-3,
@@ -343,7 +396,7 @@ def test_a_pipeline_in_memory_shares_its_weights(sample, estimate):
     own = MMGPipeline(plain)
     own.set_progress_bar_config(disable=True)
     assert own.pipe is plain
-    out = own(list(sample.images), sample.prompts, levels=12, seed=3)
+    out = own(list(sample.images), sample.prompts, levels=6, seed=3)
     assert torch.equal(out.nats, estimate.nats)
 
 
@@ -351,7 +404,7 @@ def test_dtypes_agree(sample, estimate):
     half = MMGPipeline.from_pretrained(shapes_model(), torch_dtype=torch.bfloat16)
     half.set_progress_bar_config(disable=True)
     assert half.dtype == torch.bfloat16
-    out = half(list(sample.images), sample.prompts, levels=12, seed=3)
+    out = half(list(sample.images), sample.prompts, levels=6, seed=3)
     assert out.settings["dtype"] == "bfloat16"
     gap = out.using("gap").nats - estimate.using("gap").nats
     assert float(gap.abs().max()) < 4 * float(estimate.using("gap").stderr.max())

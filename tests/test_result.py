@@ -58,7 +58,7 @@ def test_integrate_known_noise(draws):
     """White noise of unit variance on each level: the error of the sum is known."""
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(4000, draws, 50, generator=generator, dtype=torch.float64)
-    weight = torch.full((4000, 50), 0.3, dtype=torch.float64)
+    weight = torch.full((4000, draws, 50), 0.3, dtype=torch.float64)
     nats, stderr = integrate(values, weight, independent=False)
     truth = 0.15 * (50 / draws) ** 0.5
     assert float(nats.std()) == pytest.approx(truth, rel=0.05)
