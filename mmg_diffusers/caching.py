@@ -310,6 +310,9 @@ class KeptPrompts(Codec):
         rows = [self._row(prompt) for prompt in prompts]
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
+    def check_masked(self, prompt: Masked) -> None:
+        self._row(prompt)
+
     def encode_masked(self, prompt: Masked) -> Encoding:
         return self._row(prompt)
 

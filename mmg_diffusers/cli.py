@@ -121,10 +121,9 @@ def _measure(
     if isinstance(marginal, NullPrompt):
         options |= {"given": given, "integrand": integrand, "levels": levels, "tolerance": tolerance}
         return pipe(pairs.images, pairs.prompts, **options)
-    if given is not None or tolerance is not None:
-        raise ValueError(
-            "a context (given) and a tolerance belong to the null prompt; leave them out, or set --marginal null"
-        )
+    for name, value in (("given", given), ("tolerance", tolerance)):
+        if value is not None:
+            raise ValueError(f"--{name} belongs to the null prompt; leave it out, or set --marginal null")
     path = AtLevels.widening(*pipe.denoiser.logsnr_range, (STEPS if levels is None else levels) + 1).levels
     return pipe.filter(pairs.images, pairs.prompts, marginal, levels=path, **options)
 

@@ -156,11 +156,12 @@ class Curve:
     With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
 
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
-    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, all `(N, D, L)` summed over the event, as are `logsnr` and
-    `weight`, for D draws at L levels. Where a pair has fewer draws than others, its rows end in NaN. `maps`, where pixels were kept, holds the integrals before the
-    sum over pixels: ``gap``, ``orthogonal`` and their ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there
-    are the integrands themselves, ``_levels``, and the variance that the noise leaves in them, ``_variance``,
-    `(N, L, *pixels)`.
+    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are `logsnr`
+    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last.
+
+    `maps`, where pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
+    ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there are the integrands themselves, ``_levels``, and the
+    variance that the noise leaves in them, ``_variance``, `(N, L, *pixels)`.
     """
 
     logsnr: Tensor
@@ -180,13 +181,19 @@ class Curve:
         held = self.gap.shape
         if len(held) != 3 or 0 in held:
             raise ValueError(f"the curve's gap has shape {tuple(held)}; expected (pairs, draws, levels)")
-        for names, shape in ((MOMENTS, held), (("logsnr", "weight"), (held[0], held[2]))):
-            for name in names:
-                values: Tensor = getattr(self, name)
-                if values.shape != shape or values.dtype != torch.float64 or not bool(values.isfinite().all()):
-                    raise ValueError(
-                        f"the curve's {name} is {tuple(values.shape)} {values.dtype}; expected {tuple(shape)} finite float64"
-                    )
+        missing = self.gap[..., :1].isnan()
+        if bool(missing[:, 0].any()) or bool((missing[:, :-1] & ~missing[:, 1:]).any()):
+            raise ValueError("the curve has draws after a missing one, or a pair without any; expected draws, then NaN")
+        for name in ("logsnr", "weight", *MOMENTS):
+            values: Tensor = getattr(self, name)
+            if (
+                values.shape != held
+                or values.dtype != torch.float64
+                or not bool(torch.where(missing, values.isnan(), values.isfinite()).all())
+            ):
+                raise ValueError(
+                    f"the curve's {name} is {tuple(values.shape)} {values.dtype}; expected {tuple(held)} finite float64"
+                )
         ids = self.pair_ids
         if ids.shape != held[:1] or ids.dtype != torch.int64 or len(ids.unique()) < len(ids):
             raise ValueError(

@@ -60,7 +60,7 @@ def _holds_pictures(path: Path, columns: Sequence[str]) -> bool:
 
 def _from_numpy(path: Path, wanted: dict[str, list[str]]) -> Arrays:
     try:
-        # Objects would have to be unpickled, which runs what they hold.
+        # Arrays of objects are pickles, and reading one runs what it holds.
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return _columns_of_array(loaded, path, wanted)

@@ -144,7 +144,7 @@ def posterior(setup: Setup) -> dict[str, Any]:
 
 def end_of(curve: Curve) -> dict[str, float]:
     """The mean curves at the cleanest level, as shares of their peaks."""
-    found = {"logsnr": float(curve.logsnr[0, -1])}
+    found = {"logsnr": float(curve.logsnr[0, 0, -1])}
     for form in ("gap", "orthogonal"):
         mean = getattr(curve, form).mean((0, 1))
         spread = float(getattr(curve, form).mean(1)[:, -1].std()) / len(curve) ** 0.5

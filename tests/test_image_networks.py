@@ -228,7 +228,7 @@ def test_a_saved_model_measures_the_same(tmp_path):
     assert torch.equal(found[0].nats, found[1].nats)
     assert found[0].settings == found[1].settings
     assert float(found[0].nats.abs().max()) > 0
-    with pytest.raises(ValueError, match="no values of 'y'"):
+    with pytest.raises(ValueError, match="got the variables x; expected those of the fit, x, y"):
         one.estimate({"x": data["x"]})
 
 

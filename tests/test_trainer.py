@@ -160,13 +160,13 @@ def test_two_processes_train_one_model(tmp_path):
     # `accelerate launch --cpu` starts one process, whatever number it is given.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     script = [str(ROOT / "scripts" / "train_denoiser.py"), str(tmp_path / "pairs.npz"), "--output", str(tmp_path)]
-    small = ["--batch", "64", "--lr", "0.005", "--check-every", "15", "--nodes", "4", "--width", "8", "--steps", "30"]
+    small = ["--batch", "64", "--lr", "0.005", "--check-every", "40", "--nodes", "4", "--width", "8", "--steps", "120"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*launch, *script, *small], capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("wrote") == 1
     model = FittedModel.load(tmp_path / "model.safetensors")
     assert model.settings["processes"] == 2
-    assert model.fitted.gained > 0
-    assert model.fitted.steps == 30
+    assert model.fitted.gained > 0.1
+    assert model.fitted.steps == 120
     assert len(Estimate.load(tmp_path / "estimate.safetensors")) == 120

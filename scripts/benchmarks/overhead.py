@@ -6,6 +6,9 @@ Weights are random. The two take turns at the same batch and dtype, and medians 
 on a CPU the time is the process' own. Loading and encoding are told apart, and are in no rate.
 """
 
+# diffusers annotates its configs more narrowly than it reads them.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import statistics

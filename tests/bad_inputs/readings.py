@@ -32,6 +32,13 @@ def replaced(name, values):
     return lambda tensors, _record: tensors.update({name: values.contiguous()})
 
 
+def one_nan(values):
+    """The values, the last of which is not a number."""
+    changed = values.clone()
+    changed.view(-1)[-1] = NAN
+    return changed
+
+
 def noted(name, value):
     """An entry of a record's header, set."""
     return lambda _tensors, record: record.update({name: value})
@@ -107,13 +114,19 @@ ROWS = (
             "NaN",
             lambda r: Estimate.load(r.record(replaced("gap", r.estimate.curve.gap * NAN))),
             ValueError,
+            "a pair without any",
+        ),
+        (
+            "NaN at one level",
+            lambda r: Estimate.load(r.record(replaced("gap", one_nan(r.estimate.curve.gap)))),
+            ValueError,
             "expected .* finite float64",
         ),
         (
             "a shape that would be broadcast",
             lambda r: Estimate.load(r.record(replaced("weight", r.estimate.curve.weight[:1]))),
             ValueError,
-            r"weight is \(1, 4\)",
+            r"weight is \(1, 1, 4\)",
         ),
         (
             "a pair twice",
