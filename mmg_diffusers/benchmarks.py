@@ -41,7 +41,7 @@ class Plan:
         steps: of the training, at most.
         variants: measure every variant, not the default alone.
         joint: fit a joint network as well, for MINDE-J.
-        nodes: levels of every rule.
+        nodes: levels of the rules that are measured beside the default, which has its own.
     """
 
     train: int = 100_000
