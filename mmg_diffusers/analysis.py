@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.checks import MOST, finite, of_type, whole
-from mmg_diffusers.result import Value, mean_over_pairs, versions
+from mmg_diffusers.records import versions
+from mmg_diffusers.result import Value, mean_over_pairs
 
 # Deviation of the prior of log trust.
 LOG_TRUST = 0.5

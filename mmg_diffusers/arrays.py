@@ -23,7 +23,8 @@ from mmg_diffusers.image_preprocess import ImagePreprocessing
 from mmg_diffusers.networks import MultiDenoiser, VectorNetwork, View
 from mmg_diffusers.preprocess import Preprocessing, as_array
 from mmg_diffusers.proposals import gap_fitted
-from mmg_diffusers.result import Estimate, pack, unpack
+from mmg_diffusers.records import pack, unpack
+from mmg_diffusers.result import Estimate
 from mmg_diffusers.storage import write_whole
 
 Data = Mapping[str, NDArray[np.generic]]

@@ -19,12 +19,13 @@ from tqdm import tqdm
 from mmg_diffusers.arrays import FittedModel, fit_model
 from mmg_diffusers.estimators import MINDE, MMG
 from mmg_diffusers.fitting import FitSettings, crossed, fit
+from mmg_diffusers.moments import FORMS, Outside
 from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.plotting import plot_errors
 from mmg_diffusers.preprocess import Preprocessing
 from mmg_diffusers.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.quadrature import Quadrature, StratifiedLogistic
-from mmg_diffusers.result import FORMS, Estimate, Outside
+from mmg_diffusers.result import Estimate
 from mmg_diffusers.storage import write_whole
 from mmg_diffusers.tasks import Task, get_task
 

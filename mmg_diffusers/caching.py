@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mmg_diffusers.adapters.base import Codec, Origin
 from mmg_diffusers.checks import file_path, whole
 from mmg_diffusers.prompts import Masked, Prompt
-from mmg_diffusers.result import versions
+from mmg_diffusers.records import versions
 from mmg_diffusers.storage import write_whole
 
 Encoding = dict[str, Tensor]

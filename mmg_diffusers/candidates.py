@@ -16,8 +16,9 @@ from mmg_diffusers.batches import Pairs, Progress, blocks, check_condition, rang
 from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
 from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.forwards import Forwards, device_of
+from mmg_diffusers.moments import Curve, Keep
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
-from mmg_diffusers.result import Curve, Keep, pack, read_record, unpack
+from mmg_diffusers.records import pack, read_record, unpack
 from mmg_diffusers.storage import write_whole
 from mmg_diffusers.walks import Field, Follower, Walk, Walked
 

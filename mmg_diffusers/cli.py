@@ -18,9 +18,9 @@ from rich.table import Table
 from mmg_diffusers import Estimate, MMGPipeline, NullPrompt, __version__, shapes_model
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.marginals import Marginal
+from mmg_diffusers.moments import Integrand, Keep
 from mmg_diffusers.pipeline import LEVELS, STEPS
 from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Integrand, Keep
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.storage import check_writable, write_whole
 from mmg_diffusers.tables import PairTable, read_marginal, read_pairs

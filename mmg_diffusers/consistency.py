@@ -37,10 +37,11 @@ from tqdm import tqdm
 
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.image_networks import ImageNetwork, channel_covariance, in_part
+from mmg_diffusers.moments import FORMS, Form
 from mmg_diffusers.networks import Roles
 from mmg_diffusers.plotting import plot_ratios
 from mmg_diffusers.quadrature import StratifiedUniform
-from mmg_diffusers.result import FORMS, Estimate, Form, Value
+from mmg_diffusers.result import Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, caption_words
 from mmg_diffusers.shapes.render import SIZE
 from mmg_diffusers.shapes.world import WORDS

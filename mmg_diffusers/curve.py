@@ -21,8 +21,8 @@ from mmg_diffusers.batches import (
 from mmg_diffusers.checks import callback, whole
 from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type, same_rows
 from mmg_diffusers.forwards import Forwards, device_of
+from mmg_diffusers.moments import MOMENTS, Curve, Integrand, Keep, kept_maps, noise_error
 from mmg_diffusers.quadrature import Quadrature
-from mmg_diffusers.result import MOMENTS, Curve, Integrand, Keep, kept_maps, noise_error
 from mmg_diffusers.tolerance import Tolerance
 
 # The moments that maps are made of.

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.influence import influence
+from mmg_diffusers.moments import FORMS
 from mmg_diffusers.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import FORMS, Estimate, Value
+from mmg_diffusers.result import Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
 # The candidates' posterior has settled well below this level.

@@ -13,8 +13,10 @@ from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.forwards import memory_notes
+from mmg_diffusers.moments import Integrand, Keep, Outside, check_integrand, check_keep
 from mmg_diffusers.quadrature import Quadrature, StratifiedUniform, Trapezoid
-from mmg_diffusers.result import Estimate, Integrand, Keep, Outside, check_integrand, check_keep, check_settings
+from mmg_diffusers.records import check_settings
+from mmg_diffusers.result import Estimate
 from mmg_diffusers.tolerance import Tolerance
 
 

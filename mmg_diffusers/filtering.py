@@ -18,7 +18,8 @@ from mmg_diffusers.checks import file_path, of_type
 from mmg_diffusers.influence import Influence
 from mmg_diffusers.marginals import Mixture
 from mmg_diffusers.noise import Convention
-from mmg_diffusers.result import Estimate, Value, mean_over_pairs, pack, read_record, unpack, versions
+from mmg_diffusers.records import pack, read_record, unpack, versions
+from mmg_diffusers.result import Estimate, Value, mean_over_pairs
 from mmg_diffusers.storage import write_whole
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmg_diffusers.moments import noise_variance
 from mmg_diffusers.noise import Convention
 from mmg_diffusers.quadrature import upper_simpson, upper_trapezoid
-from mmg_diffusers.result import Estimate, Value, noise_variance
+from mmg_diffusers.result import Estimate, Value
 
 Axis = Literal["logsnr", "timestep", "tau"]
 """What noise levels are counted in: log-SNR; the network's own timestep; or tau, 0 at the clean end and 1 at the noisy one."""

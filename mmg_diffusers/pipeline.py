@@ -29,10 +29,11 @@ from mmg_diffusers.influence import Influence, influence
 from mmg_diffusers.loading import UNUSED, check_device, check_dtype, load_pipeline
 from mmg_diffusers.maps import to_pixels
 from mmg_diffusers.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt, check_marginal
+from mmg_diffusers.moments import Integrand, Keep, check_integrand, check_keep
 from mmg_diffusers.prompts import Masked, Prompt, check_text
 from mmg_diffusers.proposals import gap_fitted
 from mmg_diffusers.quadrature import AtLevels, Quadrature, StratifiedProfile, Trapezoid, trapezoid_within
-from mmg_diffusers.result import Estimate, Integrand, Keep, check_integrand, check_keep
+from mmg_diffusers.result import Estimate
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.sources import Row, Source
 from mmg_diffusers.tolerance import Tolerance

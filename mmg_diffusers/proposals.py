@@ -9,8 +9,8 @@ import torch
 from mmg_diffusers.batches import Pairs
 from mmg_diffusers.curve import measure_curve
 from mmg_diffusers.denoiser import Condition, Denoiser, condition_rows
+from mmg_diffusers.moments import Curve
 from mmg_diffusers.quadrature import Logistic, StratifiedProfile, StratifiedUniform
-from mmg_diffusers.result import Curve
 
 # The share of nodes that is spread evenly, in case the pilot saw too little.
 EVEN = 0.3

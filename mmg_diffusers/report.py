@@ -18,9 +18,10 @@ from torch import Tensor
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.images import ImageLike, load_image
 from mmg_diffusers.influence import Influence, influence
+from mmg_diffusers.moments import FORMS
 from mmg_diffusers.noise import Convention
 from mmg_diffusers.plotting import lay_over, plot_curves, plot_influence, plot_mmse, plot_words
-from mmg_diffusers.result import FORMS, Estimate, Value, mean_over_pairs
+from mmg_diffusers.result import Estimate, Value, mean_over_pairs
 from mmg_diffusers.words import parts_by_place, word_information
 
 if TYPE_CHECKING:

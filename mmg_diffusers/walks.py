@@ -13,9 +13,9 @@ from mmg_diffusers.curve import moments, per_pixel
 from mmg_diffusers.denoiser import Condition
 from mmg_diffusers.draws import PairDraws, brownian_path
 from mmg_diffusers.forwards import Forwards
+from mmg_diffusers.moments import MOMENTS, Curve, Keep, kept_maps
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.quadrature import trapezoid
-from mmg_diffusers.result import MOMENTS, Curve, Keep, kept_maps
 
 
 @dataclass(frozen=True)

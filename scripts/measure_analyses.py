@@ -32,9 +32,10 @@ from mmg_diffusers.drawing import switch_prompts
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.influence import influence
 from mmg_diffusers.maps import auroc, dilate, to_pixels
+from mmg_diffusers.moments import Curve
 from mmg_diffusers.plotting import plot_influence, plot_map_grid
 from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Curve, Value, mean_over_pairs
+from mmg_diffusers.result import Value, mean_over_pairs
 from mmg_diffusers.shapes import CAPTIONS, SIZE, WORDS, Shapes, ShapesSample, caption_parts
 from mmg_diffusers.stages import Stages
 from mmg_diffusers.words import all_but, word_information

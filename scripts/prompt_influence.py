@@ -29,10 +29,11 @@ from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.drawing import draw
 from mmg_diffusers.images import ImageLike
 from mmg_diffusers.influence import AXES, Axis, Influence, influence
+from mmg_diffusers.moments import FORMS, Integrand, Outside
 from mmg_diffusers.plotting import plot_influence
 from mmg_diffusers.prompts import Word
 from mmg_diffusers.quadrature import AtLevels, Simpson, Trapezoid
-from mmg_diffusers.result import FORMS, Integrand, Outside, Value
+from mmg_diffusers.result import Value
 from mmg_diffusers.shapes import WORD_PLACES, Shapes
 from mmg_diffusers.tables import gather, read_marginal
 from mmg_diffusers.words import Isolated, isolate

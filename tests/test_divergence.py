@@ -9,9 +9,10 @@ from mmg_diffusers import MMG
 from mmg_diffusers.denoiser import GaussianDenoiser, GaussianReference, Versus
 from mmg_diffusers.divergence import EntropyEstimator, interaction_information, kl_divergence
 from mmg_diffusers.estimators import MINDE, MINDE_RANGE
+from mmg_diffusers.moments import Outside
 from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.quadrature import StratifiedUniform, Trapezoid
-from mmg_diffusers.result import Estimate, Outside
+from mmg_diffusers.result import Estimate
 
 from .conftest import joint
 

@@ -12,6 +12,7 @@ ROOT = Path(mmg_diffusers.__file__).parent
 ORDER = [
     "checks",
     "storage",
+    "records",
     "stages",
     "prompts",
     "noise",
@@ -19,6 +20,7 @@ ORDER = [
     "quadrature",
     "draws",
     "tolerance",
+    "moments",
     "result",
     "influence",
     "plotting",

@@ -19,6 +19,7 @@ from mmg_diffusers import MMG, Denoiser, Estimate
 from mmg_diffusers.arrays import as_array
 from mmg_diffusers.images import load_image
 from mmg_diffusers.maps import auroc, to_pixels
+from mmg_diffusers.moments import FORMS, MOMENTS, Curve, Outside
 from mmg_diffusers.noise import (
     PREDICTIONS,
     DiscreteVP,
@@ -40,7 +41,6 @@ from mmg_diffusers.quadrature import (
     StratifiedUniform,
     Trapezoid,
 )
-from mmg_diffusers.result import FORMS, MOMENTS, Curve, Outside
 from mmg_diffusers.runs import Row, RunFolder, collect, run
 from mmg_diffusers.tables import read_pairs
 from tests.bad_inputs.room import raised_by_the_package

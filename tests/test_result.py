@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mmg_diffusers import MMG, Estimate, Value
+from mmg_diffusers.moments import integrate
 from mmg_diffusers.quadrature import Trapezoid
-from mmg_diffusers.result import integrate
 
 
 @pytest.fixture

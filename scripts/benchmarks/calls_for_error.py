@@ -24,10 +24,10 @@ from tqdm import tqdm
 from mmg_diffusers import MMG, Denoiser, MMGPipeline, shapes_model
 from mmg_diffusers.denoiser import Condition, GaussianDenoiser
 from mmg_diffusers.draws import PairDraws
+from mmg_diffusers.moments import FORMS, integrate
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.proposals import gap_fitted
 from mmg_diffusers.quadrature import Logistic, Quadrature, Simpson, StratifiedUniform, Trapezoid
-from mmg_diffusers.result import FORMS, integrate
 from mmg_diffusers.shapes import Shapes
 
 torch.set_num_threads(1)

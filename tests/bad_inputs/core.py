@@ -8,6 +8,7 @@ from mmg_diffusers.candidates import NoisePath, measure_candidates
 from mmg_diffusers.denoiser import GaussianDenoiser, GaussianReference, MixtureDenoiser, Versus
 from mmg_diffusers.divergence import EntropyEstimator, interaction_information, kl_divergence
 from mmg_diffusers.draws import PairDraws, brownian_path
+from mmg_diffusers.moments import Outside
 from mmg_diffusers.noise import (
     DiscreteVP,
     Karras,
@@ -25,7 +26,6 @@ from mmg_diffusers.quadrature import (
     StratifiedUniform,
     Trapezoid,
 )
-from mmg_diffusers.result import Outside
 from tests.bad_inputs.room import RANGE, Room, rows
 
 NAN, INF = float("nan"), float("inf")

@@ -1,0 +1,69 @@
+"""Files of records: tensors beside what JSON can hold, and what made them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from mmg_diffusers.checks import file_path, of_type
+
+
+def pack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
+    """A safetensors file that holds a record as JSON in its header."""
+    ready = {name: value.contiguous().clone() for name, value in tensors.items()}
+    return safetensors.torch.save(ready, metadata={"record": json.dumps(record)})
+
+
+def unpack(body: bytes, form: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `pack` gave; the record has to name its `form` under ``format``.
+
+    Raises:
+        SafetensorError, KeyError, ValueError: when it is truncated, or of another form.
+    """
+    tensors = safetensors.torch.load(body)
+    header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+    record = json.loads(header["__metadata__"]["record"])
+    if record["format"] != form:
+        raise ValueError(f"format {record['format']!r}, expected {form!r}")
+    return tensors, record
+
+
+def read_record(path: str | Path, kind: str) -> bytes:
+    """The bytes of a record's file.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    path = file_path(path, f"the path of the {kind}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no {kind} at {path}; expected a file that .save wrote")
+    return path.read_bytes()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("mmg-diffusers", "torch", "diffusers", "transformers"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise a TypeError for settings that a record could not be written with."""
+    of_type(settings, Mapping, "settings", "a mapping of names to what JSON can hold")
+    try:
+        json.dumps(dict(settings))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the settings hold what JSON cannot ({error}); expected numbers, text, lists and mappings"
+        ) from error
