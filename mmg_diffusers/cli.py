@@ -24,7 +24,6 @@ from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.storage import check_writable, write_whole
 from mmg_diffusers.tables import PairTable, read_marginal, read_pairs
-from mmg_diffusers.tolerance import Tolerance
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -110,7 +109,7 @@ def _measure(
     integrand: Integrand,
     levels: int | None,
     draws: int,
-    tolerance: Tolerance | None = None,
+    tolerance: float | None = None,
     keep: Keep,
     seed: int,
     batch_size: int | None,
@@ -213,7 +212,7 @@ def estimate(
             integrand=integrand.value,
             levels=levels,
             draws=draws,
-            tolerance=None if tolerance is None else Tolerance(tolerance),
+            tolerance=tolerance,
             keep="pixel" if maps else "pair",
             seed=seed,
             batch_size=batch_size,
@@ -272,7 +271,7 @@ def run(
             integrand=integrand.value,
             levels=levels,
             draws=draws,
-            tolerance=None if tolerance is None else Tolerance(tolerance),
+            tolerance=tolerance,
             seed=seed,
             batch_size=batch_size,
             resize=resize,

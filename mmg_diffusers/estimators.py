@@ -54,6 +54,7 @@ class MMG:
         check_integrand(self.integrand)
         of_type(self.quadrature, Quadrature, "quadrature", "a rule such as Trapezoid(64)")
         whole(self.draws, "draws", 1)
+        of_type(self.tolerance, (Tolerance, type(None)), "tolerance", "one such as Tolerance(0.1)")
         if self.tolerance is not None and self.draws != 1:
             raise ValueError(
                 f"draws is {self.draws} and tolerance {self.tolerance}; give one of them: a tolerance says itself how many "

@@ -231,7 +231,7 @@ class MMGPipeline:
         quadrature: Quadrature | None = None,
         draws: int = 1,
         antithetic: bool = True,
-        tolerance: Tolerance | None = None,
+        tolerance: Tolerance | float | None = None,
         keep: Keep = "pair",
         seed: int = 0,
         pair_ids: Sequence[int] | None = None,
@@ -256,7 +256,8 @@ class MMGPipeline:
             antithetic: every draw is used twice, as eps and as -eps, which leaves less error than twice as many levels
                 would. It has no meaning against candidates, whose noise is one path.
             tolerance: in place of `draws`: keep drawing for the pairs that need it, until the noise leaves no more than a
-                standard error, ``tolerance=Tolerance(0.1)``; `Estimate.reached` says where it did.
+                standard error in nats, ``tolerance=0.1``; `Tolerance` says how many draws at least and at most, and
+                `Estimate.reached` where it was enough.
             keep: ``"pixel"`` keeps maps as well, ``"level"`` at every level, to read off bands of noise.
             seed: names the noise, together with a pair's id.
             pair_ids: different non-negative integers, by default the pairs' places in the list.
@@ -298,7 +299,7 @@ class MMGPipeline:
             if quadrature is not None
             else Trapezoid(LEVELS if levels is None else whole(levels, "levels", 2))
         )
-        estimator = MMG(integrand, rule, draws, antithetic, tolerance)
+        estimator = MMG(integrand, rule, draws, antithetic, Tolerance.of(tolerance))
         ids = ids_for(pair_ids, len(pictures))
         self._check_options(rule, logsnr_range, seed, keep, batch_size)
         settings = self._settings(logsnr_range, resize)
@@ -591,7 +592,7 @@ class MMGPipeline:
         integrand: Integrand = "auto",
         levels: int = LEVELS,
         draws: int = 1,
-        tolerance: Tolerance | None = None,
+        tolerance: Tolerance | float | None = None,
         keep: Keep = "pair",
         seed: int = 0,
         batch_size: int | None = None,
@@ -627,6 +628,7 @@ class MMGPipeline:
             OSError: when the folder cannot be written to; what was finished is kept.
         """
         # An option that no pair can be measured with is no bad pair.
+        tolerance = Tolerance.of(tolerance)
         MMG(integrand, Trapezoid(whole(levels, "levels", 2)), draws, tolerance=tolerance)
         check_keep(keep)
         whole(seed, "seed", 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import finite, whole
 
 # With D draws a pair is done when its standard error, times the root of 1 + CAUTION / (D - 1), is small enough. The spread of
 # few draws is uncertain, and stopping where it happens to be small would leave more error than is stated. Measured on Gaussian
@@ -30,7 +30,7 @@ class Tolerance:
             where noise is antithetic.
 
     Raises:
-        TypeError: for a number of draws that is not whole.
+        TypeError: for what is no number, or a number of draws that is not whole.
         ValueError: for a standard error that is not positive, or numbers of draws that do not rise.
     """
 
@@ -39,10 +39,19 @@ class Tolerance:
     most: int = 64
 
     def __post_init__(self) -> None:
-        if not 0 < self.stderr < float("inf"):
+        if finite(self.stderr, "stderr") <= 0:
             raise ValueError(f"stderr is {self.stderr}; expected a standard error in nats, above 0")
         whole(self.least, "least", 2, ", since one draw shows no spread")
         whole(self.most, "most", self.least)
+
+    @staticmethod
+    def of(value: Tolerance | float | None) -> Tolerance | None:
+        """A tolerance as it is; of a number, one that leaves no more than this standard error; none of none.
+
+        Raises:
+            TypeError, ValueError: as `Tolerance` does.
+        """
+        return value if value is None or isinstance(value, Tolerance) else Tolerance(value)
 
     def reached(self, stderr: Tensor) -> Tensor:
         """Which standard errors are small enough; booleans of the same shape."""

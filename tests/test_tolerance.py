@@ -138,7 +138,7 @@ def test_records_of_uneven_draws(gaussian, tmp_path):
     ("make", "error", "says"),
     [
         (lambda: Tolerance(0.0), ValueError, "stderr is 0.0"),
-        (lambda: Tolerance(-1.0), ValueError, "above 0"),
+        (lambda: Tolerance(-1.0), ValueError, "expected a standard error in nats, above 0"),
         (lambda: Tolerance(float("nan")), ValueError, "stderr is nan"),
         (lambda: Tolerance(0.1, least=1), ValueError, "least is 1; expected at least 2"),
         (lambda: Tolerance(0.1, least=4, most=3), ValueError, "most is 3; expected at least 4"),
