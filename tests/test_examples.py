@@ -547,6 +547,30 @@ def test_scaling(tmp_path, capsys, monkeypatch):
     assert all(run["peak_bytes"] >= run["peak_bytes_before"] > 2**26 for run in runs)
 
 
+def test_calls_for_error(capsys):
+    script = ROOT / "scripts" / "benchmarks" / "calls_for_error.py"
+    run(script, "--pairs", 2, "--seeds", 2, "--evaluations", 8, "--fine", 8)
+    rows = [
+        line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith(("| oracle", "| Shapes"))
+    ]
+    assert len(rows) == 2 * 4
+    # The default's error is below that of independent levels with separate noise, by far.
+    for row in rows:
+        assert "papers" in row[2] or float(row[-1].split(" ")[0]) > 4
+
+
+def test_overhead(capsys):
+    script = ROOT / "scripts" / "benchmarks" / "overhead.py"
+    threads = torch.get_num_threads()
+    try:
+        run(script, "--pairs", 1, "--levels", 2, "--rows", 2, "--rounds", 1)
+    finally:
+        torch.set_num_threads(threads)
+    share = re.search(r"pipeline / network, median of 1 turns \| ([\d.]+) \|", capsys.readouterr().out)
+    assert share is not None
+    assert float(share[1]) > 0
+
+
 @pytest.mark.slow
 def test_scaling_in_processes_of_its_own(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
