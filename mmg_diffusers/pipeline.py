@@ -629,11 +629,9 @@ class MMGPipeline:
         """
         # An option that no pair can be measured with is no bad pair.
         tolerance = Tolerance.of(tolerance)
-        MMG(integrand, Trapezoid(whole(levels, "levels", 2)), draws, tolerance=tolerance)
-        check_keep(keep)
-        whole(seed, "seed", 0)
-        if batch_size is not None:
-            whole(batch_size, "batch_size", 1)
+        rule = Trapezoid(whole(levels, "levels", 2))
+        MMG(integrand, rule, draws, tolerance=tolerance)
+        self._check_options(rule, None, seed, keep, batch_size)
 
         def measure(rows: Sequence[Row]) -> Estimate:
             if not truncate:
