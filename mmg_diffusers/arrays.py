@@ -23,7 +23,7 @@ from mmg_diffusers.image_preprocess import ImagePreprocessing
 from mmg_diffusers.networks import MultiDenoiser, VectorNetwork, View
 from mmg_diffusers.preprocess import Preprocessing, as_array
 from mmg_diffusers.proposals import gap_fitted
-from mmg_diffusers.records import pack, unpack
+from mmg_diffusers.records import pack, read_record, unpack, within
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.storage import write_whole
 
@@ -38,7 +38,12 @@ _NETWORKS = {"VectorNetwork": VectorNetwork, "ImageNetwork": ImageNetwork}
 _PREPROCESSINGS = {"Preprocessing": Preprocessing, "ImagePreprocessing": ImagePreprocessing}
 
 
-def _check(data: Mapping[str, Sized], fewest: int) -> int:
+def pairs_in(data: Mapping[str, Sized], fewest: int) -> int:
+    """How many pairs variables hold, at least `fewest`.
+
+    Raises:
+        ValueError: for none or too few, or variables of different lengths.
+    """
     counts = {name: len(values) for name, values in data.items()}
     if not counts:
         raise ValueError("there are no variables; expected two or more by name, such as {'x': x, 'y': y}")
@@ -85,7 +90,7 @@ class FittedModel:
         if set(data) != set(fitted):
             raise ValueError(f"got the variables {', '.join(data)}; expected those of the fit, {', '.join(fitted)}")
         ready = self.preprocessing(data)
-        _check(ready, 1)
+        pairs_in(ready, 1)
         cond = {name: ready[name].float() for name in (*self.base, *self.given)}
         return ready[self.diffused].float(), cond, {name: cond[name] for name in self.base}
 
@@ -167,8 +172,9 @@ class FittedModel:
         }
         named = {f"preprocessing/{key}": value for key, value in tensors.items()}
         named |= {f"network/{key}": value.cpu() for key, value in self.network.state_dict().items()}
-        write_whole(Path(path), pack(named, record))
-        return Path(path)
+        path = file_path(path, "the path of the fitted model")
+        write_whole(path, pack(named, record))
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> FittedModel:
@@ -178,21 +184,17 @@ class FittedModel:
             FileNotFoundError: when there is no such file.
             ValueError: when the file is truncated, pickled, or no model of this library.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no fitted model at {path}")
+        body = read_record(path, "fitted model")
         try:
-            tensors, record = unpack(path.read_bytes(), FORMAT)
-            parts: dict[str, dict[str, Tensor]] = {"network": {}, "preprocessing": {}}
-            for key, value in tensors.items():
-                room, name = key.split("/", 1)
-                parts[room][name] = value
-            made = record["network"]
-            network = _NETWORKS[made["kind"]](covariance=parts["network"]["covariance"], **made["config"])
-            network.load_state_dict(parts["network"])
+            tensors, record = unpack(body, FORMAT)
+            weights, made = within(tensors, "network"), record["network"]
+            network = _NETWORKS[made["kind"]](covariance=weights["covariance"], **made["config"])
+            network.load_state_dict(weights)
             network.eval().requires_grad_(False)
             prepared, fitted = record["preprocessing"], record["fitted"]
-            preprocessing = _PREPROCESSINGS[prepared["kind"]].from_state(prepared["record"], parts["preprocessing"])
+            preprocessing = _PREPROCESSINGS[prepared["kind"]].from_state(
+                prepared["record"], within(tensors, "preprocessing")
+            )
             return cls(
                 preprocessing,
                 network,
@@ -245,7 +247,7 @@ def fit_model(
         of_type(names, (tuple, list), name, "a tuple of names of variables")
     checkpoint = None if checkpoint is None else file_path(checkpoint, "checkpoint")
     arrays = {name: as_array(values, name) for name, values in data.items()}
-    count = _check(arrays, FEWEST)
+    count = pairs_in(arrays, FEWEST)
     unknown = [name for name in (*given, *base) if name not in arrays]
     if unknown:
         raise ValueError(f"there is no variable {unknown[0]!r}; the data hold {', '.join(arrays)}")
@@ -332,13 +334,13 @@ def estimate_mi(
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)
     arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}
-    count = _check(arrays, FEWEST)
+    count = pairs_in(arrays, FEWEST)
     if test is not None:
         of_type(test, (tuple, list), "test", f"a tuple of {len(names)} arrays, as for the fit")
         if len(test) != len(names):
             raise ValueError(f"test holds {len(test)} arrays; expected {len(names)}, as for the fit")
         measured = {name: as_array(value, f"test {name}") for name, value in zip(names, test, strict=True)}
-        _check(measured, 1)
+        pairs_in(measured, 1)
         for name in names:
             if measured[name].shape[1:] != arrays[name].shape[1:]:
                 raise ValueError(f"test {name} has shape {measured[name].shape}, {name} has {arrays[name].shape}")

@@ -18,7 +18,7 @@ from mmg_diffusers.denoiser import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.forwards import Forwards, device_of
 from mmg_diffusers.moments import Curve, Keep
 from mmg_diffusers.quadrature import Quadrature, Trapezoid
-from mmg_diffusers.records import pack, read_record, unpack
+from mmg_diffusers.records import pack, read_record, unpack, within
 from mmg_diffusers.storage import write_whole
 from mmg_diffusers.walks import Field, Follower, Walk, Walked
 
@@ -74,10 +74,7 @@ class CandidateCurve:
         own = {name: value for name, value in tensors.items() if not name.startswith("mixture/")}
         mixture = None
         if "mixture" in record:
-            of_curve = {
-                name.removeprefix("mixture/"): value for name, value in tensors.items() if name.startswith("mixture/")
-            }
-            mixture = Curve.unpacked(of_curve, record["mixture"])
+            mixture = Curve.unpacked(within(tensors, "mixture"), record["mixture"])
         return cls(**own, evaluations=record["evaluations"], mixture=mixture)
 
     def save(self, path: str | Path) -> Path:

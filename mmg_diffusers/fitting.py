@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.networks import MultiDenoiser, Roles, VectorNetwork
 from mmg_diffusers.noise import add_noise
-from mmg_diffusers.training import load_checkpoint, save_checkpoint
+from mmg_diffusers.training import Tensors, check_same, cosine_rate, load_checkpoint, save_checkpoint
 
 BINS = 40
 # Where the last bin holds more than this share of the largest one, the range ends too early.
@@ -225,13 +224,9 @@ class Fitter:
         }
 
     def _resume(self, path: Path) -> None:
-        levels, best = _Tensors({"gap": self.levels.gap}), _Tensors(self.best)
+        levels, best = Tensors({"gap": self.levels.gap}), Tensors(self.best)
         state = load_checkpoint(path, {"network": self.network, "levels": levels, "best": best}, self.optimizer)
-        if state["record"] != self._record():
-            raise ValueError(
-                f"{path} was written with other settings or data ({state['record']}, now {self._record()}); continue with "
-                "those, or delete it"
-            )
+        check_same(path, state["record"], self._record())
         self.levels.gap, self.best = levels.values["gap"], best.values
         self.step, self.seconds, self.gains = state["step"], state["seconds"], state["gains"]
 
@@ -241,8 +236,8 @@ class Fitter:
             state = {"step": self.step, "seconds": self.seconds, "gains": self.gains, "record": self._record()}
             modules: dict[str, nn.Module] = {
                 "network": self.network,
-                "levels": _Tensors({"gap": self.levels.gap}),
-                "best": _Tensors(self.best),
+                "levels": Tensors({"gap": self.levels.gap}),
+                "best": Tensors(self.best),
             }
             save_checkpoint(self.checkpoint, modules, self.optimizer, state)
 
@@ -283,23 +278,7 @@ class Fitter:
         ends = (0, *self.settings.rounds)
         number = bisect_right(ends, min(self.step, self.settings.steps - 1)) - 1
         done, length = self.step - ends[number], ends[number + 1] - ends[number]
-        warm = min(1.0, (done + 1) / self.settings.warmup)
-        return self.settings.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done / length)))
-
-
-class _Tensors(nn.Module):
-    """Tensors that travel in a checkpoint."""
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        # A buffer's name has no dots.
-        self.names = {key: key.replace(".", "-") for key in values}
-        for key, name in self.names.items():
-            self.register_buffer(name, values[key].clone())
-
-    @property
-    def values(self) -> dict[str, Tensor]:
-        return {key: self.get_buffer(name) for key, name in self.names.items()}
+        return cosine_rate(self.settings.lr, done, length, self.settings.warmup)
 
 
 def _stacked(values: Tensor, members: int) -> Tensor:

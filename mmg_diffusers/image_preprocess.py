@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmg_diffusers.image_networks import channel_covariance
 from mmg_diffusers.preprocess import Preprocessing, as_array
+from mmg_diffusers.records import within
 
 
 def is_image(values: ArrayLike | Tensor) -> bool:
@@ -163,6 +164,5 @@ class ImagePreprocessing:
             pictures[name] = Picture(tensors[f"{name}/mean"], tensors[f"{name}/deviation"], shape)
         vectors: dict[str, Preprocessing] = {}
         for name, kept in record["vectors"].items():
-            own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
-            vectors[name] = Preprocessing.from_state(kept, own)
+            vectors[name] = Preprocessing.from_state(kept, within(tensors, name))
         return ImagePreprocessing(pictures, vectors, tensors["covariance"], tuple(record["order"]))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.noise import reference_gain
+from mmg_diffusers.records import within
 
 Form = Literal["gap", "orthogonal", "auto"]
 FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto")
@@ -194,7 +195,7 @@ class Curve:
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Curve:
         """From what `packed` gave."""
-        maps = {name.removeprefix("maps/"): value for name, value in tensors.items() if name.startswith("maps/")}
+        maps = within(tensors, "maps")
         low, high = record["logsnr_range"]
         return cls(
             **{name: value for name, value in tensors.items() if not name.startswith("maps/")},

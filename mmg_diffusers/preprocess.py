@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mmg_diffusers.records import within
+
 if TYPE_CHECKING:
     from scipy.interpolate import PPoly
 
@@ -254,11 +256,7 @@ class Preprocessing:
 
         variables: dict[str, Variable] = {}
         for name, kept in record.items():
-            own = {
-                key.removeprefix(f"{name}/"): value.numpy()
-                for key, value in tensors.items()
-                if key.startswith(f"{name}/")
-            }
+            own = {key: value.numpy() for key, value in within(tensors, name).items()}
             columns = tuple(
                 Column(
                     float(own["mean"][k]),

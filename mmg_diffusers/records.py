@@ -35,6 +35,11 @@ def unpack(body: bytes, form: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
+def within(tensors: Mapping[str, Tensor], room: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``room/``, by what follows it."""
+    return {name.removeprefix(f"{room}/"): value for name, value in tensors.items() if name.startswith(f"{room}/")}
+
+
 def read_record(path: str | Path, kind: str) -> bytes:
     """The bytes of a record's file.
 

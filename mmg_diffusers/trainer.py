@@ -24,7 +24,7 @@ from tqdm import tqdm
 from mmg_diffusers.checks import whole
 from mmg_diffusers.fitting import Fit, Levels, held_out_loss, losses
 from mmg_diffusers.networks import MultiDenoiser, Roles
-from mmg_diffusers.training import load_checkpoint, save_checkpoint
+from mmg_diffusers.training import Tensors, check_same, cosine_rate, load_checkpoint, save_checkpoint
 
 Source = Callable[[int, torch.Generator], Mapping[str, Tensor]]
 """Draws so many examples, `(B, *shape)` of every variable, from the generator's numbers alone."""
@@ -97,16 +97,6 @@ class _Losses(nn.Module):
         self, data: Mapping[str, Tensor], logsnr: Tensor, eps: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         return losses(self.network, data, self.assignments, logsnr, eps)
-
-
-class _Held(nn.Module):
-    """A tensor that travels in a checkpoint."""
-
-    value: Tensor
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("value", value.clone())
 
 
 class Trainer:
@@ -225,7 +215,7 @@ class Trainer:
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), settings.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = cosine_rate(settings.lr, self.step, settings.steps, settings.warmup)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.averaged.update_parameters(network)
@@ -233,11 +223,6 @@ class Trainer:
         assert isinstance(seen, Tensor)
         self.levels.see(*seen.cpu().T)
         self.step += 1
-
-    def _rate(self) -> float:
-        settings = self.settings
-        warm = min(1.0, (self.step + 1) / settings.warmup)
-        return settings.lr * warm * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
 
     def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         # A running mean over a tenth of the steps so far, until that is long: the first weights should not stay in it.
@@ -278,7 +263,7 @@ class Trainer:
             "network": self.network,
             "averaged": self.averaged,
             "best": self.best,
-            "levels": _Held(self.levels.gap),
+            "levels": Tensors({"gap": self.levels.gap}),
         }
 
     def _record(self) -> dict[str, Any]:
@@ -305,13 +290,9 @@ class Trainer:
     def _resume(self, path: Path) -> None:
         modules = self._modules()
         state = load_checkpoint(path, modules, self.optimizer)
-        if state.get("record") != self._record():
-            raise ValueError(
-                f"{path} was written with other settings ({state.get('record')}, now {self._record()}); continue with "
-                "those, or delete it"
-            )
-        held = modules["levels"]
-        assert isinstance(held, _Held)
-        self.levels.gap = held.value.clone()
+        check_same(path, state.get("record"), self._record())
+        levels = modules["levels"]
+        assert isinstance(levels, Tensors)
+        self.levels.gap = levels.values["gap"]
         self.step, self.seconds, self.stale = state["step"], state["seconds"], state["stale"]
         self.history = state["history"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,37 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmg_diffusers.records import within
 from mmg_diffusers.storage import write_whole
+
+
+class Tensors(nn.Module):
+    """Tensors that travel in a checkpoint."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        # A buffer's name has no dots.
+        self.names = {key: key.replace(".", "-") for key in values}
+        for key, name in self.names.items():
+            self.register_buffer(name, values[key].clone())
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Them, by the names that they came with."""
+        return {key: self.get_buffer(name) for key, name in self.names.items()}
+
+
+def cosine_rate(lr: float, step: int, steps: int, warmup: int) -> float:
+    """A learning rate that rises to `lr` over `warmup` steps, and falls to 0 at `steps` along a cosine."""
+    return lr * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+
+def check_same(path: Path, there: object, now: object) -> None:
+    """Raise a ValueError where a checkpoint was written with other settings than those of now."""
+    if there != now:
+        raise ValueError(
+            f"{path} was written with other settings or data ({there}, now {now}); continue with those, or delete it"
+        )
 
 
 def save_checkpoint(
@@ -47,9 +78,8 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no checkpoint of this library, or is truncated ({error}). Delete it.") from error
     for name, module in modules.items():
-        own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:
-            module.load_state_dict(own)
+            module.load_state_dict(within(tensors, name))
         except RuntimeError as error:
             raise ValueError(
                 f"{path} holds another architecture for {name!r}; continue with the settings that it was written "

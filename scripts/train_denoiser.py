@@ -8,7 +8,7 @@
 Vectors and labels get a residual MLP, pictures a U-Net. OUTPUT gets a checkpoint, from which the same command goes on, then
 ``model.safetensors`` and the estimate of pairs that took no part in the training::
 
-    from mmg_diffusers.arrays import FittedModel
+    from mmg_diffusers.arrays import FittedModel, pairs_in
     FittedModel.load("runs/denoiser/model.safetensors").estimate({"x": x, "y": y})
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import typer
 
-from mmg_diffusers.arrays import FittedModel
+from mmg_diffusers.arrays import FittedModel, pairs_in
 from mmg_diffusers.estimators import MMG
 from mmg_diffusers.fitting import paired
 from mmg_diffusers.image_networks import ImageNetwork
@@ -39,15 +39,13 @@ def split(data: Arrays, shares: Mapping[str, float], seed: int) -> dict[str, Arr
     Raises:
         ValueError: for variables of different lengths, or too few pairs for a part.
     """
-    counts = {name: len(values) for name, values in data.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"variables differ in length: {counts}; expected one row a pair in each")
-    order = np.random.default_rng(seed).permutation(counts["x"])
+    count = pairs_in(data, 1)
+    order = np.random.default_rng(seed).permutation(count)
     found: dict[str, Arrays] = {}
     for name, share in {**shares, "train": 1.0}.items():
-        size = len(order) if name == "train" else round(share * counts["x"])
+        size = len(order) if name == "train" else round(share * count)
         if size < 1:
-            raise ValueError(f"{counts['x']} pairs leave none for {name}; give more pairs, or larger shares")
+            raise ValueError(f"{count} pairs leave none for {name}; give more pairs, or larger shares")
         rows, order = order[:size], order[size:]
         found[name] = {key: values[rows] for key, values in data.items()}
     return found

@@ -16,7 +16,6 @@ latent, and every level's error weighed by the inverse of what cannot be helped 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -35,7 +34,7 @@ from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
-from mmg_diffusers.training import load_checkpoint, save_checkpoint
+from mmg_diffusers.training import cosine_rate, load_checkpoint, save_checkpoint
 
 PROMPT_TOKENS = 12
 
@@ -181,10 +180,6 @@ class Trainer:
     def _saved(self) -> dict[str, nn.Module]:
         return {**self.modules, "ema": self.shadows}
 
-    def _lr(self) -> float:
-        warm = min(1.0, (self.step + 1) / self.stage.warmup)
-        return self.stage.lr * warm * 0.5 * (1 + math.cos(math.pi * self.step / self.stage.steps))
-
     def run(self, loss_of: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> None:
         """Take the steps that are left; `loss_of(images, captions, posterior)` gives the loss and numbers to log."""
         accelerator, stage = self.accelerator, self.stage
@@ -211,7 +206,7 @@ class Trainer:
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(self.parameters, 1.0)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = self._lr()
+                    group["lr"] = cosine_rate(stage.lr, self.step, stage.steps, stage.warmup)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 self.ema.step(self.parameters)
