@@ -1,6 +1,6 @@
 """How many network calls a pair's mutual information needs for a given error: this library's default against the papers' way.
 
-    python scripts/benchmarks/calls_for_error.py             # a Markdown table; two minutes on one core
+    python scripts/benchmarks/calls_for_error.py             # a Markdown table; three minutes on one core
     python scripts/benchmarks/calls_for_error.py --every     # other rules as well, from which the default was chosen
 
 The papers' code draws levels independently from a logistic density, and separate noise for the two branches (here at the same
