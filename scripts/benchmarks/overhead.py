@@ -11,6 +11,7 @@ on a CPU the time is the process' own. Loading and encoding are told apart, and 
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -136,20 +137,21 @@ def main(
     evaluations = through()  # warms up, and finds what was encoded
     # The same batch for both, whatever was asked for.
     rows = Forwards(pipe.denoiser, latents[0].shape[1:], device, rows).rows
+    passes = math.ceil(evaluations / rows)
     z = latents[0][[0] * rows].to(dtype)
     state = conditions[0]["encoder_hidden_states"][[0] * rows].to(dtype)
     times = torch.linspace(0, 999, rows, device=device).long()
 
     @torch.inference_mode()
     def bare() -> None:
-        for _ in range(evaluations // rows):
+        for _ in range(passes):
             parts.unet(z, times, encoder_hidden_states=state, return_dict=False)
 
     bare()
     network: list[float] = []
     pipeline: list[float] = []
     for _ in range(rounds):
-        network.append(rows * (evaluations // rows) / clock(bare))
+        network.append(rows * passes / clock(bare))
         pipeline.append(evaluations / clock(through))
     share = statistics.median(own / alone for own, alone in zip(pipeline, network, strict=True))
     million = sum(parameter.numel() for parameter in parts.unet.parameters()) / 1e6
