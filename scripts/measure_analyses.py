@@ -33,6 +33,7 @@ from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.influence import influence
 from mmg_diffusers.maps import auroc, dilate, to_pixels
 from mmg_diffusers.moments import Curve
+from mmg_diffusers.pipeline import LEVELS
 from mmg_diffusers.plotting import plot_influence, plot_map_grid
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Value, mean_over_pairs
@@ -511,7 +512,9 @@ def main(
     draws: Annotated[int, typer.Option(min=1, help="Paths per pair for the final posterior.")] = 8,
     map_draws: Annotated[int, typer.Option(min=1, help="Paths per pair for maps.")] = 4,
     prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-3,
-    null_levels: Annotated[int, typer.Option(min=3, help="Noise levels with the null prompt.")] = 64,
+    null_levels: Annotated[
+        int, typer.Option(min=3, help="Noise levels with the null prompt, each with noise of both signs.")
+    ] = LEVELS,
     switched: Annotated[int, typer.Option(min=2, help="Images at each switching time.")] = 32,
     sampling_steps: Annotated[int, typer.Option(min=1, help="Of switched images.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the pairs.")] = TEST_SEED,

@@ -28,6 +28,7 @@ from torch import Tensor
 from mmg_diffusers import Candidates, Estimate, MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.images import ImageLike, load_image
 from mmg_diffusers.maps import to_pixels
+from mmg_diffusers.pipeline import LEVELS
 from mmg_diffusers.plotting import plot_map_grid
 from mmg_diffusers.prompts import Word
 from mmg_diffusers.quadrature import AtLevels
@@ -111,7 +112,9 @@ def main(
     ] = None,
     band: Annotated[list[str] | None, typer.Option(help="Of log-SNR, such as -1:3.")] = None,
     pairs: Annotated[int, typer.Option(help="Of the Shapes world.")] = 6,
-    levels: Annotated[int, typer.Option(help="Noise levels with the null prompt.")] = 64,
+    levels: Annotated[
+        int, typer.Option(help="Noise levels with the null prompt, each with noise of both signs.")
+    ] = LEVELS,
     steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 26,
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
     draws: int = 1,

@@ -137,7 +137,7 @@ def main(
     guidance: Annotated[float, typer.Option(help="Of generated images; above 1 they do not sample p(x | y).")] = 1.0,
     sampling_steps: Annotated[int, typer.Option(help="Of generated images.")] = 100,
     pairs: Annotated[int, typer.Option(help="Of the Shapes world.")] = 64,
-    levels: Annotated[int, typer.Option(help="Noise levels with the null prompt.")] = 65,
+    levels: Annotated[int, typer.Option(help="Noise levels with the null prompt, each with noise of both signs.")] = 33,
     rule: Annotated[Rule, typer.Option(help="On the model's own levels, with the null prompt.")] = "trapezoid",
     steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 26,
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,

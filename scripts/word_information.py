@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mmg_diffusers import Candidates, MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.images import ImageLike
+from mmg_diffusers.pipeline import LEVELS
 from mmg_diffusers.plotting import plot_words
 from mmg_diffusers.prompts import Word
 from mmg_diffusers.quadrature import AtLevels
@@ -108,7 +109,9 @@ def main(
     ] = None,
     marginal: Annotated[str | None, typer.Option(help="null, prompts, shapes, or a file of candidates.")] = None,
     pairs: Annotated[int, typer.Option(help="Of the Shapes world.")] = 64,
-    levels: Annotated[int, typer.Option(help="Noise levels with the null prompt.")] = 64,
+    levels: Annotated[
+        int, typer.Option(help="Noise levels with the null prompt, each with noise of both signs.")
+    ] = LEVELS,
     steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 26,
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
     draws: Annotated[int, typer.Option(help="Of noise; candidates' evidence is averaged over them.")] = 1,
