@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmg_diffusers.fitting import FitSettings, paired
 from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.trainer import Trainer, TrainSettings, rows_of
+from mmg_diffusers.training import cosine_rate
 
 ROOT = Path(__file__).parent.parent
 ROLES = paired("x", ["y"])
@@ -170,3 +172,12 @@ def test_two_processes_train_one_model(tmp_path):
     assert model.fitted.gained > 0.1
     assert model.fitted.steps == 120
     assert len(Estimate.load(tmp_path / "estimate.safetensors")) == 120
+
+
+def test_the_rate_rises_over_the_warmup_and_falls_to_nothing():
+    rates = [cosine_rate(0.1, step, 100, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[9] == max(rates) > 0.097
+    assert rates[50] == pytest.approx(0.05)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+    assert all(later < sooner for sooner, later in pairwise(rates[9:]))
