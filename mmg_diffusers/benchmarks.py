@@ -161,7 +161,8 @@ def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, wor
             f"{folder} holds results of another plan, {stamp.read_text()}; choose another folder, or empty it"
         )
     stamp.write_text(asked)
-    jobs = {folder / f"{key}.{seed}.json": (key, seed) for key in keys for seed in seeds}
+    # One seed after another, so that a run which is stopped early has seen every task.
+    jobs = {folder / f"{key}.{seed}.json": (key, seed) for seed in seeds for key in keys}
     missing = [path for path in jobs if not path.exists()]
     with (
         tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="fit", smoothing=0) as bar,
