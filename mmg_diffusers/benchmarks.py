@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ from mmg_diffusers.preprocess import Preprocessing
 from mmg_diffusers.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.quadrature import Quadrature, StratifiedLogistic
 from mmg_diffusers.result import Estimate
-from mmg_diffusers.storage import write_whole
+from mmg_diffusers.storage import claim, write_whole
 from mmg_diffusers.tasks import Task, get_task
 
 # What `estimate_mi` says by default.
@@ -151,16 +151,9 @@ def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, wor
     """Measure every task with every seed; what FOLDER holds already is read back.
 
     Raises:
-        ValueError: when FOLDER holds results of another plan.
+        ValueError: when FOLDER belongs to another plan.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = folder / "plan.json"
-    asked = json.dumps(plan.__dict__, sort_keys=True)
-    if stamp.exists() and stamp.read_text() != asked:
-        raise ValueError(
-            f"{folder} holds results of another plan, {stamp.read_text()}; choose another folder, or empty it"
-        )
-    stamp.write_text(asked)
+    claim(folder, asdict(plan))
     # One seed after another, so that a run which is stopped early has seen every task.
     jobs = {folder / f"{key}.{seed}.json": (key, seed) for seed in seeds for key in keys}
     missing = [path for path in jobs if not path.exists()]

@@ -19,7 +19,6 @@ Pairs of pictures have a network of their own, so that additivity compares two t
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,7 +44,7 @@ from mmg_diffusers.result import Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, caption_words
 from mmg_diffusers.shapes.render import SIZE
 from mmg_diffusers.shapes.world import WORDS
-from mmg_diffusers.storage import write_whole
+from mmg_diffusers.storage import claim
 from mmg_diffusers.trainer import Source, Trainer, TrainSettings, join_processes
 
 RATIOS = ("baseline", "data processing", "additivity")
@@ -402,19 +401,10 @@ def run(world: World, plan: Plan, seeds: Sequence[int], folder: Path) -> list[Re
     """Train and measure with every seed; on the main process, all readings.
 
     Raises:
-        ValueError: when FOLDER holds results of another plan.
+        ValueError: when FOLDER belongs to another plan.
     """
     accelerator = join_processes()
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = folder / "plan.json"
-    asked = json.dumps({**world.describe(), **asdict(plan)}, sort_keys=True)
-    if stamp.exists() and stamp.read_text() != asked:
-        raise ValueError(
-            f"{folder} holds results of another plan, {stamp.read_text()}; choose another folder, or empty it"
-        )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        write_whole(stamp, asked.encode())
+    claim(folder, {**world.describe(), **asdict(plan)})
     readings: list[Reading] = []
     for seed in seeds:
         one = Run(world, plan, seed, folder, accelerator)

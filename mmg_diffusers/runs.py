@@ -24,7 +24,7 @@ from tqdm import tqdm
 from mmg_diffusers.checks import file_path
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.sources import Label, Row
-from mmg_diffusers.storage import PARTIAL, create_whole, write_whole
+from mmg_diffusers.storage import PARTIAL, claim, write_whole
 
 if TYPE_CHECKING:
     import datasets
@@ -269,25 +269,14 @@ class RunFolder:
                 f"cannot write to {self.folder} ({error}); choose a folder that can be written to. What a run has kept there "
                 "is read with Outcome.load, or `mmg-diffusers collect`."
             ) from error
-        self._claim(json.dumps(dict(settings), sort_keys=True, indent=1, default=str))
+        try:
+            claim(self.folder, settings)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}; make room, or choose another folder") from error
         for path in self.shards.folder.glob(f".*{PARTIAL}"):
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _ABANDONED:
                     path.unlink()
-
-    def _claim(self, asked: str) -> None:
-        stamp = self.folder / "settings.json"
-        try:
-            if not stamp.exists() and create_whole(stamp, asked.encode()):
-                return
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror}; make room, or choose another folder") from error
-        there = stamp.read_text(errors="replace")
-        if there != asked:
-            raise ValueError(
-                f"{self.folder} belongs to a run with other settings ({_difference(there, asked)}); its numbers are not "
-                "mixed with others. Choose another folder, or remove this one."
-            )
 
     def verify(self) -> None:
         """Set damaged shards aside, with a warning; their chunks are lacking then."""
@@ -322,15 +311,6 @@ def _told(label: Label | None) -> str:
     if label is None:
         return "missing"
     return f"{label.prompt!r} of {label.image or f'an image with the digest {label.digest}'}"
-
-
-def _difference(old: str, new: str) -> str:
-    try:
-        one, other = json.loads(old), json.loads(new)
-    except ValueError:
-        return "its settings.json is damaged"
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return "; ".join(f"{key}: {one.get(key)!r} there, {other.get(key)!r} now" for key in sorted(keys)[:4])
 
 
 def _measure_chunk(measure: Measure, rows: Sequence[Row], strict: bool) -> tuple[list[Estimate], list[Failure]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mmg_diffusers.storage import write_whole
+from mmg_diffusers.storage import claim, write_whole
 
 
 class Kept(Protocol):
@@ -34,19 +34,7 @@ class Stages:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp, asked = folder / "settings.json", json.dumps(dict(settings), indent=1, default=str)
-        if not stamp.exists():
-            stamp.write_text(asked)
-        elif json.loads(stamp.read_text()) != json.loads(asked):
-            there = json.loads(stamp.read_text())
-            differ = [
-                f"{k}: {there.get(k)!r} there, {v!r} now" for k, v in json.loads(asked).items() if there.get(k) != v
-            ]
-            raise ValueError(
-                f"{folder} belongs to a measurement with other settings ({'; '.join(differ)}); choose another folder, or "
-                "remove this one"
-            )
+        claim(folder, settings)
 
     def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a stage: read back, or made and kept."""

@@ -1,12 +1,14 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders whose results belong together."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PARTIAL = ".partial"
 
@@ -78,3 +80,34 @@ def check_writable(folder: Path) -> None:
             if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
                 raise OSError(f"cannot write to {folder} ({place} is no folder that can be written to); choose another")
             return
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Keep a folder for the results of some settings, so that no others are mixed in; any process may ask, at any time.
+
+    Args:
+        folder: made where it does not exist; it gets a ``settings.json``.
+        settings: what the results depend on, by name.
+
+    Raises:
+        ValueError: when the folder belongs to other settings.
+        OSError: when it cannot be written to.
+    """
+    stamp, asked = folder / "settings.json", json.dumps(dict(settings), sort_keys=True, indent=1, default=str)
+    if not stamp.exists() and create_whole(stamp, asked.encode()):
+        return
+    there = stamp.read_text(errors="replace")
+    if there != asked:
+        raise ValueError(
+            f"{folder} belongs to a run with other settings ({_difference(there, asked)}); its numbers are not mixed with "
+            "others. Choose another folder, or remove this one."
+        )
+
+
+def _difference(old: str, new: str) -> str:
+    try:
+        one, other = json.loads(old), json.loads(new)
+    except ValueError:
+        return "its settings.json is damaged"
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return "; ".join(f"{key}: {one.get(key)!r} there, {other.get(key)!r} now" for key in sorted(keys)[:4])

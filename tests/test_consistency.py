@@ -176,7 +176,7 @@ def test_self_consistency(tmp_path, capsys, world):
     call(ROOT / "scripts" / "self_consistency.py", *small)
     assert [os.stat(path).st_mtime_ns for path in kept] == before
     capsys.readouterr()
-    with pytest.raises(ValueError, match="another plan"):
+    with pytest.raises(ValueError, match="other settings"):
         run(ShapesRows(), Plan.quick(), [0], out)
 
 

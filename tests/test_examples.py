@@ -518,7 +518,7 @@ def test_benchmarks(tmp_path, capsys):
     before = os.stat(done).st_mtime_ns
     run(script, "--task", "1v1-normal-0.75", "--joint", *small)
     assert os.stat(done).st_mtime_ns == before
-    with pytest.raises(ValueError, match="another plan"):
+    with pytest.raises(ValueError, match="other settings"):
         run(script, "--task", "1v1-normal-0.75", "--quick", "--output", tmp_path)
 
 
