@@ -207,7 +207,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def test_report_fits_the_screen(pages, tmp_path, name, width):
     """In a headless browser: something is drawn, and nothing reaches into the page's right margin."""
     shot = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},4000", f"--screenshot={shot}"]
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},1600", f"--screenshot={shot}"]
     subprocess.run([str(CHROMIUM), *options, pages[name].as_uri()], check=True, capture_output=True, timeout=60)
     with Image.open(shot) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
