@@ -96,18 +96,21 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     stamp, asked = folder / "settings.json", json.dumps(dict(settings), sort_keys=True, indent=1, default=str)
     if not stamp.exists() and create_whole(stamp, asked.encode()):
         return
-    there = stamp.read_text(errors="replace")
-    if there != asked:
+    differ = _difference(stamp.read_bytes(), json.loads(asked))
+    if differ:
         raise ValueError(
-            f"{folder} belongs to a run with other settings ({_difference(there, asked)}); its numbers are not mixed with "
-            "others. Choose another folder, or remove this one."
+            f"{folder} belongs to a run with other settings ({'; '.join(differ)}); its numbers are not mixed with others. "
+            "Choose another folder, or remove this one."
         )
 
 
-def _difference(old: str, new: str) -> str:
+def _difference(stamp: bytes, now: Mapping[str, Any]) -> list[str]:
+    """What a stamp says otherwise, in words; a setting that is missing is none."""
     try:
-        one, other = json.loads(old), json.loads(new)
+        there = json.loads(stamp)
     except ValueError:
-        return "its settings.json is damaged"
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return "; ".join(f"{key}: {one.get(key)!r} there, {other.get(key)!r} now" for key in sorted(keys)[:4])
+        there = None
+    if not isinstance(there, dict):
+        return ["its settings.json is damaged"]
+    keys = sorted(key for key in {**there, **now} if there.get(key) != now.get(key))
+    return [f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in keys[:4]]
