@@ -107,7 +107,7 @@ class FittedModel:
 
         Args:
             data: values of every variable by name, N rows each.
-            estimator: by default 16 levels where a pilot saw the gap, antithetic noise, the "auto" form.
+            estimator: by default 16 levels where a pilot saw the gap, antithetic noise, the "balanced" form.
             seed: names the noise.
             batch_size: rows per forward pass; by default chosen from the size of the largest variable.
             progress: called with the number of noisy variables done.
@@ -124,7 +124,7 @@ class FittedModel:
             batch_size = auto_batch_size(torch.Size(largest), device_of(self.denoiser, x))
         if estimator is None:
             rule = gap_fitted(self.denoiser, x, cond, given, seed=seed, batch_size=batch_size)
-            estimator = MMG("auto", rule, antithetic=True)
+            estimator = MMG("balanced", rule, antithetic=True)
         found = estimator(
             self.denoiser,
             x,

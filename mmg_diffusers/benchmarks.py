@@ -30,7 +30,7 @@ from mmg_diffusers.storage import claim, write_whole
 from mmg_diffusers.tasks import Task, get_task
 
 # What `estimate_mi` says by default.
-HEADLINE = "auto, gap-fitted"
+HEADLINE = "balanced, gap-fitted"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Form(str, Enum):
     GAP = "gap"
     ORTHOGONAL = "orthogonal"
     AUTO = "auto"
+    BALANCED = "balanced"
 
 
 class Dtype(str, Enum):

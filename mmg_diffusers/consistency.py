@@ -361,7 +361,7 @@ class Run:
             jobs[f"one.{r}"] = single, a, {"b": seen}
             jobs[f"both.{r}"] = single, a, {"b": seen, "c": first_rows(picture, max(0, r - plan.fewer))}
             jobs[f"two.{r}"] = pair, a_two, {"b": first_rows(picture_two, r)}
-        estimator = MMG("auto", StratifiedUniform(plan.nodes))
+        estimator = MMG("balanced", StratifiedUniform(plan.nodes))
         found: dict[str, Estimate] = {}
         total = plan.nodes * sum(len(x) for _, x, _ in jobs.values())
         with tqdm(total=total, desc=f"{self.world.name}, measuring, seed {self.seed}", unit="z", mininterval=1) as bar:
@@ -461,7 +461,7 @@ def over_seeds(readings: Sequence[Reading], form: Form) -> pandas.DataFrame:
     return found
 
 
-def write(world: World, plan: Plan, readings: Sequence[Reading], folder: Path, form: Form = "auto") -> str:
+def write(world: World, plan: Plan, readings: Sequence[Reading], folder: Path, form: Form = "balanced") -> str:
     """Write table.csv (all forms and seeds), table.md and figure.png; returns the table."""
     frame(readings).to_csv(folder / "table.csv", index=False)
     table = over_seeds(readings, form)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mmg_diffusers.analysis import Classification
 from mmg_diffusers.influence import influence
-from mmg_diffusers.moments import FORMS
+from mmg_diffusers.moments import OF_PRETRAINED
 from mmg_diffusers.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Estimate, Value
@@ -48,7 +48,7 @@ class Demonstration:
         table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
         table.add_row("exact, these pairs", _plus_minus(self.exact_here))
         table.add_row(f"bound, {len(CAPTIONS)} captions", _plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
-        for form in FORMS:
+        for form in OF_PRETRAINED:
             read = self.estimate.using(form)
             edge, (low, high) = read.boundary, read.logsnr_range
             table.add_row(
@@ -81,7 +81,7 @@ class Demonstration:
             "exact_here": self.exact_here,
             "candidate_bound": self.bound,
             "calibration": asdict(self.posterior.calibration),
-            **{form: self.estimate.using(form).mean() for form in FORMS},
+            **{form: self.estimate.using(form).mean() for form in OF_PRETRAINED},
             "certificate": self.estimate.certificate,
             "warnings": self.estimate.warnings(),
             "evaluations": {"estimate": self.estimate.evaluations, "candidates": self.posterior.curve.evaluations},
@@ -94,7 +94,7 @@ class Demonstration:
         figures = {
             "mmse": plot_mmse(self.estimate, title="Denoising errors with and without the caption"),
             "influence": plot_influence(
-                {form: influence(self.estimate.using(form)) for form in FORMS},
+                {form: influence(self.estimate.using(form)) for form in OF_PRETRAINED},
                 ceiling=self.exact,
                 title="What the caption still adds, by noise level",
             ),

@@ -13,8 +13,11 @@ from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.noise import reference_gain
 from mmg_diffusers.records import within
 
-Form = Literal["gap", "orthogonal", "auto"]
-FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto")
+Form = Literal["gap", "orthogonal", "auto", "balanced"]
+FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto", "balanced")
+WEIGHED = ("auto", "balanced")
+# How two branches of a pretrained network are read; "balanced" is for branches that were trained together.
+OF_PRETRAINED: tuple[Form, ...] = ("gap", "orthogonal", "auto")
 
 
 @dataclass(frozen=True)
@@ -254,9 +257,10 @@ class Curve:
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
     """`(N,)` standard error in nats that the draws leave in a pair.
 
-    Of ``"auto"``, whose weight is known only when all pairs are, the larger of its two forms': its own cannot exceed it.
+    Of ``"auto"`` and ``"balanced"``, whose weight is known only when all pairs are, the larger of gap's and orthogonal's:
+    their own cannot exceed it.
     """
-    forms = ("gap", "orthogonal") if integrand == "auto" else (integrand,)
+    forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
     return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
 
 

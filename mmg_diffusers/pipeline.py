@@ -248,7 +248,7 @@ class MMGPipeline:
                 context too ("a red car" given "a car"). `Masked` prompts make it the information of a word.
             marginal: what the prompt is compared with: the null prompt, or the mixture of `Candidates` or `Negatives` along
                 one noise path (`filter` says more of that, above all log q, a bound).
-            integrand: ``"gap"``, ``"orthogonal"`` or ``"auto"``, see `MMG`. All come from the same evaluations.
+            integrand: ``"gap"``, ``"orthogonal"``, ``"auto"`` or ``"balanced"``, see `MMG`. All come from the same evaluations.
             levels: number of noise levels of the trapezoidal rule, by default 32; against candidates steps of the path, by
                 default 64.
             quadrature: another rule, in place of `levels`, such as one that `pilot` fitted.

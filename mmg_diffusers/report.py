@@ -18,7 +18,7 @@ from torch import Tensor
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.images import ImageLike, load_image
 from mmg_diffusers.influence import Influence, influence
-from mmg_diffusers.moments import FORMS
+from mmg_diffusers.moments import OF_PRETRAINED
 from mmg_diffusers.noise import Convention
 from mmg_diffusers.plotting import lay_over, plot_curves, plot_influence, plot_mmse, plot_words
 from mmg_diffusers.result import Estimate, Value, mean_over_pairs
@@ -143,7 +143,10 @@ def _of_estimate(estimate: Estimate, convention: Convention | None) -> _Reading:
         f"mean over {len(estimate)} pairs, {estimate.integrand} form, log-SNR {low:.2f} to {high:.2f}, "
         f"{estimate.evaluations:,} evaluations",
         estimate.warnings(),
-        _table(((form, *_said(estimate.using(form).mean())) for form in FORMS), ("form", "nats", "± stderr", "bits")),
+        _table(
+            ((form, *_said(estimate.using(form).mean())) for form in OF_PRETRAINED),
+            ("form", "nats", "± stderr", "bits"),
+        ),
         f"<p>Certificate (gap - orthogonal, 0 for ideal networks): {certificate.value:.4f} ± {certificate.stderr:.4f} nats. "
         f"Estimated beyond the range: {edge.low.value:.4f} below, {edge.high.value:.4f} above.</p>" + _half(over),
         (

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.checks import file_path, of_type, two_ends
-from mmg_diffusers.moments import Curve, Integrand, Outside, check_integrand, integrate, noise_error
+from mmg_diffusers.moments import WEIGHED, Curve, Integrand, Outside, check_integrand, integrate, noise_error
 from mmg_diffusers.quadrature import trapezoid, trapezoid_within
 from mmg_diffusers.records import pack, read_record, unpack, versions
 from mmg_diffusers.storage import write_whole
@@ -101,17 +101,19 @@ class Estimate:
     @cached_property
     def gap_share(self) -> float:
         """The share of the gap form in the estimate, between 0 (orthogonal) and 1 (gap, and differences outside)."""
-        if self.integrand != "auto":
+        if self.integrand not in WEIGHED:
             return float(self.integrand != "orthogonal")
         difference, stderr = self.certificate
         if difference == 0.0:
             return 0.0
-        return max(0.0, 1.0 - (stderr / difference) ** 2)
+        share = max(0.0, 1.0 - (stderr / difference) ** 2)
+        # What over-fitting takes from gap it adds to orthogonal.
+        return share / 2 if self.integrand == "balanced" and difference < 0 else share
 
     @property
     def values(self) -> Tensor:
         """`(N, D, L)` the integrand; half its integral over log-SNR is `nats`."""
-        if self.integrand != "auto":
+        if self.integrand not in WEIGHED:
             return self.curve.values(self.integrand)
         return self.curve.orthogonal + self.gap_share * (self.curve.gap - self.curve.orthogonal)
 
@@ -266,7 +268,7 @@ class Estimate:
 
     @staticmethod
     def merge(shards: Sequence[Estimate]) -> Estimate:
-        """Join estimates of different pairs; "auto" weighs the two forms anew over all of them.
+        """Join estimates of different pairs; "auto" and "balanced" weigh the two forms anew over all of them.
 
         Raises:
             ValueError: when the shards were measured with different settings or integrands, or share a pair.

@@ -118,7 +118,7 @@ def main(
     }
     model = FittedModel(preprocessing, network, diffused, (given,), (), fitted, recorded)
     path = model.save(output / "model.safetensors")
-    estimator = MMG("auto", StratifiedUniform(nodes), antithetic=True)
+    estimator = MMG("balanced", StratifiedUniform(nodes), antithetic=True)
     found = model.estimate(parts["test"], estimator=estimator, seed=seed)
     found.save(output / "estimate.safetensors")
     print(f"wrote {path}: {fitted.steps} steps, {fitted.gained:.3f} nats of held-out loss gained")

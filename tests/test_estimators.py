@@ -7,6 +7,7 @@ import torch
 
 from mmg_diffusers import MMG, Denoiser, Estimate
 from mmg_diffusers.denoiser import GaussianDenoiser
+from mmg_diffusers.moments import FORMS
 from mmg_diffusers.noise import DiscreteVP, alphas_cumprod_from_config
 from mmg_diffusers.quadrature import GaussLegendre, Logistic, StratifiedLogistic, StratifiedUniform, Trapezoid
 from mmg_diffusers.testing import foreign, present
@@ -33,7 +34,7 @@ def exact_pointwise(covariance, dim_x, pairs):
 
 
 @pytest.mark.parametrize("rhos", [(0.0,), (0.6,), (0.99,), (0.9, 0.5), (0.8,) * 5, (0.0, 0.7, 0.0)])
-@pytest.mark.parametrize("integrand", ["gap", "orthogonal", "auto"])
+@pytest.mark.parametrize("integrand", FORMS)
 def test_gaussian_pairs(rhos, integrand):
     """Within 4 standard errors of the closed form; an estimator that returns 0 fails wherever there is information."""
     covariance, d = joint(*rhos), len(rhos)
@@ -246,6 +247,45 @@ def test_auto_weighs_by_the_certificate(gaussian):
     assert abs(faulty.mean().value - faulty.using("gap").mean().value) < 0.1
     assert faulty.using("gap").mean().value < honest.mean().value < faulty.using("orthogonal").mean().value
     assert any("not the marginal and the conditional" in text for text in faulty.warnings())
+
+
+class Fitted(Denoiser):
+    """A conditional branch that falls short of the exact difference by a share, and has noise of its own."""
+
+    logsnr_range = RANGE
+
+    def __init__(self, oracle, short, noise):
+        super().__init__()
+        self.oracle, self.short, self.noise = oracle, short, noise
+
+    def forward(self, z, logsnr, cond=None):
+        base = self.oracle(z, logsnr)
+        if cond is None:
+            return base
+        told = (1 - self.short) * (self.oracle(z, logsnr, cond) - base)
+        return base + told + self.noise * torch.sin(40 * cond["y"] + logsnr[:, None])
+
+
+def test_balanced_halves_what_over_fitting_does_to_the_two_forms(gaussian):
+    oracle, x, cond = gaussian
+    truth = oracle.mutual_information(*RANGE)
+    fitted = MMG("balanced", Trapezoid(24))(Fitted(oracle, 0.0, 0.25), x, cond, logsnr_range=RANGE)
+    value, stderr = fitted.mean()
+    assert fitted.gap_share == pytest.approx(fitted.using("auto").gap_share / 2)
+    for form in ("gap", "orthogonal", "auto"):
+        assert abs(fitted.using(form).mean().value - truth) > 4 * fitted.using(form).mean().stderr
+    assert abs(value - truth) < 3 * stderr
+    assert stderr < 0.1
+    # Of independent variables, too, where it would be told as information.
+    alone = GaussianDenoiser(joint(0.0), 1)
+    pairs = gaussian_pairs(joint(0.0), 1500)
+    nothing = MMG("balanced", Trapezoid(24))(Fitted(alone, 0.0, 0.2), pairs[:, :1], {"y": pairs[:, 1:]})
+    assert abs(nothing.mean().value) < 3 * nothing.mean().stderr
+    assert nothing.using("orthogonal").mean().value > 6 * nothing.using("orthogonal").mean().stderr
+    # What is short of the truth, and not noisy, is nearest to it in gap.
+    short = MMG("balanced", Trapezoid(24))(Fitted(oracle, 0.25, 0.0), x, cond, logsnr_range=RANGE)
+    assert short.gap_share == short.using("auto").gap_share > 0.9
+    assert short.using("orthogonal").mean().value < 0.7 * truth < 0.9 * truth < short.mean().value
 
 
 def test_identity_of_the_two_forms(gaussian):

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from mmg_diffusers import MMG, Denoiser, MMGPipeline, shapes_model
 from mmg_diffusers.denoiser import Condition, GaussianDenoiser
 from mmg_diffusers.draws import PairDraws
-from mmg_diffusers.moments import FORMS, integrate
+from mmg_diffusers.moments import OF_PRETRAINED, integrate
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.proposals import gap_fitted
 from mmg_diffusers.quadrature import Logistic, Quadrature, Simpson, StratifiedUniform, Trapezoid
@@ -85,7 +85,7 @@ def together(subject: Subject, rule: Quadrature, antithetic: bool, seed: int) ->
     estimate = MMG("auto", rule, antithetic=antithetic)(
         subject.denoiser, subject.x, subject.cond, seed=seed, logsnr_range=subject.logsnr_range
     )
-    return {form: estimate.using(form).nats for form in FORMS}
+    return {form: estimate.using(form).nats for form in OF_PRETRAINED}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def measure(subject: Subject, evaluations: Sequence[int], seeds: int, fine: int,
             subject.denoiser, subject.x, subject.cond, seed=10_000, logsnr_range=subject.logsnr_range
         )
         references = {
-            form: integrate(found.using(form).values, found.curve.weight, found.curve.independent) for form in FORMS
+            form: integrate(found.using(form).values, found.curve.weight, found.curve.independent)
+            for form in OF_PRETRAINED
         }
         bar.update()
         most = max(evaluations) // 2
@@ -164,7 +165,7 @@ def measure(subject: Subject, evaluations: Sequence[int], seeds: int, fine: int,
             f"| {name} | {count} | papers: independent logistic, separate noise | gap | {old.spread:.3f} | {old.bias} | |"
         )
         for way in ways:
-            for form in FORMS:
+            for form in OF_PRETRAINED:
                 own = Repeats(torch.stack([repeat[form] for repeat in runs[way, count]]), *references[form])
                 rows.append(
                     f"| {name} | {count} | {way} | {form} | {own.spread:.3f} | {own.bias} | {(old.spread / own.spread) ** 2:.1f} |"
