@@ -245,8 +245,8 @@ def write(summaries: Sequence[Summary], folder: Path) -> str:
         writer.writerow(["task", "truth", "variant", "mean", "sd", "worst", "covered", "certificate", "seconds"])
         for s in summaries:
             for name, mean in s.means.items():
-                row = [s.name, s.truth, name, mean, s.spreads[name], s.worst[name], s.covered, s.certificate, s.seconds]
-                writer.writerow(row)
+                numbers = (mean, s.spreads[name], s.worst[name], s.covered, s.certificate, s.seconds)
+                writer.writerow([s.name, round(s.truth, 5), name, *(round(number, 5) for number in numbers)])
     figure = plot_errors(
         [f"{s.name} ({s.truth:.2f})" for s in summaries],
         [s.means[HEADLINE] - s.truth for s in summaries],

@@ -354,6 +354,7 @@ def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[f
     bars = 2 * np.nan_to_num(spread)
     ax.errorbar(error, place, xerr=bars, fmt="o", markersize=3, color=_COLOURS["gap"], linewidth=1)
     ax.set_yticks(place, list(names), fontsize=7)
+    ax.locator_params(axis="x", nbins=5)
     ax.set(xlabel="estimate - truth, nats (bars: 2 sd over seeds)", title=title)
     return figure
 
