@@ -20,6 +20,7 @@ from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.marginals import Marginal
 from mmg_diffusers.moments import Integrand, Keep
 from mmg_diffusers.pipeline import LEVELS, STEPS
+from mmg_diffusers.processes import this_process
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.storage import check_writable, write_whole
@@ -232,7 +233,7 @@ def estimate(
             console.print(f"wrote {path}", highlight=False)
 
 
-@app.command(epilog="Example: `accelerate launch -m mmg_diffusers run shapes pairs.csv --output runs/pairs`")
+@app.command(epilog="Example: `torchrun --nproc_per_node 2 -m mmg_diffusers run shapes pairs.csv --output runs/pairs`")
 def run(
     model: Model,
     source: Annotated[Path, typer.Argument(help="A folder, a table of pairs, or a webdataset shard (.tar).")],
@@ -257,12 +258,11 @@ def run(
     dtype: Annotated[Dtype, typer.Option(help="Dtype of the networks.")] = Dtype.FLOAT32,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a whole data set, on as many processes as accelerate launches; resumes. Status 3: some pairs were bad."""
+    """Measure a whole data set, on as many processes as torchrun or accelerate starts; resumes. Status 3: bad pairs."""
     with _told(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        from accelerate import PartialState
-
-        pipe = _load(model, device or str(PartialState().device), quiet, torch_dtype=getattr(torch, dtype.value))
+        own = this_process()
+        pipe = _load(model, device or str(own.device), quiet, torch_dtype=getattr(torch, dtype.value))
         if cache is not None:
             pipe.set_encoding_cache(folder=cache)
         outcome = pipe.run(
@@ -282,6 +282,7 @@ def run(
             progress=not quiet,
         )
         if outcome is not None:
+            console.print(f"measured by {own.num_processes} process(es)", highlight=False)
             _tell(outcome)
 
 

@@ -1,4 +1,4 @@
-"""Runs on one process or on many through accelerate: shard, measure, gather once."""
+"""Runs on one process or on many: shard, measure, gather once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmg_diffusers.checks import whole
+from mmg_diffusers.processes import this_process
 from mmg_diffusers.runs import Measure, Outcome, RunFolder, collect, run
 from mmg_diffusers.sources import Source
 
@@ -22,7 +23,7 @@ def run_everywhere(
     limit: int | None = None,
     progress: bool = True,
 ) -> Outcome | None:
-    """Measure every pair of a source, sharded over the processes of an accelerate launch; resumable.
+    """Measure every pair of a source, sharded over the processes of one launch (see `this_process`); resumable.
 
     OUTPUT gets one file a chunk of pairs as it is done, then ``pairs.parquet`` and ``estimate.safetensors``.
 
@@ -42,11 +43,9 @@ def run_everywhere(
         ValueError: for a folder of another run, a source without rows, or a bad pair where `strict`.
         OSError: when the folder cannot be written to; what was finished is kept.
     """
-    from accelerate import PartialState
-
     if limit is not None:
         whole(limit, "limit", 1)
-    state = PartialState()
+    state = this_process()
     folder = RunFolder(output, {**settings, "source": source.name, "limit": limit})
     count = source.count()
     found = run(

@@ -290,10 +290,7 @@ class MMGPipeline:
                 resize=resize,
             )
             return against.against_mixture.using(integrand)
-        pictures = self.encoder.check_images(images, resize)
-        texts = one_each(prompts, len(pictures), "prompts")
-        contexts = None if given is None else one_each(given, len(pictures), "given")
-        notes = self.encoder.check_prompts([*texts, *(contexts or [])])
+        pictures, texts, contexts, notes = self._pairs(images, prompts, given, resize)
         rule = (
             quadrature
             if quadrature is not None
@@ -355,10 +352,7 @@ class MMGPipeline:
         Raises:
             ValueError: as the measurement does.
         """
-        pictures = self.encoder.check_images(images, resize)
-        texts = one_each(prompts, len(pictures), "prompts")
-        contexts = None if given is None else one_each(given, len(pictures), "given")
-        self.encoder.check_prompts([*texts, *(contexts or [])])
+        pictures, texts, contexts, _ = self._pairs(images, prompts, given, resize)
         x = torch.cat([part for _, part in self.encoder.images(pictures, resize)])
         rule = gap_fitted(
             self.denoiser,
@@ -602,7 +596,8 @@ class MMGPipeline:
         limit: int | None = None,
         progress: bool = True,
     ) -> Outcome | None:
-        """Measure every pair of a data set; resumable, and sharded over the processes of an accelerate launch.
+        """Measure every pair of a data set; resumable, and sharded over the processes of one launch: of ``torchrun``, or on GPUs
+        of ``accelerate launch``.
 
         OUTPUT gets one file a chunk of pairs as it is done, then ``pairs.parquet`` and ``estimate.safetensors``;
         `Outcome.load` reads what is there at any time. A pair's numbers depend on the model, the settings, the seed and
@@ -685,6 +680,19 @@ class MMGPipeline:
             )
         finally:
             self.set_progress_bar_config(**bar)
+
+    def _pairs(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt],
+        given: Prompt | Sequence[Prompt] | None,
+        resize: bool,
+    ) -> tuple[list[ImageLike], list[Prompt], list[Prompt] | None, tuple[str, ...]]:
+        """Pictures, a prompt and a context for each, and what the text encoder will not see of them."""
+        pictures = self.encoder.check_images(images, resize)
+        texts = one_each(prompts, len(pictures), "prompts")
+        contexts = None if given is None else one_each(given, len(pictures), "given")
+        return pictures, texts, contexts, self.encoder.check_prompts([*texts, *(contexts or [])])
 
     def _compare(
         self,

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from mmg_diffusers.checks import whole
 from mmg_diffusers.fitting import Fit, Levels, held_out_loss, losses
 from mmg_diffusers.networks import MultiDenoiser, Roles
+from mmg_diffusers.processes import only_cpus
 from mmg_diffusers.training import Tensors, check_same, cosine_rate, load_checkpoint, save_checkpoint
 
 Source = Callable[[int, torch.Generator], Mapping[str, Tensor]]
@@ -42,12 +43,8 @@ def rows_of(data: Mapping[str, Tensor]) -> Source:
 
 
 def join_processes() -> Accelerator:
-    """The processes that a launcher started, and this one's device.
-
-    accelerate joins processes without a GPU only when it is told to use CPUs, and takes each to be alone otherwise.
-    """
-    devices = (torch.cuda, torch.backends.mps, torch.xpu)
-    return Accelerator(cpu=not any(device.is_available() for device in devices))
+    """The processes that a launcher started, and this one's device."""
+    return Accelerator(cpu=only_cpus())
 
 
 @dataclass(frozen=True)

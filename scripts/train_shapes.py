@@ -34,6 +34,7 @@ from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
+from mmg_diffusers.trainer import join_processes
 from mmg_diffusers.training import cosine_rate, load_checkpoint, save_checkpoint
 
 PROMPT_TOKENS = 12
@@ -478,7 +479,7 @@ def main(
     start: Annotated[Path | None, typer.Option(help="Begin the last stage from this finished model.")] = None,
 ) -> None:
     """Train all stages, or go on with them, and write OUTPUT/model."""
-    accelerator = Accelerator()
+    accelerator = join_processes()
     output.mkdir(parents=True, exist_ok=True)
     set_seed(seed)
     if start is not None:

@@ -14,6 +14,7 @@ ORDER = [
     "storage",
     "records",
     "stages",
+    "processes",
     "prompts",
     "noise",
     "denoiser",

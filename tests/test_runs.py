@@ -432,13 +432,15 @@ def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
         _, second, third = sorted((run / "shards").iterdir())
         second.write_bytes(second.read_bytes()[:-1])
         third.unlink()
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    command += ["--main_process_port", "0", "-m", "mmg_diffusers", "run", "shapes", str(table)]
+    # `accelerate launch --cpu` starts one process, whatever number it is given.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["-m", "mmg_diffusers", "run", "shapes", str(table)]
     command += ["--output", str(run), "--levels", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("70 pairs") == 1  # gathered and said once
+    assert f"measured by {processes} process(es)" in done.stdout
     assert done.stdout.count("a shard was damaged") == resumed
     shown = [int(count) for count in re.findall(r"(\d+)/70 ", done.stderr)]
     assert (shown[0], shown[-1]) == (32 if resumed else 0, 70)

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -62,8 +63,8 @@ class Bench:
 
     def start(self, output: Path, processes: int) -> subprocess.Popen[bytes]:
         """The command, in a process group of its own."""
-        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-        command = [sys.executable, *([*launch, "--main_process_port", "0"] if processes > 1 else [])]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [sys.executable, *(launch if processes > 1 else [])]
         command += ["-m", "mmg_diffusers", "run", str(self.model), str(self.table), "--output", str(output)]
         command += ["--levels", str(self.levels), "--quiet"]
         with output.with_suffix(".log").open("ab") as log:
@@ -115,14 +116,17 @@ def workers(launch: int) -> list[int]:
 
 
 def kill(process: subprocess.Popen[bytes], worker: bool, draw: random.Random) -> bool:
-    """Kill the whole group, or a worker, on which the launcher has to end the rest; whether a worker was found."""
-    found = sorted(workers(process.pid)) if worker else []
-    if found:
+    """Kill all, or a worker, on which the launcher has to end the rest; whether it was a worker."""
+    found = sorted(workers(process.pid))
+    if worker and found:
         os.kill(draw.choice(found), signal.SIGKILL)
     else:
         os.killpg(process.pid, signal.SIGKILL)
+        for one in found:  # the launcher gives each a process group of its own
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
     process.wait()
-    return bool(found)
+    return worker and bool(found)
 
 
 def disturb(bench: Bench, output: Path, processes: int, number: int, pace: float, truth: Path, seed: int) -> Killed:

@@ -26,6 +26,7 @@ import typer
 from tiny import SIZE, write_tiny_model
 
 from mmg_diffusers import MMGPipeline
+from mmg_diffusers.processes import this_process
 from mmg_diffusers.shapes import CAPTIONS
 from mmg_diffusers.storage import write_whole
 
@@ -64,6 +65,7 @@ def measure(model: Path, pairs: int, levels: int, output: Path) -> None:
     if outcome is not None:
         assert len(outcome.rows) == pairs
         assert not outcome.failures
+        assert this_process().num_processes == int(os.environ.get("WORLD_SIZE", "1"))
         record = {"pairs": pairs, "seconds": seconds, "cpu_seconds": cpu}
         record |= {"peak_bytes": peak(), "peak_bytes_before": before}
         write_whole(output / "measured.json", json.dumps(record).encode())
@@ -71,15 +73,7 @@ def measure(model: Path, pairs: int, levels: int, output: Path) -> None:
 
 def in_processes(model: Path, pairs: int, levels: int, processes: int) -> dict[str, float]:
     """What one run took, in as many processes."""
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        str(processes),
-        "--main_process_port",
-        "0",
-    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with TemporaryDirectory() as folder:
         command = [sys.executable, *(launch if processes > 1 else []), __file__, "measure"]
