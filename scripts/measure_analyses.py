@@ -171,6 +171,7 @@ def along(setup: Setup) -> dict[str, Any]:
                 "differences": {f"{a} - {b}": value(at[a] - at[b]) for a, b in COMPARED},
             }
         )
+    exact = torch.from_numpy(Shapes("soft").pointwise(setup.sample.factors, setup.sample.caption))
     over = found.influence(setup.pipe.denoiser.convention)
     compared = influence(found.against_mixture.using("gap"))
     exactly = torch.equal(over.nats[:, 0], found.nats) and torch.equal(
@@ -178,6 +179,7 @@ def along(setup: Setup) -> dict[str, Any]:
     )
     return {
         "nats": found.mean(),
+        "less_exact": value(found.nats - exact),
         "entropy": value(found.entropy_by_level[:, -1]),
         **{form: found.against_mixture.using(form).mean() for form in ("gap", "orthogonal")},
         "below": found.below,
@@ -357,6 +359,7 @@ def rows_of(name: str, found: Result) -> Iterator[tuple[str, str, str, bool | No
         said = {form: plus_minus(found[form]) for form in ("nats", "entropy", "gap", "orthogonal")}
         told = f"log q {said['nats']}, entropy {said['entropy']}, gap {said['gap']}, orthogonal {said['orthogonal']}"
         yield "filter, one path", told, "", None
+        yield "- log q less the exact i(x; y), pair by pair", plus_minus(found["less_exact"]), "", None
         yield (
             "- settled from, below the path",
             f"log-SNR {found['settled']:.2f}, {plus_minus(found['below'])}",

@@ -325,11 +325,12 @@ def test_a_long_prompt_is_reported(pipe, sample):
     long = "a large red circle on the left " * 2
     for measure in (pipe, pipe.pilot):
         with pytest.warns(UserWarning, match="does not see") as seen:
-            out = measure(sample.images[0], long)
+            measure(sample.images[0], long)
         # The warning names the line that gave the prompt.
         assert [record.filename for record in seen if "does not see" in str(record.message)] == [__file__]
-        if isinstance(out, Estimate):
-            assert any("does not see" in note for note in out.warnings())
+    with pytest.warns(UserWarning, match="does not see"):
+        out = pipe(sample.images[0], long, levels=2)
+    assert any("does not see" in note for note in out.warnings())
 
 
 def test_the_progress_bar_can_be_turned_off(sample, capfd):
