@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -217,8 +218,10 @@ def table(summaries: Sequence[Summary]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for s in summaries:
+        # One seed has no spread.
+        spread = "-" if math.isnan(s.spreads[HEADLINE]) else f"{s.spreads[HEADLINE]:.3f}"
         rows.append(
-            f"| {s.name} | {s.truth:.3f} | {s.means[HEADLINE]:.3f} | {s.spreads[HEADLINE]:.3f} | {s.worst[HEADLINE]:.3f} "
+            f"| {s.name} | {s.truth:.3f} | {s.means[HEADLINE]:.3f} | {spread} | {s.worst[HEADLINE]:.3f} "
             f"| {s.covered:.0%} | {s.certificate:+.3f} | {s.seconds:.0f} |"
         )
     rows += [
