@@ -69,8 +69,9 @@ class ImageNetwork(MultiDenoiser):
     """diffusers' `UNet2DModel` over named images: noisy, clean or absent variables are stacked along channels.
 
     Every variable has planes for its values, for the residual of the linear prediction below, and two flags: where it is
-    noisy, and where it is seen. Where it is neither, its values are a learned null. A variable of one pixel, such as a
-    label's indicators, is laid over the whole picture, and its prediction is the mean over it.
+    noisy, and where it is seen. Where it is neither, its values are a learned null. Two planes more say where a pixel lies,
+    down and across. A variable of one pixel, such as a label's indicators, is laid over the whole picture, and its
+    prediction is the mean over it.
 
     The network starts as the exact denoiser of pixels that are independent of each other, each channel Gaussian and
     linear in what is given of the same pixel, and learns what that lacks: eps = eps_linear + unexplained * F. For white
@@ -92,6 +93,7 @@ class ImageNetwork(MultiDenoiser):
     """
 
     covariance: Tensor
+    place: Tensor
 
     def __init__(
         self,
@@ -133,9 +135,12 @@ class ImageNetwork(MultiDenoiser):
             raise ValueError("the covariance has a negative variance; estimate all of it from the same pixels")
         self.register_buffer("covariance", covariance)
         self.null = nn.Parameter(torch.zeros(1, total, 1, 1))
+        down, across = (torch.linspace(-1, 1, side) for side in self.size)
+        place = torch.stack(torch.meshgrid(down, across, indexing="ij"))
+        self.register_buffer("place", place[None], persistent=False)
         levels = len(self.widths)
         self.unet = UNet2DModel(
-            in_channels=2 * total + 2 * len(shapes),
+            in_channels=2 * total + 2 * len(shapes) + 2,
             out_channels=total,
             block_out_channels=self.widths,
             layers_per_block=layers,
@@ -240,6 +245,7 @@ class ImageNetwork(MultiDenoiser):
                 value = torch.where(is_seen > 0, clean[name], null)
             planes += [part.expand(batch, -1, *self.size) for part in (value, scaled, is_noisy, is_seen)]
         time = (RATE * (logsnr - self.logsnr_range[0])).float().to(some.device)
+        planes.append(self.place.expand(batch, -1, -1, -1))
         out = self._cropped(torch.cat(planes, 1), time)
         eps: dict[str, Tensor] = {}
         for name in noisy:
