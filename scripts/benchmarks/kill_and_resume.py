@@ -16,7 +16,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ import numpy as np
 import pandas
 import psutil
 import typer
+from launch import python
 from PIL import Image
 from tiny import SIZE, write_tiny_model
 from tqdm import tqdm
@@ -63,9 +63,8 @@ class Bench:
 
     def start(self, output: Path, processes: int) -> subprocess.Popen[bytes]:
         """The command, in a process group of its own."""
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [sys.executable, *(launch if processes > 1 else [])]
-        command += ["-m", "mmg_diffusers", "run", str(self.model), str(self.table), "--output", str(output)]
+        command = [*python(processes), "-m", "mmg_diffusers", "run"]
+        command += [str(self.model), str(self.table), "--output", str(output)]
         command += ["--levels", str(self.levels), "--quiet"]
         with output.with_suffix(".log").open("ab") as log:
             env = {**os.environ, "OMP_NUM_THREADS": "1"}

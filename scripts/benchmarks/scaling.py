@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from launch import python
 from tiny import SIZE, write_tiny_model
 
 from mmg_diffusers import MMGPipeline
@@ -73,10 +74,9 @@ def measure(model: Path, pairs: int, levels: int, output: Path) -> None:
 
 def in_processes(model: Path, pairs: int, levels: int, processes: int) -> dict[str, float]:
     """What one run took, in as many processes."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with TemporaryDirectory() as folder:
-        command = [sys.executable, *(launch if processes > 1 else []), __file__, "measure"]
+        command = [*python(processes), __file__, "measure"]
         command += [str(model), str(pairs), str(levels), folder]
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         if done.returncode:
