@@ -97,7 +97,7 @@ class _Losses(nn.Module):
 
 
 class Trainer:
-    """Trains one network; the same on every process of an ``accelerate launch``.
+    """Trains one network; the same on every process of one launch.
 
     `history` has the step and the held-out loss, in nats, of every look so far.
 

@@ -100,6 +100,19 @@ def test_absent_is_not_zero_and_unseen_is_absent():
     assert float((view(z, logsnr) - alone).abs().max()) > 1e-3
 
 
+def test_a_network_is_told_where_a_pixel_lies():
+    """Without it, the mean over a picture could hardly say on which side something is."""
+    stirred = stir(network())
+    down, across = stirred.place[0]
+    ends = torch.tensor([-1.0, 1.0])
+    assert torch.equal(down[[0, -1], 2], ends)
+    assert torch.equal(across[2, [0, -1]], ends)
+    z, logsnr = torch.randn(8, 1, 6, 6), torch.zeros(8, dtype=torch.float64)
+    told = stirred.view("x")(z, logsnr)
+    stirred.place.zero_()
+    assert float((stirred.view("x")(z, logsnr) - told).abs().max()) > 1e-3
+
+
 def test_a_variable_of_one_pixel_beside_a_picture():
     torch.manual_seed(0)
     both = stir(ImageNetwork({"label": (3, 1, 1), "x": (2, 5, 7)}, **SMALL))  # sides that the levels do not divide
