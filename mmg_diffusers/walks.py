@@ -121,6 +121,17 @@ class Walk:
         )
 
 
+def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
+    """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions share.
+
+    From `predicted`, `eps` and the innovation `xi`, all `(B, *event)`, and the step's relative growth of the SNR: minus
+    half of what the increment of the observation lies off its prediction, squared, in units of its noise.
+    """
+    square = (eps - predicted).double().square().flatten(1).sum(1)
+    cross = (xi * predicted).double().flatten(1).sum(1)
+    return -growth * square / 2 - growth.sqrt() * cross
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of every path: scores `(B, K)` float64, and where the truth is known both predictions of the noise."""
@@ -163,9 +174,7 @@ class Follower:
             logsnr = level.expand(len(p))
             predicted = self.forwards(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], device))
             check_finite(predicted, logsnr)
-            square = (eps[here] - predicted).double().square().flatten(1).sum(1).cpu()
-            cross = (xi[here] * predicted).double().flatten(1).sum(1).cpu()
-            out[p, k] = -growth * square / 2 - growth.sqrt() * cross
+            out[p, k] = step_score(predicted, eps[here], xi[here], growth).cpu()
             if truth is not None and mixture is not None and true is not None:
                 share = log_share[p, k].exp().to(device)
                 mixture.index_add_(0, here, predicted.double() * share.view(-1, *(1,) * (predicted.ndim - 1)))

@@ -2,12 +2,13 @@
 
     python scripts/train_shapes.py runs/shapes                 # all stages, then export; resumes where it stopped
     accelerate launch scripts/train_shapes.py runs/shapes      # the same on several devices
-    python scripts/train_shapes.py runs/more --start mmg_diffusers/models/shapes    # the last stage again, on a finished model
+    python scripts/train_shapes.py runs/more --start mmg_diffusers/models/shapes    # the last stages again, on a finished model
 
 An AutoencoderKL first; then a UNet and a CLIP text encoder, together, with half of the forward passes on the
-empty prompt: every noisy latent is seen once with its caption and once without. A last stage refines them where
+empty prompt: every noisy latent is seen once with its caption and once without. The next stage refines them where
 captions are told apart: most levels there, targets averaged over other images that could have led to the same noisy
-latent, and every level's error weighed by the inverse of what cannot be helped of it.
+latent, and every level's error weighed by the inverse of what cannot be helped of it. The last one holds the odds
+between captions, read along a path of noise, against the exact ones.
 """
 
 # diffusers annotates its configs more narrowly than it reads them.
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from accelerate import Accelerator
@@ -33,9 +35,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample
+from mmg_diffusers.draws import PairDraws, brownian_path
+from mmg_diffusers.quadrature import AtLevels
+from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_words
 from mmg_diffusers.trainer import join_processes
 from mmg_diffusers.training import cosine_rate, load_checkpoint, save_checkpoint
+from mmg_diffusers.walks import step_score
 
 PROMPT_TOKENS = 12
 
@@ -409,6 +414,62 @@ class DenoisingLoss(nn.Module):
         return target
 
 
+class CaptionOdds(nn.Module):
+    """How far the odds between captions, read along a path of noise, are from the exact ones.
+
+    Squared errors are dominated by what all captions share; what tells two of them apart is a fiftieth of it. So here
+    each image is followed along one Brownian path of noise, as `mmg_diffusers.walks` does, under its own caption and
+    under rivals, and the posterior over these few is held against the exact one (cross-entropy, whose minimum is the
+    true posterior given the path). `denoising` is added to it, so that nothing else is forgotten.
+    """
+
+    LEVELS, CLEANEST, RIVALS = 27, 4.0, 2
+    grid: Tensor
+    near: Tensor
+
+    def __init__(self, denoising: DenoisingLoss) -> None:
+        super().__init__()
+        self.denoising = denoising
+        logsnr = torch.logit(denoising.alphas.double())
+        wanted = torch.tensor(AtLevels.widening(float(logsnr.min()), self.CLEANEST, self.LEVELS).levels)
+        self.register_buffer("grid", (logsnr[:, None] - wanted).abs().argmin(0), persistent=False)
+        words = torch.from_numpy(caption_words(np.arange(len(CAPTIONS))))
+        self.register_buffer("near", (words[:, None] != words).sum(2) == 1, persistent=False)
+
+    def forward(self, x: Tensor, captions: Tensor, posterior: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, numbers = self.denoising(x, captions, posterior)
+        rows = torch.cat([captions[:, None], self._rivals(captions, posterior)], 1)
+        exact = posterior.gather(1, rows)
+        exact = exact / exact.sum(1, True)
+        log_odds = self._scores(x, rows).log_softmax(1)
+        excess = (exact * (exact.clamp(min=1e-30).log() - log_odds)).sum(1).mean()
+        return loss + excess, {**numbers, "odds": excess}
+
+    def _rivals(self, captions: Tensor, posterior: Tensor) -> Tensor:
+        """Other captions `(B, RIVALS)`: those that the image could have had, and those that differ in one word."""
+        weight = posterior.sqrt() + 0.15 * self.near[captions] + 0.003
+        return torch.multinomial(weight.scatter(1, captions[:, None], 0.0), self.RIVALS)
+
+    def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
+        """log p(path | caption) `(B, 1 + RIVALS)`, up to a term that all captions share."""
+        logsnr = torch.logit(self.denoising.alphas[self.grid].double())
+        seed = int(torch.randint(2**31, ()))
+        path = brownian_path([PairDraws(seed, i) for i in range(len(x))], logsnr.cpu(), tuple(x.shape[1:]))
+        # All levels in one forward: rows run over levels, then images, then captions.
+        eps, xi = (torch.cat(both).to(x.device) for both in zip(*path, strict=True))
+        level = self.grid[:-1].repeat_interleave(len(x))
+        alpha = self.denoising.alphas[level].view(-1, 1, 1, 1)
+        z = alpha.sqrt() * x.repeat(len(self.grid) - 1, 1, 1, 1) + (1 - alpha).sqrt() * eps
+        each = torch.arange(len(level), device=x.device).repeat_interleave(rows.shape[1])
+        spoken = rows.repeat(len(self.grid) - 1, 1).flatten()
+        embeddings = self.denoising.text(self.denoising.tokens).last_hidden_state
+        with torch.autocast(x.device.type, torch.bfloat16):
+            v = self.denoising.unet(z[each], level[each], embeddings[spoken]).sample.float()
+        predicted = alpha[each].sqrt() * v + (1 - alpha[each]).sqrt() * z[each]
+        growth = torch.expm1(logsnr.diff()).repeat_interleave(len(x))[each]
+        return step_score(predicted, eps[each], xi[each], growth).view(-1, *rows.shape).sum(0)
+
+
 @dataclass(frozen=True)
 class Model:
     """The parts of the pipeline that are trained, and the tokenizer."""
@@ -420,9 +481,19 @@ class Model:
 
 
 def train_unet(
-    accelerator: Accelerator, name: str, model: Model, stage: Stage, folder: Path, seed: int, neighbours: int = 0
-) -> None:  # fmt: skip
-    """One stage of the UNet and the text encoder; with `neighbours`, how many images targets are averaged over."""
+    accelerator: Accelerator,
+    name: str,
+    model: Model,
+    stage: Stage,
+    folder: Path,
+    seed: int,
+    neighbours: int = 0,
+    odds: bool = False,
+) -> None:
+    """One stage of the UNet and the text encoder.
+
+    With `neighbours`, how many images targets are averaged over; with `odds`, captions are told apart as well.
+    """
     vae, unet, text = model.vae, model.unet.requires_grad_(True).train(), model.text.requires_grad_(True).train()
     scale = vae.config["scaling_factor"]
 
@@ -439,7 +510,7 @@ def train_unet(
     module = DenoisingLoss(unet, text, model.tokenizer, bank).to(accelerator.device)
     parts = {"unet": unet, "text_encoder": text, "typical": module.typical}
     trainer = Trainer(accelerator, name, parts, stage, folder, seed)
-    loss = accelerator.prepare(module)
+    loss = accelerator.prepare(CaptionOdds(module) if odds else module)
     unet.to(memory_format=torch.channels_last)
     trainer.run(lambda images, captions, posterior: loss(latents(images), captions, posterior))
     trainer.finish()
@@ -474,9 +545,12 @@ def main(
     refine_steps: int = 6000,
     refine_batch: int = 24,
     refine_lr: float = 5e-4,
-    neighbours: Annotated[int, typer.Option(help="Images over which the last stage averages its targets.")] = 65536,
+    odds_steps: int = 1700,
+    odds_batch: int = 4,
+    odds_lr: float = 2e-4,
+    neighbours: Annotated[int, typer.Option(help="Images over which the last stages average their targets.")] = 65536,
     save_every: int = 250,
-    start: Annotated[Path | None, typer.Option(help="Begin the last stage from this finished model.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Begin the last two stages from this finished model.")] = None,
 ) -> None:
     """Train all stages, or go on with them, and write OUTPUT/model."""
     accelerator = join_processes()
@@ -499,6 +573,9 @@ def main(
     if refine_steps > 0:
         stage = Stage(refine_steps, refine_batch, refine_lr, save_every=save_every)
         train_unet(accelerator, "refine", model, stage, output, seed + 2, neighbours)
+    if odds_steps > 0:
+        stage = Stage(odds_steps, odds_batch, odds_lr, save_every=save_every)
+        train_unet(accelerator, "odds", model, stage, output, seed + 3, neighbours, odds=True)
     if accelerator.is_main_process:
         export(output / "model", model)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -255,6 +256,8 @@ def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
             unet_batch=4,
             refine_steps=2,
             refine_batch=4,
+            odds_steps=2,
+            odds_batch=2,
             neighbours=32,
             save_every=1,
         )
@@ -277,7 +280,7 @@ def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
         train(tmp_path / "two")
     assert not (tmp_path / "two" / "model").exists()
     assert train(tmp_path / "two") == undisturbed
-    assert len(saved) == 2 + 4
+    assert len(saved) == 4 + 4
 
 
 def test_averaged_targets_of_train_shapes_mean_what_plain_ones_do(monkeypatch):
@@ -313,6 +316,61 @@ def test_averaged_targets_of_train_shapes_mean_what_plain_ones_do(monkeypatch):
         assert (error.mean(0) / (error.std(0) / len(error) ** 0.5)).abs().max() < 4
         exact_noise = (plain - plain.mean(0)).var(0)
         assert (averaged[:, form].var(0) < 0.7 * exact_noise).all()
+
+
+def test_caption_odds_of_train_shapes_are_least_for_the_exact_network(monkeypatch):
+    """Against a closed form: four pictures, each with its own captions of twelve, and others now and then."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import train_shapes
+
+    torch.manual_seed(5)
+    pictures = 2 * torch.eye(4)
+    captions = torch.arange(48)
+    # p(caption | picture); all captions are equally likely over all pictures.
+    posterior = torch.tensor([0.6, 0.2, 0.15, 0.05])[(captions // 12 - torch.arange(4)[:, None]) % 4] / 12
+
+    class Denoising(torch.nn.Module):
+        """The exact network of these pictures; `told` is what it takes each caption for."""
+
+        def __init__(self, told):
+            super().__init__()
+            self.told = told
+            self.tokens = captions
+            self.alphas = train_shapes.make_scheduler().alphas_cumprod
+
+        def forward(self, *batch):
+            return torch.zeros(()), {}
+
+        def text(self, tokens):
+            return SimpleNamespace(last_hidden_state=tokens)
+
+        def unet(self, z, level, caption):
+            alpha = self.alphas[level][:, None]
+            seen = z.flatten(1)
+            square = (seen[:, None] - alpha[..., None].sqrt() * pictures).square().sum(2)
+            share = (posterior.T[self.told[caption]].log() - square / (2 * (1 - alpha))).softmax(1)
+            v = (alpha.sqrt() * seen - share @ pictures) / (1 - alpha).sqrt()
+            return SimpleNamespace(sample=v.view_as(z))
+
+    which = torch.randint(4, (400,))
+    x = pictures[which].view(400, 4, 1, 1)
+    spoken = torch.multinomial(posterior[which], 1)[:, 0]
+
+    def excess(told, levels=27):
+        monkeypatch.setattr(train_shapes.CaptionOdds, "LEVELS", levels)
+        loss, numbers = train_shapes.CaptionOdds(Denoising(told))(x, spoken, posterior[which])
+        assert loss == numbers["odds"]
+        return float(loss)
+
+    rivals = train_shapes.CaptionOdds(Denoising(captions))._rivals(spoken, posterior[which])
+    assert (rivals != spoken[:, None]).all() and (rivals[:, 0] != rivals[:, 1]).all()
+    exact = excess(captions)
+    assert 0 <= exact < 0.03
+    # What is left is the step's.
+    assert 0 <= excess(captions, levels=105) < exact / 2
+    assert excess(captions.roll(12)) > exact + 0.5
+    # Taking one caption of the first kind for one of the second now and then is enough to be seen.
+    assert excess(torch.where(captions % 12 == 0, captions.roll(12), captions)) > exact + 0.05
 
 
 def test_measure_shapes(tmp_path, capsys):
