@@ -36,6 +36,7 @@ from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mmg_diffusers.draws import PairDraws, brownian_path
+from mmg_diffusers.noise import add_noise, convention_from_config, per_event
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_words
 from mmg_diffusers.trainer import join_processes
@@ -424,15 +425,16 @@ class CaptionOdds(nn.Module):
     """
 
     LEVELS, CLEANEST, RIVALS = 27, 4.0, 2
-    grid: Tensor
+    levels: Tensor
     near: Tensor
 
     def __init__(self, denoising: DenoisingLoss) -> None:
         super().__init__()
         self.denoising = denoising
-        logsnr = torch.logit(denoising.alphas.double())
-        wanted = torch.tensor(AtLevels.widening(float(logsnr.min()), self.CLEANEST, self.LEVELS).levels)
-        self.register_buffer("grid", (logsnr[:, None] - wanted).abs().argmin(0), persistent=False)
+        self.convention = convention_from_config("DDPMScheduler", make_scheduler().config)
+        wanted = AtLevels.widening(self.convention.logsnr_range[0], self.CLEANEST, self.LEVELS).levels
+        levels = self.convention.snap(torch.tensor(wanted, dtype=torch.float64))
+        self.register_buffer("levels", levels, persistent=False)
         words = torch.from_numpy(caption_words(np.arange(len(CAPTIONS))))
         self.register_buffer("near", (words[:, None] != words).sum(2) == 1, persistent=False)
 
@@ -452,21 +454,20 @@ class CaptionOdds(nn.Module):
 
     def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
         """log p(path | caption) `(B, 1 + RIVALS)`, up to a term that all captions share."""
-        logsnr = torch.logit(self.denoising.alphas[self.grid].double())
+        count, steps = len(x), len(self.levels) - 1
         seed = int(torch.randint(2**31, ()))
-        path = brownian_path([PairDraws(seed, i) for i in range(len(x))], logsnr.cpu(), tuple(x.shape[1:]))
+        path = brownian_path([PairDraws(seed, i) for i in range(count)], self.levels.cpu(), tuple(x.shape[1:]))
         # All levels in one forward: rows run over levels, then images, then captions.
         eps, xi = (torch.cat(both).to(x.device) for both in zip(*path, strict=True))
-        level = self.grid[:-1].repeat_interleave(len(x))
-        alpha = self.denoising.alphas[level].view(-1, 1, 1, 1)
-        z = alpha.sqrt() * x.repeat(len(self.grid) - 1, 1, 1, 1) + (1 - alpha).sqrt() * eps
-        each = torch.arange(len(level), device=x.device).repeat_interleave(rows.shape[1])
-        spoken = rows.repeat(len(self.grid) - 1, 1).flatten()
+        logsnr = self.levels[:-1].repeat_interleave(count)
+        z = add_noise(x.repeat(steps, 1, 1, 1), logsnr, eps)
+        each = torch.arange(len(z), device=x.device).repeat_interleave(rows.shape[1])
+        c_skip, c_out, _, level = self.convention.coefficients(logsnr[each])
         embeddings = self.denoising.text(self.denoising.tokens).last_hidden_state
         with torch.autocast(x.device.type, torch.bfloat16):
-            v = self.denoising.unet(z[each], level[each], embeddings[spoken]).sample.float()
-        predicted = alpha[each].sqrt() * v + (1 - alpha[each]).sqrt() * z[each]
-        growth = torch.expm1(logsnr.diff()).repeat_interleave(len(x))[each]
+            v = self.denoising.unet(z[each], level, embeddings[rows.repeat(steps, 1).flatten()]).sample.float()
+        predicted = per_event(c_skip, v) * z[each] + per_event(c_out, v) * v
+        growth = torch.expm1(self.levels.diff()).repeat_interleave(count)[each]
         return step_score(predicted, eps[each], xi[each], growth).view(-1, *rows.shape).sum(0)
 
 

@@ -363,7 +363,8 @@ def test_caption_odds_of_train_shapes_are_least_for_the_exact_network(monkeypatc
         return float(loss)
 
     rivals = train_shapes.CaptionOdds(Denoising(captions))._rivals(spoken, posterior[which])
-    assert (rivals != spoken[:, None]).all() and (rivals[:, 0] != rivals[:, 1]).all()
+    assert (rivals != spoken[:, None]).all()
+    assert (rivals[:, 0] != rivals[:, 1]).all()
     exact = excess(captions)
     assert 0 <= exact < 0.03
     # What is left is the step's.
