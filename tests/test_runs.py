@@ -6,7 +6,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from mmg_diffusers.runs import Outcome, RunFolder, chunks, collect
 from mmg_diffusers.runs import run as run_chunks
 from mmg_diffusers.shapes import Shapes
 from mmg_diffusers.sources import Row
+from tests.launching import torchrun
 
 COUNT = 70  # two chunks and a part of one
 
@@ -432,13 +432,8 @@ def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
         _, second, third = sorted((run / "shards").iterdir())
         second.write_bytes(second.read_bytes()[:-1])
         third.unlink()
-    # `accelerate launch --cpu` starts one process, whatever number it is given.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += ["-m", "mmg_diffusers", "run", "shapes", str(table)]
-    command += ["--output", str(run), "--levels", "2"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    arguments = ["-m", "mmg_diffusers", "run", "shapes", table, "--output", run, "--levels", 2]
+    done = torchrun(processes, *arguments)
     assert done.stdout.count("70 pairs") == 1  # gathered and said once
     assert f"measured by {processes} process(es)" in done.stdout
     assert done.stdout.count("a shard was damaged") == resumed

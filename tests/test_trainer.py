@@ -1,10 +1,7 @@
 """Training over any source: it learns, stops, resumes as if undisturbed, and runs on several processes."""
 
 import math
-import os
 import pickle
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.trainer import Trainer, TrainSettings, rows_of
 from mmg_diffusers.training import cosine_rate
+from tests.launching import torchrun
 
 ROOT = Path(__file__).parent.parent
 ROLES = paired("x", ["y"])
@@ -159,13 +157,9 @@ def test_two_processes_train_one_model(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 1))
     np.savez(tmp_path / "pairs.npz", x=x, y=x**2 + 0.3 * rng.standard_normal((600, 1)))
-    # `accelerate launch --cpu` starts one process, whatever number it is given.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    script = [str(ROOT / "scripts" / "train_denoiser.py"), str(tmp_path / "pairs.npz"), "--output", str(tmp_path)]
-    small = ["--batch", "64", "--lr", "0.005", "--check-every", "40", "--nodes", "4", "--width", "8", "--steps", "120"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*launch, *script, *small], capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    script = [ROOT / "scripts" / "train_denoiser.py", tmp_path / "pairs.npz", "--output", tmp_path]
+    small = ["--batch", 64, "--lr", 0.005, "--check-every", 40, "--nodes", 4, "--width", 8, "--steps", 120]
+    done = torchrun(2, *script, *small, PYTHONPATH=str(ROOT))
     assert done.stdout.count("wrote") == 1
     model = FittedModel.load(tmp_path / "model.safetensors")
     assert model.settings["processes"] == 2
