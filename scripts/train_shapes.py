@@ -424,7 +424,7 @@ class CaptionOdds(nn.Module):
     true posterior given the path). `denoising` is added to it, so that nothing else is forgotten.
     """
 
-    LEVELS, CLEANEST, RIVALS = 27, 4.0, 2
+    LEVELS, CLEANEST, RIVALS = 30, 6.0, 2
     levels: Tensor
     near: Tensor
 
