@@ -510,11 +510,11 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs/analyses"),
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs.")] = 256,
     few: Annotated[int, typer.Option(min=2, help="Pairs for pruning, steps and the clean end.")] = 32,
-    steps: Annotated[int, typer.Option(min=2, help="Steps of the candidates' noise path.")] = 26,
-    high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of the candidates' noise path.")] = 30,
+    high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 6.0,
     draws: Annotated[int, typer.Option(min=1, help="Paths per pair for the final posterior.")] = 8,
     map_draws: Annotated[int, typer.Option(min=1, help="Paths per pair for maps.")] = 4,
-    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-3,
+    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-4,
     null_levels: Annotated[
         int, typer.Option(min=3, help="Noise levels with the null prompt, each with noise of both signs.")
     ] = LEVELS,

@@ -380,6 +380,8 @@ def test_measure_shapes(tmp_path, capsys):
         "4",
         "--fitted",
         "4",
+        "--draws",
+        "2",
         "--steps",
         "4",
         "--null-levels",
