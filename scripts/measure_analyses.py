@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from measure_shapes import Comparison
+from measure_shapes import Comparison, value
 from torch import Tensor
 
 from mmg_diffusers import Candidates, Estimate, MMGPipeline, shapes_model
@@ -36,7 +36,7 @@ from mmg_diffusers.moments import Curve
 from mmg_diffusers.pipeline import LEVELS
 from mmg_diffusers.plotting import plot_influence, plot_map_grid
 from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Value, mean_over_pairs
+from mmg_diffusers.result import Value
 from mmg_diffusers.shapes import CAPTIONS, SIZE, WORDS, Shapes, ShapesSample, caption_parts
 from mmg_diffusers.stages import Stages
 from mmg_diffusers.words import all_but, word_information
@@ -52,11 +52,6 @@ AGREEMENT_LEVELS = 10
 COMPARED = (("entropy", "log q"), ("gap", "log q"), ("gap", "entropy"))
 PARTS = caption_parts()
 Result = Mapping[str, Any]
-
-
-def value(nats: Tensor) -> Value:
-    """Mean over pairs with its standard error."""
-    return mean_over_pairs(nats, torch.full_like(nats, float("nan")))
 
 
 @dataclass(frozen=True)

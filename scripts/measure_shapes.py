@@ -22,6 +22,7 @@ from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.plotting import plot_curves, plot_pointwise
 from mmg_diffusers.quadrature import AtLevels
+from mmg_diffusers.result import Value, mean_over_pairs
 from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, ShapesSample, caption_parts, caption_words, read_images
 from mmg_diffusers.stages import Stages
 from mmg_diffusers.words import word_information
@@ -31,6 +32,11 @@ CALIBRATION_SEED, TEST_SEED = 1001, 2002
 # Bands of log-SNR that the finer calibration weighs one by one.
 BANDS = (-3.0, -1.0, 1.0, 3.0)
 MIXED = "mean of the paths' posteriors"
+
+
+def value(nats: torch.Tensor) -> Value:
+    """Mean over pairs with its standard error."""
+    return mean_over_pairs(nats, torch.full_like(nats, float("nan")))
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,7 @@ def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> di
             "bias": calibration.bias,
             **against(read.pointwise(test.prompts), exact, variant),
             "top1": float(np.mean([a == b for a, b in zip(read.best, test.prompts, strict=True)])),
-            "words": {
-                kind: [float(nats.mean()), float(nats.std() / len(nats) ** 0.5), world.conditional_information(kind)]
-                for kind, nats in words.items()
-            },
+            "words": {kind: [*value(nats), world.conditional_information(kind)] for kind, nats in words.items()},
         }
     out[MIXED] = against(mixed(fresh, test.prompts), exact, variant)
     return out
@@ -103,11 +106,10 @@ def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> di
 def against(pointwise: torch.Tensor, exact: torch.Tensor, variant: str) -> dict[str, Any]:
     """Pointwise information of every pair, and how far it is from the exact one."""
     less = pointwise - exact
-    stderr = len(less) ** -0.5
     return {
         # Captions are equally likely, so that the mean is the candidate bound.
-        "bound": [float(pointwise.mean()), float(pointwise.std()) * stderr],
-        "difference": [float(less.mean()), float(less.std()) * stderr],
+        "bound": value(pointwise),
+        "difference": value(less),
         "correlation": float(torch.corrcoef(torch.stack([pointwise, exact]))[0, 1]) if variant == "soft" else None,
         "rms": float(less.square().mean().sqrt()),
         "pointwise": pointwise.tolist(),
@@ -193,14 +195,14 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     def both(name: str, cell: Callable[[dict[str, Any]], str], a: dict[str, Any], b: dict[str, Any]) -> None:
         rows.append(f"| {name} | {cell(a)} | {cell(b)} |")
 
-    def value(pair: list[float] | tuple[float, float]) -> str:
+    def shown(pair: list[float] | tuple[float, float]) -> str:
         return f"{pair[0]:.3f} ± {pair[1]:.3f}"
 
     both("exact I(X; Y), ceiling H(Y)", lambda r: f"{r['truth']:.3f}, {r['entropy']:.3f}", hard, soft)
     both("exact mean of i(x; y) on these pairs", lambda r: f"{r['sample_truth']:.3f}", hard, soft)
     for name in ("as it stands", "one temperature", "by band and word", MIXED):
-        both(f"candidate bound, {name}", lambda r, n=name: value(r[n]["bound"]), hard, soft)
-        both(f"- less the exact i(x; y), pair by pair, {name}", lambda r, n=name: value(r[n]["difference"]), hard, soft)
+        both(f"candidate bound, {name}", lambda r, n=name: shown(r[n]["bound"]), hard, soft)
+        both(f"- less the exact i(x; y), pair by pair, {name}", lambda r, n=name: shown(r[n]["difference"]), hard, soft)
         both(
             f"- correlation with exact i(x; y), {name}",
             lambda r, n=name: "-" if r[n]["correlation"] is None else f"{r[n]['correlation']:.3f}",
@@ -209,8 +211,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         )
     hard, soft = results["null-hard"], results["null-soft"]
     for form in ("gap", "orthogonal", "auto"):
-        both(f"null branch, {form}", lambda r, f=form: value(r[f]), hard, soft)
-    both("null branch, certificate (gap - orthogonal)", lambda r: value(r["certificate"]), hard, soft)
+        both(f"null branch, {form}", lambda r, f=form: shown(r[f]), hard, soft)
+    both("null branch, certificate (gap - orthogonal)", lambda r: shown(r["certificate"]), hard, soft)
     return "\n".join(rows)
 
 

@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-import sys
+
+from scripts.benchmarks.launch import python
 
 
 def torchrun(processes: int, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    """What came of the command, which must succeed; `accelerate launch --cpu` starts one process, whatever it is told."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    """What came of the command, which must succeed."""
     done = subprocess.run(
-        [*command, *map(str, arguments)],
+        [*python(processes), *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **env},

@@ -1,6 +1,7 @@
 """Every example, script and command runs, with small arguments."""
 
 import json
+import math
 import os
 import re
 import runpy
@@ -19,6 +20,8 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from mmg_diffusers import Estimate, shapes_model
+from mmg_diffusers.analysis import Classification
+from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.cli import app
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.shapes import Shapes
@@ -376,6 +379,44 @@ def test_caption_odds_of_train_shapes_are_least_for_the_exact_network(monkeypatc
     assert excess(captions.roll(12)) > exact + 0.5
     # Taking one caption of the first kind for one of the second now and then is enough to be seen.
     assert excess(torch.where(captions % 12 == 0, captions.roll(12), captions)) > exact + 0.05
+
+
+def test_caption_odds_of_train_shapes_denoise_every_image_and_follow_a_few(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import train_shapes
+
+    denoised, followed = [], []
+
+    class Denoising(torch.nn.Module):
+        def forward(self, x, captions, posterior):
+            denoised.append(x)
+            return torch.tensor(2.0), {}
+
+    def scores(x, rows):
+        followed.append(x)
+        return torch.zeros(rows.shape)
+
+    odds = train_shapes.CaptionOdds(Denoising())
+    monkeypatch.setattr(odds, "_scores", scores)
+    x, captions = torch.randn(16, 4, 8, 8), torch.arange(16)
+    loss, numbers = odds(x, captions, torch.rand(16, 48))
+    assert torch.equal(denoised[0], x)
+    assert torch.equal(followed[0], x[: odds.FOLLOWED])
+    assert loss == odds.WEIGHT * 2 + numbers["odds"]
+    assert odds.WEIGHT > 1  # or images come out pale
+
+
+def test_the_mean_of_the_paths_posteriors_of_measure_shapes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from measure_shapes import mixed
+
+    # One path is nearly sure of the truth, the other nearly sure that it is not: by their evidence they cancel.
+    told = torch.tensor([[[[6.0, 0.0]], [[-6.0, 0.0]]]], dtype=torch.float64)
+    curve = CandidateCurve(told, torch.tensor([0.0, 1.0], dtype=torch.float64), torch.tensor([0]), 4)
+    prior = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    nats = mixed(Classification(curve, ("a", "b"), prior), ["a"])
+    odds = torch.tensor([math.exp(6.0), math.exp(-6.0)], dtype=torch.float64) / 3
+    torch.testing.assert_close(nats, ((odds / (1 + odds)).mean() / 0.25).log()[None])
 
 
 def test_measure_shapes(tmp_path, capsys):

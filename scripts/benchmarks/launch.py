@@ -1,4 +1,4 @@
-"""How the benchmarks start Python: on one process of CPUs, or on several that find each other."""
+"""How benchmarks and tests start Python: on one process of CPUs, or on several that find each other."""
 
 from __future__ import annotations
 
