@@ -228,7 +228,7 @@ def main(
     null_levels: int = 32,
     generated: int = 240,
     sampling_steps: int = 50,
-    guidance: float = 3.0,
+    guidance: float = 5.0,
     stage: Annotated[list[str] | None, typer.Option(help="Only these stages, e.g. to run two at a time.")] = None,
 ) -> None:
     """Run the stages that are missing in OUTPUT, then print the table."""

@@ -35,8 +35,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from mmg_diffusers.denoiser import Adapted
 from mmg_diffusers.draws import PairDraws, brownian_path
-from mmg_diffusers.noise import add_noise, convention_from_config, per_event
+from mmg_diffusers.noise import DiscreteVP, add_noise, alphas_cumprod_from_config, per_event, signal_and_noise
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_words
 from mmg_diffusers.trainer import join_processes
@@ -159,6 +160,11 @@ def make_scheduler() -> DDPMScheduler:
         clip_sample=False,
         steps_offset=1,
     )
+
+
+def make_convention() -> DiscreteVP:
+    config = make_scheduler().config
+    return DiscreteVP.from_alphas(alphas_cumprod_from_config(config), config["prediction_type"])
 
 
 class Trainer:
@@ -351,7 +357,7 @@ class DenoisingLoss(nn.Module):
 
     tokens: Tensor
     edges: Tensor
-    alphas: Tensor
+    levels: Tensor
 
     def __init__(
         self,
@@ -363,15 +369,14 @@ class DenoisingLoss(nn.Module):
         super().__init__()
         self.unet, self.text, self.neighbours = unet, text, neighbours
         tokens = tokenizer([*CAPTIONS, ""], padding="max_length", return_tensors="pt").input_ids
-        alphas = make_scheduler().alphas_cumprod.double()
-        logsnr = torch.logit(alphas)
+        logsnr = make_convention().levels
         share = torch.where(logsnr < 3, 1.0, 0.4)
         if neighbours is not None:
             share = torch.where((logsnr > -4.5) & (logsnr < 1.5), 1.0, 0.25)
         density = -torch.gradient(logsnr)[0] * share
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("edges", density.cumsum(0) / density.sum(), persistent=False)
-        self.register_buffer("alphas", alphas.float(), persistent=False)
+        self.register_buffer("levels", logsnr, persistent=False)
         self.typical = TypicalError(logsnr)
 
     def forward(self, x: Tensor, captions: Tensor, posterior: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -383,11 +388,12 @@ class DenoisingLoss(nn.Module):
             torch.cat(both)
             for both in ((x, x), (captions, captions), (posterior, posterior), (level, level), (eps, -eps))
         )
-        alpha = self.alphas[level]
-        a, s = alpha.sqrt().view(-1, 1, 1, 1), (1 - alpha).sqrt().view(-1, 1, 1, 1)
-        z, target = a * x + s * eps, torch.cat([a * eps - s * x] * 2)
-        if self.neighbours is not None:
-            target = self._averaged(target, z, x, alpha, captions, posterior)
+        logsnr = self.levels[level]
+        z = add_noise(x, logsnr, eps)
+        alpha = logsnr.sigmoid().float()
+        told = [x, x] if self.neighbours is None else self._averaged(z, x, alpha, captions, posterior)
+        a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
+        target = torch.cat([(a * z - mean) / s for mean in told])
         embeddings = self.text(self.tokens).last_hidden_state
         spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(2 * count, -1, -1)])
         out = self.unet(torch.cat([z, z]), torch.cat([level, level]), spoken).sample
@@ -402,17 +408,13 @@ class DenoisingLoss(nn.Module):
 
     @torch.no_grad()
     def _averaged(
-        self, target: Tensor, z: Tensor, x: Tensor, alpha: Tensor, captions: Tensor, posterior: Tensor
-    ) -> Tensor:  # fmt: skip
-        """Targets of v with x averaged; above log-SNR 0 hardly any other image could have led to z."""
+        self, z: Tensor, x: Tensor, alpha: Tensor, captions: Tensor, posterior: Tensor
+    ) -> list[Tensor]:  # fmt: skip
+        """x averaged, with the caption and without; above log-SNR 0 hardly any other image could have led to z."""
         rows = (alpha < 0.5).nonzero()[:, 0]
         assert self.neighbours is not None
-        a, s = alpha[rows].sqrt().view(-1, 1, 1, 1), (1 - alpha[rows]).sqrt().view(-1, 1, 1, 1)
         means = self.neighbours(z[rows], alpha[rows], x[rows], captions[rows], posterior[rows])
-        target = target.clone()
-        for first, mean in zip((0, len(z)), means, strict=True):
-            target[first + rows] = (a * z[rows] - mean) / s
-        return target
+        return [x.index_copy(0, rows, mean) for mean in means]
 
 
 class CaptionOdds(nn.Module):
@@ -432,9 +434,9 @@ class CaptionOdds(nn.Module):
     def __init__(self, denoising: DenoisingLoss) -> None:
         super().__init__()
         self.denoising = denoising
-        self.convention = convention_from_config("DDPMScheduler", make_scheduler().config)
-        wanted = AtLevels.widening(self.convention.logsnr_range[0], self.CLEANEST, self.LEVELS).levels
-        levels = self.convention.snap(torch.tensor(wanted, dtype=torch.float64))
+        self.denoiser = Adapted(self._network, make_convention(), dtype=torch.float32)
+        wanted = AtLevels.widening(self.denoiser.logsnr_range[0], self.CLEANEST, self.LEVELS).levels
+        levels = self.denoiser.snap(torch.tensor(wanted, dtype=torch.float64))
         self.register_buffer("levels", levels, persistent=False)
         words = torch.from_numpy(caption_words(np.arange(len(CAPTIONS))))
         self.register_buffer("near", (words[:, None] != words).sum(2) == 1, persistent=False)
@@ -448,6 +450,10 @@ class CaptionOdds(nn.Module):
         log_odds = self._scores(x, rows).log_softmax(1)
         excess = (exact * (exact.clamp(min=1e-30).log() - log_odds)).sum(1).mean()
         return self.WEIGHT * loss + excess, {**numbers, "odds": excess}
+
+    def _network(self, z: Tensor, level: Tensor, spoken: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, torch.bfloat16):
+            return self.denoising.unet(z, level, spoken).sample.float()
 
     def _rivals(self, captions: Tensor, posterior: Tensor) -> Tensor:
         """Other captions `(B, RIVALS)`: those that the image could have had, and those that differ in one word."""
@@ -464,11 +470,9 @@ class CaptionOdds(nn.Module):
         logsnr = self.levels[:-1].repeat_interleave(count)
         z = add_noise(x.repeat(steps, 1, 1, 1), logsnr, eps)
         each = torch.arange(len(z), device=x.device).repeat_interleave(rows.shape[1])
-        c_skip, c_out, _, level = self.convention.coefficients(logsnr[each])
         embeddings = self.denoising.text(self.denoising.tokens).last_hidden_state
-        with torch.autocast(x.device.type, torch.bfloat16):
-            v = self.denoising.unet(z[each], level, embeddings[rows.repeat(steps, 1).flatten()]).sample.float()
-        predicted = per_event(c_skip, v) * z[each] + per_event(c_out, v) * v
+        spoken = {"spoken": embeddings[rows.repeat(steps, 1).flatten()]}
+        predicted = self.denoiser(z[each], logsnr[each], spoken)
         growth = torch.expm1(self.levels.diff()).repeat_interleave(count)[each]
         return step_score(predicted, eps[each], xi[each], growth).view(-1, *rows.shape).sum(0)
 
