@@ -26,6 +26,7 @@ from mmg_diffusers.plotting import plot_errors
 from mmg_diffusers.preprocess import Preprocessing
 from mmg_diffusers.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.quadrature import Quadrature, StratifiedLogistic
+from mmg_diffusers.records import versions
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.storage import claim, write_whole
 from mmg_diffusers.tasks import Task, get_task
@@ -145,7 +146,7 @@ def _joint(
 
 def _one(key: str, seed: int, plan: Plan) -> dict[str, Any]:
     torch.set_num_threads(1)
-    return measure_task(key, seed, plan)
+    return {**measure_task(key, seed, plan), "versions": versions()}
 
 
 def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, workers: int) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from mmg_diffusers import Estimate, MMGPipeline, NullPrompt, __version__, shapes_model
 from mmg_diffusers.filtering import Filtered
 from mmg_diffusers.marginals import Marginal
-from mmg_diffusers.moments import Integrand, Keep
+from mmg_diffusers.moments import Form, Integrand, Keep
 from mmg_diffusers.pipeline import LEVELS, STEPS
 from mmg_diffusers.processes import this_process
 from mmg_diffusers.quadrature import AtLevels
@@ -34,15 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
-
-
-class Form(str, Enum):
-    """How to read the two branches."""
-
-    GAP = "gap"
-    ORTHOGONAL = "orthogonal"
-    AUTO = "auto"
-    BALANCED = "balanced"
 
 
 class Dtype(str, Enum):
@@ -177,7 +168,7 @@ def estimate(
     given: Annotated[str | None, typer.Option(help="Context of all images, for i(image; prompt | context).")] = None,
     output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
     marginal: Against = "null",
-    integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
+    integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = "auto",
     levels: Levels = None,
     draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
     tolerance: Tolerated = None,
@@ -211,7 +202,7 @@ def estimate(
             pairs,
             given if given is not None else pairs.given,
             against,
-            integrand=integrand.value,
+            integrand=integrand,
             levels=levels,
             draws=draws,
             tolerance=tolerance,
@@ -227,7 +218,7 @@ def estimate(
         table.to_csv(output / "pairs.csv", index=False)
         console.print(str(result), highlight=False, markup=False, soft_wrap=True)
         if isinstance(result, Filtered):
-            compared = result.against_mixture.using(integrand.value)
+            compared = result.against_mixture.using(integrand)
             console.print(f"against the mixture: {compared}", highlight=False, markup=False, soft_wrap=True)
         for path in (output / "pairs.csv", record):
             console.print(f"wrote {path}", highlight=False)
@@ -239,7 +230,7 @@ def run(
     source: Annotated[Path, typer.Argument(help="A folder, a table of pairs, or a webdataset shard (.tar).")],
     output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     prompt: Annotated[str | None, typer.Option(help="Prompt of all images; else a column of the table.")] = None,
-    integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = Form.AUTO,
+    integrand: Annotated[Form, typer.Option(help="Which form `nats` holds; the table has all.")] = "auto",
     levels: Annotated[int, typer.Option(min=2, help="Noise levels, each seen with noise of both signs.")] = LEVELS,
     draws: Annotated[int, typer.Option(min=1, help="Noise draws per level.")] = 1,
     tolerance: Tolerated = None,
@@ -269,7 +260,7 @@ def run(
             source,
             output,
             prompt=prompt,
-            integrand=integrand.value,
+            integrand=integrand,
             levels=levels,
             draws=draws,
             tolerance=tolerance,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from mmg_diffusers.records import versions
 from mmg_diffusers.storage import claim, write_whole
 
 
@@ -41,7 +42,7 @@ class Stages:
         if not self.has(name):
             began = time.monotonic()
             made = make()
-            made["seconds"] = round(time.monotonic() - began, 1)
+            made |= {"seconds": round(time.monotonic() - began, 1), "versions": versions()}
             write_whole(self._path(name), json.dumps(made, indent=1).encode())
             print(name, json.dumps({k: v for k, v in made.items() if not isinstance(v, list)}), flush=True)
         return self.read(name)

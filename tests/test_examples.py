@@ -24,6 +24,7 @@ from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.cli import app
 from mmg_diffusers.filtering import Filtered
+from mmg_diffusers.records import versions
 from mmg_diffusers.shapes import Shapes
 
 ROOT = Path(__file__).parent.parent
@@ -619,7 +620,9 @@ def test_benchmarks(tmp_path, capsys):
         assert word in said
     assert (tmp_path / "figure.png").stat().st_size > 1000
     done = tmp_path / "1v1-normal-0.75.100.json"
-    assert abs(json.loads(done.read_text())["values"]["auto, gap-fitted"][0] - 0.4133) < 0.2
+    made = json.loads(done.read_text())
+    assert abs(made["values"]["auto, gap-fitted"][0] - 0.4133) < 0.2
+    assert made["versions"] == versions()
     # What is there is read back, and another plan is not mixed in.
     before = os.stat(done).st_mtime_ns
     run(script, "--task", "1v1-normal-0.75", "--joint", *small)

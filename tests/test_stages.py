@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmg_diffusers.records import versions
 from mmg_diffusers.stages import Stages
 
 
@@ -42,5 +43,6 @@ def test_stages_and_parts_are_kept(tmp_path):
     assert again("total", lambda: {}) == made == again.read("total")
     assert made["value"] == [1, 2]
     assert made["seconds"] >= 0
+    assert made["versions"] == versions()
     with pytest.raises(ValueError, match=r"other settings.*pairs: 5 there, 6 now"):
         Stages(tmp_path / "run", {"pairs": 6})
