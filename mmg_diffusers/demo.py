@@ -18,8 +18,8 @@ from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
-# The candidates' posterior has settled well below this level.
-SETTLED = 3.0
+# The candidates' posterior has settled below this level, and two paths are surer than one by as much as time allows.
+SETTLED, PATHS = 5.0, 2
 CALIBRATION_SEED = 2**30
 
 
@@ -133,7 +133,7 @@ def demonstrate(
         pipe: a model of the Shapes world.
         pairs: how many; half as many others fit the calibration of the candidate posterior.
         levels: of the trapezoidal rule for the null branch.
-        steps: of the candidates' noise path.
+        steps: of each of the candidates' two noise paths.
         seed: names the pairs and their noise.
         batch_size: rows per forward pass.
     """
@@ -150,6 +150,7 @@ def demonstrate(
             list(sample.images),
             CAPTIONS,
             levels=path,
+            draws=PATHS,
             prune=1e-3,
             seed=seed + offset,
             batch_size=batch_size,
