@@ -331,8 +331,19 @@ def plus_minus(pair: Any, digits: int = 3) -> str:
     return "none" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
 
 
-def rows_of(name: str, found: Result) -> Iterator[tuple[str, str, str, bool | None]]:
-    """What is measured, what was found, the bar, and whether it is met (nothing where there is none)."""
+Row = tuple[str, str, str, bool | None]
+"""What is measured, what was found, the bar, and whether it is met (nothing where there is none)."""
+
+
+def arrival(found: Result) -> Iterator[Row]:
+    """Of information over time: whether all of it is the number of the run, and where half of it has arrived."""
+    whole, half = found["whole_is_the_estimate"], found["half"]
+    yield "- influence at tau = T is the MI of the run", str(whole), "exactly", whole
+    yield "- half has arrived at tau; log-SNR", f"{plus_minus(half['tau'])}; {plus_minus(half['logsnr'], 2)}", "", None
+
+
+def rows_of(name: str, found: Result) -> Iterator[Row]:
+    """The rows of one stage."""
     if name == "posterior":
         nats, less = found["nats"][0], found["less_exact"]
         off = abs(less[0]) / found["truth_of_these"][0]
@@ -369,18 +380,7 @@ def rows_of(name: str, found: Result) -> Iterator[tuple[str, str, str, bool | No
         told = f"{end['gap']:.2%} ± {end['gap_stderr']:.2%} of the peak, at log-SNR {end['logsnr']:.2f}"
         yield "- gap curve at the cleanest level", told, "below 1 %", abs(end["gap"]) < 0.01
         yield "- orthogonal curve there", f"{end['orthogonal']:.2%} ± {end['orthogonal_stderr']:.2%}", "", None
-        yield (
-            "- influence at tau = T is the MI of the run",
-            str(found["whole_is_the_estimate"]),
-            "exactly",
-            found["whole_is_the_estimate"],
-        )
-        yield (
-            "- half has arrived at tau; log-SNR",
-            f"{plus_minus(found['half']['tau'])}; {plus_minus(found['half']['logsnr'], 2)}",
-            "",
-            None,
-        )
+        yield from arrival(found)
     elif name == "null":
         yield (
             "null prompt, gap and orthogonal",
@@ -391,18 +391,7 @@ def rows_of(name: str, found: Result) -> Iterator[tuple[str, str, str, bool | No
         end = found["end"]
         told = f"{end['gap']:.1%} ± {end['gap_stderr']:.1%} of the peak, at log-SNR {end['logsnr']:.2f}"
         yield "- gap curve at the cleanest level", told, "not below 1 %", abs(end["gap"]) >= 0.01
-        yield (
-            "- influence at tau = T is the MI of the run",
-            str(found["whole_is_the_estimate"]),
-            "exactly",
-            found["whole_is_the_estimate"],
-        )
-        yield (
-            "- half has arrived at tau; log-SNR",
-            f"{plus_minus(found['half']['tau'])}; {plus_minus(found['half']['logsnr'], 2)}",
-            "",
-            None,
-        )
+        yield from arrival(found)
         yield "- share of a map from log-SNR 3 up", f"{found['clean'][0]:.1%} ± {found['clean'][1]:.1%}", "", None
         yield (
             "- a map's sum less the orthogonal value, at most",
