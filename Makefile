@@ -18,7 +18,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Trains the shipped model anew (about two and a quarter hours on two cores) and puts it into the package.
+# Trains the shipped model anew (some five hours on two cores, by the times in its card) and puts it into the package.
 model: $(STAMP)
 	$(BIN)/python scripts/train_shapes.py runs/shapes
 	cp -r runs/shapes/model/. mmg_diffusers/models/shapes/
