@@ -23,7 +23,7 @@ PART = 64
 
 
 class Stages:
-    """The results of a measurement by name, as JSON, in a folder of its own.
+    """The results of a measurement by name, as JSON with the time and the versions that made each, in a folder of its own.
 
     Args:
         folder: made where it does not exist.
@@ -41,10 +41,12 @@ class Stages:
         """The result of a stage: read back, or made and kept."""
         if not self.has(name):
             began = time.monotonic()
-            made = make()
-            made |= {"seconds": round(time.monotonic() - began, 1), "versions": versions()}
-            write_whole(self._path(name), json.dumps(made, indent=1).encode())
-            print(name, json.dumps({k: v for k, v in made.items() if not isinstance(v, list)}), flush=True)
+            found = make()
+            seconds = round(time.monotonic() - began, 1)
+            record = {"found": found, "seconds": seconds, "versions": versions()}
+            write_whole(self._path(name), json.dumps(record, indent=1).encode())
+            told = json.dumps({k: v for k, v in found.items() if not isinstance(v, list)})
+            print(f"{name}, {seconds} s: {told}", flush=True)
         return self.read(name)
 
     def _path(self, name: str) -> Path:
@@ -56,7 +58,7 @@ class Stages:
 
     def read(self, name: str) -> dict[str, Any]:
         """The result of a stage that is done."""
-        return json.loads(self._path(name).read_text())
+        return json.loads(self._path(name).read_text())["found"]
 
     def parts(
         self, name: str, count: int, measure: Callable[[range], K], load: Callable[[Path], K], size: int = PART
