@@ -124,6 +124,16 @@ class Filtered:
         return self.against_mixture.using("gap").boundary.low
 
     @property
+    def step_error(self) -> Value:
+        """What the integrated gap to the mixture lies above log q; steps that are small enough leave 0, for any network.
+
+        What a step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction knows
+        (the likelihood ratio of Duncan, 1968); that the mixture's mean stands for the mixture is what a large step gets wrong.
+        """
+        difference = self.integrated_by_level("gap")[:, -1] - self.by_level[:, -2]
+        return mean_over_pairs(difference, torch.full_like(difference, float("nan")))
+
+    @property
     def settled(self) -> float:
         """The level from which on the mean information stays where it ends; steps beyond it were not needed."""
         mean = self.by_level.mean(0)
@@ -179,6 +189,12 @@ class Filtered:
             found.append(
                 f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, where that is the "
                 "model's clean end, mind that its errors weigh most there"
+            )
+        off, stderr = self.step_error
+        if abs(off) > 3 * stderr:
+            found.append(
+                f"the gap to the mixture is {off:.3f} +- {stderr:.3f} nats from log q: the {len(self.logsnr) - 1} steps of the path "
+                "are too large; take more"
             )
         log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
         difference = entropy - log_q

@@ -120,6 +120,21 @@ def test_an_unfinished_or_bold_posterior_is_warned_of(mixture):
     assert any("still moves at the end of the path, log-SNR 0.00" in text for text in short.warnings())
 
 
+def test_the_step_error_vanishes_for_small_steps_of_any_network(mixture):
+    denoiser, x, cond = mixture
+    # Means twice as far apart as they are: a network that is wrong, and bold.
+    wrong = type(denoiser)(denoiser.log_weights.exp(), 2 * denoiser.means, denoiser.variances)
+    for network in (denoiser, wrong):
+        fine = filtered((network, x, cond), levels=300)
+        assert abs(fine.step_error.value) < 3 * fine.step_error.stderr
+        assert fine.step_error.stderr < 0.12
+    assert float(fine.entropy_by_level[:, -1].mean() - fine.nats.mean()) > 1
+    coarse = filtered((wrong, x, cond), levels=15)
+    assert coarse.step_error.value > 6 * coarse.step_error.stderr
+    assert any("the 14 steps of the path are too large; take more" in text for text in coarse.warnings())
+    assert not any("too large" in text for text in fine.warnings())
+
+
 def test_pruning_is_bookkept(mixture):
     denoiser, x, cond = mixture
     far = type(denoiser)(denoiser.log_weights.exp(), 4 * denoiser.means, denoiser.variances)
