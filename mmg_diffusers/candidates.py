@@ -33,6 +33,7 @@ class CandidateCurve:
     `logsnr` `(L + 1,)`: step l leads from logsnr[l] to logsnr[l + 1]. `mixture`, where the true candidates were told,
     compares each with the mixture of all, at the first L levels, weighted by the posterior along the path so far: a
     marginal that needs no unconditional branch, and that the posterior leads to the true candidate at the clean end.
+    `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
     """
 
     score: Tensor
@@ -40,6 +41,7 @@ class CandidateCurve:
     pair_ids: Tensor
     evaluations: int
     mixture: Curve | None = None
+    innovation: Tensor | None = None
 
     def __post_init__(self) -> None:
         count, steps = len(self.score), len(self.logsnr) - 1
@@ -57,10 +59,16 @@ class CandidateCurve:
                 f"the pair_ids of a comparison are {tuple(self.pair_ids.shape)}; expected {count} different ones"
             )
         whole(self.evaluations, "the evaluations of a comparison", 0)
+        if self.innovation is not None and self.innovation.shape != self.score.shape[:3]:
+            raise ValueError(
+                f"the innovations of a comparison are {tuple(self.innovation.shape)}; expected {tuple(self.score.shape[:3])}"
+            )
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""
         tensors = {name: getattr(self, name) for name in ("score", "logsnr", "pair_ids")}
+        if self.innovation is not None:
+            tensors["innovation"] = self.innovation
         record: dict[str, Any] = {"format": FORMAT, "evaluations": self.evaluations}
         if self.mixture is not None:
             curve, of_curve = self.mixture.packed()
@@ -108,12 +116,14 @@ class CandidateCurve:
             raise ValueError("there is no comparison to merge; expected at least one")
         first = curves[0]
         mixtures = [curve.mixture for curve in curves if curve.mixture is not None]
+        innovations = [curve.innovation for curve in curves if curve.innovation is not None]
         return CandidateCurve(
             torch.cat([curve.score for curve in curves]),
             first.logsnr,
             torch.cat([curve.pair_ids for curve in curves]),
             sum(curve.evaluations for curve in curves),
             Curve.merge(mixtures) if mixtures else None,
+            torch.cat(innovations) if len(innovations) == len(curves) else None,
         )
 
 
@@ -234,10 +244,11 @@ def measure_candidates(
         true = None if truth is None else truth.cpu()[own]
         for draws in rounds:
             walked = walk(block, draws, walked, Field(slots[own], log_prior[own], true))
-        mixture = None
+        mixture = innovation = None
         if walked.compared is not None:
             mixture = walked.compared.curve(grid[:-1], block.pairs.ids, walked.evaluations)
-        curves.append(CandidateCurve(walked.score, grid, block.pairs.ids, walked.evaluations, mixture))
+            innovation = walked.compared.innovation
+        curves.append(CandidateCurve(walked.score, grid, block.pairs.ids, walked.evaluations, mixture, innovation))
     return CandidateCurve.merge(curves)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FORMAT = "mmg_diffusers.Filtered/1"
 # The posterior has settled where its mean information is within this of where it ends, in nats.
 SETTLED = 0.005
+# Below this, in nats, an error of the step is not worth a warning.
+COARSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,22 @@ class Filtered:
         return self.against_mixture.using("gap").boundary.low
 
     @property
-    def step_error(self) -> Value:
-        """What the integrated gap to the mixture lies above log q; steps that are small enough leave 0, for any network.
+    def steadied_by_level(self) -> Tensor:
+        """The integral of the gap up to each of the first L levels, steadied: `(N, L)`, not a number without innovations.
 
-        What a step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction knows
-        (the likelihood ratio of Duncan, 1968); that the mixture's mean stands for the mixture is what a large step gets wrong.
+        What a small step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction
+        knows (Duncan 1968): with it the gap has the expectation that it had, and most of its noise is gone.
         """
-        difference = self.integrated_by_level("gap")[:, -1] - self.by_level[:, -2]
+        integral = self.integrated_by_level("gap")
+        told = self.evidence.innovation
+        if told is None:
+            return torch.full_like(integral, float("nan"))
+        return integral + torch.cat([torch.zeros_like(integral[:, :1]), told.mean(1).cumsum(1)[:, :-1]], 1)
+
+    @property
+    def step_error(self) -> Value:
+        """What the steadied gap lies above log q at the end: 0 where steps are small enough, whatever the network."""
+        difference = self.steadied_by_level[:, -1] - self.by_level[:, -2]
         return mean_over_pairs(difference, torch.full_like(difference, float("nan")))
 
     @property
@@ -191,10 +202,10 @@ class Filtered:
                 "model's clean end, mind that its errors weigh most there"
             )
         off, stderr = self.step_error
-        if abs(off) > 3 * stderr:
+        if abs(off) > max(3 * stderr, COARSE):
             found.append(
-                f"the gap to the mixture is {off:.3f} +- {stderr:.3f} nats from log q: the {len(self.logsnr) - 1} steps of the path "
-                "are too large; take more"
+                f"the {len(self.logsnr) - 1} steps of the path are too large: the gap to the mixture is {off:.3f} +- {stderr:.3f} nats "
+                "from log q; take more"
             )
         log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
         difference = entropy - log_q

@@ -96,7 +96,9 @@ class Walk:
             step = self.follow(z, grid[level], growth[level], noise, xi.to(device), followed, log_share, own)
             evaluations += int(followed.sum())
             if step.mixture is not None and step.true is not None:
-                compared.add(moments(noise, z, step.mixture, step.true))
+                difference = step.true.double() - step.mixture
+                told = (xi.to(device).double() * difference).flatten(1).sum(1)
+                compared.add(moments(noise, z, step.mixture, step.true), -growth[level].sqrt() * told.cpu())
             # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
             # still, but for what it lost against that mixture at this step in earlier draws.
             gained = torch.logsumexp(log_share + step.score, 1)
@@ -191,8 +193,11 @@ class Comparison:
         self.keep: Keep = keep
         self.sums: dict[str, list[Tensor]] = {name: [] for name in MOMENTS}
         self.maps: dict[str, list[Tensor]] = {"gap": [], "orthogonal": []}
+        self.innovations: list[Tensor] = []
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
+    def add(self, values: Mapping[str, Tensor], innovation: Tensor) -> None:
+        """The moments of one step, and what its innovation says for the true candidate and against the mixture, `(B,)`."""
+        self.innovations.append(innovation)
         for name, value in values.items():
             self.sums[name].append(value.flatten(1).sum(1).cpu())
             if self.keep != "pair" and name in self.maps:
@@ -200,6 +205,11 @@ class Comparison:
 
     def _shaped(self, parts: list[Tensor]) -> Tensor:
         return torch.stack(parts, 1).unflatten(0, (self.pairs, self.draws))
+
+    @property
+    def innovation(self) -> Tensor:
+        """`(P, D, L)` nats, 0 in expectation."""
+        return self._shaped(self.innovations)
 
     def curve(self, levels: Tensor, ids: Tensor, evaluations: int) -> Curve:
         weight = trapezoid(levels).repeat(self.pairs, self.draws, 1)

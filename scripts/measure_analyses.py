@@ -49,7 +49,7 @@ BAND = (-1.5, math.inf)
 CLEAN = (3.0, math.inf)
 AGREEMENT_LEVELS = 10
 # Readings of the filter that are to agree.
-COMPARED = (("entropy", "log q"), ("gap", "log q"), ("gap", "entropy"))
+COMPARED = (("entropy", "log q"), ("gap", "log q"), ("gap", "entropy"), ("steadied gap", "log q"))
 PARTS = caption_parts()
 Result = Mapping[str, Any]
 
@@ -156,6 +156,7 @@ def along(setup: Setup) -> dict[str, Any]:
     log_q, entropy = found.by_level[:, :-1], found.entropy_by_level[:, :-1]
     readings = {"log q": log_q, "entropy": entropy}
     readings |= {form: found.integrated_by_level(form) for form in ("gap", "orthogonal")}
+    readings["steadied gap"] = found.steadied_by_level
     rows: list[dict[str, Any]] = []
     for level in np.linspace(1, log_q.shape[1] - 1, AGREEMENT_LEVELS).round().astype(int):
         at = {name: own[:, level] for name, own in readings.items()}
@@ -179,6 +180,7 @@ def along(setup: Setup) -> dict[str, Any]:
         **{form: found.against_mixture.using(form).mean() for form in ("gap", "orthogonal")},
         "below": found.below,
         "settled": found.settled,
+        "step_error": found.step_error,
         "levels": rows,
         "end": end_of(found.against_mixture.curve),
         "whole_is_the_estimate": exactly,
@@ -376,6 +378,7 @@ def rows_of(name: str, found: Result) -> Iterator[Row]:
             worst = max(abs(row["differences"][name][0]) / row["differences"][name][1] for row in found["levels"])
             where = f"- {name}, worst of {len(found['levels'])} levels"
             yield where, f"{worst:.1f} standard errors", "within 3", worst <= 3
+        yield "- error of the step", plus_minus(found["step_error"]), "", None
         end = found["end"]
         told = f"{end['gap']:.2%} ± {end['gap_stderr']:.2%} of the peak, at log-SNR {end['logsnr']:.2f}"
         yield "- gap curve at the cleanest level", told, "below 1 %", abs(end["gap"]) < 0.01
