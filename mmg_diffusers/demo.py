@@ -18,7 +18,7 @@ from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.result import Estimate, Value
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
-# The candidates' posterior has settled below this level, and two paths are surer than one by as much as time allows.
+# The candidates' posterior has settled below this level; two paths scatter less than one, more would take too long here.
 SETTLED, PATHS = 5.0, 2
 CALIBRATION_SEED = 2**30
 

@@ -88,17 +88,16 @@ class Walk:
         gains: list[Tensor] = []
         evaluations = 0
         for level, (eps, xi) in enumerate(brownian_path(sources, grid, tuple(x.shape[1:]), x.dtype)):
-            noise = eps.to(device)
+            noise, xi = eps.to(device), xi.to(device)
             z = add_noise(x, grid[level].expand(len(x)), noise)
             log_share = torch.log_softmax(total.masked_fill(~alive, -torch.inf), 1)
             # Where one candidate is left, it is the mixture, and no step can move its posterior.
             followed = alive if own.truth is not None else alive & (alive.sum(1, keepdim=True) > 1)
-            step = self.follow(z, grid[level], growth[level], noise, xi.to(device), followed, log_share, own)
+            step = self.follow(z, grid[level], growth[level], noise, xi, followed, log_share, own)
             evaluations += int(followed.sum())
             if step.mixture is not None and step.true is not None:
-                difference = step.true.double() - step.mixture
-                told = (xi.to(device).double() * difference).flatten(1).sum(1)
-                compared.add(moments(noise, z, step.mixture, step.true), -growth[level].sqrt() * told.cpu())
+                told = innovation(step.true.double() - step.mixture, xi, growth[level])
+                compared.add(moments(noise, z, step.mixture, step.true), told.cpu())
             # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
             # still, but for what it lost against that mixture at this step in earlier draws.
             gained = torch.logsumexp(log_share + step.score, 1)
@@ -123,6 +122,11 @@ class Walk:
         )
 
 
+def innovation(predicted: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
+    """The part of a step's score whose expectation is 0, `(B,)` float64 nats; linear in `predicted`."""
+    return -growth.sqrt() * (xi * predicted).double().flatten(1).sum(1)
+
+
 def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
     """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions share.
 
@@ -130,8 +134,7 @@ def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Te
     half of what the increment of the observation lies off its prediction, squared, in units of its noise.
     """
     square = (eps - predicted).double().square().flatten(1).sum(1)
-    cross = (xi * predicted).double().flatten(1).sum(1)
-    return -growth * square / 2 - growth.sqrt() * cross
+    return -growth * square / 2 + innovation(predicted, xi, growth)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mmg_diffusers.denoiser import Adapted
 from mmg_diffusers.draws import PairDraws, brownian_path
-from mmg_diffusers.noise import DiscreteVP, add_noise, alphas_cumprod_from_config, per_event, signal_and_noise
+from mmg_diffusers.noise import Convention, add_noise, convention_from_config, per_event, signal_and_noise
 from mmg_diffusers.quadrature import AtLevels
 from mmg_diffusers.shapes import CAPTIONS, Shapes, ShapesSample, caption_words
 from mmg_diffusers.trainer import join_processes
@@ -162,9 +162,8 @@ def make_scheduler() -> DDPMScheduler:
     )
 
 
-def make_convention() -> DiscreteVP:
-    config = make_scheduler().config
-    return DiscreteVP.from_alphas(alphas_cumprod_from_config(config), config["prediction_type"])
+def make_convention() -> Convention:
+    return convention_from_config("DDPMScheduler", make_scheduler().config)
 
 
 class Trainer:
@@ -369,7 +368,7 @@ class DenoisingLoss(nn.Module):
         super().__init__()
         self.unet, self.text, self.neighbours = unet, text, neighbours
         tokens = tokenizer([*CAPTIONS, ""], padding="max_length", return_tensors="pt").input_ids
-        logsnr = make_convention().levels
+        logsnr = make_convention().at_timestep(torch.arange(len(make_scheduler().alphas_cumprod)))
         share = torch.where(logsnr < 3, 1.0, 0.4)
         if neighbours is not None:
             share = torch.where((logsnr > -4.5) & (logsnr < 1.5), 1.0, 0.25)
@@ -393,6 +392,7 @@ class DenoisingLoss(nn.Module):
         alpha = logsnr.sigmoid().float()
         told = [x, x] if self.neighbours is None else self._averaged(z, x, alpha, captions, posterior)
         a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
+        # v, which z and x determine.
         target = torch.cat([(a * z - mean) / s for mean in told])
         embeddings = self.text(self.tokens).last_hidden_state
         spoken = torch.cat([embeddings[captions], embeddings[-1:].expand(2 * count, -1, -1)])
