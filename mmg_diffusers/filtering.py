@@ -142,7 +142,7 @@ class Filtered:
     def step_error(self) -> Value:
         """What the steadied gap lies above log q at the end: 0 where steps are small enough, whatever the network."""
         difference = self.steadied_by_level[:, -1] - self.by_level[:, -2]
-        return mean_over_pairs(difference, torch.full_like(difference, float("nan")))
+        return mean_over_pairs(difference)
 
     @property
     def settled(self) -> float:
@@ -209,7 +209,7 @@ class Filtered:
             )
         log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
         difference = entropy - log_q
-        off, stderr = mean_over_pairs(difference, torch.full_like(difference, float("nan")))
+        off, stderr = mean_over_pairs(difference)
         if abs(off) > 3 * stderr:
             found.append(
                 f"the posterior claims {off:.3f} +- {stderr:.3f} nats more than it is right about: it is not calibrated"

@@ -10,7 +10,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -171,7 +170,7 @@ def _of_filter(found: Filtered, convention: Convention | None) -> _Reading:
     entropy = found.entropy_by_level[:, -1]
     readings = {
         "log q, a bound": mean,
-        "entropy of q": mean_over_pairs(entropy, entropy.new_full(entropy.shape, float("nan"))),
+        "entropy of q": mean_over_pairs(entropy),
         "gap to the mixture": compared.using("gap").mean(),
         "orthogonal to it": compared.using("orthogonal").mean(),
     }
@@ -210,9 +209,7 @@ def _words(found: Filtered) -> dict[str, Value]:
         return {}
     said = {place: list(dict.fromkeys(labels)) for place, labels in parts.items()}
     return {
-        f"{', '.join(said[place][:3])}{', ...' if len(said[place]) > 3 else ''}": mean_over_pairs(
-            own, torch.full_like(own, float("nan"))
-        )
+        f"{', '.join(said[place][:3])}{', ...' if len(said[place]) > 3 else ''}": mean_over_pairs(own)
         for place, own in nats.items()
     }
 

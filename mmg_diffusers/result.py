@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -55,11 +56,11 @@ class Boundary(NamedTuple):
     high_decayed: bool
 
 
-def mean_over_pairs(nats: Tensor, stderr: Tensor) -> Value:
-    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with that pair's own error."""
+def mean_over_pairs(nats: Tensor, stderr: Tensor | None = None) -> Value:
+    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with that pair's own error, if it is known."""
     count = len(nats)
-    spread = float(nats.std()) / count**0.5 if count > 1 else float(stderr[0])
-    return Value(float(nats.mean()), spread)
+    own = math.nan if stderr is None else float(stderr[0])
+    return Value(float(nats.mean()), float(nats.std()) / count**0.5 if count > 1 else own)
 
 
 @dataclass(frozen=True)

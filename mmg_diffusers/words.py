@@ -161,13 +161,11 @@ class Decomposition:
         """Means over pairs with their standard errors; of maps, of what they sum to."""
         names = ("redundancy", "unique_1", "unique_2", "synergy")
         return {
-            name: _mean(getattr(self, name).flatten(1).sum(1) if self.synergy.ndim > 1 else getattr(self, name))
+            name: mean_over_pairs(
+                getattr(self, name).flatten(1).sum(1) if self.synergy.ndim > 1 else getattr(self, name)
+            )
             for name in names
         }
-
-
-def _mean(nats: Tensor) -> Value:
-    return mean_over_pairs(nats, torch.full_like(nats, float("nan")))
 
 
 def pair_surprise(candidates: Candidates, prompts: Sequence[str], one: Word, two: Word) -> tuple[Tensor, Tensor]:

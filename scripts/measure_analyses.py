@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from measure_shapes import Comparison, value
+from measure_shapes import Comparison
 from torch import Tensor
 
 from mmg_diffusers import Candidates, Estimate, MMGPipeline, shapes_model
@@ -36,7 +36,7 @@ from mmg_diffusers.moments import Curve
 from mmg_diffusers.pipeline import LEVELS
 from mmg_diffusers.plotting import plot_influence, plot_map_grid
 from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Value
+from mmg_diffusers.result import Value, mean_over_pairs
 from mmg_diffusers.shapes import CAPTIONS, SIZE, WORDS, Shapes, ShapesSample, caption_parts
 from mmg_diffusers.stages import Stages
 from mmg_diffusers.words import all_but, word_information
@@ -131,11 +131,11 @@ def posterior(setup: Setup) -> dict[str, Any]:
     words = word_information(found, sample.prompts, PARTS)
     return {
         "truth": world.mutual_information(),
-        "truth_of_these": value(exact),
+        "truth_of_these": mean_over_pairs(exact),
         "nats": found.bound(sample.prompts),
-        "less_exact": value(nats - exact),
+        "less_exact": mean_over_pairs(nats - exact),
         "evaluations": found.curve.evaluations,
-        "words": {kind: [*value(own), world.conditional_information(kind)] for kind, own in words.items()},
+        "words": {kind: [*mean_over_pairs(own), world.conditional_information(kind)] for kind, own in words.items()},
     }
 
 
@@ -163,8 +163,8 @@ def along(setup: Setup) -> dict[str, Any]:
         rows.append(
             {
                 "logsnr": float(found.logsnr[level]),
-                **{name: value(own) for name, own in at.items()},
-                "differences": {f"{a} - {b}": value(at[a] - at[b]) for a, b in COMPARED},
+                **{name: mean_over_pairs(own) for name, own in at.items()},
+                "differences": {f"{a} - {b}": mean_over_pairs(at[a] - at[b]) for a, b in COMPARED},
             }
         )
     exact = torch.from_numpy(Shapes("soft").pointwise(setup.sample.factors, setup.sample.caption))
@@ -175,8 +175,8 @@ def along(setup: Setup) -> dict[str, Any]:
     )
     return {
         "nats": found.mean(),
-        "less_exact": value(found.nats - exact),
-        "entropy": value(found.entropy_by_level[:, -1]),
+        "less_exact": mean_over_pairs(found.nats - exact),
+        "entropy": mean_over_pairs(found.entropy_by_level[:, -1]),
         **{form: found.against_mixture.using(form).mean() for form in ("gap", "orthogonal")},
         "below": found.below,
         "settled": found.settled,
@@ -231,13 +231,13 @@ def judge(maps: Tensor, sample: ShapesSample) -> dict[str, Any]:
     limit = [2 * float(own.std()) for own in background]
     brightest = maps.flatten(1).argmax(1)
     return {
-        "auroc": value(auroc(maps, near)),
+        "auroc": mean_over_pairs(auroc(maps, near)),
         "brightest_inside": float(mask.flatten(1).gather(1, brightest[:, None]).double().mean()),
         "distractors": len(seen),
         "distractor_above_background": float(np.mean(above)) if seen else 0.0,
         "two_deviations": float(np.mean(limit)) if seen else 0.0,
         "distractor_below": float(np.mean([a < b for a, b in zip(above, limit, strict=True)])) if seen else 1.0,
-        "nats": value(maps.flatten(1).sum(1)),
+        "nats": mean_over_pairs(maps.flatten(1).sum(1)),
     }
 
 
@@ -305,9 +305,9 @@ def pruning(setup: Setup) -> dict[str, Any]:
         pruned = setup.filter(f"prune-{prune:g}", count=setup.few, prune=prune, seed=9)
         out[f"{prune:g}"] = {
             "evaluations": pruned.evaluations,
-            "log q": value(pruned.nats - whole.nats),
-            "entropy": value(pruned.entropy_by_level[:, -1] - whole.entropy_by_level[:, -1]),
-            "gap": value(pruned.against_mixture.using("gap").nats - whole.against_mixture.using("gap").nats),
+            "log q": mean_over_pairs(pruned.nats - whole.nats),
+            "entropy": mean_over_pairs(pruned.entropy_by_level[:, -1] - whole.entropy_by_level[:, -1]),
+            "gap": mean_over_pairs(pruned.against_mixture.using("gap").nats - whole.against_mixture.using("gap").nats),
         }
     return out
 
@@ -319,7 +319,7 @@ def step(setup: Setup) -> dict[str, Any]:
         found = setup.filter(f"steps-{steps}", count=setup.few, levels=setup.levels(steps=steps), seed=10)
         out[str(steps)] = {
             "nats": found.mean(),
-            "entropy": value(found.entropy_by_level[:, -1]),
+            "entropy": mean_over_pairs(found.entropy_by_level[:, -1]),
             "gap": found.against_mixture.using("gap").mean(),
             "evaluations": found.evaluations,
         }

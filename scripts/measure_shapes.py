@@ -22,7 +22,7 @@ from mmg_diffusers.analysis import Classification
 from mmg_diffusers.candidates import CandidateCurve
 from mmg_diffusers.plotting import plot_curves, plot_pointwise
 from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Value, mean_over_pairs
+from mmg_diffusers.result import mean_over_pairs
 from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, ShapesSample, caption_parts, caption_words, read_images
 from mmg_diffusers.stages import Stages
 from mmg_diffusers.words import word_information
@@ -32,11 +32,6 @@ CALIBRATION_SEED, TEST_SEED = 1001, 2002
 # Bands of log-SNR that the finer calibration weighs one by one.
 BANDS = (-3.0, -1.0, 1.0, 3.0)
 MIXED = "mean of the paths' posteriors"
-
-
-def value(nats: torch.Tensor) -> Value:
-    """Mean over pairs with its standard error."""
-    return mean_over_pairs(nats, torch.full_like(nats, float("nan")))
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,9 @@ def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> di
             "bias": calibration.bias,
             **against(read.pointwise(test.prompts), exact, variant),
             "top1": float(np.mean([a == b for a, b in zip(read.best, test.prompts, strict=True)])),
-            "words": {kind: [*value(nats), world.conditional_information(kind)] for kind, nats in words.items()},
+            "words": {
+                kind: [*mean_over_pairs(nats), world.conditional_information(kind)] for kind, nats in words.items()
+            },
         }
     out[MIXED] = against(mixed(fresh, test.prompts), exact, variant)
     return out
@@ -108,8 +105,8 @@ def against(pointwise: torch.Tensor, exact: torch.Tensor, variant: str) -> dict[
     less = pointwise - exact
     return {
         # Captions are equally likely, so that the mean is the candidate bound.
-        "bound": value(pointwise),
-        "difference": value(less),
+        "bound": mean_over_pairs(pointwise),
+        "difference": mean_over_pairs(less),
         "correlation": float(torch.corrcoef(torch.stack([pointwise, exact]))[0, 1]) if variant == "soft" else None,
         "rms": float(less.square().mean().sqrt()),
         "pointwise": pointwise.tolist(),

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas
-import torch
 import typer
 from torch import Tensor
 
@@ -34,10 +33,6 @@ from mmg_diffusers.tables import gather, read_marginal
 from mmg_diffusers.words import decompose, isolate, pair_information, parts_by_place, word_information
 
 Shared = dict[str, dict[str, Value]]
-
-
-def mean(nats: Tensor) -> Value:
-    return mean_over_pairs(nats, torch.full_like(nats, float("nan")))
 
 
 def among_candidates(
@@ -61,7 +56,7 @@ def among_candidates(
     for one, two in combinations(parts, 2):
         rest = [name for name in parts if name not in (one, two)]
         split = decompose(found, prompts, parts, one, two, given=rest)
-        shared[f"{one}, {two}"] = {**split.means(), "interaction": mean(split.interaction)}
+        shared[f"{one}, {two}"] = {**split.means(), "interaction": mean_over_pairs(split.interaction)}
     record = {"settings": dict(found.settings), "warnings": list(found.notes), "bound": found.bound(prompts)}
     return words, shared, record
 
@@ -89,7 +84,8 @@ def by_taking_out(
         record |= {"words": asked.said, "settings": dict(found.settings)}
         record["warnings"] += [f"{' and '.join(names)}: {text}" for text in found.warnings()]
     shared = {
-        f"{a}, {b}": {"interaction": mean(out[f"{a} and {b}"] - out[a] - out[b])} for a, b in combinations(words, 2)
+        f"{a}, {b}": {"interaction": mean_over_pairs(out[f"{a} and {b}"] - out[a] - out[b])}
+        for a, b in combinations(words, 2)
     }
     return out, shared, record
 
@@ -147,7 +143,7 @@ def main(
         words, shared, record = by_taking_out(pipe, images, prompts, asked, replace_by, levels, draws, seed)
     else:
         raise ValueError("sampled negatives do not share the rest of the prompt; give null, or candidates")
-    means = {name: mean(nats) for name, nats in words.items()}
+    means = {name: mean_over_pairs(nats) for name, nats in words.items()}
     output.mkdir(parents=True, exist_ok=True)
     table = pandas.DataFrame({"prompt": prompts, **{name: nats.numpy() for name, nats in words.items()}})
     table.to_csv(output / "words.csv", index_label="pair")
