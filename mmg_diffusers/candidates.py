@@ -49,7 +49,10 @@ class CandidateCurve:
             raise ValueError(
                 f"the scores are {tuple(self.score.shape)}; expected (variables, draws, {steps}, candidates)"
             )
-        for name, values in (("scores", self.score), ("levels", self.logsnr)):
+        named = {"scores": self.score, "levels": self.logsnr, "innovations": self.innovation}
+        for name, values in named.items():
+            if values is None:
+                continue
             if values.dtype != torch.float64 or not bool(values.isfinite().all()):
                 raise ValueError(f"the {name} of a comparison are {values.dtype}; expected finite float64")
         if not bool((self.logsnr.diff() > 0).all()):

@@ -495,11 +495,12 @@ def train_unet(
     folder: Path,
     seed: int,
     neighbours: int = 0,
-    odds: bool = False,
+    objective: Callable[[DenoisingLoss], nn.Module] = lambda denoising: denoising,
 ) -> None:
     """One stage of the UNet and the text encoder.
 
-    With `neighbours`, how many images targets are averaged over; with `odds`, captions are told apart as well.
+    With `neighbours`, how many images targets are averaged over; `objective` is what is minimised, made of the squared
+    errors.
     """
     vae, unet, text = model.vae, model.unet.requires_grad_(True).train(), model.text.requires_grad_(True).train()
     scale = vae.config["scaling_factor"]
@@ -517,7 +518,7 @@ def train_unet(
     module = DenoisingLoss(unet, text, model.tokenizer, bank).to(accelerator.device)
     parts = {"unet": unet, "text_encoder": text, "typical": module.typical}
     trainer = Trainer(accelerator, name, parts, stage, folder, seed)
-    loss = accelerator.prepare(CaptionOdds(module) if odds else module)
+    loss = accelerator.prepare(objective(module))
     unet.to(memory_format=torch.channels_last)
     trainer.run(lambda images, captions, posterior: loss(latents(images), captions, posterior))
     trainer.finish()
@@ -582,7 +583,7 @@ def main(
         train_unet(accelerator, "refine", model, stage, output, seed + 2, neighbours)
     if odds_steps > 0:
         stage = Stage(odds_steps, odds_batch, odds_lr, save_every=save_every)
-        train_unet(accelerator, "odds", model, stage, output, seed + 3, neighbours, odds=True)
+        train_unet(accelerator, "odds", model, stage, output, seed + 3, neighbours, CaptionOdds)
     if accelerator.is_main_process:
         export(output / "model", model)
 

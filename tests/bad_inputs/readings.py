@@ -168,9 +168,21 @@ ROWS = (
             "do not rise",
         ),
         (
+            "innovations with NaN",
+            lambda r: CandidateCurve(
+                torch.zeros(1, 1, 1, 2).double(),
+                LEVELS,
+                torch.arange(1),
+                0,
+                innovation=torch.full((1, 1, 1), NAN).double(),
+            ),
+            ValueError,
+            "the innovations of a comparison are torch.float64; expected finite",
+        ),
+        (
             "innovations of other draws",
             lambda r: CandidateCurve(
-                torch.zeros(1, 1, 1, 2).double(), LEVELS, torch.arange(1), 0, innovation=torch.zeros(1, 2, 1)
+                torch.zeros(1, 1, 1, 2).double(), LEVELS, torch.arange(1), 0, innovation=torch.zeros(1, 2, 1).double()
             ),
             ValueError,
             r"expected \(1, 1, 1\)",
