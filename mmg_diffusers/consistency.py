@@ -11,7 +11,8 @@ A is the picture itself (`Digits`), or its caption (`ShapesRows`, where I(A; B) 
 its rows, so I(A; B_r) of a continuous A is infinite; all is over the network's finite range of log-SNR, that is, about A
 as it is seen at the cleanest level less A at the noisiest.
 
-Concatenation is along channels. One network serves every r: it is trained on random r, with rows that are not seen
+B_(r-k) is concatenated with B_r along channels, and pairs of pictures lie side by side: stacked along channels they would
+share a network's filters, and its width, which one picture has for itself. One network serves every r: it is trained on random r, with rows that are not seen
 replaced by a learned null beside a plane that says which are. A pixel of A that is seen is known from the start, by the
 linear law of pixels (see `ImageNetwork`); the ratios test the rest, that is, the marginal and the rows that are not seen.
 Pairs of pictures have a network of their own, so that additivity compares two trainings.
@@ -77,6 +78,10 @@ class World(ABC):
             ValueError: when there are not so many.
         """
 
+    def pair(self, parts: Sequence[Tensor]) -> Tensor:
+        """A (or B) of several independent pairs as one variable: `(N, C, H, W)` each."""
+        return torch.cat(list(parts), 1)
+
     def describe(self) -> dict[str, Any]:
         """What a folder of results is stamped with."""
         return {"world": self.name}
@@ -110,7 +115,10 @@ class Digits(World):
         self._pixels = len(pixels)
 
     def describe(self) -> dict[str, Any]:
-        return {"world": self.name, "images": self._pixels, "shift": self.shift}
+        return {"world": self.name, "images": self._pixels, "shift": self.shift, "pairs": "side by side"}
+
+    def pair(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts), 3)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(self._train), (count,), generator=generator)
@@ -226,7 +234,7 @@ class Task:
         return self._examples(drawn, torch.Generator().manual_seed(0))
 
     def _examples(self, drawn: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator) -> dict[str, Tensor]:
-        a, picture = (torch.cat(parts, 1) for parts in zip(*drawn, strict=True))
+        a, picture = (self.world.pair(parts) for parts in zip(*drawn, strict=True))
         rows = torch.randint(1, self.world.rows + 1, (len(a),), generator=generator)
         found = {"a": a, "b": first_rows(picture, rows)}
         if self.copies == 1:
@@ -237,7 +245,7 @@ class Task:
     def network(self, logsnr_range: tuple[float, float], widths: Sequence[int], layers: int) -> ImageNetwork:
         """A new network, with the linear law of pixels that are seen."""
         drawn = [self.world.draw(LAW_EXAMPLES, torch.Generator().manual_seed(k)) for k in range(self.copies)]
-        a, picture = (torch.cat(parts, 1) for parts in zip(*drawn, strict=True))
+        a, picture = (self.world.pair(parts) for parts in zip(*drawn, strict=True))
         whole = first_rows(picture, self.world.rows)
         examples = {"a": a, "b": whole} | ({"c": whole} if self.copies == 1 else {})
         shapes = {name: (x.shape[1] - (name != "a"), *x.shape[2:]) for name, x in examples.items()}
@@ -354,7 +362,7 @@ class Run:
         plan = self.plan
         a, picture = self.world.held_out(plan.held_out, 0)
         half = len(a) // 2
-        a_two, picture_two = (torch.cat([x[: 2 * half : 2], x[1 : 2 * half : 2]], 1) for x in (a, picture))
+        a_two, picture_two = (self.world.pair([x[: 2 * half : 2], x[1 : 2 * half : 2]]) for x in (a, picture))
         jobs: dict[str, tuple[ImageNetwork, Tensor, dict[str, Tensor]]] = {}
         for r in self.rows():
             seen = first_rows(picture, r)

@@ -89,7 +89,7 @@ def test_a_task_shows_fewer_rows_in_its_second_view():
     assert {1, 8} <= set(b.int().tolist())
     assert 0 in c
     pair = Task(Digits(IMAGES), 2).source()(4, torch.Generator().manual_seed(0))
-    assert {name: tuple(x.shape) for name, x in pair.items()} == {"a": (4, 2, 8, 8), "b": (4, 3, 8, 8)}
+    assert {name: tuple(x.shape) for name, x in pair.items()} == {"a": (4, 1, 8, 16), "b": (4, 2, 8, 16)}
 
 
 def test_an_untrained_network_measures_independent_pixels():
@@ -106,7 +106,7 @@ def test_an_untrained_network_measures_independent_pixels():
     one = MMG("gap", Trapezoid(24))(single.view("a"), picture, {"b": first_rows(picture, 4)}).mean()
     truth = 4 * 8 / 2 * np.log((1 + np.exp(2)) / (1 + np.exp(-6)))
     assert abs(one.value - truth) < 4 * one.stderr + 0.01 * truth
-    two = torch.cat([picture[::2], picture[1::2]], 1)
+    two = torch.cat([picture[::2], picture[1::2]], 3)
     both = MMG("gap", Trapezoid(24))(pair.view("a"), two, {"b": first_rows(two, 4)}).mean()
     assert abs(both.value - 2 * truth) < 4 * both.stderr + 0.02 * truth
     assert one.stderr < 0.1 * truth
