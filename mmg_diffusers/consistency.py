@@ -11,11 +11,11 @@ A is the picture itself (`Digits`), or its caption (`ShapesRows`, where I(A; B) 
 its rows, so I(A; B_r) of a continuous A is infinite; all is over the network's finite range of log-SNR, that is, about A
 as it is seen at the cleanest level less A at the noisiest.
 
-B_(r-k) is concatenated with B_r along channels, and pairs of pictures lie side by side: stacked along channels they would
-share a network's filters, and its width, which one picture has for itself. One network serves every r: it is trained on random r, with rows that are not seen
-replaced by a learned null beside a plane that says which are. A pixel of A that is seen is known from the start, by the
-linear law of pixels (see `ImageNetwork`); the ratios test the rest, that is, the marginal and the rows that are not seen.
-Pairs of pictures have a network of their own, so that additivity compares two trainings.
+B_(r-k) is concatenated with B_r along channels. Pairs of digits lie side by side: stacked along channels they would share
+the filters that one digit has for itself. One network serves every r: it is trained on random r, with rows that are not
+seen replaced by a learned null beside a plane that says which are. A pixel of A that is seen is known from the start, by
+the linear law of pixels (see `ImageNetwork`); the ratios test the rest, that is, the marginal and the rows that are not
+seen. Pairs of pictures have a network of their own, so that additivity compares two trainings.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class World(ABC):
         """
 
     def pair(self, parts: Sequence[Tensor]) -> Tensor:
-        """A (or B) of several independent pairs as one variable: `(N, C, H, W)` each."""
+        """A (or B) of several independent pairs, `(N, C, H, W)` each, as one variable: along channels."""
         return torch.cat(list(parts), 1)
 
     def describe(self) -> dict[str, Any]:
@@ -118,6 +118,7 @@ class Digits(World):
         return {"world": self.name, "images": self._pixels, "shift": self.shift, "pairs": "side by side"}
 
     def pair(self, parts: Sequence[Tensor]) -> Tensor:
+        """Side by side."""
         return torch.cat(list(parts), 3)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
