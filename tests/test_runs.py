@@ -333,8 +333,10 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path, undisturbed):
     """SIGKILL, again and again, at moments that a seed draws from the shards that are there."""
     draw = random.Random(0)
     forks = multiprocessing.get_context("fork")
-    partly = 0
-    for number in range(8):
+    partly = number = 0
+    while partly < 5:  # on a busy machine a run may end before it is killed
+        number += 1
+        assert number < 50
         out = tmp_path / str(number)
         for rank in draw.choice([[0], [0, 1]]):
             shards = RunFolder(out, {}).shards
@@ -350,7 +352,6 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path, undisturbed):
             killed.join()
             partly += 0 < len(Outcome.load(out).rows) < len(ROWS)
         assert finish(RunFolder(out, {})).estimate.to_bytes() == undisturbed
-    assert partly > 4
 
 
 def bar_of(text):
@@ -361,9 +362,14 @@ def bar_of(text):
 def test_the_bar_counts_all_processes_and_begins_at_what_is_done(tmp_path, undisturbed, capfd):
     folder = RunFolder(tmp_path, {})
     run_chunks(measure, ROWS[:2], folder, chunk=2, progress=False)
-    other = threading.Timer(0.3, finish, (folder,), {"rank": 1, "world": 2})
-    other.start()
-    run_chunks(measure, ROWS, folder, rank=0, world=2, chunk=2, total=len(ROWS))
+    other = threading.Thread(target=finish, args=(folder,), kwargs={"rank": 1, "world": 2})
+
+    def beside_the_other(rows):
+        if other.ident is None:  # not before the bar is there
+            other.start()
+        return measure(rows)
+
+    run_chunks(beside_the_other, ROWS, folder, rank=0, world=2, chunk=2, total=len(ROWS))
     other.join()
     shown = bar_of(capfd.readouterr().err)
     assert shown[0] == 2
@@ -438,7 +444,10 @@ def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
     assert f"measured by {processes} process(es)" in done.stdout
     assert done.stdout.count("a shard was damaged") == resumed
     shown = [int(count) for count in re.findall(r"(\d+)/70 ", done.stderr)]
-    assert (shown[0], shown[-1]) == (32 if resumed else 0, 70)
+    # Where the first process is the last to begin, its bar begins at what the others have done since.
+    assert shown[0] >= (32 if resumed else 0)
+    assert shown == sorted(shown)
+    assert shown[-1] == 70
     # Bit for bit at the same chunk and batch layout and the same number of threads.
     assert (run / "estimate.safetensors").read_bytes() == (out / "estimate.safetensors").read_bytes()
     pandas.testing.assert_frame_equal(*(pandas.read_parquet(path / "pairs.parquet") for path in (run, out)))
