@@ -427,7 +427,7 @@ class CaptionOdds(nn.Module):
     first few are followed: with less of it images are drawn pale and blurred, although their odds are right.
     """
 
-    LEVELS, CLEANEST, RIVALS, FOLLOWED, WEIGHT = 30, 6.0, 2, 4, 3.0
+    LEVELS, CLEANEST, RIVALS, FOLLOWED, WEIGHT = 60, 6.0, 2, 3, 3.0
     levels: Tensor
     near: Tensor
 
@@ -436,7 +436,7 @@ class CaptionOdds(nn.Module):
         self.denoising = denoising
         self.denoiser = Adapted(self._network, make_convention(), dtype=torch.float32)
         wanted = AtLevels.widening(self.denoiser.logsnr_range[0], self.CLEANEST, self.LEVELS).levels
-        levels = self.denoiser.snap(torch.tensor(wanted, dtype=torch.float64))
+        levels = self.denoiser.snap(torch.tensor(wanted, dtype=torch.float64)).unique()
         self.register_buffer("levels", levels, persistent=False)
         words = torch.from_numpy(caption_words(np.arange(len(CAPTIONS))))
         self.register_buffer("near", (words[:, None] != words).sum(2) == 1, persistent=False)
@@ -473,8 +473,12 @@ class CaptionOdds(nn.Module):
         embeddings = self.denoising.text(self.denoising.tokens).last_hidden_state
         spoken = {"spoken": embeddings[rows.repeat(steps, 1).flatten()]}
         predicted = self.denoiser(z[each], logsnr[each], spoken)
-        growth = torch.expm1(self.levels.diff()).repeat_interleave(count)[each]
-        return step_score(predicted, eps[each], xi[each], growth).view(-1, *rows.shape).sum(0)
+        growth = torch.expm1(self.levels.diff())
+        score = step_score(predicted, eps[each], xi[each], growth.repeat_interleave(count)[each]).view(-1, *rows.shape)
+        # A wide step lies off its prediction by what is not known of the image, too; without that in the variance the
+        # network would learn to be the less certain for it.
+        error = (eps[each] - predicted).detach().square().flatten(1).mean(1).view_as(score)[..., 0].mean(1)
+        return (score / (1 + growth * error)[:, None, None]).sum(0)
 
 
 @dataclass(frozen=True)
