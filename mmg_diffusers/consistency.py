@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,10 @@ class World(ABC):
     def pair(self, parts: Sequence[Tensor]) -> Tensor:
         """A (or B) of several independent pairs, `(N, C, H, W)` each, as one variable: along channels."""
         return torch.cat(list(parts), 1)
+
+    def plan(self, quick: bool = False) -> Plan:
+        """What one run is made of: the full setting, for a GPU, or one for some minutes of a core."""
+        return Plan.quick() if quick else Plan()
 
     def describe(self) -> dict[str, Any]:
         """What a folder of results is stamped with."""
@@ -174,6 +178,11 @@ class ShapesRows(World):
     def held_out(self, count: int, part: int) -> tuple[Tensor, Tensor]:
         return self._pairs(count, part)
 
+    def plan(self, quick: bool = False) -> Plan:
+        """Many levels of each picture's caption: to read a picture costs far more than to denoise seven coordinates."""
+        plan = super().plan(quick)
+        return replace(plan, train=replace(plan.train, batch=4 * plan.train.batch, draws=8, lr=1e-3))
+
     def exact(self, count: int) -> Tensor:
         """`(count,)` exact i(a; b) of the pairs to measure, in nats."""
         caption, factors = self.shapes.sample_factors(count, 0)
@@ -223,19 +232,26 @@ class Task:
         """Training examples with rows drawn at random, C showing fewer of them than B."""
 
         def draw(count: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-            drawn = [self.world.draw(count, generator) for _ in range(self.copies)]
-            return self._examples(drawn, generator)
+            return self._examples(*self._drawn(count, [generator] * self.copies), generator)
 
         return draw
 
     def held_out(self, count: int) -> Mapping[str, Tensor]:
         """Examples by which the training is watched."""
-        a, picture = self.world.held_out(count * self.copies, 1)
-        drawn = [(a[k :: self.copies], picture[k :: self.copies]) for k in range(self.copies)]
-        return self._examples(drawn, torch.Generator().manual_seed(0))
+        a, picture = (self.dealt(x) for x in self.world.held_out(count * self.copies, 1))
+        return self._examples(a, picture, torch.Generator().manual_seed(0))
 
-    def _examples(self, drawn: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator) -> dict[str, Tensor]:
+    def dealt(self, values: Tensor) -> Tensor:
+        """A (or B) of several pairs `(N, ...)` as that of copies, `(N // copies, ...)`; what is left over is dropped."""
+        count = len(values) - len(values) % self.copies
+        return self.world.pair([values[k : count : self.copies] for k in range(self.copies)])
+
+    def _drawn(self, count: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        drawn = [self.world.draw(count, generator) for generator in generators]
         a, picture = (self.world.pair(parts) for parts in zip(*drawn, strict=True))
+        return a, picture
+
+    def _examples(self, a: Tensor, picture: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         rows = torch.randint(1, self.world.rows + 1, (len(a),), generator=generator)
         found = {"a": a, "b": first_rows(picture, rows)}
         if self.copies == 1:
@@ -245,8 +261,8 @@ class Task:
 
     def network(self, logsnr_range: tuple[float, float], widths: Sequence[int], layers: int) -> ImageNetwork:
         """A new network, with the linear law of pixels that are seen."""
-        drawn = [self.world.draw(LAW_EXAMPLES, torch.Generator().manual_seed(k)) for k in range(self.copies)]
-        a, picture = (self.world.pair(parts) for parts in zip(*drawn, strict=True))
+        seeds = [torch.Generator().manual_seed(k) for k in range(self.copies)]
+        a, picture = self._drawn(LAW_EXAMPLES, seeds)
         whole = first_rows(picture, self.world.rows)
         examples = {"a": a, "b": whole} | ({"c": whole} if self.copies == 1 else {})
         shapes = {name: (x.shape[1] - (name != "a"), *x.shape[2:]) for name, x in examples.items()}
@@ -362,8 +378,7 @@ class Run:
         """Every information that a ratio is made of, by name."""
         plan = self.plan
         a, picture = self.world.held_out(plan.held_out, 0)
-        half = len(a) // 2
-        a_two, picture_two = (self.world.pair([x[: 2 * half : 2], x[1 : 2 * half : 2]]) for x in (a, picture))
+        a_two, picture_two = (Task(self.world, 2).dealt(x) for x in (a, picture))
         jobs: dict[str, tuple[ImageNetwork, Tensor, dict[str, Tensor]]] = {}
         for r in self.rows():
             seen = first_rows(picture, r)

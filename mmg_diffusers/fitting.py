@@ -137,10 +137,10 @@ def losses(
 
     Args:
         network: over variables of any shape; of a stack, E members at once.
-        data: `(B, *shape)` each, or `(E, B, d)` for a stack.
+        data: `(B, *shape)` each, or `(E, B, d)` for a stack. Fewer rows than there are levels are repeated.
         assignments: what to predict from what.
         logsnr: `(B,)` or `(E, B)` float64.
-        eps: noise of every variable that is diffused, shaped as the data.
+        eps: noise of every variable that is diffused, of the size of one value for every level.
 
     Returns:
         `(A, B)` or `(A, E, B)` errors, summed over coordinates, and `(B,)` or `(E, B)` squared differences.
@@ -152,10 +152,15 @@ def losses(
     def square(difference: Tensor) -> Tensor:
         return difference.square().flatten(logsnr.ndim).sum(-1)
 
+    def repeated(x: Tensor) -> Tensor:
+        copies = logsnr.shape[-1] // x.shape[logsnr.ndim - 1]
+        return x if copies == 1 else x.repeat(copies, *[1] * (x.ndim - 1))
+
     for roles in assignments:
-        noisy = {name: add_noise(data[name], logsnr, eps[name]) for name in network.shapes if name in roles.diffused}
-        given = {name: data[name] for name in network.shapes if name in roles.given}
-        parts = network(noisy, logsnr, given)
+        clean = {name: repeated(data[name]) for name in network.shapes if name in roles.diffused}
+        noisy = {name: add_noise(x, logsnr, eps[name]) for name, x in clean.items()}
+        given = network.read({name: data[name] for name in network.shapes if name in roles.given})
+        parts = network(noisy, logsnr, {name: repeated(x) for name, x in given.items()})
         errors.append(sum((square(eps[name] - part) for name, part in parts.items()), torch.zeros(())))
         for name, part in parts.items():
             if name in seen:

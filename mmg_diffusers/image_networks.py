@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.networks import MultiDenoiser
+from mmg_diffusers.networks import MultiDenoiser, VectorNetwork
 from mmg_diffusers.noise import per_event, signal_and_noise
 
 # The time embedding's fastest wave turns this many radians in one unit of log-SNR, so that neighbouring levels look
 # alike and levels a unit apart do not.
 RATE = 8.0
+# What is read off the pictures, as a variable beside those of one pixel.
+SUMMARY = "(pictures)"
 
 
 def in_part(values: Tensor, seen: Tensor) -> Tensor:
@@ -70,8 +72,9 @@ class ImageNetwork(MultiDenoiser):
 
     Every variable has planes for its values, for the residual of the linear prediction below, and two flags: where it is
     noisy, and where it is seen. Where it is neither, its values are a learned null. Two planes more say where a pixel lies,
-    down and across. A variable of one pixel, such as a label's indicators, is laid over the whole picture, and its
-    prediction is the mean over it.
+    down and across. A variable of one pixel, such as a label's indicators, is laid over the whole picture. What is
+    predicted of it comes from a `VectorNetwork`, which is given what an encoder without noise levels (diffusers'
+    `Encoder`, of the same widths) sums up of the pictures.
 
     The network starts as the exact denoiser of pixels that are independent of each other, each channel Gaussian and
     linear in what is given of the same pixel, and learns what that lacks: eps = eps_linear + unexplained * F. For white
@@ -82,14 +85,14 @@ class ImageNetwork(MultiDenoiser):
         covariance: `(D, D)` of all channels at one pixel, in the order of `shapes`, for standardised data; see
             `channel_covariance`. Uncorrelated with unit variance by default.
         parts: variables that may be given in part. Their tensors have one channel more, the last, which is 1 where a
-            pixel is seen; see `in_part`. They cannot be diffused.
+            pixel is seen; see `in_part`. They cannot be diffused, nor be of one pixel.
         logsnr_range: levels that it is trained on.
         widths: channels of the U-Net from the finest level to the coarsest; each level halves the sides.
         layers: residual blocks a level.
 
     Raises:
-        ValueError: for shapes of several sizes or of single pixels only, parts that are no variables, or a covariance
-            that is none of these channels.
+        ValueError: for shapes of several sizes or of single pixels only, parts that are no variables or of one pixel, or
+            a covariance that is none of these channels.
     """
 
     covariance: Tensor
@@ -107,6 +110,7 @@ class ImageNetwork(MultiDenoiser):
     ) -> None:
         # Here, and not above: importing the package should not wait for diffusers.
         from diffusers import UNet2DModel
+        from diffusers.models.autoencoders.vae import Encoder
 
         low, high = logsnr_range
         super().__init__(
@@ -138,19 +142,38 @@ class ImageNetwork(MultiDenoiser):
         down, across = (torch.linspace(-1, 1, side) for side in self.size)
         place = torch.stack(torch.meshgrid(down, across, indexing="ij"))
         self.register_buffer("place", place[None], persistent=False)
-        levels = len(self.widths)
-        self.unet = UNet2DModel(
-            in_channels=2 * total + 2 * len(shapes) + 2,
-            out_channels=total,
-            block_out_channels=self.widths,
-            layers_per_block=layers,
-            down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels,
-            norm_num_groups=math.gcd(*self.widths, 8),
-            attention_head_dim=math.gcd(self.widths[-1], 16),
-        )
-        for parameter in self.unet.conv_out.parameters():
-            nn.init.zeros_(parameter)
+        inputs, levels, groups = 2 * total + 2 * len(shapes) + 2, len(self.widths), math.gcd(*self.widths, 8)
+        self.points = tuple(name for name, shape in self.shapes.items() if shape[1:] == (1, 1))
+        if set(self.points) & set(parts):
+            raise ValueError(f"got the parts {list(parts)}; expected none of one pixel, as {list(self.points)} are")
+        if self.points:
+            own = [k for name in self.points for k in range(self._place[name].start, self._place[name].stop)]
+            self.encoder = Encoder(
+                inputs - 2 * len(own) - 2 * len(self.points),
+                self.widths[-1],
+                down_block_types=("DownEncoderBlock2D",) * levels,
+                block_out_channels=self.widths,
+                layers_per_block=layers,
+                norm_num_groups=groups,
+                double_z=False,
+                mid_block_add_attention=False,
+            )
+            sizes = {name: self.channels[name] for name in self.points} | {SUMMARY: self.widths[-1]}
+            joint = torch.block_diag(covariance[own][:, own], torch.eye(self.widths[-1], dtype=torch.float64))
+            self.reader = VectorNetwork(sizes, joint, logsnr_range=self.logsnr_range)
+        if any(name not in self.points and name not in parts for name in shapes):
+            self.unet = UNet2DModel(
+                in_channels=inputs,
+                out_channels=total,
+                block_out_channels=self.widths,
+                layers_per_block=layers,
+                down_block_types=("DownBlock2D",) * levels,
+                up_block_types=("UpBlock2D",) * levels,
+                norm_num_groups=groups,
+                attention_head_dim=math.gcd(self.widths[-1], 16),
+            )
+            for parameter in self.unet.conv_out.parameters():
+                nn.init.zeros_(parameter)
         self._laws: dict[tuple[str, tuple[str, ...], torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
@@ -201,6 +224,7 @@ class ImageNetwork(MultiDenoiser):
     # ---- the network ----
 
     def _check(self, values: Mapping[str, Tensor], role: str) -> None:
+        values = {name: value for name, value in values.items() if name != SUMMARY}
         self.need(list(values))
         for name, value in values.items():
             if value.shape[1:] != self.shapes[name]:
@@ -218,46 +242,83 @@ class ImageNetwork(MultiDenoiser):
         self._check(noisy, "diffused")
         self._check(given, "given")
         some = next(iter(noisy.values()))
-        batch = len(some)
-        clean = {name: (x[:, :-1] if name in self.parts else x).float() for name, x in given.items()}
-        masks = {name: given[name][:, -1:].float() for name in self.parts if name in given}
+        clean, masks = self._seen(given)
         a, s = (per_event(scale, some.float()) for scale in signal_and_noise(logsnr))
 
         linear: dict[str, Tensor] = {}
+        scaled: dict[str, Tensor] = {}
         unexplained: dict[str, Tensor] = {}
+        for name in noisy:
+            z = noisy[name].float()
+            mean, variance = self._expected(name, clean, masks, z)
+            total = a * a * variance + s * s
+            scaled[name] = (z - a * mean) * total.rsqrt()
+            linear[name] = s * total.rsqrt() * scaled[name]
+            unexplained[name] = a * variance.sqrt() * total.rsqrt()
+        diffused = {name: (noisy[name].float(), scaled[name]) for name in noisy}
+        eps: dict[str, Tensor] = {}
+        points = {name: noisy[name].flatten(1) for name in noisy if name in self.points}
+        pictures = noisy.keys() - points.keys()
+        if points:
+            told = {name: clean[name].flatten(1) for name in clean if name in self.points}
+            summary = given.get(SUMMARY) if not pictures else None
+            if summary is None:
+                names = [name for name in self.channels if name not in self.points]
+                summary = self._summary(self._planes(names, diffused, clean, masks, len(some)))
+            found = self.reader(points, logsnr, {**told, SUMMARY: summary})
+            eps |= {name: found[name][:, :, None, None] for name in points}
+        if pictures:
+            time = (RATE * (logsnr - self.logsnr_range[0])).float().to(some.device)
+            out = self.unet(self._planes(self.channels, diffused, clean, masks, len(some)), time).sample.float()
+            height, width = self.size
+            for name in pictures:
+                eps[name] = linear[name] + unexplained[name] * out[:, self._place[name], :height, :width]
+        if self.training:
+            # All parameters take part, whatever is diffused, so that every process has a gradient for each.
+            name = next(iter(eps))
+            eps[name] = eps[name] + 0 * sum(parameter.sum() for parameter in self.parameters())
+        return eps
+
+    def read(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The given variables, and what the encoder sums up of them, which is the same at all levels of noise."""
+        if not self.points:
+            return dict(given)
+        self._check(given, "given")
+        names = [name for name in self.channels if name not in self.points]
+        rows = max((len(given[name]) for name in names if name in given), default=1)
+        return {**given, SUMMARY: self._summary(self._planes(names, {}, *self._seen(given), rows))}
+
+    def _seen(self, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values, and masks of those that are given in part."""
+        shown = {name: given[name] for name in self.channels if name in given}
+        clean = {name: (x[:, :-1] if name in self.parts else x).float() for name, x in shown.items()}
+        return clean, {name: x[:, -1:].float() for name, x in shown.items() if name in self.parts}
+
+    def _planes(
+        self,
+        names: Iterable[str],
+        diffused: Mapping[str, tuple[Tensor, Tensor]],
+        clean: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        rows: int,
+    ) -> Tensor:
+        """All that is known of these variables, `(rows, planes, H, W)`, on sides that every level can halve."""
+        blank = torch.zeros(rows, 1, 1, 1, device=self.place.device)
         planes: list[Tensor] = []
-        for name, count in self.channels.items():
+        for name in names:
             null = self.null[:, self._place[name]]
-            blank = torch.zeros(batch, 1, 1, 1, device=some.device)
-            is_noisy, is_seen, scaled = blank, blank, blank.expand(-1, count, -1, -1)
-            # The null takes part even where it is hidden, so that every process has a gradient for it.
-            value = null.expand(batch, -1, -1, -1)
-            if name in noisy:
-                z = noisy[name].float()
-                mean, variance = self._expected(name, clean, masks, z)
-                total = a * a * variance + s * s
-                scaled = (z - a * mean) * total.rsqrt()
-                linear[name] = s * total.rsqrt() * scaled
-                unexplained[name] = a * variance.sqrt() * total.rsqrt()
-                value, is_noisy = z + 0 * null, blank + 1
+            value, scaled, is_noisy, is_seen = null, torch.zeros_like(null), blank, blank
+            if name in diffused:
+                (value, scaled), is_noisy = diffused[name], blank + 1
             elif name in clean:
                 is_seen = masks.get(name, blank + 1)
                 value = torch.where(is_seen > 0, clean[name], null)
-            planes += [part.expand(batch, -1, *self.size) for part in (value, scaled, is_noisy, is_seen)]
-        time = (RATE * (logsnr - self.logsnr_range[0])).float().to(some.device)
-        planes.append(self.place.expand(batch, -1, -1, -1))
-        out = self._cropped(torch.cat(planes, 1), time)
-        eps: dict[str, Tensor] = {}
-        for name in noisy:
-            residual = out[:, self._place[name]]
-            if self.shapes[name][1:] != self.size:
-                residual = residual.mean((2, 3), keepdim=True)
-            eps[name] = linear[name] + unexplained[name] * residual
-        return eps
-
-    def _cropped(self, planes: Tensor, time: Tensor) -> Tensor:
-        """The U-Net, whose levels halve the sides, on pictures of any size."""
+            planes += [part.expand(rows, -1, *self.size) for part in (value, scaled, is_noisy, is_seen)]
+        planes.append(self.place.expand(rows, -1, -1, -1))
         step = 2 ** (len(self.widths) - 1)
         height, width = self.size
-        padded = nn.functional.pad(planes, (0, -width % step, 0, -height % step))
-        return self.unet(padded, time).sample.float()[..., :height, :width]
+        return nn.functional.pad(torch.cat(planes, 1), (0, -width % step, 0, -height % step))
+
+    def _summary(self, planes: Tensor) -> Tensor:
+        strongest = self.encoder(planes).float().amax((2, 3))
+        return nn.functional.layer_norm(strongest, strongest.shape[1:])

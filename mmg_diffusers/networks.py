@@ -48,6 +48,12 @@ class MultiDenoiser(nn.Module, ABC):
             eps of every diffused variable.
         """
 
+    def read(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What `forward` may be handed for `given` at many levels of noise, so that a network does once what is the same at
+        all of them; each value has as many rows as what it was made of, or one. By default the variables as they are.
+        """  # fmt: skip
+        return dict(given)
+
     def view(self, *diffused: str) -> View:
         """The network as a denoiser of these variables; its conditions hold given variables by name.
 

@@ -53,7 +53,8 @@ class TrainSettings:
 
     Args:
         steps: of the optimizer, at most.
-        batch: examples a step and process; each is seen with eps and -eps and in every assignment of roles.
+        batch: examples a step and process.
+        draws: levels at which each of them is seen, with eps and -eps and in every assignment of roles.
         lr, weight_decay, warmup: AdamW; the rate falls to 0 along a cosine.
         clip: greatest norm of the gradient.
         uniform: share of levels drawn evenly; the others where the branches differ.
@@ -67,6 +68,7 @@ class TrainSettings:
 
     steps: int = 3000
     batch: int = 64
+    draws: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 100
@@ -77,7 +79,7 @@ class TrainSettings:
     patience: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "warmup", "check_every", "patience"):
+        for name in ("steps", "batch", "draws", "warmup", "check_every", "patience"):
             whole(getattr(self, name), name, 1)
         if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0):
             raise ValueError(f"expected uniform in (0, 1], average in [0, 1), lr and clip above 0, got {self}")
@@ -199,11 +201,12 @@ class Trainer:
         place = (self.seed * 2**24 + self.step) * accelerator.num_processes + accelerator.process_index
         generator = torch.Generator().manual_seed(place)
         drawn = self.source(settings.batch, generator)
-        batch = {name: torch.cat([x, x]).to(accelerator.device) for name, x in drawn.items()}
-        logsnr = self.levels.draw(settings.batch, generator).repeat(2)
+        batch = {name: x.to(accelerator.device) for name, x in drawn.items()}
+        count = settings.batch * settings.draws
+        logsnr = self.levels.draw(count, generator).repeat(2)
         eps: dict[str, Tensor] = {}
         for name in sorted(self.diffused):
-            half = torch.randn((settings.batch, *network.shapes[name]), generator=generator)
+            half = torch.randn((count, *network.shapes[name]), generator=generator)
             eps[name] = torch.cat([half, -half]).to(accelerator.device)
         errors, differ = loss_of(batch, logsnr.to(accelerator.device), eps)
         loss = errors.mean() / self.coordinates

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from mmg_diffusers.consistency import Digits, Plan, ShapesRows, run, write
+from mmg_diffusers.consistency import Digits, ShapesRows, run, write
 from mmg_diffusers.image_data import read_images
 
 
@@ -48,12 +48,12 @@ def main(
     nodes: Annotated[int | None, typer.Option(min=2, help="Noise levels.")] = None,
 ) -> None:
     """Run what is missing in OUTPUT, then write the table and the figure there."""
-    plan = Plan.quick() if quick else Plan()
+    chosen = ShapesRows() if world is WorldName.SHAPES else Digits(read_images(data).images, shift=shift)
+    plan = chosen.plan(quick)
     changes = {"steps": steps, "batch": batch}
     train = replace(plan.train, **{name: value for name, value in changes.items() if value is not None})
     changes = {"held_out": held_out, "watched": watched, "nodes": nodes}
     plan = replace(plan, train=train, **{name: value for name, value in changes.items() if value is not None})
-    chosen = ShapesRows() if world is WorldName.SHAPES else Digits(read_images(data).images, shift=shift)
     folder = output or Path(f"runs/consistency-{chosen.name}{'-quick' if quick else ''}")
     readings = run(chosen, plan, range(first_seed, first_seed + (seeds or (1 if quick else 3))), folder)
     if readings is not None:

@@ -146,7 +146,7 @@ def test_self_consistency(tmp_path, capsys, world):
     small = [
         "--quick",
         "--steps",
-        1,
+        3,
         "--batch",
         2,
         "--held-out",

@@ -124,6 +124,60 @@ def test_a_variable_of_one_pixel_beside_a_picture():
     assert {name: eps.shape for name, eps in joint.items()} == {"label": label.shape, "x": x.shape}
 
 
+def test_pictures_are_read_once_for_all_levels():
+    torch.manual_seed(0)
+    net = stir(ImageNetwork({"label": (2, 1, 1), "x": (1, 5, 7), "y": (1, 5, 7)}, parts=("y",), **SMALL))
+    logsnr = torch.linspace(-6.0, 6.0, 12, dtype=torch.float64)
+    label, x, y = (
+        torch.randn(12, 2, 1, 1),
+        torch.randn(3, 1, 5, 7),
+        in_part(torch.randn(3, 1, 5, 7), rows(3, 7)[:, :, :5]),
+    )
+    passes = []
+    net.encoder.register_forward_hook(lambda *args: passes.append(len(args[1][0])))
+    for given in ({}, {"x": x}, {"x": x, "y": y}):
+        whole = {name: v.repeat(4, 1, 1, 1) for name, v in given.items()}
+        expected = net({"label": label}, logsnr, whole)["label"]
+        passes.clear()
+        read = {name: v.repeat(12 // len(v), *[1] * (v.ndim - 1)) for name, v in net.read(given).items()}
+        torch.testing.assert_close(net({"label": label}, logsnr, read)["label"], expected)
+        assert passes == [3 if given else 1]
+    # Where a picture is noisy, what was read before the noise is not used.
+    read = net.read({"y": y[:1]})
+    noisy = {"label": label, "x": x.repeat(4, 1, 1, 1)}
+    given = {name: v.repeat(12, *[1] * (v.ndim - 1)) for name, v in read.items()}
+    found = net(noisy, logsnr, given)["label"]
+    torch.testing.assert_close(found, net(noisy, logsnr, {"y": given["y"]})["label"])
+    assert float((found - net({"label": label}, logsnr, given)["label"]).abs().max()) > 1e-3
+    assert network().read({"y": y[:, :1]}).keys() == {"y"}  # nothing to sum up where no variable has one pixel
+
+
+def test_every_parameter_has_a_gradient_whatever_is_diffused():
+    """Processes that share gradients wait for each of them."""
+    net = ImageNetwork({"label": (2, 1, 1), "x": (1, 4, 4)}, **SMALL).train()
+    for noisy in ({"label": torch.randn(2, 2, 1, 1)}, {"x": torch.randn(2, 1, 4, 4)}):
+        net.zero_grad()
+        sum(eps.sum() for eps in net(noisy, torch.zeros(2, dtype=torch.float64), {}).values()).backward()
+        assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_training_finds_what_a_picture_says_of_a_label():
+    """A dot somewhere, bright or dark: the label is known from the picture, so the information is ln 2."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(2, (3000, 1, 1, 1), generator=generator) * 2.0 - 1
+    picture = 0.3 * torch.randn(3000, 1, 36, generator=generator)
+    picture.scatter_(2, torch.randint(36, (3000, 1, 1), generator=generator), 3 * label.view(3000, 1, 1))
+    data = {"label": label, "x": picture.view(3000, 1, 6, 6)}
+    train, held, test = ({name: v[a:b] for name, v in data.items()} for a, b in ((0, 2500), (2500, 2700), (2700, 3000)))
+    torch.manual_seed(0)
+    net = ImageNetwork({"label": (1, 1, 1), "x": (1, 6, 6)}, parts=(), logsnr_range=(-8.0, 6.0), **SMALL)
+    settings = TrainSettings(steps=250, batch=32, draws=4, warmup=10, check_every=125, average=0.98)
+    Trainer(net, rows_of(train), held, paired("label", ["x"]), settings).run(progress=False)
+    found = MMG("balanced", Trapezoid(24))(net.view("label"), test["label"], {"x": test["x"]}).mean()
+    assert abs(found.value - math.log(2)) < 4 * found.stderr + 0.03
+    assert found.stderr < 0.03
+
+
 def test_check_denoiser_passes_on_a_view():
     x, y = pair()
     found = check_denoiser(stir(network()).view("x"), x, {"y": y})
@@ -166,6 +220,7 @@ def test_channel_covariance_counts_what_is_seen():
     ("call", "says"),
     [
         (lambda: network(parts=["w"]), "no variable 'w'"),
+        (lambda: ImageNetwork({"v": (1, 1, 1), "x": (1, 4, 4)}, parts=["v"], **SMALL), "none of one pixel"),
         (lambda: ImageNetwork({"x": (1, 4, 4), "y": (1, 8, 8)}), "one size"),
         (lambda: ImageNetwork({"x": (3, 1, 1)}), "VectorNetwork"),
         (lambda: ImageNetwork({"x": (1, 4, 4)}, torch.eye(2), **SMALL), "covariance of 1 channels"),

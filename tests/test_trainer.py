@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmg_diffusers.arrays import FittedModel, fit_model
-from mmg_diffusers.fitting import FitSettings, paired
+from mmg_diffusers.fitting import FitSettings, losses, paired
 from mmg_diffusers.networks import VectorNetwork
 from mmg_diffusers.result import Estimate
 from mmg_diffusers.trainer import Trainer, TrainSettings, rows_of
@@ -46,6 +46,30 @@ def test_it_learns_what_has_to_be_learnt():
     assert fitted.gained == pytest.approx(losses[0] - min(losses))
     assert fitted.gained > 0.2
     assert not any(parameter.requires_grad for parameter in fitted.network.parameters())
+
+
+def test_examples_are_seen_at_several_levels():
+    data = {name: values[:3] for name, values in bent().items()}
+    torch.manual_seed(0)
+    network = VectorNetwork({"x": 1, "y": 1}, torch.tensor([[1.0, 0.5], [0.5, 1.0]]), width=8)
+    logsnr, eps = torch.linspace(-5, 8, 12, dtype=torch.float64), {"x": torch.randn(12, 1)}
+    few = losses(network, data, ROLES, logsnr, eps)
+    every = losses(network, {name: values.repeat(4, 1) for name, values in data.items()}, ROLES, logsnr, eps)
+    for one, other in zip(few, every, strict=True):
+        assert torch.equal(one, other)
+    asked, drawn = [], []
+    source = rows_of(data)
+
+    def spied(count, generator):
+        asked.append(count)
+        return source(count, generator)
+
+    one = Trainer(network, spied, data, ROLES, TrainSettings(steps=2, batch=5, draws=3))
+    draw = one.levels.draw
+    one.levels.draw = lambda count, generator: drawn.append(count) or draw(count, generator)
+    one.run(progress=False)
+    assert asked == [5, 5]
+    assert drawn == [15, 15]
 
 
 def test_it_stops_where_nothing_is_left_to_learn_and_keeps_the_best():
