@@ -179,9 +179,12 @@ class ShapesRows(World):
         return self._pairs(count, part)
 
     def plan(self, quick: bool = False) -> Plan:
-        """Many levels of each picture's caption: to read a picture costs far more than to denoise seven coordinates."""
+        """Many levels of each picture's caption: to read a picture costs far more than to denoise seven coordinates. And
+        the noisy ones count, where only the picture tells the caption.
+        """
         plan = super().plan(quick)
-        return replace(plan, train=replace(plan.train, batch=4 * plan.train.batch, draws=8, lr=1e-3))
+        train = replace(plan.train, batch=4 * plan.train.batch, draws=8, lr=1e-3, weighting="v")
+        return replace(plan, train=train)
 
     def exact(self, count: int) -> Tensor:
         """`(count,)` exact i(a; b) of the pairs to measure, in nats."""

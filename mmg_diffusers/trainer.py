@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +27,7 @@ from mmg_diffusers.networks import MultiDenoiser, Roles
 from mmg_diffusers.processes import only_cpus
 from mmg_diffusers.training import Tensors, check_same, cosine_rate, load_checkpoint, save_checkpoint
 
+Weighting = Literal["eps", "v"]
 Source = Callable[[int, torch.Generator], Mapping[str, Tensor]]
 """Draws so many examples, `(B, *shape)` of every variable, from the generator's numbers alone."""
 
@@ -58,6 +59,9 @@ class TrainSettings:
         lr, weight_decay, warmup: AdamW; the rate falls to 0 along a cosine.
         clip: greatest norm of the gradient.
         uniform: share of levels drawn evenly; the others where the branches differ.
+        weighting: whose squared error is minimised, that of the noise, "eps", or of the velocity, "v" (Salimans and Ho
+            2022, arXiv 2202.00512, section 4), which is 1 + 1/SNR times as much: what a condition tells of a variable
+            that is drowned in noise counts no less than at other levels. The minimum is the same.
         average: decay of the running mean of the weights, which is what is kept.
         check_every: steps between looks at the held-out loss, each followed by a checkpoint.
         patience: looks without a better loss after which training ends.
@@ -74,6 +78,7 @@ class TrainSettings:
     warmup: int = 100
     clip: float = 1.0
     uniform: float = 0.3
+    weighting: Weighting = "eps"
     average: float = 0.999
     check_every: int = 250
     patience: int = 8
@@ -81,6 +86,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "draws", "warmup", "check_every", "patience"):
             whole(getattr(self, name), name, 1)
+        if self.weighting not in get_args(Weighting):
+            raise ValueError(f"weighting is {self.weighting!r}; expected one of {', '.join(get_args(Weighting))}")
         if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0):
             raise ValueError(f"expected uniform in (0, 1], average in [0, 1), lr and clip above 0, got {self}")
 
@@ -209,7 +216,8 @@ class Trainer:
             half = torch.randn((count, *network.shapes[name]), generator=generator)
             eps[name] = torch.cat([half, -half]).to(accelerator.device)
         errors, differ = loss_of(batch, logsnr.to(accelerator.device), eps)
-        loss = errors.mean() / self.coordinates
+        weight = 1 + torch.exp(-logsnr) if settings.weighting == "v" else torch.ones_like(logsnr)
+        loss = (errors * weight.to(errors)).mean() / self.coordinates
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()} at step {self.step}; lower the rate of {settings.lr}")
         accelerator.backward(loss)

@@ -170,8 +170,8 @@ def test_training_finds_what_a_picture_says_of_a_label():
     data = {"label": label, "x": picture.view(3000, 1, 6, 6)}
     train, held, test = ({name: v[a:b] for name, v in data.items()} for a, b in ((0, 2500), (2500, 2700), (2700, 3000)))
     torch.manual_seed(0)
-    net = ImageNetwork({"label": (1, 1, 1), "x": (1, 6, 6)}, parts=(), logsnr_range=(-8.0, 6.0), **SMALL)
-    settings = TrainSettings(steps=250, batch=32, draws=4, warmup=10, check_every=125, average=0.98)
+    net = ImageNetwork({"label": (1, 1, 1), "x": (1, 6, 6)}, logsnr_range=(-8.0, 6.0), widths=(16, 16))
+    settings = TrainSettings(steps=200, batch=32, draws=4, warmup=10, check_every=100, average=0.98, weighting="v")
     Trainer(net, rows_of(train), held, paired("label", ["x"]), settings).run(progress=False)
     found = MMG("balanced", Trapezoid(24))(net.view("label"), test["label"], {"x": test["x"]}).mean()
     assert abs(found.value - math.log(2)) < 4 * found.stderr + 0.03
