@@ -152,7 +152,7 @@ def test_self_consistency(tmp_path, capsys, world):
         "--held-out",
         4,
         "--watched",
-        1,
+        {"digits": 1, "shapes": 8}[world],  # of digits there are few; a caption alone may say that the start was best
         "--nodes",
         2,
         "--world",
