@@ -13,7 +13,7 @@ Vectors and labels get a residual MLP, pictures a U-Net. OUTPUT gets a checkpoin
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -96,6 +96,9 @@ def main(
     settings = TrainSettings(
         steps=steps, batch=batch, lr=lr, average=average, check_every=check_every, patience=patience
     )
+    if isinstance(network, ImageNetwork) and diffused in network.points:
+        # A picture is read once for all levels, and noisy ones count: there only the picture tells the label.
+        settings = replace(settings, draws=8, weighting="v")
     ready = {name: {k: v.float() for k, v in preprocessing(parts[name]).items()} for name in ("train", "watched")}
     trainer = Trainer(
         network,

@@ -157,7 +157,8 @@ def test_every_parameter_has_a_gradient_whatever_is_diffused():
     net = ImageNetwork({"label": (2, 1, 1), "x": (1, 4, 4)}, **SMALL).train()
     for noisy in ({"label": torch.randn(2, 2, 1, 1)}, {"x": torch.randn(2, 1, 4, 4)}):
         net.zero_grad()
-        sum(eps.sum() for eps in net(noisy, torch.zeros(2, dtype=torch.float64), {}).values()).backward()
+        (eps,) = net(noisy, torch.zeros(2, dtype=torch.float64), {}).values()
+        eps.sum().backward()
         assert all(parameter.grad is not None for parameter in net.parameters())
 
 
