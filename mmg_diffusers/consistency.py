@@ -11,8 +11,8 @@ A is the picture itself (`Digits`), or its caption (`ShapesRows`, where I(A; B) 
 its rows, so I(A; B_r) of a continuous A is infinite; all is over the network's finite range of log-SNR, that is, about A
 as it is seen at the cleanest level less A at the noisiest.
 
-B_(r-k) is concatenated with B_r along channels. Pairs of digits lie side by side: stacked along channels they would share
-the filters that one digit has for itself. One network serves every r: it is trained on random r, with rows that are not
+B_(r-k) is concatenated with B_r along channels. Pairs of pictures lie side by side: stacked along channels they would share
+the filters that one picture has for itself. One network serves every r: it is trained on random r, with rows that are not
 seen replaced by a learned null beside a plane that says which are. A pixel of A that is seen is known from the start, by
 the linear law of pixels (see `ImageNetwork`); the ratios test the rest, that is, the marginal and the rows that are not
 seen. Pairs of pictures have a network of their own, so that additivity compares two trainings.
@@ -79,8 +79,10 @@ class World(ABC):
         """
 
     def pair(self, parts: Sequence[Tensor]) -> Tensor:
-        """A (or B) of several independent pairs, `(N, C, H, W)` each, as one variable: along channels."""
-        return torch.cat(list(parts), 1)
+        """A (or B) of several independent pairs, `(N, C, H, W)` each, as one variable: pictures side by side, and what has one
+        pixel along channels.
+        """  # fmt: skip
+        return torch.cat(list(parts), 1 if parts[0].shape[2:] == (1, 1) else 3)
 
     def plan(self, quick: bool = False) -> Plan:
         """What one run is made of: the full setting, for a GPU, or one for some minutes of a core."""
@@ -88,7 +90,7 @@ class World(ABC):
 
     def describe(self) -> dict[str, Any]:
         """What a folder of results is stamped with."""
-        return {"world": self.name}
+        return {"world": self.name, "pairs": "side by side"}
 
 
 class Digits(World):
@@ -119,11 +121,7 @@ class Digits(World):
         self._pixels = len(pixels)
 
     def describe(self) -> dict[str, Any]:
-        return {"world": self.name, "images": self._pixels, "shift": self.shift, "pairs": "side by side"}
-
-    def pair(self, parts: Sequence[Tensor]) -> Tensor:
-        """Side by side."""
-        return torch.cat(list(parts), 3)
+        return {**super().describe(), "images": self._pixels, "shift": self.shift}
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(self._train), (count,), generator=generator)

@@ -18,6 +18,8 @@ from mmg_diffusers.noise import per_event, signal_and_noise
 RATE = 8.0
 # What is read off the pictures, as a variable beside those of one pixel.
 SUMMARY = "(pictures)"
+# Sides of the grid, in whose cells the strongest of every feature is taken.
+GRID = 4
 
 
 def in_part(values: Tensor, seen: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ class ImageNetwork(MultiDenoiser):
     noisy, and where it is seen. Where it is neither, its values are a learned null. Two planes more say where a pixel lies,
     down and across. A variable of one pixel, such as a label's indicators, is laid over the whole picture. What is
     predicted of it comes from a `VectorNetwork`, which is given what an encoder without noise levels (diffusers'
-    `Encoder`, of the same widths) sums up of the pictures.
+    `Encoder`, of the same widths) sums up of the pictures: the strongest of each feature in the cells of a grid.
 
     The network starts as the exact denoiser of pixels that are independent of each other, each channel Gaussian and
     linear in what is given of the same pixel, and learns what that lacks: eps = eps_linear + unexplained * F. For white
@@ -160,7 +162,9 @@ class ImageNetwork(MultiDenoiser):
             )
             sizes = {name: self.channels[name] for name in self.points} | {SUMMARY: self.widths[-1]}
             joint = torch.block_diag(covariance[own][:, own], torch.eye(self.widths[-1], dtype=torch.float64))
-            self.reader = VectorNetwork(sizes, joint, logsnr_range=self.logsnr_range)
+            self.gather = nn.Linear(self.widths[-1] * GRID**2, self.widths[-1])
+            width = max(64, 2 * self.widths[-1])
+            self.reader = VectorNetwork(sizes, joint, logsnr_range=self.logsnr_range, width=width)
         if any(name not in self.points and name not in parts for name in shapes):
             self.unet = UNet2DModel(
                 in_channels=inputs,
@@ -320,5 +324,6 @@ class ImageNetwork(MultiDenoiser):
         return nn.functional.pad(torch.cat(planes, 1), (0, -width % step, 0, -height % step))
 
     def _summary(self, planes: Tensor) -> Tensor:
-        strongest = self.encoder(planes).float().amax((2, 3))
-        return nn.functional.layer_norm(strongest, strongest.shape[1:])
+        strongest = nn.functional.adaptive_max_pool2d(self.encoder(planes).float(), GRID)
+        found = self.gather(strongest.flatten(1))
+        return nn.functional.layer_norm(found, found.shape[1:])
