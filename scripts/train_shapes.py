@@ -483,7 +483,8 @@ class CaptionOdds(nn.Module):
         score = step_score(predicted, eps[each], xi[each], growth.repeat_interleave(count)[each]).view(-1, *rows.shape)
         # A wide step lies off its prediction by what is not known of the image, too; without that in the variance the
         # network would learn to be the less certain for it.
-        error = (eps[each] - predicted).detach().square().flatten(1).mean(1).view_as(score)[..., 0].mean(1)
+        own = predicted.detach()[:: rows.shape[1]]
+        error = (eps - own).square().mean(tuple(range(1, eps.ndim))).view(steps, count).mean(1)
         return (score / (1 + growth * error)[:, None, None]).sum(0)
 
 
