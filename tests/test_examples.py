@@ -377,6 +377,9 @@ def test_caption_odds_of_train_shapes_are_least_for_the_exact_network(monkeypatc
     assert 0 <= exact < 0.03
     # What is left is the step's.
     assert 0 <= excess(captions, levels=105) < exact / 2
+    # Of wide steps it is less by what their variance has of the image; 0.051 with that of the noise alone.
+    torch.manual_seed(6)
+    assert excess(captions, levels=14) < 0.046
     assert excess(captions.roll(12)) > exact + 0.5
     # Taking one caption of the first kind for one of the second now and then is enough to be seen.
     assert excess(torch.where(captions % 12 == 0, captions.roll(12), captions)) > exact + 0.05

@@ -132,6 +132,10 @@ def test_bad_settings_and_diverging_losses_are_said():
         TrainSettings(steps=0)
     with pytest.raises(ValueError, match="uniform in"):
         TrainSettings(uniform=0.0)
+    with pytest.raises(ValueError, match="draws is 0"):
+        TrainSettings(draws=0)
+    with pytest.raises(ValueError, match="weighting is 'x'; expected one of eps, v"):
+        TrainSettings(weighting="x")  # pyright: ignore[reportArgumentType]
     broken = bent()
     broken["y"][:500] = math.inf
     with pytest.raises(ValueError, match="the loss is"):

@@ -196,7 +196,9 @@ def test_train_denoiser_on_pictures_and_labels(tmp_path, capsys):
     assert "I(y; x)" in capsys.readouterr().out
     model = FittedModel.load(tmp_path / "out" / "model.safetensors")
     assert (model.diffused, model.given) == ("y", ("x",))
-    assert len(Estimate.load(tmp_path / "out" / "estimate.safetensors")) == 40
+    found = Estimate.load(tmp_path / "out" / "estimate.safetensors")
+    assert len(found) == 40
+    assert (found.settings["fit"]["draws"], found.settings["fit"]["weighting"]) == (8, "v")
 
 
 def test_train_denoiser_on_a_table(tmp_path, capsys):
