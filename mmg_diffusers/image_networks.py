@@ -18,7 +18,7 @@ from mmg_diffusers.noise import per_event, signal_and_noise
 RATE = 8.0
 # What is read off the pictures, as a variable beside those of one pixel.
 SUMMARY = "(pictures)"
-# Sides of the grid, in whose cells the strongest of every feature is taken.
+# Cells along the shorter side of the grid, in each of which the strongest of every feature is taken.
 GRID = 4
 
 
@@ -162,7 +162,9 @@ class ImageNetwork(MultiDenoiser):
             )
             sizes = {name: self.channels[name] for name in self.points} | {SUMMARY: self.widths[-1]}
             joint = torch.block_diag(covariance[own][:, own], torch.eye(self.widths[-1], dtype=torch.float64))
-            self.gather = nn.Linear(self.widths[-1] * GRID**2, self.widths[-1])
+            # Square cells: two pictures side by side are seen in as much detail as each alone.
+            self.grid = tuple(round(GRID * side / min(self.size)) for side in self.size)
+            self.gather = nn.Linear(self.widths[-1] * math.prod(self.grid), self.widths[-1])
             width = max(64, 2 * self.widths[-1])
             self.reader = VectorNetwork(sizes, joint, logsnr_range=self.logsnr_range, width=width)
         if any(name not in self.points and name not in parts for name in shapes):
@@ -324,6 +326,6 @@ class ImageNetwork(MultiDenoiser):
         return nn.functional.pad(torch.cat(planes, 1), (0, -width % step, 0, -height % step))
 
     def _summary(self, planes: Tensor) -> Tensor:
-        strongest = nn.functional.adaptive_max_pool2d(self.encoder(planes).float(), GRID)
+        strongest = nn.functional.adaptive_max_pool2d(self.encoder(planes).float(), self.grid)
         found = self.gather(strongest.flatten(1))
         return nn.functional.layer_norm(found, found.shape[1:])
