@@ -151,7 +151,7 @@ def demonstrate(
             CAPTIONS,
             levels=path,
             draws=PATHS,
-            prune=1e-3,
+            prune=1e-6,
             seed=seed + offset,
             batch_size=batch_size,
         )

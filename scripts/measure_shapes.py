@@ -221,7 +221,7 @@ def main(
     steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 30,
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 6.0,
     draws: Annotated[int, typer.Option(help="Paths per pair.")] = 8,
-    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-4,
+    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-6,
     null_levels: int = 32,
     generated: int = 240,
     sampling_steps: int = 50,

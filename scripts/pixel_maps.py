@@ -69,7 +69,7 @@ class Measurement:
             asked.marginal,
             levels=self.path,
             draws=self.draws,
-            prune=1e-3,
+            prune=1e-4,
             keep="level",
             seed=self.seed,
         ).against_mixture

@@ -89,7 +89,7 @@ class Comparison:
         else:
             path = AtLevels.widening(pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
             found = pipe.filter(
-                images, prompts, asked.marginal, levels=path, draws=self.draws, prune=1e-3, seed=self.seed
+                images, prompts, asked.marginal, levels=path, draws=self.draws, prune=1e-4, seed=self.seed
             )  # fmt: skip
             made = {"log q": (found.influence(convention), found.warnings())}
         for told, (curve, warnings) in made.items():

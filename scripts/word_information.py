@@ -48,7 +48,7 @@ def among_candidates(
     """Words and pairs of words by name, image by image, what two share, and the record of the comparison."""
     parts = {names.get(place, place): labels for place, labels in parts_by_place(candidates.prompts).items()}
     found = pipe.classify(
-        images, candidates.prompts, prior=candidates.prior, levels=levels, draws=draws, prune=1e-3, seed=seed
+        images, candidates.prompts, prior=candidates.prior, levels=levels, draws=draws, prune=1e-6, seed=seed
     )  # fmt: skip
     words = word_information(found, prompts, parts)
     words |= {f"{a} and {b}": nats for (a, b), nats in pair_information(found, prompts, parts).items()}
