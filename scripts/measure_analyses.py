@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from measure_shapes import Comparison
+from measure_shapes import PRUNE, Comparison
 from torch import Tensor
 
 from mmg_diffusers import Candidates, Estimate, MMGPipeline, shapes_model
@@ -44,8 +44,6 @@ from mmg_diffusers.words import all_but, word_information
 TEST_SEED = 3003
 # Fixed before anything was measured: a pixel is inside where at least half of it is covered; one latent cell is 4 pixels.
 COVERED, CELL = 0.5, SIZE // 8
-# Where the true caption is not told, and one path could rule it out too soon.
-PRUNE_UNTOLD = 1e-6
 # Of log-SNR.
 BAND = (-1.5, math.inf)
 CLEAN = (3.0, math.inf)
@@ -126,7 +124,7 @@ class Setup:
 def posterior(setup: Setup) -> dict[str, Any]:
     """The final posterior over all captions, the evidence averaged over draws: I, and each word given the rest."""
     world, sample = Shapes("soft"), setup.sample
-    compare = Comparison(setup.pipe, setup.stages, setup.steps, setup.high, setup.draws, PRUNE_UNTOLD)
+    compare = Comparison(setup.pipe, setup.stages, setup.steps, setup.high, setup.draws, PRUNE)
     found = compare("posterior", sample, seed=4)
     exact = torch.from_numpy(world.pointwise(sample.factors, sample.caption))
     nats = found.pointwise(sample.prompts)

@@ -31,6 +31,8 @@ from mmg_diffusers.words import word_information
 CALIBRATION_SEED, TEST_SEED = 1001, 2002
 # Bands of log-SNR that the finer calibration weighs one by one.
 BANDS = (-3.0, -1.0, 1.0, 3.0)
+# Where the true caption is not told, and one path could rule it out too soon.
+PRUNE = 1e-6
 MIXED = "mean of the paths' posteriors"
 
 
@@ -221,7 +223,7 @@ def main(
     steps: Annotated[int, typer.Option(help="Steps of the candidates' noise path.")] = 30,
     high: Annotated[float, typer.Option(help="Highest log-SNR of the candidates' path.")] = 6.0,
     draws: Annotated[int, typer.Option(help="Paths per pair.")] = 8,
-    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = 1e-6,
+    prune: Annotated[float, typer.Option(help="Captions below this posterior are not followed further.")] = PRUNE,
     null_levels: int = 32,
     generated: int = 240,
     sampling_steps: int = 50,

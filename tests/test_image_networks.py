@@ -9,7 +9,7 @@ import torch
 from mmg_diffusers import MMG
 from mmg_diffusers.arrays import FittedModel
 from mmg_diffusers.fitting import Fit, held_out_loss, paired
-from mmg_diffusers.image_networks import ImageNetwork, channel_covariance, in_part
+from mmg_diffusers.image_networks import SUMMARY, ImageNetwork, channel_covariance, in_part
 from mmg_diffusers.image_preprocess import ImagePreprocessing, as_pictures
 from mmg_diffusers.networks import Roles
 from mmg_diffusers.noise import add_noise
@@ -122,6 +122,18 @@ def test_a_variable_of_one_pixel_beside_a_picture():
     assert both.view("x")(x, logsnr, {"label": label}).shape == x.shape
     joint = both({"label": label, "x": x}, logsnr, {})
     assert {name: eps.shape for name, eps in joint.items()} == {"label": label.shape, "x": x.shape}
+
+
+def test_a_wide_picture_is_summed_up_in_cells_as_small_as_a_square_one():
+    for width in (8, 16):
+        net = stir(ImageNetwork({"label": (2, 1, 1), "x": (1, 8, width)}, **SMALL))
+        # What the picture shows is its own feature, so that the cells alone decide what is told apart.
+        net.encoder.forward = lambda planes: planes[:, :1].expand(-1, SMALL["widths"][-1], -1, -1)
+        first, beside, next_cell = (torch.zeros(1, 1, 8, width) for _ in range(3))
+        first[..., 0, 0] = beside[..., 0, 1] = next_cell[..., 0, 2] = 1.0
+        told = [net.read({"x": x})[SUMMARY] for x in (first, beside, next_cell)]
+        torch.testing.assert_close(told[0], told[1])
+        assert float((told[1] - told[2]).abs().max()) > 0.01
 
 
 def test_pictures_are_read_once_for_all_levels():
