@@ -197,7 +197,8 @@ def measure_candidates(
     where h is the step in log-SNR and xi the standardised next increment of W: the squared error that an integral over
     levels would sum, and a term of mean zero that cancels most of its noise.
 
-    Without `truth`, later draws follow only the candidates that earlier ones left in play. With it, every draw follows
+    Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the mean
+    over all have not ruled out. With it, every draw follows
     them from the start, since at its noisy end the mixture is made of all.
 
     Args:

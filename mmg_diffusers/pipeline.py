@@ -395,11 +395,10 @@ class MMGPipeline:
             prior: their probabilities, uniform by default.
             calibration: from `Classification.calibrate` on other pairs.
             levels: steps of the noise path, even in log-SNR; or the path's levels themselves.
-            draws: paths per image. Their evidence is averaged, and after the first only candidates that are still in play
-                are followed.
-            prune: candidates whose posterior falls below this are not followed further (their probability stays as it
-                was), nor along later paths; 0 follows all. A candidate that one path's noise rules out too soon is lost, so
-                leave room: on the shipped model 1e-4 once cost the true caption 8 nats, and 1e-6 saves nearly as much.
+            draws: paths per image. Their evidence is averaged.
+            prune: a candidate whose posterior falls below this is not followed further along a path (its probability stays
+                as it was), nor along later ones where two paths and the mean of all agree; 0 follows all. What a path's noise
+                rules out too soon is lost to that path, so leave room.
             seed, pair_ids, logsnr_range, batch_size, resize: as in ``pipe(images, prompts)``.
 
         Raises:

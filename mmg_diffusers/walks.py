@@ -17,6 +17,9 @@ from mmg_diffusers.moments import MOMENTS, Curve, Keep, kept_maps
 from mmg_diffusers.noise import add_noise
 from mmg_diffusers.quadrature import trapezoid
 
+# Paths that must each rule a candidate out before later ones leave it behind.
+AGREED = 2
+
 
 @dataclass(frozen=True)
 class Field:
@@ -52,11 +55,15 @@ class Walked:
         return Walked(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
 
     def in_play(self, log_prior: Tensor, floor: float) -> Tensor:
-        """`(P, K)` which candidates are possible, and are left above the threshold by the mean over the draws so far."""
+        """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and, each by itself,
+        by two of them. Along a single path the posterior of the right candidate may dip.
+        """  # fmt: skip
         possible = log_prior.isfinite()
-        if self.score.shape[1] == 0:
+        if self.score.shape[1] < AGREED:
             return possible
-        return possible & (torch.log_softmax(log_prior + self.score.mean(1).sum(1), 1) >= floor)
+        each = torch.log_softmax(log_prior[:, None] + self.score.sum(2), 2)
+        mean = torch.log_softmax(log_prior + self.score.mean(1).sum(1), 1)
+        return possible & ((mean >= floor) | ((each < floor).sum(1) < AGREED))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,22 @@ def test_later_draws_follow_what_is_left_in_play(mixture):
         torch.testing.assert_close(batches[0].score, other.score, rtol=1e-9, atol=1e-9)
 
 
+def test_no_single_path_rules_out_the_true_candidate(mixture):
+    """Where its posterior dips along the first path, the second path follows it from the start, and finds it again."""
+    floor = 0.1
+    whole, label = classify(mixture, count=1000, levels=60, draws=4)
+    pruned, _ = classify(mixture, count=1000, levels=60, draws=4, prune=floor)
+    pair = torch.arange(1000)
+    first = torch.log_softmax(pruned.prior.log() + pruned.curve.score[:, 0].sum(1), 1)[pair, label].exp()
+    dipped = (first < floor) & (whole.posterior[pair, label] > 3 * floor)
+    assert int(dipped.sum()) >= 10
+    torch.testing.assert_close(pruned.curve.score[:, :2, 0], whole.curve.score[:, :2, 0])  # both start with all
+    lost = (whole.log_posterior - pruned.log_posterior)[pair, label][dipped]
+    # 1.4 where the first path alone may rule a candidate out.
+    assert float(lost.mean()) < 1.0
+    assert pruned.curve.evaluations < 0.5 * whole.curve.evaluations
+
+
 def test_calibration_on_pairs_without_error_stays_finite(mixture):
     result, _ = classify(mixture, count=40, levels=50)
     told_right = result.log_posterior.argmax(1).tolist()
