@@ -523,7 +523,13 @@ def main(
     settings = {
         "model": str(model or "shipped"),
         **{"pairs": pairs, "few": few, "steps": steps, "high": high, "draws": draws, "map_draws": map_draws},
-        **{"prune": prune, "null_levels": null_levels, "switched": switched, "sampling_steps": sampling_steps},
+        **{
+            "prune": prune,
+            "posterior_prune": PRUNE,
+            "null_levels": null_levels,
+            "switched": switched,
+            "sampling_steps": sampling_steps,
+        },
         "seed": seed,
     }
     stages = Stages(output, settings)

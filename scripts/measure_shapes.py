@@ -31,7 +31,7 @@ from mmg_diffusers.words import word_information
 CALIBRATION_SEED, TEST_SEED = 1001, 2002
 # Bands of log-SNR that the finer calibration weighs one by one.
 BANDS = (-3.0, -1.0, 1.0, 3.0)
-# Where the true caption is not told, and one path could rule it out too soon.
+# Where the true caption is not told, so that its own path may lose it.
 PRUNE = 1e-6
 MIXED = "mean of the paths' posteriors"
 
