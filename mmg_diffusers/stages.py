@@ -45,8 +45,7 @@ class Stages:
             seconds = round(time.monotonic() - began, 1)
             record = {"found": found, "seconds": seconds, "versions": versions()}
             write_whole(self._path(name), json.dumps(record, indent=1).encode())
-            told = json.dumps({k: v for k, v in found.items() if not isinstance(v, list)})
-            print(f"{name}, {seconds} s: {told}", flush=True)
+            print(f"{name}: done in {seconds} s", flush=True)
         return self.read(name)
 
     def _path(self, name: str) -> Path:

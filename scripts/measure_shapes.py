@@ -1,4 +1,4 @@
-"""Measure the Shapes model against the exact information of its world; prints the table of the model card.
+"""Measure the Shapes model against the exact information of its world; prints what the model card says.
 
     python scripts/measure_shapes.py                                    # the shipped model, 512 pairs: hours of one core
     python scripts/measure_shapes.py --pairs 32 --steps 16 --draws 1   # a look, in some minutes
@@ -9,7 +9,7 @@ Every stage is written to OUTPUT as it is done; a stage that is there already is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,7 +99,14 @@ def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> di
             },
         }
     out[MIXED] = against(mixed(fresh, test.prompts), exact, variant)
+    counts = [2**k for k in range(fresh.curve.score.shape[1].bit_length())]
+    out["paths"] = {k: against(first_paths(fresh, k).pointwise(test.prompts), exact, variant) for k in counts}
     return out
+
+
+def first_paths(found: Classification, count: int) -> Classification:
+    """What so many paths alone would have found: later ones do not change earlier ones."""
+    return replace(found, curve=replace(found.curve, score=found.curve.score[:, :count]))
 
 
 def against(pointwise: torch.Tensor, exact: torch.Tensor, variant: str) -> dict[str, Any]:
@@ -188,30 +195,48 @@ def figure(pipe: MMGPipeline, null_path: Path, soft: dict[str, Any], path: Path)
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    rows = ["| | hard | soft |", "|---|---|---|"]
-    hard, soft = results["candidates-hard"], results["candidates-soft"]
+    """Markdown of the stages that are there, a column for each variant of the world."""
+    variants = [v for v in ("soft", "hard") if {f"candidates-{v}", f"null-{v}"} & results.keys()]
+    rows = [f"| | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"] if variants else []
 
-    def both(name: str, cell: Callable[[dict[str, Any]], str], a: dict[str, Any], b: dict[str, Any]) -> None:
-        rows.append(f"| {name} | {cell(a)} | {cell(b)} |")
+    def add(name: str, stage: str, cell: Callable[[dict[str, Any]], str]) -> None:
+        found = [results.get(f"{stage}-{variant}") for variant in variants]
+        if any(found):
+            rows.append(f"| {name} | {' | '.join('-' if one is None else cell(one) for one in found)} |")
 
     def shown(pair: list[float] | tuple[float, float]) -> str:
         return f"{pair[0]:.3f} ± {pair[1]:.3f}"
 
-    both("exact I(X; Y), ceiling H(Y)", lambda r: f"{r['truth']:.3f}, {r['entropy']:.3f}", hard, soft)
-    both("exact mean of i(x; y) on these pairs", lambda r: f"{r['sample_truth']:.3f}", hard, soft)
-    for name in ("as it stands", "one temperature", "by band and word", MIXED):
-        both(f"candidate bound, {name}", lambda r, n=name: shown(r[n]["bound"]), hard, soft)
-        both(f"- less the exact i(x; y), pair by pair, {name}", lambda r, n=name: shown(r[n]["difference"]), hard, soft)
-        both(
-            f"- correlation with exact i(x; y), {name}",
-            lambda r, n=name: "-" if r[n]["correlation"] is None else f"{r[n]['correlation']:.3f}",
-            hard,
-            soft,
+    def against_truth(name: str, of: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        add(f"candidate bound, {name}", "candidates", lambda r: shown(of(r)["bound"]))
+        add("- less the exact i(x; y), pair by pair", "candidates", lambda r: shown(of(r)["difference"]))
+        add("- off from it, root mean square", "candidates", lambda r: f"{of(r)['rms']:.3f}")
+        add(
+            "- correlation with it",
+            "candidates",
+            lambda r: "-" if of(r)["correlation"] is None else f"{of(r)['correlation']:.3f}",
         )
-    hard, soft = results["null-hard"], results["null-soft"]
+
+    add("exact I(X; Y), ceiling H(Y)", "candidates", lambda r: f"{r['truth']:.3f}, {r['entropy']:.3f}")
+    add("exact mean of i(x; y) on these pairs", "candidates", lambda r: f"{r['sample_truth']:.3f}")
+    for name in ("as it stands", "one temperature", "by band and word", MIXED):
+        against_truth(name, lambda r, n=name: r[n])
+    found = [r for name, r in results.items() if name.startswith("candidates")]
+    for count in sorted({int(count) for r in found for count in r["paths"]}):
+        against_truth(f"the first {count} of the paths", lambda r, n=str(count): r["paths"][n])
+    for kind in WORDS if found else ():
+        add(
+            f"{kind} given the other words, as it stands (exact)",
+            "candidates",
+            lambda r, k=kind: f"{shown(r['as it stands']['words'][k])} ({r['as it stands']['words'][k][2]:.3f})",
+        )
+    add("evaluations", "candidates", lambda r: f"{r['evaluations']:,}")
     for form in ("gap", "orthogonal", "auto"):
-        both(f"null branch, {form}", lambda r, f=form: shown(r[f]), hard, soft)
-    both("null branch, certificate (gap - orthogonal)", lambda r: shown(r["certificate"]), hard, soft)
+        add(f"null prompt, {form}", "null", lambda r, f=form: shown(r[f]))
+    add("null prompt, certificate (gap - orthogonal)", "null", lambda r: shown(r["certificate"]))
+    if "drawings" in results:
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in results["drawings"].items())
+        rows += ["", f"drawn as the caption says: {shares}"]
     return "\n".join(rows)
 
 
@@ -250,12 +275,13 @@ def main(
     unknown = set(stage or []) - set(plan)
     if unknown:
         raise typer.BadParameter(f"{sorted(unknown)} not among {list(plan)}")
-    results = {name: stages(name, make) for name, make in plan.items() if not stage or name in stage}
-    if not stage:
-        text = table(results)
-        (output / "table.md").write_text(text + "\n")
-        print(text)
-        print("drawings:", {k: round(v, 3) for k, v in results["drawings"].items()})
+    for name in stage or plan:
+        stages(name, plan[name])
+    results = {name: stages.read(name) for name in plan if stages.has(name)}
+    text = table(results)
+    (output / "table.md").write_text(text + "\n")
+    print(text)
+    if {"null-soft", "candidates-soft"} <= results.keys():
         figure(pipe, output / "null-soft.safetensors", results["candidates-soft"], output / "figure.png")
 
 

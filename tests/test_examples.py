@@ -440,14 +440,21 @@ def test_measure_shapes(tmp_path, capsys):
         "--sampling-steps",
         "2",
     ]
-    run(ROOT / "scripts" / "measure_shapes.py", "--output", tmp_path, *arguments)
+    script = ROOT / "scripts" / "measure_shapes.py"
+    run(script, "--output", tmp_path, *arguments, "--stage", "candidates-soft")
     said = capsys.readouterr().out
-    assert "candidate bound" in said
+    assert "| | soft |" in said
+    assert "the first 2 of the paths" in said
+    assert "null prompt" not in said
+    run(script, "--output", tmp_path, *arguments)
+    said = capsys.readouterr().out
+    assert "| | soft | hard |" in said
+    assert "null prompt, gap" in said
     assert (tmp_path / "table.md").read_text() in said
     assert (tmp_path / "figure.png").stat().st_size > 1000
     # Stages that are there are read back.
     before = os.stat(tmp_path / "null-soft.json").st_mtime_ns
-    run(ROOT / "scripts" / "measure_shapes.py", "--output", tmp_path, *arguments)
+    run(script, "--output", tmp_path, *arguments)
     assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
 
 
