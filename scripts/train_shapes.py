@@ -250,7 +250,8 @@ class Trainer:
 
 def half_precision(device: torch.device) -> torch.autocast:
     """bfloat16 where the machine has instructions for it; by those of float32 it is three times slower than that."""
-    enabled = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    instructions = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
+    enabled = device.type != "cpu" or instructions.get("avx512_bf16", False)
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
