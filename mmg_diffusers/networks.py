@@ -324,7 +324,9 @@ class VectorNetwork(MultiDenoiser):
             if self.members > 1:
                 raise ValueError(f"a stack of {self.members} networks; take one with .member(k)")
             z, known, logsnr = z[None], known[None], logsnr[None]
-        eps = self.stacked(roles, z.float(), logsnr, known.float())
+        # At the clean end the noise is in the last digits of z, which half precision does not have.
+        with torch.autocast(z.device.type, enabled=False):
+            eps = self.stacked(roles, z.float(), logsnr, known.float())
         parts = eps.split([self.sizes[name] for name in roles.diffused], -1)
         return {name: part[0] if flat else part for name, part in zip(roles.diffused, parts, strict=True)}
 

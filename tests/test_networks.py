@@ -96,3 +96,16 @@ def test_conditional_information_of_three_variables():
     truth = -0.5 * math.log(1 - partial**2)
     assert abs(found.value - truth) < 4 * found.stderr + 2e-3
     assert found.stderr < 0.02 < truth
+
+
+def test_mixed_precision_leaves_vectors_alone():
+    """bfloat16 has three digits: at log-SNR 12 it would round away all that is noise."""
+    torch.manual_seed(0)
+    network = VectorNetwork({"x": 3, "y": 2}, torch.eye(5, dtype=torch.float64), logsnr_range=(-8.0, 12.0))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    x, y = torch.randn(64, 3), torch.randn(64, 2)
+    logsnr = torch.full((64,), 12.0, dtype=torch.float64)
+    expected = network.view("x")(x, logsnr, {"y": y})
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network.view("x")(x, logsnr, {"y": y}), expected)
