@@ -198,8 +198,8 @@ def measure_candidates(
     levels would sum, and a term of mean zero that cancels most of its noise.
 
     Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the mean
-    over all have not ruled out. With it, every draw follows
-    them from the start, since at its noisy end the mixture is made of all.
+    over all have not ruled out. With it, every draw follows them from the start, since at its noisy end the mixture is made
+    of all.
 
     Args:
         denoiser: the network; no marginal branch is needed.
