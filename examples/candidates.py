@@ -6,7 +6,7 @@ python examples/candidates.py
 import typer
 
 from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.shapes import Shapes
+from mmg_diffusers.worlds.shapes import Shapes
 
 
 def main(pairs: int = 12, steps: int = 32) -> None:

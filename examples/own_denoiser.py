@@ -10,9 +10,9 @@ import typer
 from torch import Tensor
 
 from mmg_diffusers import MMG, Denoiser
-from mmg_diffusers.denoiser import Condition
-from mmg_diffusers.noise import signal_and_noise
-from mmg_diffusers.quadrature import Trapezoid
+from mmg_diffusers.denoisers.base import Condition
+from mmg_diffusers.denoisers.levels import signal_and_noise
+from mmg_diffusers.measure.quadrature import Trapezoid
 
 
 class Correlated(Denoiser):

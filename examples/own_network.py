@@ -10,9 +10,9 @@ import typer
 from torch import Tensor, nn
 
 from mmg_diffusers import MMG, Adapted
-from mmg_diffusers.denoiser import Rescaled
-from mmg_diffusers.noise import Interpolant
-from mmg_diffusers.quadrature import Trapezoid
+from mmg_diffusers.denoisers.base import Rescaled
+from mmg_diffusers.denoisers.conventions import Interpolant
+from mmg_diffusers.measure.quadrature import Trapezoid
 
 AGREE = 0.9
 NO_LABEL = 2

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.shapes import Shapes
+from mmg_diffusers.worlds.shapes import Shapes
 
 
 def main(pairs: Annotated[int, typer.Option(help="How many pairs.")] = 16, levels: int = 32) -> None:

@@ -3,46 +3,15 @@
 from mmg_diffusers import MMGPipeline
 pipe = MMGPipeline.from_pretrained("...")
 pipe(images, prompts).mean()
+
+The public names are listed in ``__init__.pyi``, and each is imported when it is first asked for.
 """
 
-from importlib.resources import files
-from pathlib import Path
+from lazy_loader import attach_stub
 
-from mmg_diffusers.analysis import Calibration, Classification
-from mmg_diffusers.arrays import estimate_mi
-from mmg_diffusers.denoiser import Adapted, Denoiser
-from mmg_diffusers.estimators import MINDE, MMG
-from mmg_diffusers.marginals import Candidates, Negatives, NullPrompt
-from mmg_diffusers.pipeline import MMGPipeline
-from mmg_diffusers.prompts import Masked
-from mmg_diffusers.result import Estimate, Value
-from mmg_diffusers.runs import Outcome
-from mmg_diffusers.tolerance import Tolerance
+from mmg_diffusers.moved import install
 
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
 
-
-def shapes_model() -> Path:
-    """Folder of the Stable Diffusion model of the Shapes world that ships with the package."""
-    return Path(str(files("mmg_diffusers") / "models" / "shapes"))
-
-
-__all__ = [
-    "MINDE",
-    "MMG",
-    "Adapted",
-    "Calibration",
-    "Candidates",
-    "Classification",
-    "Denoiser",
-    "Estimate",
-    "MMGPipeline",
-    "Masked",
-    "Negatives",
-    "NullPrompt",
-    "Outcome",
-    "Tolerance",
-    "Value",
-    "estimate_mi",
-    "shapes_model",
-]
+install()

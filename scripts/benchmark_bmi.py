@@ -7,8 +7,8 @@ python scripts/benchmark_bmi.py --task 1v1-normal-0.75 --seeds 10
 
 import typer
 
-from mmg_diffusers.benchmarks import command
-from mmg_diffusers.tasks import bmi_tasks
+from mmg_diffusers.commands.studies.benchmarks import command
+from mmg_diffusers.worlds.tasks import bmi_tasks
 
 if __name__ == "__main__":
     typer.run(command(bmi_tasks, "bmi", 5))

@@ -6,8 +6,8 @@ python scripts/benchmark_high_mi.py --quick      # 20,000 pairs, one seed
 
 import typer
 
-from mmg_diffusers.benchmarks import command
-from mmg_diffusers.tasks import high_mi_tasks
+from mmg_diffusers.commands.studies.benchmarks import command
+from mmg_diffusers.worlds.tasks import high_mi_tasks
 
 if __name__ == "__main__":
     typer.run(command(high_mi_tasks, "high-mi", 3))

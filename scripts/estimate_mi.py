@@ -9,7 +9,7 @@ The same as ``mmg-diffusers run``.
 
 import typer
 
-from mmg_diffusers.cli import run
+from mmg_diffusers.commands.app import run
 
 if __name__ == "__main__":
     typer.run(run)

@@ -28,18 +28,18 @@ from measure_shapes import PRUNE, Comparison
 from torch import Tensor
 
 from mmg_diffusers import Candidates, Estimate, MMGPipeline, shapes_model
-from mmg_diffusers.drawing import switch_prompts
-from mmg_diffusers.filtering import Filtered
-from mmg_diffusers.influence import influence
-from mmg_diffusers.maps import auroc, dilate, to_pixels
-from mmg_diffusers.moments import Curve
-from mmg_diffusers.pipeline import LEVELS
-from mmg_diffusers.plotting import plot_influence, plot_map_grid
-from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Value, mean_over_pairs
-from mmg_diffusers.shapes import CAPTIONS, SIZE, WORDS, Shapes, ShapesSample, caption_parts
-from mmg_diffusers.stages import Stages
-from mmg_diffusers.words import all_but, word_information
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.influence import influence
+from mmg_diffusers.analysis.maps import auroc, dilate, to_pixels
+from mmg_diffusers.analysis.words import all_but, word_information
+from mmg_diffusers.commands.figures import plot_influence, plot_map_grid
+from mmg_diffusers.measure.estimate import Value, mean_over_pairs
+from mmg_diffusers.measure.moments import Curve
+from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.pipelines.drawing import switch_prompts
+from mmg_diffusers.pipelines.pipeline import LEVELS
+from mmg_diffusers.runs.stages import Stages
+from mmg_diffusers.worlds.shapes import CAPTIONS, SIZE, WORDS, Shapes, ShapesSample, caption_parts
 
 TEST_SEED = 3003
 # Fixed before anything was measured: a pixel is inside where at least half of it is covered; one latent cell is 4 pixels.

@@ -18,14 +18,22 @@ import torch
 import typer
 
 from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.analysis import Classification
-from mmg_diffusers.candidates import CandidateCurve
-from mmg_diffusers.plotting import plot_curves, plot_pointwise
-from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import mean_over_pairs
-from mmg_diffusers.shapes import CAPTIONS, WORDS, Shapes, ShapesSample, caption_parts, caption_words, read_images
-from mmg_diffusers.stages import Stages
-from mmg_diffusers.words import word_information
+from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.analysis.words import word_information
+from mmg_diffusers.commands.figures import plot_curves, plot_pointwise
+from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.estimate import mean_over_pairs
+from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.runs.stages import Stages
+from mmg_diffusers.worlds.shapes import (
+    CAPTIONS,
+    WORDS,
+    Shapes,
+    ShapesSample,
+    caption_parts,
+    caption_words,
+    read_images,
+)
 
 # Seeds of pairs that no training saw (training draws seeds above 2**32).
 CALIBRATION_SEED, TEST_SEED = 1001, 2002

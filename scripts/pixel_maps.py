@@ -26,15 +26,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmg_diffusers import Candidates, Estimate, MMGPipeline, NullPrompt, shapes_model
-from mmg_diffusers.images import ImageLike, load_image
-from mmg_diffusers.maps import to_pixels
-from mmg_diffusers.pipeline import LEVELS
-from mmg_diffusers.plotting import plot_map_grid
-from mmg_diffusers.prompts import Word
-from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.shapes import WORD_PLACES
-from mmg_diffusers.tables import gather, read_marginal
-from mmg_diffusers.words import Isolated, decompose_maps, isolate, pair_surprise
+from mmg_diffusers.analysis.maps import to_pixels
+from mmg_diffusers.analysis.words import Isolated, decompose_maps, isolate, pair_surprise
+from mmg_diffusers.commands.figures import plot_map_grid
+from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.pairs.images import ImageLike, load_image
+from mmg_diffusers.pairs.prompts import Word
+from mmg_diffusers.pipelines.pipeline import LEVELS
+from mmg_diffusers.worlds.shapes import WORD_PLACES
 
 FORMS = ("orthogonal", "gap")
 

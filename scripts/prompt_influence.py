@@ -26,17 +26,17 @@ import typer
 from safetensors.torch import save_file
 
 from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
-from mmg_diffusers.drawing import draw
-from mmg_diffusers.images import ImageLike
-from mmg_diffusers.influence import AXES, Axis, Influence, influence
-from mmg_diffusers.moments import FORMS, Integrand, Outside
-from mmg_diffusers.plotting import plot_influence
-from mmg_diffusers.prompts import Word
-from mmg_diffusers.quadrature import AtLevels, Simpson, Trapezoid
-from mmg_diffusers.result import Value
-from mmg_diffusers.shapes import WORD_PLACES, Shapes
-from mmg_diffusers.tables import gather, read_marginal
-from mmg_diffusers.words import Isolated, isolate
+from mmg_diffusers.analysis.influence import AXES, Axis, Influence, influence
+from mmg_diffusers.analysis.words import Isolated, isolate
+from mmg_diffusers.commands.figures import plot_influence
+from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.measure.estimate import Value
+from mmg_diffusers.measure.moments import FORMS, Integrand, Outside
+from mmg_diffusers.measure.quadrature import AtLevels, Simpson, Trapezoid
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.prompts import Word
+from mmg_diffusers.pipelines.drawing import draw
+from mmg_diffusers.worlds.shapes import WORD_PLACES, Shapes
 
 Rule = Literal["trapezoid", "simpson"]
 RULES = {"trapezoid": Trapezoid, "simpson": Simpson}

@@ -6,7 +6,7 @@
     accelerate launch scripts/self_consistency.py ...         # the full setting is for a GPU, or several
 
 Trains a network for one picture and another for pairs of pictures, measures held-out ones, and writes table.csv, table.md
-and figure.png. The same command goes on where it stopped. `mmg_diffusers.consistency` says what is measured.
+and figure.png. The same command goes on where it stopped. `mmg_diffusers.commands.studies.consistency` says what is measured.
 """
 
 from dataclasses import replace
@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
-from mmg_diffusers.consistency import Digits, ShapesRows, run, write
-from mmg_diffusers.image_data import read_images
+from mmg_diffusers.arrays.image_data import read_images
+from mmg_diffusers.commands.studies.consistency import Digits, ShapesRows, run, write
 
 
 class WorldName(str, Enum):

@@ -21,16 +21,16 @@ import numpy as np
 import torch
 import typer
 
-from mmg_diffusers.arrays import FittedModel, pairs_in
-from mmg_diffusers.estimators import MMG
-from mmg_diffusers.fitting import paired
-from mmg_diffusers.image_networks import ImageNetwork
-from mmg_diffusers.image_preprocess import ImagePreprocessing, is_image
-from mmg_diffusers.networks import MultiDenoiser, VectorNetwork
-from mmg_diffusers.preprocess import Preprocessing, as_array
-from mmg_diffusers.quadrature import StratifiedUniform
-from mmg_diffusers.trainer import Trainer, TrainSettings, join_processes, rows_of
-from mmg_diffusers.variables import Arrays, read_variables
+from mmg_diffusers.arrays.estimate import FittedModel, pairs_in
+from mmg_diffusers.arrays.fitting import paired
+from mmg_diffusers.arrays.image_networks import ImageNetwork
+from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing, is_image
+from mmg_diffusers.arrays.networks import MultiDenoiser, VectorNetwork
+from mmg_diffusers.arrays.preprocess import Preprocessing, as_array
+from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, join_processes, rows_of
+from mmg_diffusers.arrays.variables import Arrays, read_variables
+from mmg_diffusers.measure.estimators import MMG
+from mmg_diffusers.measure.quadrature import StratifiedUniform
 
 
 def split(data: Arrays, shares: Mapping[str, float], seed: int) -> dict[str, Arrays]:

@@ -5,7 +5,7 @@
     python scripts/word_information.py pictures/ --model FOLDER --prompt "a red circle" --word red --word circle --marginal null
 
 Among candidates that differ word by word, one comparison holds the information of every word, of every two, and their
-redundancy, uniqueness and synergy given the rest (`mmg_diffusers.words.Decomposition` has the formulas, and what can be
+redundancy, uniqueness and synergy given the rest (`mmg_diffusers.analysis.words.Decomposition` has the formulas, and what can be
 negative). With the null prompt a word is masked (or replaced, --replace-by): of two words there is then what they say
 together, and the interaction of the two, without a split into redundancy and synergy, which needs a prior of the words.
 """
@@ -22,15 +22,21 @@ import typer
 from torch import Tensor
 
 from mmg_diffusers import Candidates, MMGPipeline, NullPrompt, shapes_model
-from mmg_diffusers.images import ImageLike
-from mmg_diffusers.pipeline import LEVELS
-from mmg_diffusers.plotting import plot_words
-from mmg_diffusers.prompts import Word
-from mmg_diffusers.quadrature import AtLevels
-from mmg_diffusers.result import Value, mean_over_pairs
-from mmg_diffusers.shapes import CAPTIONS, WORD_PLACES, Shapes
-from mmg_diffusers.tables import gather, read_marginal
-from mmg_diffusers.words import decompose, isolate, pair_information, parts_by_place, word_information
+from mmg_diffusers.analysis.words import (
+    decompose,
+    isolate,
+    pair_information,
+    parts_by_place,
+    word_information,
+)
+from mmg_diffusers.commands.figures import plot_words
+from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.measure.estimate import Value, mean_over_pairs
+from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.prompts import Word
+from mmg_diffusers.pipelines.pipeline import LEVELS
+from mmg_diffusers.worlds.shapes import CAPTIONS, WORD_PLACES, Shapes
 
 Shared = dict[str, dict[str, Value]]
 

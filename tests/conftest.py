@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.denoiser import GaussianDenoiser, MixtureDenoiser
+from mmg_diffusers.denoisers.exact import GaussianDenoiser, MixtureDenoiser
 
 torch.set_num_threads(1)
 

@@ -1,103 +1,94 @@
-"""Imports run one way, and importing the package stays light."""
+"""Imports run one way between the packages, each keeps its private names, and importing the package stays light."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import mmg_diffusers
+from mmg_diffusers.moved import MOVED
 
 ROOT = Path(mmg_diffusers.__file__).parent
-# A module may import from those before it. Side branches stand after what they branch from.
-ORDER = [
-    "checks",
-    "storage",
-    "records",
-    "stages",
-    "processes",
-    "prompts",
-    "noise",
-    "denoiser",
-    "quadrature",
-    "draws",
-    "tolerance",
-    "moments",
-    "result",
-    "influence",
-    "plotting",
-    "batches",
-    "forwards",
-    "curve",
-    "walks",
-    "candidates",
-    "estimators",
-    "divergence",
-    "proposals",
-    "networks",
-    "image_networks",
-    "testing",
-    "training",
-    "fitting",
-    "trainer",
-    "preprocess",
-    "image_preprocess",
-    "arrays",
-    "analysis",
-    "marginals",
-    "filtering",
-    "words",
-    "maps",
-    "shapes",
-    "tasks",
-    "benchmarks",
-    "image_data",
-    "variables",
-    "consistency",
-    "images",
-    "adapters",
-    "caching",
-    "loading",
-    "encoding",
-    "tables",
-    "sources",
-    "runs",
-    "distributed",
-    "pipeline",
-    "drawing",
-    "__init__",
-    "demo",
-    "report",
-    "cli",
-    "__main__",
-]
+# What each room may import beside itself. The front, `__init__`, shows names of them all and is imported by commands alone.
+MAY_IMPORT = {
+    "moved": set(),
+    "checks": set(),
+    "files": {"checks"},
+    "denoisers": {"checks", "files"},
+    "measure": {"checks", "files", "denoisers"},
+    "pairs": {"checks", "files", "denoisers", "measure"},
+    "analysis": {"checks", "files", "denoisers", "measure", "pairs"},
+    "runs": {"checks", "files", "denoisers", "measure", "pairs", "analysis"},
+    "pipelines": {"checks", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
+    "arrays": {"checks", "files", "denoisers", "measure", "runs"},
+    "worlds": {"checks"},
+}
+MAY_IMPORT["commands"] = {*MAY_IMPORT, "__init__"}
+MAY_IMPORT["__init__"] = {*MAY_IMPORT} - {"commands"}
+MAY_IMPORT["__main__"] = {"commands"}
 
 
-def imported(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] if node.module != "mmg_diffusers" else [f"mmg_diffusers.{a.name}" for a in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "mmg_diffusers":
-                room = parts[1] if len(parts) > 1 else "__init__"
-                found.add(room if room in ORDER else "__init__")
-    return found
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def test_imports_run_one_way():
-    for path in ROOT.rglob("*.py"):
-        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        assert own in ORDER, f"{own} has no place in the order; give it one"
-        for other in imported(path) - {own}:
-            assert ORDER.index(other) < ORDER.index(own), f"{path.name} ({own}) imports {other}, which stands after it"
+def imports(path: Path):
+    """Every (room, name) of this package that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("mmg_diffusers.") for alias in node.names), "write from ... import ..."
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mmg_diffusers":
+            inner = node.module.split(".")[1:]
+            for alias in node.names:
+                first = inner[0] if inner else alias.name
+                yield (first if first in MAY_IMPORT else "__init__"), alias.name
+
+
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    own = room_of(path)
+    assert own in MAY_IMPORT, f"{own} has no place among the packages; give it one here and in CONTRIBUTING"
+    for other, name in imports(path):
+        assert other == own or other in MAY_IMPORT[own], f"{own} imports {name} of {other}, which it must not"
+        if other != own:
+            assert not name.startswith("_") or name == "__version__", (
+                f"{own} imports {name}, which {other} keeps to itself"
+            )
+
+
+def test_packages_say_what_belongs_there():
+    for folder in {path.parent for path in MODULES} - {ROOT}:
+        doc = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        assert doc, f"{folder} has no docstring"
+        if folder.parent == ROOT:
+            assert "import" in doc, f"the docstring of {folder} does not say what it may import"
 
 
 def test_importing_the_package_is_light():
-    code = (
-        "import sys, mmg_diffusers; print([m for m in ('diffusers', 'matplotlib', 'accelerate') if m in sys.modules])"
-    )
+    code = "import sys, mmg_diffusers; print([m for m in ('torch', 'diffusers', 'matplotlib', 'accelerate') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_names_of_version_0_1_keep_working(old):
+    sys.modules.pop(f"mmg_diffusers.{old}", None)
+    with pytest.warns(DeprecationWarning, match="the old name goes with version 0.3"):
+        module = __import__(f"mmg_diffusers.{old}", fromlist=["*"])
+    with pytest.raises(AttributeError, match="it is now"):
+        module.no_such_name  # noqa: B018
+
+
+def test_old_names_give_what_they_gave():
+    sys.modules.pop("mmg_diffusers.noise", None)
+    with pytest.warns(DeprecationWarning, match="is now"):
+        from mmg_diffusers.noise import add_noise, convention_from_config
+    from mmg_diffusers.denoisers import levels
+    from mmg_diffusers.pipelines import schedulers
+
+    assert add_noise is levels.add_noise
+    assert convention_from_config is schedulers.convention_from_config

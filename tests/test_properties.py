@@ -16,23 +16,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from mmg_diffusers import MMG, Denoiser, Estimate
-from mmg_diffusers.arrays import as_array
-from mmg_diffusers.images import load_image
-from mmg_diffusers.maps import auroc, to_pixels
-from mmg_diffusers.moments import FORMS, MOMENTS, Curve, Outside
-from mmg_diffusers.noise import (
-    PREDICTIONS,
-    DiscreteVP,
-    Karras,
-    RectifiedFlow,
-    add_noise,
-    alphas_cumprod_from_config,
-    per_event,
-    signal_and_noise,
-)
-from mmg_diffusers.preprocess import Preprocessing
-from mmg_diffusers.prompts import find_word, replace_word
-from mmg_diffusers.quadrature import (
+from mmg_diffusers.analysis.maps import auroc, to_pixels
+from mmg_diffusers.arrays.estimate import as_array
+from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.denoisers.conventions import PREDICTIONS, DiscreteVP, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.levels import add_noise, per_event, signal_and_noise
+from mmg_diffusers.measure.moments import FORMS, MOMENTS, Curve, Outside
+from mmg_diffusers.measure.quadrature import (
     AtLevels,
     GaussLegendre,
     Logistic,
@@ -41,8 +31,11 @@ from mmg_diffusers.quadrature import (
     StratifiedUniform,
     Trapezoid,
 )
-from mmg_diffusers.runs import Row, RunFolder, collect, run
-from mmg_diffusers.tables import read_pairs
+from mmg_diffusers.pairs.images import load_image
+from mmg_diffusers.pairs.prompts import find_word, replace_word
+from mmg_diffusers.pairs.tables import read_pairs
+from mmg_diffusers.pipelines.schedulers import alphas_cumprod_from_config
+from mmg_diffusers.runs.shards import Row, RunFolder, collect, run
 from tests.bad_inputs.room import raised_by_the_package
 
 

@@ -22,13 +22,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmg_diffusers import MMG, Denoiser, MMGPipeline, shapes_model
-from mmg_diffusers.denoiser import Condition, GaussianDenoiser
-from mmg_diffusers.draws import PairDraws
-from mmg_diffusers.moments import OF_PRETRAINED, integrate
-from mmg_diffusers.noise import add_noise
-from mmg_diffusers.proposals import gap_fitted
-from mmg_diffusers.quadrature import Logistic, Quadrature, Simpson, StratifiedUniform, Trapezoid
-from mmg_diffusers.shapes import Shapes
+from mmg_diffusers.denoisers.base import Condition
+from mmg_diffusers.denoisers.exact import GaussianDenoiser
+from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.measure.draws import PairDraws
+from mmg_diffusers.measure.moments import OF_PRETRAINED, integrate
+from mmg_diffusers.measure.proposals import gap_fitted
+from mmg_diffusers.measure.quadrature import Logistic, Quadrature, Simpson, StratifiedUniform, Trapezoid
+from mmg_diffusers.worlds.shapes import Shapes
 
 torch.set_num_threads(1)
 

@@ -31,9 +31,9 @@ from PIL import Image
 from tiny import SIZE, write_tiny_model
 from tqdm import tqdm
 
-from mmg_diffusers.runs import CHUNK, Outcome
-from mmg_diffusers.shapes import CAPTIONS
-from mmg_diffusers.storage import write_whole
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.runs.shards import CHUNK, Outcome
+from mmg_diffusers.worlds.shapes import CAPTIONS
 
 RESULTS = ("estimate.safetensors", "pairs.parquet")
 

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.forwards import Forwards
+from mmg_diffusers.denoisers.forwards import Forwards
 
 PROMPT = "a large red circle on the left"
 

@@ -27,9 +27,9 @@ from launch import python
 from tiny import SIZE, write_tiny_model
 
 from mmg_diffusers import MMGPipeline
-from mmg_diffusers.processes import this_process
-from mmg_diffusers.shapes import CAPTIONS
-from mmg_diffusers.storage import write_whole
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.runs.processes import this_process
+from mmg_diffusers.worlds.shapes import CAPTIONS
 
 app = typer.Typer()
 

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from mmg_diffusers import MMG, estimate_mi
-from mmg_diffusers.arrays import FittedModel, fit_model
-from mmg_diffusers.fitting import Fit, FitSettings
-from mmg_diffusers.networks import VectorNetwork
-from mmg_diffusers.preprocess import Preprocessing
+from mmg_diffusers.arrays.estimate import FittedModel, fit_model
+from mmg_diffusers.arrays.fitting import Fit, FitSettings
+from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.preprocess import Preprocessing
 from tests.bad_inputs.room import QUICK, Room, rows
 
 rng = np.random.default_rng(0)

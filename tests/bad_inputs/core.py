@@ -3,20 +3,15 @@
 import torch
 
 from mmg_diffusers import MINDE, MMG
-from mmg_diffusers.batches import Pairs
-from mmg_diffusers.candidates import NoisePath, measure_candidates
-from mmg_diffusers.denoiser import GaussianDenoiser, GaussianReference, MixtureDenoiser, Versus
-from mmg_diffusers.divergence import EntropyEstimator, interaction_information, kl_divergence
-from mmg_diffusers.draws import PairDraws, brownian_path
-from mmg_diffusers.moments import Outside
-from mmg_diffusers.noise import (
-    DiscreteVP,
-    Karras,
-    RectifiedFlow,
-    alphas_cumprod_from_config,
-    convention_from_config,
-)
-from mmg_diffusers.quadrature import (
+from mmg_diffusers.denoisers.base import Versus
+from mmg_diffusers.denoisers.conventions import DiscreteVP, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
+from mmg_diffusers.measure.batches import Pairs
+from mmg_diffusers.measure.candidates import NoisePath, measure_candidates
+from mmg_diffusers.measure.divergence import EntropyEstimator, interaction_information, kl_divergence
+from mmg_diffusers.measure.draws import PairDraws, brownian_path
+from mmg_diffusers.measure.moments import Outside
+from mmg_diffusers.measure.quadrature import (
     AtLevels,
     GaussLegendre,
     Logistic,
@@ -26,6 +21,7 @@ from mmg_diffusers.quadrature import (
     StratifiedUniform,
     Trapezoid,
 )
+from mmg_diffusers.pipelines.schedulers import alphas_cumprod_from_config, convention_from_config
 from tests.bad_inputs.room import RANGE, Room, rows
 
 NAN, INF = float("nan"), float("inf")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mmg_diffusers import Calibration, Candidates, Masked, MMGPipeline, Negatives, NullPrompt
-from mmg_diffusers.quadrature import Trapezoid
+from mmg_diffusers.measure.quadrature import Trapezoid
 from tests.bad_inputs.room import IMAGE, rows
 
 NAN = float("nan")

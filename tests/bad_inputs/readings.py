@@ -7,18 +7,25 @@ import torch
 from safetensors.torch import save_file
 
 from mmg_diffusers import MMG, Calibration, Candidates, Classification, Estimate, Masked, Negatives
-from mmg_diffusers.candidates import CandidateCurve
-from mmg_diffusers.filtering import Filtered
-from mmg_diffusers.influence import influence
-from mmg_diffusers.maps import auroc, dilate, to_pixels
-from mmg_diffusers.marginals import Mixture, NullPrompt
-from mmg_diffusers.prompts import Word, find_word, replace_word, without, words_of
-from mmg_diffusers.quadrature import StratifiedUniform, Trapezoid
-from mmg_diffusers.report import build_report
-from mmg_diffusers.shapes import CAPTIONS, Shapes, caption_parts, read_images
-from mmg_diffusers.tasks import get_task
-from mmg_diffusers.tasks.maps import Spiral
-from mmg_diffusers.words import all_but, decompose, decompose_maps, isolate, pair_surprise, parts_by_place
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.influence import influence
+from mmg_diffusers.analysis.maps import auroc, dilate, to_pixels
+from mmg_diffusers.analysis.words import (
+    all_but,
+    decompose,
+    decompose_maps,
+    isolate,
+    pair_surprise,
+    parts_by_place,
+)
+from mmg_diffusers.commands.report import build_report
+from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.quadrature import StratifiedUniform, Trapezoid
+from mmg_diffusers.pairs.marginals import Mixture, NullPrompt
+from mmg_diffusers.pairs.prompts import Word, find_word, replace_word, without, words_of
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_parts, read_images
+from mmg_diffusers.worlds.tasks import get_task
+from mmg_diffusers.worlds.tasks.maps import Spiral
 from tests.bad_inputs.room import IMAGE, RANGE, Room, rows
 
 NAN, INF = float("nan"), float("inf")

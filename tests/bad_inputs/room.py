@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 
 import mmg_diffusers
 from mmg_diffusers import MMG, Estimate, MMGPipeline, shapes_model
-from mmg_diffusers.cli import app
-from mmg_diffusers.denoiser import GaussianDenoiser, MixtureDenoiser
-from mmg_diffusers.fitting import FitSettings
-from mmg_diffusers.networks import VectorNetwork
-from mmg_diffusers.quadrature import Trapezoid
+from mmg_diffusers.arrays.fitting import FitSettings
+from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.commands.app import app
+from mmg_diffusers.denoisers.exact import GaussianDenoiser, MixtureDenoiser
+from mmg_diffusers.measure.quadrature import Trapezoid
 
 PACKAGE = Path(mmg_diffusers.__file__).parent
 RANGE = (-8.0, 8.0)

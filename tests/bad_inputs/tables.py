@@ -6,9 +6,10 @@ import os
 import numpy as np
 import pandas
 
-from mmg_diffusers.caching import EncodingCache
-from mmg_diffusers.runs import Outcome, RunFolder
-from mmg_diffusers.tables import read_marginal, read_pairs
+from mmg_diffusers.commands.options import read_marginal
+from mmg_diffusers.pairs.tables import read_pairs
+from mmg_diffusers.pipelines.caching import EncodingCache
+from mmg_diffusers.runs.shards import Outcome, RunFolder
 from tests.bad_inputs.room import IMAGE, Room, rows
 
 PAIR = [{"image": IMAGE, "prompt": "a"}]

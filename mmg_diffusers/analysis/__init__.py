@@ -1,0 +1,44 @@
+"""What is read off measurements: posteriors, influence over noise, maps, words.
+
+May import `pairs` and below; must not run a network, and draws no figures.
+"""
+
+from mmg_diffusers.analysis.classification import Calibration, Classification
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.influence import Influence, influence
+from mmg_diffusers.analysis.maps import auroc, dilate, to_pixels
+from mmg_diffusers.analysis.words import (
+    Decomposition,
+    Isolated,
+    all_but,
+    decompose,
+    decompose_maps,
+    isolate,
+    only,
+    pair_information,
+    pair_surprise,
+    parts_by_place,
+    word_information,
+)
+
+__all__ = [
+    "Calibration",
+    "Classification",
+    "Decomposition",
+    "Filtered",
+    "Influence",
+    "Isolated",
+    "all_but",
+    "auroc",
+    "decompose",
+    "decompose_maps",
+    "dilate",
+    "influence",
+    "isolate",
+    "only",
+    "pair_information",
+    "pair_surprise",
+    "parts_by_place",
+    "to_pixels",
+    "word_information",
+]

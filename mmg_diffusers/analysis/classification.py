@@ -1,0 +1,242 @@
+"""What is read off curves: which candidate explains a variable, and the information bound that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.checks import MOST, finite, of_type, whole
+from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.estimate import Value, mean_over_pairs
+
+# Deviation of the prior of log trust.
+LOG_TRUST = 0.5
+Parts = Mapping[str, Sequence[Hashable]]
+"""What candidates are made of: for every kind of word, one label a candidate (its colour, its shape, ...)."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How much of each noise band's evidence to believe: log q = log prior + bias + sum_b trust[b] score_b.
+
+    Args:
+        edges: inner edges of the bands in log-SNR, rising; none for one band over the whole range.
+        trust: one non-negative factor a band. A single band is a temperature, ``1 / trust[0]``.
+        bias: what is added to each candidate, in nats; none for no bias.
+
+    Raises:
+        TypeError: for what are no tuples of numbers.
+        ValueError: for edges that do not rise, or not one non-negative factor a band.
+    """
+
+    edges: tuple[float, ...] = ()
+    trust: tuple[float, ...] = (1.0,)
+    bias: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("edges", "trust", "bias"):
+            values = getattr(self, name)
+            of_type(values, (tuple, list), name, "a tuple of numbers")
+            object.__setattr__(self, name, tuple(finite(value, f"a number in {name}") for value in values))
+        rising = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
+        if len(self.trust) != len(self.edges) + 1 or min(self.trust) < 0 or not rising:
+            raise ValueError(f"expected one non-negative factor a band, got {self.trust} for edges {self.edges}")
+
+    def check(self, candidates: int) -> None:
+        """Raise a ValueError where the bias is not that of so many candidates."""
+        if self.bias and len(self.bias) != candidates:
+            raise ValueError(
+                f"the calibration has a bias for {len(self.bias)} candidates, not {candidates}; fit it to the same candidates"
+            )
+
+    @property
+    def temperature(self) -> float:
+        """What the scores are divided by.
+
+        Raises:
+            ValueError: when there are several bands, and hence no single temperature.
+        """
+        if len(self.trust) != 1:
+            raise ValueError(f"there are {len(self.trust)} bands, each with its own trust; no single temperature")
+        return 1 / self.trust[0] if self.trust[0] > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The posterior of N variables over K candidate conditions, and what it says about their information.
+
+    It needs no unconditional branch. For any network, whatever its errors,
+
+        I(X; Y) >= H(Y) + E log q(y | x)        (Barber and Agakov 2003)
+
+    which is never above log K. `curve` holds the evidence, `prior` `(K,)` the probabilities of the candidates.
+    """
+
+    curve: CandidateCurve
+    candidates: tuple[str, ...]
+    prior: Tensor
+    calibration: Calibration = field(default_factory=Calibration)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.calibration.check(len(self.candidates))
+
+    def __len__(self) -> int:
+        return len(self.curve.score)
+
+    def _bands(self, edges: Sequence[float]) -> Tensor:
+        """Evidence by band, averaged over draws, `(N, B, K)`."""
+        score = self.curve.score.mean(1)
+        band = torch.bucketize(self.curve.logsnr[:-1], torch.tensor(list(edges), dtype=torch.float64), right=True)
+        out = torch.zeros((len(score), len(edges) + 1, score.shape[-1]), dtype=torch.float64)
+        return out.index_add_(1, band, score)
+
+    @cached_property
+    def log_posterior(self) -> Tensor:
+        """log q(candidate | x), `(N, K)`."""
+        trust = torch.tensor(self.calibration.trust, dtype=torch.float64)
+        evidence = (trust[None, :, None] * self._bands(self.calibration.edges)).sum(1)
+        if self.calibration.bias:
+            evidence = evidence + torch.tensor(self.calibration.bias, dtype=torch.float64)
+        return torch.log_softmax(self.prior.log() + evidence, dim=1)
+
+    @property
+    def posterior(self) -> Tensor:
+        """q(candidate | x), `(N, K)`; rows sum to 1."""
+        return self.log_posterior.exp()
+
+    @property
+    def best(self) -> list[str]:
+        """The most probable candidate of every variable."""
+        return [self.candidates[k] for k in self.log_posterior.argmax(1).tolist()]
+
+    @property
+    def entropy(self) -> float:
+        """H(Y) in nats under the prior: the ceiling of any information about these candidates."""
+        return float(-(self.prior * self.prior.log()).sum())
+
+    def _index(self, truth: Sequence[str | int]) -> Tensor:
+        if isinstance(truth, str) or not hasattr(truth, "__len__"):
+            raise TypeError(f"the true candidates are {truth!r}; expected a list of {len(self)} names or indices")
+        if len(truth) != len(self):
+            raise ValueError(f"got {len(truth)} true candidates for {len(self)} variables")
+        place = {name: k for k, name in enumerate(self.candidates)}
+        unknown = [y for y in truth if isinstance(y, str) and y not in place]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not among the {len(place)} candidates; add it and classify again")
+        index = torch.tensor([place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth])
+        if int(index.min()) < 0 or int(index.max()) >= len(place):
+            raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
+        return index
+
+    def pointwise(self, truth: Sequence[str | int]) -> Tensor:
+        """log q(y | x) - log p(y) of the true candidates, `(N,)` nats.
+
+        Raises:
+            ValueError: for a true candidate that was not compared, or a wrong number of them.
+        """
+        index = self._index(truth)
+        return self.log_posterior[torch.arange(len(self)), index] - self.prior.log()[index]
+
+    def within(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> Tensor:
+        """i(x; y | group of y), `(N,)` nats: what distinguishes a true candidate from others of its group.
+
+        Args:
+            truth: as in `pointwise`.
+            groups: one label a candidate, such as its words but for the colour. What the groups share is the context.
+
+        Raises:
+            ValueError: as `pointwise` does, and unless there is one label a candidate.
+        """
+        return self.pointwise(truth) - self.of_group(truth, groups)
+
+    def of_group(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> Tensor:
+        """i(x; group of y), `(N,)` nats; with `within` it adds up to `pointwise`."""
+        before, after = self.surprise(truth, groups)
+        return before - after
+
+    def surprise(self, truth: Sequence[str | int], groups: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
+        """-log p(group of y) and -log q(group of y | x), `(N,)` nats each."""
+        if len(groups) != len(self.candidates):
+            raise ValueError(f"got {len(groups)} groups for {len(self.candidates)} candidates; expected a label each")
+        index = self._index(truth)
+        labels = list(dict.fromkeys(groups))
+        number = torch.tensor([labels.index(group) for group in groups])
+        same = number[index][:, None] == number[None]
+        outside = torch.where(same, 0.0, -torch.inf)
+        return -torch.logsumexp(self.prior.log() + outside, 1), -torch.logsumexp(self.log_posterior + outside, 1)
+
+    def bound(self, truth: Sequence[str | int]) -> Value:
+        """Lower bound H(Y) + E log q(y | x) on the mutual information, with its standard error over pairs.
+
+        It is a bound in expectation over pairs that were drawn from the prior and took no part in the calibration.
+        """
+        index = self._index(truth)
+        chosen = self.log_posterior[torch.arange(len(self)), index]
+        value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
+        return Value(self.entropy + value, stderr)
+
+    def calibrate(
+        self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None
+    ) -> Calibration:  # fmt: skip
+        """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
+
+        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: where every fitted pair is told right, the
+        likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any calibration gives a
+        bound there.
+
+        Args:
+            truth: the true candidate of every variable, by name or index.
+            edges: inner edges of noise bands in log-SNR; none fits one temperature.
+            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a candidate's
+                labels, with a standard normal prior (in nats) that holds it where the pairs say little.
+
+        Raises:
+            ValueError: as `pointwise` does, and for parts without one label a candidate.
+        """
+        index = self._index(truth)
+        bands = self._bands(edges)
+        membership = _membership(parts or {}, len(self.candidates))
+        log_trust = torch.zeros(len(edges) + 1, dtype=torch.float64, requires_grad=True)
+        of_label = torch.zeros(membership.shape[1], dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [log_trust, of_label], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9
+        )
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            evidence = (log_trust.exp()[None, :, None] * bands).sum(1) + membership @ of_label
+            value = torch.nn.functional.cross_entropy(self.prior.log() + evidence, index)
+            held = of_label.square().sum() / 2 + (log_trust / LOG_TRUST).square().sum() / 2
+            value = value + held / len(index)
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimizer.step(loss)
+        bias = tuple((membership @ of_label.detach()).tolist()) if parts else ()
+        return Calibration(tuple(float(edge) for edge in edges), tuple(log_trust.detach().exp().tolist()), bias)
+
+    def calibrated(self, calibration: Calibration) -> Classification:
+        """The same evidence read with another calibration; no network is called."""
+        return Classification(
+            self.curve, self.candidates, self.prior, calibration, self.settings, self.versions, self.notes
+        )
+
+
+def _membership(parts: Parts, count: int) -> Tensor:
+    """`(count, labels)` which labels each candidate has, a column for every label of every part."""
+    columns: list[list[float]] = []
+    for name, labels in parts.items():
+        if len(labels) != count:
+            raise ValueError(f"part {name!r} has {len(labels)} labels for {count} candidates; expected a label each")
+        columns += [[float(label == other) for label in labels] for other in dict.fromkeys(labels)]
+    return torch.tensor(columns, dtype=torch.float64).reshape(-1, count).T

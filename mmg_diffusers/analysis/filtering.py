@@ -1,0 +1,324 @@
+"""The posterior filter: a marginal made of candidates, and what the posterior says level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.analysis.influence import Influence
+from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.files.records import pack, read_record, unpack, versions
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
+from mmg_diffusers.pairs.marginals import Mixture
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = "mmg_diffusers.Filtered/1"
+# The posterior has settled where its mean information is within this of where it ends, in nats.
+SETTLED = 0.005
+# Below this, in nats, an error of the step is not worth a warning.
+COARSE = 0.05
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Information of each variable about its true candidate, three ways along one Brownian path of noise.
+
+    `evidence` holds the scores, `mixture` the candidates of every variable. Where a variable's candidates share a part, all
+    is conditional on that part.
+
+    The headline is log q(y | path) - log p(y): a lower bound in expectation whatever the network's errors, with little
+    noise. It starts at the path's noisy end: what the noisy end already tells, `below`, is not in it.
+    """
+
+    evidence: CandidateCurve
+    mixture: Mixture
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        own, held = tuple(self.mixture.slots.shape), (len(self.evidence.score), self.evidence.score.shape[-1])
+        if own != held:
+            raise ValueError(f"the candidates are of {own} variables and slots, the evidence of {held}")
+        of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    @property
+    def logsnr(self) -> Tensor:
+        """`(L + 1,)` levels of the path."""
+        return self.evidence.logsnr
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that went through the network."""
+        return self.evidence.evaluations
+
+    @cached_property
+    def against_mixture(self) -> Estimate:
+        """The true candidate against the mixture of all (gap and orthogonal), which needs no unconditional branch."""
+        assert self.evidence.mixture is not None
+        settings = {**self.settings, "base": "the mixture of candidates"}
+        return Estimate(self.evidence.mixture, "auto", settings, self.versions, self.notes)
+
+    @cached_property
+    def log_posterior(self) -> Tensor:
+        """log q(candidate | path up to each level), `(N, D, L + 1, K)`, as it stands (no calibration)."""
+        score = self.evidence.score
+        start = self.mixture.log_prior[:, None, None].expand(-1, score.shape[1], 1, -1)
+        return torch.log_softmax(torch.cat([start, score], 2).cumsum(2), 3)
+
+    def _true(self, log_posterior: Tensor) -> Tensor:
+        index = self.mixture.truth.view(-1, 1, 1, 1).expand(*log_posterior.shape[:3], 1)
+        return log_posterior.gather(3, index)[..., 0]
+
+    @property
+    def by_level(self) -> Tensor:
+        """log q(y | path up to each level) - log p(y), `(N, L + 1)`, averaged over draws."""
+        return self._true(self.log_posterior).mean(1) - self.mixture.log_prior.gather(1, self.mixture.truth[:, None])
+
+    @property
+    def entropy_by_level(self) -> Tensor:
+        """H(Y) - H(q at each level), `(N, L + 1)`: the same in expectation where q is calibrated."""
+        before = torch.special.entr(self.mixture.prior).sum(1, keepdim=True)
+        return before - torch.special.entr(self.log_posterior.exp()).sum(3).mean(1)
+
+    def integrated_by_level(self, form: str = "gap") -> Tensor:
+        """The integral of the comparison with the mixture up to each of the first L levels, `(N, L)`."""
+        curve = self.against_mixture.curve
+        values = getattr(curve, form).mean(1) / 2
+        step = curve.logsnr[:, 0].diff(dim=1) * (values[:, 1:] + values[:, :-1]) / 2
+        return torch.cat([torch.zeros_like(values[:, :1]), step.cumsum(1)], 1)
+
+    @property
+    def nats(self) -> Tensor:
+        """`(N,)` pointwise information: log q(y | whole path) - log p(y)."""
+        return self.by_level[:, -1]
+
+    @property
+    def stderr(self) -> Tensor:
+        """`(N,)` standard error over noise draws; not a number where there is one draw."""
+        log_q = self._true(self.log_posterior)[..., -1]
+        draws = log_q.shape[1]
+        return log_q.std(1) / draws**0.5 if draws > 1 else torch.full_like(log_q[:, 0], float("nan"))
+
+    def mean(self) -> Value:
+        """The bound, with its standard error over pairs."""
+        return mean_over_pairs(self.nats, self.stderr)
+
+    @property
+    def below(self) -> Value:
+        """Information estimated to lie below the path's noisy end: half of the gap there."""
+        return self.against_mixture.using("gap").boundary.low
+
+    @property
+    def steadied_by_level(self) -> Tensor:
+        """The integral of the gap up to each of the first L levels, steadied: `(N, L)`, not a number without innovations.
+
+        What a small step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction
+        knows (Duncan 1968): with it the gap has the expectation that it had, and most of its noise is gone.
+        """
+        integral = self.integrated_by_level("gap")
+        told = self.evidence.innovation
+        if told is None:
+            return torch.full_like(integral, float("nan"))
+        return integral + torch.cat([torch.zeros_like(integral[:, :1]), told.mean(1).cumsum(1)[:, :-1]], 1)
+
+    @property
+    def step_error(self) -> Value:
+        """What the steadied gap lies above log q at the end: 0 where steps are small enough, whatever the network."""
+        difference = self.steadied_by_level[:, -1] - self.by_level[:, -2]
+        return mean_over_pairs(difference)
+
+    @property
+    def settled(self) -> float:
+        """The level from which on the mean information stays where it ends; steps beyond it were not needed."""
+        mean = self.by_level.mean(0)
+        moved = ((mean - mean[-1]).abs() > SETTLED).nonzero().flatten()
+        return float(self.logsnr[int(moved[-1]) + 1]) if len(moved) else float(self.logsnr[0])
+
+    @cached_property
+    def classification(self) -> Classification:
+        """The posterior over candidates that all variables share, for what is read off it: words, calibration.
+
+        Raises:
+            ValueError: where variables have candidates of their own (groups, negatives).
+        """
+        mixture = self.mixture
+        shared = bool((mixture.slots == mixture.slots[0]).all()) and bool((mixture.prior == mixture.prior[0]).all())
+        if not shared:
+            raise ValueError(
+                "variables have different candidates, so that there is no posterior over the same ones; filter with Candidates "
+                "without groups"
+            )
+        names = tuple(mixture.names[k] for k in mixture.slots[0].tolist())
+        return Classification(
+            self.evidence, names, mixture.prior[0], settings=self.settings, versions=self.versions, notes=self.notes
+        )
+
+    @property
+    def truth(self) -> list[str]:
+        """The true candidate of every variable."""
+        own = self.mixture.slots.gather(1, self.mixture.truth[:, None])[:, 0]
+        return [self.mixture.names[k] for k in own.tolist()]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a pair: id, log q and its error, the posterior's own reading, and both forms against the mixture."""
+        import pandas
+
+        gap, orthogonal = (self.against_mixture.using(form) for form in ("gap", "orthogonal"))
+        return pandas.DataFrame(
+            {
+                "pair": self.evidence.pair_ids.numpy(),
+                "nats": self.nats.numpy(),
+                "stderr": self.stderr.numpy(),
+                "entropy": self.entropy_by_level[:, -1].numpy(),
+                "gap": gap.nats.numpy(),
+                "orthogonal": orthogonal.nats.numpy(),
+            }
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Everything about these numbers that a reader should be told before them."""
+        found = list(self.notes)
+        moved, high = self.settled, float(self.logsnr[-1])
+        if moved >= high - 1e-9:
+            found.append(
+                f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, where that is the "
+                "model's clean end, mind that its errors weigh most there"
+            )
+        off, stderr = self.step_error
+        if abs(off) > max(3 * stderr, COARSE):
+            found.append(
+                f"the {len(self.logsnr) - 1} steps of the path are too large: the gap to the mixture is {off:.3f} +- {stderr:.3f} nats "
+                "from log q; take more"
+            )
+        log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
+        difference = entropy - log_q
+        off, stderr = mean_over_pairs(difference)
+        if abs(off) > 3 * stderr:
+            found.append(
+                f"the posterior claims {off:.3f} +- {stderr:.3f} nats more than it is right about: it is not calibrated"
+                if off > 0
+                else f"the posterior claims {-off:.3f} +- {stderr:.3f} nats less than it knows: it is not calibrated"
+            )
+        return tuple(found)
+
+    def influence(self, convention: Convention | None = None) -> Influence:
+        """What the condition still adds at each level of the path: I(A; B | X_tau), from log q.
+
+        Args:
+            convention: the network's, to tell timesteps by.
+        """
+        levels = self.by_level
+        spread = self._true(self.log_posterior)
+        rest = levels[:, -1:] - levels
+        draws = spread.shape[1]
+        error = (spread[..., -1:] - spread).std(1) / draws**0.5 if draws > 1 else torch.full_like(rest, float("nan"))
+        return Influence(self.logsnr, rest, error, convention)
+
+    def __str__(self) -> str:
+        low, high = float(self.logsnr[0]), float(self.logsnr[-1])
+        lines = [
+            f"{self.mean()} or more, over {len(self)} pairs and {self.mixture.slots.shape[1]} candidates (log q, "
+            f"log-SNR {low:.2f} to {high:.2f} in {len(self.logsnr) - 1} steps, settled from {self.settled:.2f} on, "
+            f"{self.evaluations} evaluations, at most {self.mixture.ceiling:.3f}); about {self.below.value:.3f} lie below"
+        ]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+
+    # ---- files ----
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file: evidence and candidates as tensors, everything else as JSON in its header."""
+        tensors, record = self.evidence.packed()
+        tensors |= {name: getattr(self.mixture, name) for name in ("slots", "prior", "truth")}
+        record |= {
+            "format": FORMAT,
+            "names": list(self.mixture.names),
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+            "nats_below": list(self.below),
+        }
+        return pack(tensors, record)
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Filtered:
+        """Read what `to_bytes` gave.
+
+        Raises:
+            ValueError: when it is truncated, or of another kind.
+        """
+        try:
+            tensors, record = unpack(body, FORMAT)
+            mixture = Mixture(tuple(record["names"]), *(tensors.pop(name) for name in ("slots", "prior", "truth")))
+            evidence = CandidateCurve.unpacked(tensors, record)
+            return cls(evidence, mixture, record["settings"], record["versions"], tuple(record["notes"]))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no complete filter of this library: {error}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
+        path = file_path(path, "the path of the filter")
+        write_whole(path, self.to_bytes())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Filtered:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, or of another kind.
+        """
+        body = read_record(path, "filter")
+        try:
+            return cls.from_bytes(body)
+        except ValueError as error:
+            raise ValueError(f"{path} is {error}") from error
+
+    @staticmethod
+    def merge(parts: Sequence[Filtered]) -> Filtered:
+        """Join filters of different pairs, measured with the same candidates and settings.
+
+        Raises:
+            ValueError: for none, other candidates or settings, or where a pair appears twice.
+        """
+        of_type(parts, Sequence, "what is merged", "a list of filters")
+        if not parts:
+            raise ValueError("there is no filter to merge; expected at least one")
+        first = parts[0]
+        for other in parts:
+            of_type(other, Filtered, "a part", "a Filtered")
+            same = other.mixture.names == first.mixture.names and torch.equal(other.logsnr, first.logsnr)
+            if not same or dict(other.settings) != dict(first.settings):
+                raise ValueError(
+                    f"filters were measured with different candidates, levels or settings: {dict(first.settings)} and "
+                    f"{dict(other.settings)}"
+                )
+        width = max(part.mixture.slots.shape[1] for part in parts)
+        if any(part.mixture.slots.shape[1] != width for part in parts):
+            raise ValueError(
+                "filters have different numbers of candidates for each pair; merge those that have the same"
+            )
+        mixture = Mixture(
+            first.mixture.names,
+            *(torch.cat([getattr(part.mixture, name) for part in parts]) for name in ("slots", "prior", "truth")),
+        )
+        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        evidence = CandidateCurve.merge([part.evidence for part in parts])
+        return Filtered(evidence, mixture, first.settings, first.versions, notes)

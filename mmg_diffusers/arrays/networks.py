@@ -1,0 +1,395 @@
+"""Small networks over named variables, each of which is diffused, given or absent at any call."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmg_diffusers.checks import two_ends, whole
+from mmg_diffusers.denoisers.base import Condition, Denoiser
+from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
+
+
+class Roles(NamedTuple):
+    """Which variables are diffused and which are given, by name; all others are absent."""
+
+    diffused: tuple[str, ...]
+    given: tuple[str, ...]
+
+
+class MultiDenoiser(nn.Module, ABC):
+    """One network over named variables. Only `forward` has to be written.
+
+    Args:
+        shapes: of one value of each variable.
+        logsnr_range: levels that it is trained on.
+    """
+
+    def __init__(self, shapes: Mapping[str, Sequence[int]], logsnr_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.logsnr_range = logsnr_range
+
+    @abstractmethod
+    def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predict the noise in every diffused variable.
+
+        Args:
+            noisy: the diffused variables, `(B, *shape)` each, all at the same level.
+            logsnr: `(B,)` float64.
+            given: the variables that are known, clean. What is in neither is absent: averaged over, never zero.
+
+        Returns:
+            eps of every diffused variable.
+        """
+
+    def read(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What `forward` may be handed for `given` at many levels of noise, so that a network does once what is the same at
+        all of them; each value has as many rows as what it was made of, or one. By default the variables as they are.
+        """  # fmt: skip
+        return dict(given)
+
+    def view(self, *diffused: str) -> View:
+        """The network as a denoiser of these variables; its conditions hold given variables by name.
+
+        Raises:
+            ValueError: for a name that it does not have.
+        """
+        return View(self, diffused)
+
+    def crossed(self, first: str, second: str) -> Crossed:
+        """The joint denoiser of two variables against both conditional ones, for MINDE-J."""
+        return Crossed(self, first, second)
+
+    def need(self, names: Sequence[str]) -> None:
+        """Raise a ValueError for a name that the network does not have."""
+        unknown = [name for name in names if name not in self.shapes]
+        if unknown:
+            raise ValueError(f"no variable {unknown[0]!r}; the network has {', '.join(self.shapes)}")
+
+
+class View(Denoiser):
+    """A `MultiDenoiser` for one choice of diffused variables: an ordinary denoiser.
+
+    One variable keeps its shape; several are laid side by side along dimension 1. A condition holds the given
+    variables by name; those that are in neither are absent, and no condition means that all others are.
+    """
+
+    def __init__(self, network: MultiDenoiser, diffused: Sequence[str]) -> None:
+        super().__init__()
+        network.need(diffused)
+        if not diffused:
+            raise ValueError(f"nothing is diffused; name one or more of {', '.join(network.shapes)}")
+        self.network, self.diffused = network, tuple(diffused)
+        self.logsnr_range = network.logsnr_range
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        given = dict(cond or {})
+        self.network.need(list(given))
+        sizes = [self.network.shapes[name][0] for name in self.diffused]
+        noisy = dict(zip(self.diffused, z.split(sizes, 1), strict=True))
+        eps = self.network(noisy, logsnr, given)
+        return torch.cat([eps[name] for name in self.diffused], 1)
+
+
+class Crossed(Denoiser):
+    """The joint denoiser of two variables; with a condition, each of the two given the other, clean.
+
+    z holds both, side by side along dimension 1; the condition holds both by name. Gap and orthogonal of the two
+    branches are the mutual information (arXiv 2310.09031, eq. 20).
+    """
+
+    def __init__(self, network: MultiDenoiser, first: str, second: str) -> None:
+        super().__init__()
+        self.joint = network.view(first, second)
+        self.network, self.names = network, (first, second)
+        self.logsnr_range = network.logsnr_range
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        if cond is None:
+            return self.joint(z, logsnr)
+        first, second = self.names
+        sizes = [self.network.shapes[name][0] for name in self.names]
+        z_first, z_second = z.split(sizes, 1)
+        return torch.cat(
+            [
+                self.network({first: z_first}, logsnr, {second: cond[second]})[first],
+                self.network({second: z_second}, logsnr, {first: cond[first]})[second],
+            ],
+            1,
+        )
+
+
+# ---- vectors ----
+
+
+class _Linear(nn.Module):
+    """A linear layer of each member of a stack: `(E, B, in) -> (E, B, out)`."""
+
+    def __init__(self, members: int, features: int, out: int, zero: bool = False) -> None:
+        super().__init__()
+        bound = 0.0 if zero else 1 / math.sqrt(features)
+        self.weight = nn.Parameter(torch.empty(members, features, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(members, 1, out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class _Norm(nn.Module):
+    """Layer norm of each member of a stack."""
+
+    def __init__(self, members: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(members, 1, features))
+        self.bias = nn.Parameter(torch.zeros(members, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, nn.functional.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class _Block(nn.Module):
+    """A gated residual block, normalised first."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.norm = _Norm(members, width)
+        self.grow = _Linear(members, width, 2 * width)
+        self.shrink = _Linear(members, width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.grow(self.norm(x)).chunk(2, -1)
+        return x + self.shrink(value * nn.functional.silu(gate))
+
+
+class _Gaussian(NamedTuple):
+    """The exact denoiser of the diffused given the given, for one choice of roles and a Gaussian law; `(E, ...)`."""
+
+    values: Tensor
+    vectors: Tensor
+    gain: Tensor
+    axes: bool  # whether the vectors are the coordinate axes
+
+
+class _Places(NamedTuple):
+    """Rows of the first layer and columns of the last that one choice of roles needs; the others see zeros."""
+
+    inlet: Tensor
+    flags: Tensor  # rows that see a one
+    absent: Tensor  # columns whose learned null stands in for a value
+    absent_inlet: Tensor
+    outlet: Tensor
+
+
+class VectorNetwork(MultiDenoiser):
+    """A residual MLP over vectors, for one member or a stack of members that are trained side by side.
+
+    It starts as the exact denoiser of a Gaussian law, for any choice of roles, and learns what that lacks: a task that is
+    Gaussian is solved before the first step.
+
+    Args:
+        sizes: of each variable. Values are expected standardised and, best, whitened.
+        covariance: `(E, D, D)` or `(D, D)` of all variables, in the order of `sizes`.
+        logsnr_range: levels that it is trained on.
+        width, blocks: of the trunk.
+        frequencies: Fourier features of the level.
+
+    Raises:
+        ValueError: for a covariance of another size, or one that is not positive definite.
+    """
+
+    covariance: Tensor
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        covariance: Tensor,
+        *,
+        logsnr_range: tuple[float, float] = (-8.0, 12.0),
+        width: int = 64,
+        blocks: int = 2,
+        frequencies: int = 5,
+    ) -> None:
+        low, high = two_ends(logsnr_range, "logsnr_range")
+        super().__init__({name: (size,) for name, size in sizes.items()}, (low, high))
+        if not sizes:
+            raise ValueError("the network has no variable; name one or more, with their sizes")
+        for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
+            whole(size, f"the size of {name!r}" if name in sizes else name, 1)
+        if not low < high:
+            raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
+        total = sum(sizes.values())
+        covariance = covariance.double()
+        covariance = covariance if covariance.ndim == 3 else covariance[None]
+        if covariance.shape[1:] != (total, total):
+            raise ValueError(f"expected a covariance of {total} coordinates, got {tuple(covariance.shape)}")
+        if not bool(covariance.isfinite().all()) or float(torch.linalg.eigvalsh(covariance).min()) <= 0:
+            raise ValueError("the covariance is not positive definite; whiten the variables, and drop constant columns")
+        members = len(covariance)
+        self.sizes, self.members, self.frequencies = dict(sizes), members, frequencies
+        self.register_buffer("covariance", covariance)
+        self.where = {}
+        start = 0
+        for name, size in sizes.items():
+            self.where[name] = slice(start, start + size)
+            start += size
+        # Of every coordinate: noisy value, normalised residual of the linear prediction, square; clean value, square; and
+        # both values times every variable's norm, as scales and rotations that depend on a norm are slow to find
+        # otherwise. Of every variable: log of its norm, and two flags for its role. And the level.
+        kinds = [total] * (5 + 2 * len(sizes)) + [3 * len(sizes), 2 * frequencies + 1]
+        self.null = nn.Parameter(torch.zeros(members, 1, total))
+        self.inlet = _Linear(members, sum(kinds), width)
+        # Kinds of features start with equal weight: many coordinates would drown the few norms and the level.
+        scale = torch.cat([torch.full((n, 1), math.sqrt(sum(kinds) / len(kinds) / n)) for n in kinds])
+        with torch.no_grad():
+            self.inlet.weight.mul_(scale)
+        self.trunk = nn.ModuleList(_Block(members, width) for _ in range(blocks))
+        self.norm = _Norm(members, width)
+        self.outlet = _Linear(members, width, 2 * total, zero=True)
+        self._laws: dict[tuple[Roles, torch.device], _Gaussian] = {}
+        self._kept: dict[tuple[Roles, torch.device], _Places] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the network is made from, beside its covariance: keyword arguments that JSON can hold."""
+        return {
+            "sizes": self.sizes,
+            "logsnr_range": list(self.logsnr_range),
+            "width": self.norm.weight.shape[-1],
+            "blocks": len(self.trunk),
+            "frequencies": self.frequencies,
+        }
+
+    # ---- the Gaussian part ----
+
+    def _columns(self, names: Sequence[str]) -> Tensor:
+        return torch.cat(
+            [torch.arange(self.where[n].start, self.where[n].stop) for n in names] or [torch.zeros(0).long()]
+        )
+
+    def _law(self, roles: Roles, device: torch.device) -> _Gaussian:
+        key = (roles, device)
+        if key not in self._laws:
+            cov = self.covariance.double().cpu()
+            d, g = self._columns(roles.diffused), self._columns(roles.given)
+            inner, cross, outer = cov[:, d][:, :, d], cov[:, d][:, :, g], cov[:, g][:, :, g]
+            gain = torch.linalg.solve(outer, cross.mT).mT if len(g) else cross
+            rest = inner - gain @ cross.mT
+            diagonal = rest.diagonal(dim1=1, dim2=2)
+            axes = bool((rest - torch.diag_embed(diagonal)).abs().max() < 1e-12)
+            if axes:
+                values, vectors = diagonal, torch.eye(len(d), dtype=cov.dtype).expand_as(rest)
+            else:
+                values, vectors = torch.linalg.eigh((rest + rest.mT) / 2)
+            self._laws[key] = _Gaussian(
+                values.clamp(min=1e-12).float()[:, None].to(device),
+                vectors.float().to(device),
+                gain.float().to(device),
+                axes,
+            )
+        return self._laws[key]
+
+    # ---- the network ----
+
+    def _places(self, roles: Roles, device: torch.device) -> _Places:
+        key = (roles, device)
+        if key not in self._kept:
+            total, count = self.covariance.shape[-1], len(self.sizes)
+            d, g = self._columns(roles.diffused), self._columns(roles.given)
+            absent = self._columns([n for n in self.sizes if n not in roles.diffused and n not in roles.given])
+            present = [k for k, name in enumerate(self.sizes) if name in roles.diffused or name in roles.given]
+            blocks = [d, total + d, 2 * total + d, 3 * total + g, 4 * total + g]
+            for k in present:
+                blocks += [(5 + 2 * k) * total + d, (6 + 2 * k) * total + g]
+            marks = (5 + 2 * count) * total
+            level = torch.arange(marks + 3 * count, self.inlet.weight.shape[1])
+            flags = [marks + count + k for k, name in enumerate(self.sizes) if name in roles.diffused]
+            flags += [marks + 2 * count + k for k, name in enumerate(self.sizes) if name in roles.given]
+            rows = torch.cat([*blocks, marks + torch.tensor(present), level])
+            found = (rows, torch.tensor(flags), absent, 3 * total + absent, torch.cat([d, total + d]))
+            self._kept[key] = _Places(*(part.to(device) for part in found))
+        return self._kept[key]
+
+    def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        roles = Roles(tuple(n for n in self.sizes if n in noisy), tuple(n for n in self.sizes if n in given))
+        z = torch.cat([noisy[name] for name in roles.diffused], -1)
+        known = torch.cat([given[name] for name in roles.given], -1) if roles.given else z[..., :0]
+        flat = z.ndim == 2  # a plain batch, for one member
+        if flat:
+            if self.members > 1:
+                raise ValueError(f"a stack of {self.members} networks; take one with .member(k)")
+            z, known, logsnr = z[None], known[None], logsnr[None]
+        # At the clean end the noise is in the last digits of z, which half precision does not have.
+        with torch.autocast(z.device.type, enabled=False):
+            eps = self.stacked(roles, z.float(), logsnr, known.float())
+        parts = eps.split([self.sizes[name] for name in roles.diffused], -1)
+        return {name: part[0] if flat else part for name, part in zip(roles.diffused, parts, strict=True)}
+
+    def stacked(self, roles: Roles, z: Tensor, logsnr: Tensor, known: Tensor) -> Tensor:
+        """eps of the diffused variables, side by side: `(E, B, d)` float32, for `known` `(E, B, g)`."""
+        law = self._law(roles, z.device)
+        a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
+        residual = z - a * (known @ law.gain.mT) if roles.given else z
+        if not law.axes:
+            residual = residual @ law.vectors
+        variance = a * a * law.values + s * s
+        deviation = variance.rsqrt()
+        linear = s * residual / variance
+        scaled = residual * deviation
+        # In its eigenbasis a Gaussian's linear prediction leaves a v / (a v + s) of eps unexplained.
+        unexplained = a * law.values.sqrt() * deviation
+
+        squares, known_squares = z.square(), known.square()
+        norms: list[Tensor] = []
+        for names, source in ((roles.diffused, squares), (roles.given, known_squares)):
+            start = 0
+            for name in names:
+                size = self.sizes[name]
+                total = source[..., start : start + size].sum(-1, keepdim=True)
+                norms.append(((total + 1e-3).log() - math.log(size)) / math.sqrt(2 / size + 0.1))
+                start += size
+        # In the order of the variables, as the first layer has them.
+        order = sorted(range(len(norms)), key=lambda k: list(self.sizes).index((*roles.diffused, *roles.given)[k]))
+        norms = [norms[k] for k in order]
+        products = [value * norm for norm in norms for value in (z, known)]
+        low, high = self.logsnr_range
+        place = (2 * (logsnr - low) / (high - low) - 1).float()[..., None]
+        waves = place * (torch.arange(1, self.frequencies + 1, device=z.device) * (math.pi / 2))
+        features = torch.cat(
+            [
+                *(z, scaled, (squares - 1) * 0.3, known, (known_squares - 1) * 0.3),
+                *products,
+                *norms,
+                *(place, waves.sin(), waves.cos()),
+            ],
+            -1,
+        )
+        places, weight = self._places(roles, z.device), self.inlet.weight
+        bias = self.inlet.bias + weight.index_select(1, places.flags).sum(1, keepdim=True)
+        if len(places.absent):
+            bias = bias + self.null.index_select(-1, places.absent) @ weight.index_select(1, places.absent_inlet)
+        hidden = torch.baddbmm(bias, features, weight.index_select(1, places.inlet))
+        for block in self.trunk:
+            hidden = block(hidden)
+        last_weight = self.outlet.weight.index_select(-1, places.outlet)
+        last_bias = self.outlet.bias.index_select(-1, places.outlet)
+        shift, stretch = torch.baddbmm(last_bias, self.norm(hidden), last_weight).chunk(2, -1)
+        eps = linear + unexplained * (shift + stretch * scaled)
+        return eps if law.axes else eps @ law.vectors.mT
+
+    def member(self, index: int) -> VectorNetwork:
+        """One network of the stack, with a copy of its weights.
+
+        Raises:
+            IndexError: where there is no such member.
+        """
+        if not 0 <= index < self.members:
+            raise IndexError(f"there are {self.members} members, no number {index}")
+        one = VectorNetwork(covariance=self.covariance[index], **self.config).to(self.null.device)
+        one.load_state_dict({key: value[index : index + 1] for key, value in self.state_dict().items()})
+        return one

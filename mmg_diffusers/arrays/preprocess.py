@@ -1,0 +1,413 @@
+"""Maps that keep mutual information and make variables easy to denoise, fitted on the training part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from mmg_diffusers.files.records import within
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PPoly
+
+Array = NDArray[np.float64]
+
+# A column further from normal than this (Kolmogorov-Smirnov distance) is mapped to normal ranks.
+NORMAL = 0.012
+KNOTS = 64
+# So few different floats, each met so often in the mean, look like labels.
+FEW, TIES = 32, 10
+# Values above this, and spreads below its inverse, have squares that floats do not hold.
+LARGEST = 1e100
+# Squared correlations above 1 minus this mean that one variable determines the other.
+DETERMINED = 1e-10
+
+
+def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
+    """Values as `(N, d)` float64, or `(N,)` integers for labels.
+
+    Raises:
+        ValueError: for other shapes and dtypes, values that are not finite or are masked, or none of them.
+    """
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values; remove these pairs")
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().to_dense()
+        # numpy has no bfloat16.
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array ({error}); expected rows of one length") from error
+    if found.dtype == object or found.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} has dtype {found.dtype}; expected numbers, or integer labels. Of text, "
+            "np.unique(..., return_inverse=True)[1] makes labels"
+        )
+    if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "biu":
+        found = found[:, 0]
+    if found.ndim > 2:
+        found = found.reshape(len(found), -1)
+    if found.ndim == 0 or found.size == 0:
+        raise ValueError(f"{name} has shape {found.shape}; expected one row a pair")
+    if found.dtype.kind in "biu":
+        if found.ndim == 2:
+            raise ValueError(
+                f"{name} has {found.shape[1]} columns of integers; labels are one column. Convert counts and pixels to float"
+            )
+        return found
+    found = found.astype(np.float64)
+    if found.ndim == 1:
+        found = found[:, None]
+    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    if len(bad):
+        raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
+    size = float(np.abs(found).max())
+    if size > LARGEST:
+        raise ValueError(
+            f"{name} has values up to {size:.3g}, whose squares overflow; divide its columns by their size"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Column:
+    """A monotone map of one coordinate: to mean 0 and deviation 1, or through its ranks to a normal law."""
+
+    mean: float
+    deviation: float
+    ranks: PPoly | None = None
+    ends: tuple[float, float] = (0.0, 0.0)
+
+    @staticmethod
+    def fit(values: Array) -> Column:
+        """Fit to training values; columns that are nearly normal stay linear."""
+        # Here, and not above: importing the package should not wait for scipy.
+        from scipy.interpolate import PchipInterpolator
+        from scipy.special import ndtr, ndtri
+        from scipy.stats import kstest
+
+        mean, deviation = float(values.mean()), float(values.std())
+        standard = (values - mean) / deviation
+        # More than some thousand values tell nothing new about a distance of 1 %, and long tails none of the rest.
+        if np.isfinite(standard).all() and kstest(standard[:20000], "norm").statistic < NORMAL:
+            return Column(mean, deviation)
+        distinct, counts = np.unique(values, return_counts=True)
+        rank = (np.cumsum(counts) - counts / 2) / len(values)
+        if len(distinct) > KNOTS:
+            # Even in the normal scale, and few, so that the map is smooth in the tails too; the outermost values are
+            # accidents of the sample.
+            edge = max(rank[0], 1 - rank[-1], 5 / len(values))
+            wanted = ndtr(np.linspace(ndtri(edge), -ndtri(edge), KNOTS))
+            keep = np.unique(np.searchsorted(rank, wanted).clip(0, len(rank) - 1))
+            distinct, rank = distinct[keep], rank[keep]
+        centre, spread = float(np.median(values)), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) or deviation
+        knots = np.arcsinh((distinct - centre) / spread)
+        # Values that this scale does not tell apart share a knot.
+        apart = np.concatenate([[True], np.diff(knots) > 1e-12 * (knots[-1] - knots[0])])
+        knots, rank = knots[apart], rank[apart]
+        return Column(centre, spread, PchipInterpolator(knots, ndtri(rank)), (float(knots[0]), float(knots[-1])))
+
+    def __call__(self, values: Array) -> Array:
+        standard = (values - self.mean) / self.deviation
+        if self.ranks is None:
+            return standard
+        # The inverse hyperbolic sine is linear in the middle and logarithmic far out, where few training values are.
+        place = np.arcsinh(standard)
+        low, high = self.ends
+        inside = self.ranks(place.clip(low, high))
+        # Beyond the knots, on along the secant over the outermost eighth.
+        left, right = low + (high - low) / 8, high - (high - low) / 8
+        slope_low = (self.ranks(left) - self.ranks(low)) / (left - low)
+        slope_high = (self.ranks(high) - self.ranks(right)) / (high - right)
+        return inside + (place - low).clip(max=0) * slope_low + (place - high).clip(min=0) * slope_high
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What is done to one variable: columns one by one, then a matrix; or labels to indicators.
+
+    `keep` are the columns that are used, of `width` in the data.
+    """
+
+    name: str
+    keep: NDArray[np.int64]
+    columns: tuple[Column, ...]
+    matrix: Array
+    width: int
+    classes: NDArray[np.generic] | None = None
+    notes: tuple[str, ...] = ()
+
+    def check(self, values: NDArray[np.generic]) -> None:
+        """Raise a ValueError for values of another kind or width than those of the fit."""
+        expected = "integer labels, one column" if self.classes is not None else f"{self.width} columns of floats"
+        if (values.ndim == 1) != (self.classes is not None) or (values.ndim == 2 and values.shape[1] != self.width):
+            raise ValueError(f"{self.name} has shape {values.shape} and dtype {values.dtype}; expected {expected}")
+
+    def coordinates(self, values: NDArray[np.generic]) -> Array:
+        """Columns mapped one by one, before the matrix: `(N, d)`."""
+        if self.classes is not None:
+            labels = values.reshape(len(values))
+            unknown = np.setdiff1d(labels, self.classes)
+            if len(unknown):
+                raise ValueError(
+                    f"{self.name} has the label {unknown[0].item()!r}, which the training part lacks; add pairs of it"
+                )
+            # The last class is known by the absence of all others.
+            return (labels[:, None] == self.classes[None, :-1]).astype(float) - self._shares
+        chosen = np.asarray(values, dtype=float)[:, self.keep]
+        return np.stack([column(chosen[:, k]) for k, column in enumerate(self.columns)], 1)
+
+    @property
+    def _shares(self) -> Array:
+        return np.array([column.mean for column in self.columns])
+
+    def __call__(self, values: NDArray[np.generic]) -> Tensor:
+        """`(N, d)` float64, ready for a network."""
+        return torch.from_numpy(self.coordinates(values) @ self.matrix)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Invertible maps of several variables, and the Gaussian law of what they give.
+
+    Args of `fit`: names to `(N, d)` arrays, or `(N,)` integer labels.
+    """
+
+    variables: Mapping[str, Variable]
+    covariance: Tensor
+    correlations: Array = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables, in the order of the fit."""
+        return tuple(self.variables)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Coordinates of each variable after the maps."""
+        return {name: variable.matrix.shape[1] for name, variable in self.variables.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        return tuple(note for variable in self.variables.values() for note in variable.notes)
+
+    def __call__(self, data: Mapping[str, ArrayLike | Tensor]) -> dict[str, Tensor]:
+        """Raw values, `(N, d)` or labels, made ready: `(N, d')` float64.
+
+        Raises:
+            ValueError: as `as_array` does, for a variable that was not fitted or is of another width or kind, and for a
+                label that is new.
+        """
+        unknown = [name for name in data if name not in self.variables]
+        if unknown:
+            raise ValueError(f"no variable {unknown[0]!r}; fitted were {', '.join(self.variables)}")
+        ready: dict[str, Tensor] = {}
+        for name, values in data.items():
+            found = as_array(values, name)
+            self.variables[name].check(found)
+            ready[name] = self.variables[name](found)
+        return ready
+
+    # ---- as a file keeps it ----
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Everything in it: what JSON can hold, and tensors by name."""
+        record: dict[str, Any] = {}
+        tensors = {"covariance": self.covariance, "correlations": torch.from_numpy(self.correlations)}
+        for name, variable in self.variables.items():
+            columns = variable.columns
+            record[name] = {
+                "width": variable.width,
+                "notes": list(variable.notes),
+                "labels": None if variable.classes is None else str(variable.classes.dtype),
+            }
+            own = {
+                "keep": torch.from_numpy(variable.keep),
+                "matrix": torch.from_numpy(variable.matrix),
+                "mean": torch.tensor([column.mean for column in columns], dtype=torch.float64),
+                "deviation": torch.tensor([column.deviation for column in columns], dtype=torch.float64),
+                "ends": torch.tensor([column.ends for column in columns], dtype=torch.float64),
+            }
+            if variable.classes is not None:
+                own["classes"] = torch.from_numpy(variable.classes.astype(np.int64))
+            for k, column in enumerate(columns):
+                if column.ranks is not None:
+                    own[f"knots.{k}"] = torch.from_numpy(column.ranks.x)
+                    own[f"pieces.{k}"] = torch.from_numpy(column.ranks.c)
+            tensors |= {f"{name}/{key}": value for key, value in own.items()}
+        return record, tensors
+
+    @staticmethod
+    def from_state(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Preprocessing:
+        """What `state` described.
+
+        Raises:
+            KeyError: for what is missing.
+        """
+        from scipy.interpolate import PPoly
+
+        variables: dict[str, Variable] = {}
+        for name, kept in record.items():
+            own = {key: value.numpy() for key, value in within(tensors, name).items()}
+            columns = tuple(
+                Column(
+                    float(own["mean"][k]),
+                    float(own["deviation"][k]),
+                    PPoly.construct_fast(own[f"pieces.{k}"], own[f"knots.{k}"]) if f"knots.{k}" in own else None,
+                    (float(own["ends"][k][0]), float(own["ends"][k][1])),
+                )
+                for k in range(len(own["mean"]))
+            )
+            classes = None if kept["labels"] is None else own["classes"].astype(kept["labels"])
+            variables[name] = Variable(
+                name, own["keep"], columns, own["matrix"], kept["width"], classes, tuple(kept["notes"])
+            )
+        return Preprocessing(variables, tensors["covariance"], tensors["correlations"].numpy())
+
+    @staticmethod
+    def fit(data: Mapping[str, NDArray[np.generic]]) -> Preprocessing:
+        """Fit to the training part.
+
+        Two variables are whitened and turned into their canonical-correlation basis; correlations that noise explains
+        are dropped. More variables are whitened one by one.
+
+        Raises:
+            ValueError: for constant columns, or variables of which one determines the other.
+        """
+        raw = {name: _columns_of(name, values) for name, values in data.items()}
+        coordinates = {name: variable.coordinates(data[name]) for name, variable in raw.items()}
+        count = len(next(iter(coordinates.values())))
+        _refuse_monotone({name: values for name, values in data.items() if raw[name].classes is None})
+        white = {name: _whitening(values) for name, values in coordinates.items()}
+        names = list(raw)
+        matrices: dict[str, Array] = dict(white)
+        if len(names) == 2:
+            one, two = (coordinates[name] @ white[name] for name in names)
+            left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / (count - 1))
+            _refuse_determined(names, rho, all(raw[name].classes is not None for name in names))
+            dims = sorted((one.shape[1], two.shape[1]))
+            real = rho**2 >= 10 / count * max(1.0, dims[1] / 2)
+            rho = np.where(real, rho, 0.0)
+            if real.any():
+                matrices[names[0]] = white[names[0]] @ left
+                matrices[names[1]] = white[names[1]] @ right.T
+                law = np.eye(sum(dims))
+                start = one.shape[1]
+                for k, value in enumerate(rho):
+                    law[k, start + k] = law[start + k, k] = value
+                return Preprocessing(_with(raw, matrices), torch.from_numpy(law), rho)
+            # Nothing linear to gain by turning the axes.
+            matrices = {name: np.eye(values.shape[1]) for name, values in coordinates.items()}
+            blocks = [np.cov(values, rowvar=False).reshape(values.shape[1], -1) for values in coordinates.values()]
+            law = torch.block_diag(*(torch.from_numpy(block + 1e-6 * np.eye(len(block))) for block in blocks))
+            return Preprocessing(_with(raw, matrices), law, rho)
+        joined = np.concatenate([_centred(coordinates[name] @ white[name]) for name in names], 1)
+        law = joined.T @ joined / (count - 1)
+        values = np.linalg.eigvalsh(law)
+        if values[0] < DETERMINED:
+            raise ValueError(_determined(names))
+        return Preprocessing(_with(raw, matrices), torch.from_numpy(law))
+
+
+def _with(raw: Mapping[str, Variable], matrices: Mapping[str, Array]) -> dict[str, Variable]:
+    return {name: replace(variable, matrix=matrices[name]) for name, variable in raw.items()}
+
+
+def _centred(values: Array) -> Array:
+    return values - values.mean(0)
+
+
+def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
+    if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
+        classes, counts = np.unique(values, return_counts=True)
+        if len(classes) < 2:
+            raise ValueError(f"{name} has a single label, {classes[0].item()!r}; it carries no information")
+        shares = counts[:-1] / counts.sum()
+        columns = tuple(Column(float(share), 1.0) for share in shares)
+        return Variable(name, np.arange(len(columns)), columns, np.eye(len(columns)), 1, classes)
+    numbers = np.asarray(values, dtype=float)
+    count, width = numbers.shape
+    if count <= width:
+        raise ValueError(
+            f"{name} has {width} columns, which need more than {count} pairs; add pairs, or leave columns out"
+        )
+    spread = numbers.std(0)
+    constant = np.flatnonzero(spread <= 1e-12 * np.abs(numbers).max(0) + 1 / LARGEST)
+    if len(constant):
+        raise ValueError(
+            f"{name} has constant columns {constant.tolist()[:10]} (they spread by less than 1e-12 of their size, or "
+            f"{1 / LARGEST}), which carry no information; remove them, or subtract a large mean"
+        )
+    columns = [Column.fit(numbers[:, k]) for k in range(numbers.shape[1])]
+    mapped = np.stack([column(numbers[:, k]) for k, column in enumerate(columns)], 1)
+    likeness = np.abs(np.corrcoef(mapped, rowvar=False).reshape(len(columns), -1))
+    keep: list[int] = []
+    for k in range(len(columns)):
+        if not any(likeness[k, other] > 1 - DETERMINED for other in keep):
+            keep.append(k)
+    notes = [
+        f"column {k} of {name} holds {few} different floats in {len(numbers)} pairs, and was taken for points on a line; if they "
+        "are labels, pass them as integers"
+        for k in range(len(columns))
+        # Most columns are told by their first values.
+        if len(np.unique(numbers[:1000, k])) <= FEW
+        and (few := len(np.unique(numbers[:, k]))) <= FEW
+        and len(numbers) >= TIES * few
+    ]
+    if len(keep) < len(columns):
+        gone = sorted(set(range(len(columns))) - set(keep))
+        notes.append(f"columns {gone[:10]} of {name} repeat others and were left out")
+    chosen = tuple(columns[k] for k in keep)
+    return Variable(name, np.array(keep), chosen, np.eye(len(keep)), len(columns), notes=tuple(notes))
+
+
+def _whitening(values: Array) -> Array:
+    covariance = np.cov(values, rowvar=False).reshape(values.shape[1], -1)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    if eigenvalues[0] < 1e-12 * eigenvalues[-1]:
+        raise ValueError("columns of one variable are linearly dependent; leave those out that others determine")
+    # Symmetric, so that coordinates stay as near to where they were as whiteness allows.
+    return vectors / np.sqrt(eigenvalues) @ vectors.T
+
+
+def _determined(names: list[str]) -> str:
+    return (
+        f"one of {', '.join(names)} is a deterministic function of the others, as far as these pairs tell: the mutual "
+        "information is infinite. Were the same columns passed twice? Add the noise that the question is about, or leave the "
+        "shared columns out"
+    )
+
+
+def _refuse_monotone(data: Mapping[str, NDArray[np.generic]]) -> None:
+    """Refuse a column that orders the pairs just as a column of another variable does, forwards or backwards."""
+    seen: dict[bytes, str] = {}
+    for name, values in data.items():
+        orders: dict[bytes, str] = {}
+        for column in np.asarray(values, dtype=float).T:
+            if len(np.unique(column)) < len(column):
+                continue  # ties: two noisy columns may share a few values
+            order = np.argsort(column)
+            # One name for an order and its reverse.
+            key = min(order.tobytes(), order[::-1].tobytes())
+            if key in seen:
+                raise ValueError(_determined([seen[key], name]))
+            orders[key] = name
+        seen |= orders
+
+
+def _refuse_determined(names: list[str], rho: Array, labels: bool) -> None:
+    if len(rho) and float(rho.max()) ** 2 > 1 - DETERMINED:
+        if labels:
+            raise ValueError(
+                f"the labels {' and '.join(names)} share a part exactly; their mutual information is that of their table of "
+                "counts, and needs no denoiser"
+            )
+        raise ValueError(_determined(names))

@@ -1,0 +1,115 @@
+"""Two variables as people keep them: arrays in a file, columns of a table, an image data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmg_diffusers.arrays.image_data import read_images
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] = ()) -> Arrays:
+    """Read x and y, row by row the same pairs.
+
+    Args:
+        source: ``.npz`` with an array for each; ``.npy`` of shape (N, columns); ``.csv`` or ``.parquet`` with columns of
+            numbers; or an image data set (see `read_images`), whose labels are y.
+        x, y: names of the arrays (one each) or columns (any number); numbers of columns for ``.npy``. By default "x" and
+            "y"; "image" and "label" of an image data set.
+
+    Returns:
+        ``{"x": ..., "y": ...}``: `(N, d)`, `(N,)`, or pictures.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for pickled, truncated or foreign files, and names that are not there.
+    """
+    path = Path(source)
+    wanted = {"x": list(x), "y": list(y)}
+    if path.suffix not in (".npz", ".npy", ".csv", ".parquet") or _holds_pictures(path, wanted["x"] or ["image"]):
+        names = [(wanted[key] or [default])[0] for key, default in (("x", "image"), ("y", "label"))]
+        found = read_images(source, image=names[0], label=names[1])
+        if found.labels is None:
+            raise ValueError(f"{source} has no {names[1]!r} beside its pictures; name the column of y")
+        return {"x": found.images, "y": found.labels}
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; expected .npz, .npy, .csv, .parquet or an image data set")
+    if path.suffix in (".npz", ".npy"):
+        return _from_numpy(path, wanted)
+    return _from_table(path, wanted)
+
+
+def _holds_pictures(path: Path, columns: Sequence[str]) -> bool:
+    if path.suffix != ".parquet" or not path.is_file():
+        return False
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        schema = parquet.read_schema(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise ValueError(f"{path} cannot be read as parquet: {error}") from error
+    return columns[0] in schema.names and pyarrow.types.is_struct(schema.field(columns[0]).type)
+
+
+def _from_numpy(path: Path, wanted: dict[str, list[str]]) -> Arrays:
+    try:
+        # Arrays of objects are pickles, and reading one runs what it holds.
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _columns_of_array(loaded, path, wanted)
+        found: Arrays = {}
+        with loaded as arrays:
+            for key, names in wanted.items():
+                name = _single(names or [key], key, path)
+                if name not in arrays.files:
+                    raise ValueError(f"there is no array {name!r} among {arrays.files}")
+                found[key] = arrays[name]
+        return found
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def _single(names: Sequence[str], key: str, path: Path) -> str:
+    if len(names) != 1:
+        raise ValueError(f"{len(names)} names for {key} of {path}: {list(names)}; an array is one variable")
+    return names[0]
+
+
+def _columns_of_array(array: NDArray[np.generic], path: Path, wanted: dict[str, list[str]]) -> Arrays:
+    if array.ndim != 2:
+        raise ValueError(f"it has shape {array.shape}; expected (N, columns)")
+    chosen = wanted if wanted["x"] or wanted["y"] or array.shape[1] != 2 else {"x": ["0"], "y": ["1"]}
+    found: Arrays = {}
+    for key, names in chosen.items():
+        if not names or not all(name.isdigit() and int(name) < array.shape[1] for name in names):
+            raise ValueError(f"{key} is {names}; expected numbers of columns from 0 to {array.shape[1] - 1}")
+        found[key] = array[:, [int(name) for name in names]]
+    return found
+
+
+def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
+    import pandas
+
+    try:
+        table = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}") from error
+    found: Arrays = {}
+    for key, names in wanted.items():
+        names = names or [key]
+        missing = [name for name in names if name not in table.columns]
+        if missing:
+            raise ValueError(f"{path} has the columns {list(table.columns)}; expected {missing[0]!r} among them")
+        values = table[names].to_numpy()
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"{path}: columns {names} have dtype {values.dtype}; expected numbers")
+        # One column of integers is labels; several are counts.
+        found[key] = values if values.dtype.kind == "f" or len(names) == 1 else values.astype(float)
+    return found

@@ -1,0 +1,4 @@
+"""The command line, its figures, the report, and the studies.
+
+May import everything; nothing imports it.
+"""

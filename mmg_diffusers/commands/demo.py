@@ -1,0 +1,175 @@
+"""The demonstration: the shipped model against the exact information of its world."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.analysis.influence import influence
+from mmg_diffusers.measure.estimate import Estimate, Value
+from mmg_diffusers.measure.moments import OF_PRETRAINED
+from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
+
+# The candidates' posterior has settled below this level; two paths scatter less than one, more would take too long here.
+SETTLED, PATHS = 5.0, 2
+CALIBRATION_SEED = 2**30
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What was measured on fresh pairs of the Shapes world, and what is true of them."""
+
+    sample: ShapesSample
+    exact: float
+    exact_here: Value
+    estimate: Estimate
+    posterior: Classification
+
+    @property
+    def bound(self) -> Value:
+        """The calibrated candidate bound."""
+        return self.posterior.bound(self.sample.prompts)
+
+    def table(self) -> Table:
+        """The numbers side by side."""
+        table = Table(title=f"What captions say about {len(self.sample)} fresh images of the Shapes world")
+        table.add_column("")
+        for column in ("nats", "log-SNR", "below", "above"):
+            table.add_column(column, justify="right", no_wrap=True)
+        bound, grid = self.bound, self.posterior.curve.logsnr
+        table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
+        table.add_row("exact, these pairs", _plus_minus(self.exact_here))
+        table.add_row(f"bound, {len(CAPTIONS)} captions", _plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
+        for form in OF_PRETRAINED:
+            read = self.estimate.using(form)
+            edge, (low, high) = read.boundary, read.logsnr_range
+            table.add_row(
+                f"null prompt, {form}",
+                _plus_minus(read.mean()),
+                f"{low:.2f} .. {high:.2f}",
+                f"{edge.low.value:.3f}{'' if edge.low_decayed else ' !'}",
+                f"{edge.high.value:.3f}{'' if edge.high_decayed else ' !'}",
+            )
+        table.add_row("certificate", _plus_minus(self.estimate.certificate))
+        table.caption = (
+            "± one standard error over pairs. bound: candidate prompts, calibrated on other pairs. below, above: estimated "
+            "nats beyond the range; ! where the curve has not decayed. certificate: gap - orthogonal, 0 for ideal networks."
+        )
+        return table
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the record, a summary and the figures; returns their paths."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        from mmg_diffusers.commands.figures import plot_influence, plot_maps, plot_mmse
+
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = {
+            "pairs": len(self.sample),
+            "exact": self.exact,
+            "exact_here": self.exact_here,
+            "candidate_bound": self.bound,
+            "calibration": asdict(self.posterior.calibration),
+            **{form: self.estimate.using(form).mean() for form in OF_PRETRAINED},
+            "certificate": self.estimate.certificate,
+            "warnings": self.estimate.warnings(),
+            "evaluations": {"estimate": self.estimate.evaluations, "candidates": self.posterior.curve.evaluations},
+            "settings": dict(self.estimate.settings),
+            "versions": dict(self.estimate.versions),
+        }
+        made = [self.estimate.save(folder / "estimate.safetensors"), folder / "summary.json"]
+        made[1].write_text(json.dumps(summary, indent=1) + "\n")
+        shown = min(8, len(self.sample))
+        figures = {
+            "mmse": plot_mmse(self.estimate, title="Denoising errors with and without the caption"),
+            "influence": plot_influence(
+                {form: influence(self.estimate.using(form)) for form in OF_PRETRAINED},
+                ceiling=self.exact,
+                title="What the caption still adds, by noise level",
+            ),
+            "maps": plot_maps(
+                list(self.sample.images[:shown]),
+                self.estimate.pixel_map("orthogonal")[0][:shown],
+                titles=[
+                    f"{prompt.replace(' on the', chr(10) + 'on the')}, {nats:.1f} nats"
+                    for prompt, nats in zip(self.sample.prompts[:shown], self.estimate.nats.tolist(), strict=False)
+                ],
+            ),
+        }
+        for name, figure in figures.items():
+            made.append(folder / f"{name}.png")
+            figure.savefig(made[-1], dpi=100)
+            plt.close(figure)
+        return made
+
+
+def _plus_minus(value: Value) -> str:
+    return f"{value.value:.3f} ± {value.stderr:.3f}"
+
+
+def demonstrate(
+    pipe: MMGPipeline,
+    *,
+    pairs: int = 40,
+    levels: int = LEVELS,
+    steps: int = 26,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Demonstration:
+    """Measure a model of the Shapes world on fresh pairs.
+
+    Args:
+        pipe: a model of the Shapes world.
+        pairs: how many; half as many others fit the calibration of the candidate posterior.
+        levels: of the trapezoidal rule for the null branch.
+        steps: of each of the candidates' two noise paths.
+        seed: names the pairs and their noise.
+        batch_size: rows per forward pass.
+    """
+    world = Shapes("soft")
+    test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED + seed)
+    # The same pairs' exact values: how much of a difference is these pairs and not the model.
+    exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
+    estimate = pipe(
+        list(test.images), test.prompts, levels=levels, keep="pixel", seed=seed, batch_size=batch_size
+    )  # fmt: skip
+    path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
+    known, fresh = (
+        pipe.classify(
+            list(sample.images),
+            CAPTIONS,
+            levels=path,
+            draws=PATHS,
+            prune=1e-6,
+            seed=seed + offset,
+            batch_size=batch_size,
+        )
+        for sample, offset in ((other, 1), (test, 0))
+    )
+    return Demonstration(
+        test,
+        world.mutual_information(),
+        Value(float(exact.mean()), float(exact.std()) / len(exact) ** 0.5),
+        estimate,
+        fresh.calibrated(known.calibrate(other.prompts, parts=caption_parts())),
+    )
+
+
+def report(demonstration: Demonstration, folder: Path, console: Console) -> None:
+    """Print the table and the warnings, and write the files."""
+    console.print(demonstration.table())
+    for warning in demonstration.estimate.warnings():
+        console.print(f"[yellow]note on the null prompt:[/] {warning}", highlight=False)
+    for path in demonstration.save(folder):
+        console.print(f"wrote {path}", highlight=False)

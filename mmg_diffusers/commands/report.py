@@ -1,0 +1,303 @@
+"""One self-contained HTML page about a measurement: table, curves, maps, settings, certificates."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.influence import Influence, influence
+from mmg_diffusers.analysis.words import parts_by_place, word_information
+from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words
+from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.moments import OF_PRETRAINED
+from mmg_diffusers.pairs.images import ImageLike, load_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Pairs beyond these are counted, not shown: a page should open on a phone.
+MOST_ROWS, MOST_MAPS = 200, 12
+# Settings longer than this are cut; the record has them.
+LONGEST = 160
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --quiet: #777; --warn: #c4581c; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.4rem; line-height: 1.25; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .5rem; text-align: right; vertical-align: middle; }
+th, .value { white-space: nowrap; overflow-wrap: normal; }
+th:first-child, td:first-child, .text { text-align: left; }
+td.text { min-width: 8rem; }
+.scroll { overflow-x: auto; } img { max-width: 100%; height: auto; background: #fff; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.figures img { display: block; width: 100%; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1rem; }
+.maps figure { margin: 0; } .maps figcaption { font-size: .8rem; line-height: 1.3; }
+.maps img { width: calc(50% - 2px); image-rendering: pixelated; } .maps img + img { margin-left: 4px; }
+img.thumb { width: 3rem; min-width: 3rem; display: block; image-rendering: pixelated; }
+.number { font-size: 1.8rem; margin: .5rem 0; } .quiet { color: var(--quiet); }
+.warn { border-left: 4px solid var(--warn); padding-left: .7rem; }
+"""
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture(pixels: NDArray[np.floating]) -> Image.Image:
+    picture = Image.fromarray((np.asarray(pixels) * 255).round().astype(np.uint8))
+    picture.thumbnail((256, 256))
+    return picture
+
+
+def _drawn(draw: Callable[[Axes], object], about: str) -> str:
+    """A figure of the size of a phone, so that its letters can be read on one."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(4.6, 3.5), layout="constrained")
+    draw(axes)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=160)
+    plt.close(figure)
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="{source}" alt="{escape(about)}">'
+
+
+def _table(rows: Iterable[Sequence[object]], head: Sequence[str] = (), text: Sequence[int] = (0,)) -> str:
+    """Cells are escaped; columns in `text` are text, the others numbers."""
+
+    def cells(row: Sequence[object], tag: str) -> str:
+        made = (
+            f'<{tag} class="{"text" if column in text else "value"}">{cell.html if isinstance(cell, _Thumb) else escape(str(cell))}</{tag}>'
+            for column, cell in enumerate(row)
+        )
+        return f"<tr>{''.join(made)}</tr>"
+
+    top = cells(head, "th") if head else ""
+    return f'<div class="scroll"><table>{top}{"".join(cells(row, "td") for row in rows)}</table></div>'
+
+
+class _Thumb:
+    """A small picture in a table."""
+
+    def __init__(self, pixels: NDArray[np.floating]) -> None:
+        picture = _picture(pixels)
+        picture.thumbnail((96, 96))
+        self.html = f'<img class="thumb" src="{_png(picture)}" alt="">'
+
+
+def _said(value: Value) -> tuple[str, str, str]:
+    return f"{value.value:.4f}", f"{value.stderr:.4f}", f"{value.bits().value:.4f}"
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a page says of a measurement, whatever its marginal."""
+
+    headline: str
+    about: str
+    warnings: Sequence[str]
+    table: str
+    remarks: str
+    figures: Sequence[str]
+    compared: Estimate
+    nats: Tensor
+    stderr: Tensor
+    settings: Mapping[str, Any]
+
+
+def _half(curve: Influence) -> str:
+    if float(curve.nats[:, 0].mean()) <= 0:
+        return ""
+    half = curve.half()
+    told = f"Half of it has arrived at log-SNR {half.value:.2f} ± {half.stderr:.2f}"
+    if curve.convention is not None:
+        tau = curve.half("tau")
+        told += f", diffusion time τ = {tau.value:.3f} ± {tau.stderr:.3f}"
+    return f"<p>{told}.</p>"
+
+
+def _of_estimate(estimate: Estimate, convention: Convention | None) -> _Reading:
+    low, high = estimate.logsnr_range
+    mean, certificate, edge = estimate.mean(), estimate.certificate, estimate.boundary
+    over = influence(estimate, convention)
+    axis = "logsnr" if convention is None else "tau"
+    return _Reading(
+        f"{mean.value:.3f} ± {mean.stderr:.3f} nats",
+        f"mean over {len(estimate)} pairs, {estimate.integrand} form, log-SNR {low:.2f} to {high:.2f}, "
+        f"{estimate.evaluations:,} evaluations",
+        estimate.warnings(),
+        _table(
+            ((form, *_said(estimate.using(form).mean())) for form in OF_PRETRAINED),
+            ("form", "nats", "± stderr", "bits"),
+        ),
+        f"<p>Certificate (gap - orthogonal, 0 for ideal networks): {certificate.value:.4f} ± {certificate.stderr:.4f} nats. "
+        f"Estimated beyond the range: {edge.low.value:.4f} below, {edge.high.value:.4f} above.</p>" + _half(over),
+        (
+            _drawn(lambda ax: plot_mmse(estimate, ax=ax), "denoising errors with and without the prompt"),
+            _drawn(lambda ax: plot_curves(estimate, ax=ax), "gap and orthogonal along log-SNR"),
+            _drawn(
+                lambda ax: plot_influence({str(estimate.integrand): over}, axis=axis, ax=ax),
+                "what the prompt still adds by noise level",
+            ),
+        ),
+        estimate,
+        estimate.nats,
+        estimate.stderr,
+        estimate.settings,
+    )
+
+
+def _of_filter(found: Filtered, convention: Convention | None) -> _Reading:
+    mean, compared, below = found.mean(), found.against_mixture, found.below
+    over = found.influence(convention)
+    axis = "logsnr" if convention is None else "tau"
+    entropy = found.entropy_by_level[:, -1]
+    readings = {
+        "log q, a bound": mean,
+        "entropy of q": mean_over_pairs(entropy),
+        "gap to the mixture": compared.using("gap").mean(),
+        "orthogonal to it": compared.using("orthogonal").mean(),
+    }
+    low, high = float(found.logsnr[0]), float(found.logsnr[-1])
+    figures = [
+        _drawn(lambda ax: plot_curves(compared, ax=ax), "gap and orthogonal to the mixture along log-SNR"),
+        _drawn(
+            lambda ax: plot_influence({"log q": over}, axis=axis, ax=ax), "what the prompt still adds by noise level"
+        ),
+    ]
+    words = _words(found)
+    if words:
+        figures.append(_drawn(lambda ax: plot_words(words, ax=[ax]), "information of each word given the others"))
+    return _Reading(
+        f"{mean.value:.3f} ± {mean.stderr:.3f} nats or more",
+        f"mean over {len(found)} pairs and {found.mixture.slots.shape[1]} candidates each, log-SNR {low:.2f} to {high:.2f} in "
+        f"{len(found.logsnr) - 1} steps, {found.evaluations:,} evaluations",
+        found.warnings(),
+        _table(((name, *_said(value)) for name, value in readings.items()), ("reading", "nats", "± stderr", "bits")),
+        f"<p>Never above {found.mixture.ceiling:.4f} nats. Settled from log-SNR {found.settled:.2f} on. Estimated below the "
+        f"path's noisy end, and not in the bound: {below.value:.4f} ± {below.stderr:.4f} nats.</p>" + _half(over),
+        figures,
+        compared,
+        found.nats,
+        found.stderr,
+        found.settings,
+    )
+
+
+def _words(found: Filtered) -> dict[str, Value]:
+    """Each word given the others, where all pairs have the same candidates and these differ word by word."""
+    try:
+        parts = parts_by_place(found.classification.candidates)
+        nats = word_information(found.classification, found.truth, parts)
+    except ValueError:
+        return {}
+    said = {place: list(dict.fromkeys(labels)) for place, labels in parts.items()}
+    return {
+        f"{', '.join(said[place][:3])}{', ...' if len(said[place]) > 3 else ''}": mean_over_pairs(own)
+        for place, own in nats.items()
+    }
+
+
+def _maps(compared: Estimate, images: Sequence[NDArray[np.floating]], prompts: Sequence[str]) -> list[str]:
+    if not compared.curve.maps:
+        return []
+    maps = compared.pixel_map("orthogonal")[0][:MOST_MAPS].double().numpy()
+    top = max(float(maps.max()), 1e-12)
+    made: list[str] = []
+    for image, own, prompt in zip(images, maps, prompts, strict=False):
+        laid = Image.fromarray((lay_over(np.asarray(image), own, top) * 255).round().astype(np.uint8))
+        laid.thumbnail((256, 256))
+        made.append(
+            f'<figure><img src="{_png(_picture(image))}" alt=""><img src="{_png(laid)}" alt="map of the information">'
+            f"<figcaption>{escape(prompt)}: {own.sum():.2f} nats</figcaption></figure>"
+        )
+    return [
+        "<h2>Where</h2>",
+        f'<p class="quiet">Orthogonal information, from black to bright yellow: 0 to {top:.3f} nats per latent pixel.</p>',
+        f'<div class="maps">{"".join(made)}</div>',
+    ]
+
+
+def build_report(
+    found: Estimate | Filtered,
+    images: Sequence[ImageLike],
+    prompts: Sequence[str],
+    *,
+    convention: Convention | None = None,
+    title: str = "What prompts say",
+) -> str:
+    """The page, as text. It holds its figures and styles, runs no script and loads nothing.
+
+    Args:
+        found: measured with ``keep="pixel"``, for maps; an estimate with the trapezoidal rule or Simpson's, for influence.
+        images: as `MMGPipeline` takes them, one a pair.
+        prompts: one a pair; they are escaped.
+        convention: of the model, to tell diffusion time by.
+        title: of the page.
+
+    Raises:
+        ValueError: when images or prompts do not fit the measurement, or an image cannot be read.
+    """
+    if not len(images) == len(prompts) == len(found):
+        raise ValueError(
+            f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(found)} pairs; expected one each"
+        )
+    shown = [load_image(image, k).permute(1, 2, 0).numpy() for k, image in enumerate(images[:MOST_ROWS])]
+    read = _of_filter(found, convention) if isinstance(found, Filtered) else _of_estimate(found, convention)
+    gap, orthogonal = (read.compared.using(form).nats.tolist() for form in ("gap", "orthogonal"))
+    rows = (
+        (
+            _Thumb(image),
+            prompts[k],
+            f"{float(read.nats[k]):.3f}{_error(read.stderr[k])}",
+            f"{gap[k]:.3f}",
+            f"{orthogonal[k]:.3f}",
+        )
+        for k, image in enumerate(shown)
+    )
+    left_out = f"<p>{len(found) - MOST_ROWS} more pairs are in the record.</p>" if len(found) > MOST_ROWS else ""
+    settings = {**read.settings, **{f"{name} version": v for name, v in found.versions.items()}}
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="number">{read.headline}</p>',
+        f'<p class="quiet">{escape(read.about)}</p>',
+        *(f'<p class="warn">{escape(text)}</p>' for text in read.warnings),
+        read.table,
+        read.remarks,
+        "<h2>Curves</h2>",
+        f'<div class="figures">{"".join(read.figures)}</div>',
+        *_maps(read.compared, shown, prompts),
+        "<h2>Pairs</h2>",
+        _table(rows, ("image", "prompt", "nats", "gap", "orthogonal"), text=(0, 1)) + left_out,
+        "<h2>Settings</h2>",
+        _table(((name, _short(str(value))) for name, value in settings.items()), text=(0, 1)),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} letters)"
+
+
+def _error(stderr: Tensor) -> str:
+    return f" ± {float(stderr):.3f}" if bool(stderr.isfinite()) else ""

@@ -1,0 +1,1 @@
+"""Studies: what a command measures over many tasks, levels or words, to tables and figures."""

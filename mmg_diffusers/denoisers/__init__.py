@@ -1,0 +1,30 @@
+"""One interface to every denoiser: levels, conventions, what wraps foreign networks, exact denoisers, and the passes through them.
+
+The only place that knows conventions other than log-SNR and the variance-preserving z. May import `checks` and `files`; must not
+know how anything is measured.
+"""
+
+from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, Rescaled, Versus
+from mmg_diffusers.denoisers.check import DenoiserCheck, check_denoiser
+from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Interpolant, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
+from mmg_diffusers.denoisers.levels import add_noise
+
+__all__ = [
+    "Adapted",
+    "Condition",
+    "Convention",
+    "Denoiser",
+    "DenoiserCheck",
+    "DiscreteVP",
+    "GaussianDenoiser",
+    "GaussianReference",
+    "Interpolant",
+    "Karras",
+    "MixtureDenoiser",
+    "RectifiedFlow",
+    "Rescaled",
+    "Versus",
+    "add_noise",
+    "check_denoiser",
+]

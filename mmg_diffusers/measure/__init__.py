@@ -1,0 +1,62 @@
+"""The measurement itself, on tensors: where to look, with which noise, what is summed, and the record that follows.
+
+The only place with loops that call a network. May import `checks`, `files` and `denoisers`; must not know images, prompts or pipelines.
+"""
+
+from mmg_diffusers.measure.batches import Pairs
+from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.measure.divergence import (
+    Entropy,
+    EntropyEstimator,
+    Interaction,
+    interaction_information,
+    kl_divergence,
+)
+from mmg_diffusers.measure.estimate import Boundary, Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.estimators import MINDE, MMG
+from mmg_diffusers.measure.moments import Curve, Outside
+from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
+from mmg_diffusers.measure.quadrature import (
+    AtLevels,
+    GaussLegendre,
+    Logistic,
+    Quadrature,
+    Simpson,
+    StratifiedLogistic,
+    StratifiedProfile,
+    StratifiedUniform,
+    Trapezoid,
+)
+from mmg_diffusers.measure.tolerance import Tolerance
+
+__all__ = [
+    "MINDE",
+    "MMG",
+    "AtLevels",
+    "Boundary",
+    "CandidateCurve",
+    "Curve",
+    "Entropy",
+    "EntropyEstimator",
+    "Estimate",
+    "GaussLegendre",
+    "Interaction",
+    "Logistic",
+    "NoisePath",
+    "Outside",
+    "Pairs",
+    "Quadrature",
+    "Simpson",
+    "StratifiedLogistic",
+    "StratifiedProfile",
+    "StratifiedUniform",
+    "Tolerance",
+    "Trapezoid",
+    "Value",
+    "gap_fitted",
+    "interaction_information",
+    "kl_divergence",
+    "mean_over_pairs",
+    "measure_candidates",
+    "published_adaptive",
+]

@@ -1,0 +1,169 @@
+"""What loops over networks share: pairs with their noise, batches, ranges, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.checks import of_type, two_ends
+from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
+from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.measure.draws import PairDraws
+from mmg_diffusers.measure.quadrature import Quadrature
+
+Progress = Callable[[int], object]
+"""Called with the number of noisy variables that were just evaluated."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The variables that are denoised, with ids that name their noise.
+
+    Args:
+        x: `(N, *event)`.
+        ids: `(N,)` int64; by default 0, 1, 2, ...
+
+    Raises:
+        ValueError: for no pair, values that are not finite, or ids that repeat.
+    """
+
+    x: Tensor
+    ids: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, ids: Tensor | None = None) -> Pairs:
+        of_type(x, Tensor, "x", "a tensor; torch.as_tensor makes one of an array")
+        if x.ndim < 2 or len(x) == 0:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, *event) with N >= 1")
+        finite = torch.isfinite(x).flatten(1).all(1)
+        if not bool(finite.all()):
+            bad = (~finite).nonzero().flatten().tolist()
+            raise ValueError(f"x has NaN or infinite values in rows {bad[:10]}; remove or repair these pairs")
+        if not torch.is_floating_point(x):
+            raise ValueError(f"x is {x.dtype}; expected floating point")
+        ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise TypeError(f"pair ids are {ids.dtype}; expected whole numbers")
+        ids = ids.long()
+        if ids.shape != (len(x),) or len(ids.unique()) < len(ids):
+            raise ValueError(f"expected {len(x)} different pair ids, got {tuple(ids.shape)}")
+        return cls(x if x.dtype == torch.float64 else x.float(), ids)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Noisy variables on the device: `where` indexes (pair, draw, level) of the block."""
+
+    where: tuple[Tensor, Tensor, Tensor]
+    z: Tensor
+    logsnr: Tensor
+    eps: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """A few pairs, the levels and weights of their draws `(P, D, L)`, and their noise; what is alive at one time."""
+
+    pairs: Pairs
+    start: int
+    logsnr: Tensor
+    weight: Tensor
+
+    def batches(
+        self, draws: Sequence[range], antithetic: bool, seed: int, rows: int, device: torch.device
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Noisy variables of each pair's `draws`, in the order pair, draw, level, `rows` at a time."""
+        levels = self.logsnr.shape[2]
+        event = tuple(self.pairs.x.shape[1:])
+        waiting: list[tuple[Tensor, Tensor]] = []  # (index, eps) short of a full batch
+        count = 0
+        for pair, pair_id in enumerate(self.pairs.ids.tolist()):
+            for draw in draws[pair]:
+                eps = PairDraws(seed, pair_id, draw).normals(levels, event, self.pairs.x.dtype)
+                index = torch.tensor([(pair, draw, level) for level in range(levels)])
+                if antithetic:
+                    index, eps = index.repeat(2, 1), torch.cat([eps, -eps])
+                waiting.append((index, eps))
+                count += len(eps)
+                while count >= rows:
+                    index, eps = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+                    yield self._batch(index[:rows], eps[:rows], device)
+                    waiting, count = [(index[rows:], eps[rows:])], count - rows
+        if count:
+            index, eps = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+            yield self._batch(index, eps, device)
+
+    def _batch(self, index: Tensor, eps: Tensor, device: torch.device) -> Batch:
+        pair, draw, level = index.T
+        logsnr = self.logsnr[pair, draw, level]
+        eps = eps.to(device)
+        z = add_noise(self.pairs.x[pair.to(self.pairs.x.device)].to(device), logsnr, eps)
+        return Batch((pair, draw, level), z, logsnr, eps)
+
+
+def blocks(
+    denoiser: Denoiser, pairs: Pairs, quadrature: Quadrature, draws: int, seed: int, low: float, high: float, size: int
+) -> Iterator[Block]:
+    """Blocks of `size` pairs, so that memory is bounded by the batch and not by the run.
+
+    Rules that place their levels at random do so anew for each of the `draws`, so that the spread of the draws tells
+    the error of the placement as well.
+    """
+    for start in range(0, len(pairs), size):
+        part = Pairs(pairs.x[start : start + size], pairs.ids[start : start + size])
+        shape = (len(part), draws)
+        if quadrature.random:
+            placed = [PairDraws(seed, pair, draw) for pair in part.ids.tolist() for draw in range(draws)]
+            uniform = torch.stack([source.uniform(quadrature.nodes) for source in placed])
+            logsnr, weight = (v.unflatten(0, shape) for v in quadrature.place(low, high, denoiser.snap, uniform))
+        else:
+            unused = torch.zeros(1, quadrature.nodes, dtype=torch.float64)
+            logsnr, weight = (v.expand(*shape, -1) for v in quadrature.place(low, high, denoiser.snap, unused))
+        yield Block(part, start, logsnr, weight)
+
+
+def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadrature: Quadrature) -> tuple[float, float]:
+    """The ends of the integral: the denoiser's own, a part of them that is asked for, and what the rule covers."""
+    low, high = denoiser.logsnr_range
+    if asked is not None:
+        asked = two_ends(asked, "logsnr_range")
+        if not (low - 1e-9 <= asked[0] < asked[1] <= high + 1e-9):
+            raise ValueError(
+                f"logsnr_range {asked} is not a rising range within [{low:.3f}, {high:.3f}], the levels that this "
+                "network was trained on"
+            )
+        low, high = max(low, asked[0]), min(high, asked[1])
+    return quadrature.bounds(low, high)
+
+
+def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Condition | None:
+    """The rows of a condition, on the device."""
+    if cond is None:
+        return None
+    return {key: value.to(device) for key, value in condition_rows(cond, index).items()}
+
+
+def check_condition(cond: Condition | None, count: int, name: str) -> None:
+    """Raise an error unless a condition, where there is one, holds tensors with `count` finite rows each."""
+    of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
+    for key, value in (cond or {}).items():
+        of_type(value, Tensor, f"{name}[{key!r}]", "a tensor; torch.as_tensor makes one of an array")
+        if len(value) != count:
+            raise ValueError(f"{name}[{key!r}] has {len(value)} rows for {count} values of x; expected one row each")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name}[{key!r}] has NaN or infinite values")
+
+
+def check_finite(values: Tensor, logsnr: Tensor) -> None:
+    """Raise a ValueError where a network returned NaN or infinity, as seen in what is made of its predictions."""
+    if not bool(values.isfinite().all()):
+        raise ValueError(
+            f"the network returned NaN or infinity between log-SNR {float(logsnr.min()):.2f} and "
+            f"{float(logsnr.max()):.2f}; load it with a wider dtype (torch_dtype=torch.float32)"
+        )

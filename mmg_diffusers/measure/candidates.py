@@ -1,0 +1,268 @@
+"""The loop over candidate conditions, along one Brownian path of noise per pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
+from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type
+from mmg_diffusers.denoisers.forwards import Forwards, device_of
+from mmg_diffusers.files.records import pack, read_record, unpack, within
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.measure.batches import Pairs, Progress, blocks, check_condition, range_within
+from mmg_diffusers.measure.moments import Curve, Keep
+from mmg_diffusers.measure.quadrature import Quadrature, Trapezoid
+from mmg_diffusers.measure.walks import Field, Follower, Walk, Walked
+
+FORMAT = "mmg_diffusers.CandidateCurve/1"
+
+
+@dataclass(frozen=True)
+class CandidateCurve:
+    """How well each of K conditions explains each of N variables along one Brownian path of noise per draw.
+
+    `score` `(N, D, L, K)` float64: what step l adds to log p(path | candidate), up to a term that all candidates share;
+    `logsnr` `(L + 1,)`: step l leads from logsnr[l] to logsnr[l + 1]. `mixture`, where the true candidates were told,
+    compares each with the mixture of all, at the first L levels, weighted by the posterior along the path so far: a
+    marginal that needs no unconditional branch, and that the posterior leads to the true candidate at the clean end.
+    `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
+    """
+
+    score: Tensor
+    logsnr: Tensor
+    pair_ids: Tensor
+    evaluations: int
+    mixture: Curve | None = None
+    innovation: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count, steps = len(self.score), len(self.logsnr) - 1
+        if self.score.ndim != 4 or 0 in self.score.shape or self.score.shape[2] != steps:
+            raise ValueError(
+                f"the scores are {tuple(self.score.shape)}; expected (variables, draws, {steps}, candidates)"
+            )
+        named = {"scores": self.score, "levels": self.logsnr, "innovations": self.innovation}
+        for name, values in named.items():
+            if values is None:
+                continue
+            if values.dtype != torch.float64 or not bool(values.isfinite().all()):
+                raise ValueError(f"the {name} of a comparison are {values.dtype}; expected finite float64")
+        if not bool((self.logsnr.diff() > 0).all()):
+            raise ValueError("the levels of a comparison do not rise")
+        if self.pair_ids.shape != (count,) or len(self.pair_ids.unique()) < count:
+            raise ValueError(
+                f"the pair_ids of a comparison are {tuple(self.pair_ids.shape)}; expected {count} different ones"
+            )
+        whole(self.evaluations, "the evaluations of a comparison", 0)
+        if self.innovation is not None and self.innovation.shape != self.score.shape[:3]:
+            raise ValueError(
+                f"the innovations of a comparison are {tuple(self.innovation.shape)}; expected {tuple(self.score.shape[:3])}"
+            )
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors = {name: getattr(self, name) for name in ("score", "logsnr", "pair_ids")}
+        if self.innovation is not None:
+            tensors["innovation"] = self.innovation
+        record: dict[str, Any] = {"format": FORMAT, "evaluations": self.evaluations}
+        if self.mixture is not None:
+            curve, of_curve = self.mixture.packed()
+            tensors |= {f"mixture/{name}": value for name, value in curve.items()}
+            record["mixture"] = of_curve
+        return tensors, record
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> CandidateCurve:
+        """From what `packed` gave."""
+        own = {name: value for name, value in tensors.items() if not name.startswith("mixture/")}
+        mixture = None
+        if "mixture" in record:
+            mixture = Curve.unpacked(within(tensors, "mixture"), record["mixture"])
+        return cls(**own, evaluations=record["evaluations"], mixture=mixture)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, with a JSON record in its header. It appears only when it is complete."""
+        path = file_path(path, "the path of the comparison")
+        write_whole(path, pack(*self.packed()))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> CandidateCurve:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, or of another kind.
+        """
+        body = read_record(path, "comparison")
+        try:
+            return cls.unpacked(*unpack(body, FORMAT))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no complete comparison of this library: {error}") from error
+
+    @staticmethod
+    def merge(curves: Sequence[CandidateCurve]) -> CandidateCurve:
+        """Join the curves of different pairs.
+
+        Raises:
+            ValueError: for none, or where a pair appears twice.
+        """
+        if not curves:
+            raise ValueError("there is no comparison to merge; expected at least one")
+        first = curves[0]
+        mixtures = [curve.mixture for curve in curves if curve.mixture is not None]
+        innovations = [curve.innovation for curve in curves if curve.innovation is not None]
+        return CandidateCurve(
+            torch.cat([curve.score for curve in curves]),
+            first.logsnr,
+            torch.cat([curve.pair_ids for curve in curves]),
+            sum(curve.evaluations for curve in curves),
+            Curve.merge(mixtures) if mixtures else None,
+            torch.cat(innovations) if len(innovations) == len(curves) else None,
+        )
+
+
+@dataclass(frozen=True)
+class NoisePath:
+    """How candidates are followed from noisy to clean.
+
+    Args:
+        quadrature: a deterministic rule; its distinct levels are the path's grid.
+        draws: paths per variable, each with noise of its own; evidence is averaged over them.
+        prune: a candidate whose posterior along the path falls below this is not followed further; its probability
+            stays what it was. 0 follows all to the end.
+        logsnr_range: a part of the denoiser's own range.
+
+    Raises:
+        ValueError: for a rule that draws its levels, fewer than one draw, or a threshold that is no probability.
+    """
+
+    quadrature: Quadrature = field(default_factory=lambda: Trapezoid(65))
+    draws: int = 1
+    prune: float = 0.0
+    logsnr_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        of_type(self.quadrature, Quadrature, "quadrature", "a rule such as Trapezoid(65)")
+        if self.quadrature.random:
+            raise ValueError(
+                f"{type(self.quadrature).__name__} draws its levels; expected a fixed grid such as Trapezoid"
+            )
+        whole(self.draws, "draws", 1)
+        if not 0 <= finite(self.prune, "prune") < 1:
+            raise ValueError(f"prune is {self.prune}; expected a probability")
+
+    def check(self, count: int) -> None:
+        """Raise a ValueError where the threshold would prune even the prior of `count` candidates."""
+        if self.prune >= 1 / count:
+            raise ValueError(
+                f"prune is {self.prune}; expected a probability below 1 / {count}, the number of candidates"
+            )
+
+    @property
+    def floor(self) -> float:
+        """Logarithm of the threshold."""
+        return math.log(self.prune) if self.prune > 0 else -math.inf
+
+
+@torch.inference_mode()
+def measure_candidates(
+    denoiser: Denoiser,
+    pairs: Pairs,
+    candidates: Condition,
+    path: NoisePath,
+    *,
+    slots: Tensor | None = None,
+    truth: Tensor | None = None,
+    prior: Tensor | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    keep: Keep = "pair",
+    progress: Progress | None = None,
+) -> CandidateCurve:
+    """Score every candidate condition on every variable, with the same noise for all candidates.
+
+    Along a Brownian path Y_s = s x + W_s a candidate with prediction x_y gains (Girsanov), per step of s,
+
+        <x_y, dY> - |x_y|^2 ds / 2  =  - (e^h - 1) |eps - e_y|^2 / 2 - sqrt(e^h - 1) <xi, e_y> + (the same for all y)
+
+    where h is the step in log-SNR and xi the standardised next increment of W: the squared error that an integral over
+    levels would sum, and a term of mean zero that cancels most of its noise.
+
+    Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the mean
+    over all have not ruled out. With it, every draw follows them from the start, since at its noisy end the mixture is made
+    of all.
+
+    Args:
+        denoiser: the network; no marginal branch is needed.
+        pairs: N variables.
+        candidates: conditions, one a row.
+        path: how they are followed.
+        slots: `(N, K)` which rows are a variable's candidates; all of them, in order, by default.
+        truth: `(N,)` the slot of the true candidate of every variable, to compare with the mixture; it is never pruned.
+        prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 where it has no
+            candidate. Where a variable's candidates share a part, all is conditional on that part.
+        seed, batch_size: as in `measure_curve`.
+        keep: ``"pixel"`` keeps maps of the comparison with the mixture, ``"level"`` at every level.
+        progress: called with the number of path steps done, for all candidates together.
+    """
+    callback(progress)
+    check_denoiser_type(denoiser)
+    of_type(candidates, Mapping, "candidates", "a condition: tensors by name, one row a candidate")
+    if not candidates:
+        raise ValueError("the candidates hold no tensor; expected one row a candidate")
+    rows = len(next(iter(candidates.values())))
+    check_condition(candidates, rows, "candidates")
+    if slots is None:
+        slots = torch.arange(rows).expand(len(pairs), -1)
+    if slots.ndim != 2 or len(slots) != len(pairs) or int(slots.min()) < 0 or int(slots.max()) >= rows:
+        raise ValueError(f"slots must be {len(pairs)} rows of indices below {rows}, got shape {tuple(slots.shape)}")
+    count = slots.shape[1]
+    path.check(count)
+    if truth is not None and (truth.shape != (len(pairs),) or int(truth.min()) < 0 or int(truth.max()) >= count):
+        raise ValueError(f"truth must hold one index below {count} for each of {len(pairs)} variables")
+    log_prior = _log_prior(prior, len(pairs), count)
+    if truth is not None and not bool(log_prior[torch.arange(len(pairs)), truth.cpu()].isfinite().all()):
+        raise ValueError("a true candidate has probability 0 under its variable's prior")
+    device = device_of(denoiser, pairs.x)
+    low, high = range_within(denoiser, path.logsnr_range, path.quadrature)
+    forwards = Forwards(denoiser, pairs.x.shape[1:], device, batch_size)
+    walk = Walk(Follower(forwards, candidates), path.floor, seed, keep, progress)
+    # Draws that are made together: all where the mixture is asked for, else one after the other.
+    rounds = [range(path.draws)] if truth is not None else [range(d, d + 1) for d in range(path.draws)]
+    together = len(rounds[0])
+    curves: list[CandidateCurve] = []
+    size = max(1, 16 * forwards.rows // (count * together))
+    for block in blocks(denoiser, pairs, path.quadrature, 1, seed, low, high, size):
+        own = slice(block.start, block.start + len(block.pairs))
+        grid = block.logsnr[0, 0]
+        walked = Walked.none(len(block.pairs), len(grid) - 1, count)
+        true = None if truth is None else truth.cpu()[own]
+        for draws in rounds:
+            walked = walk(block, draws, walked, Field(slots[own], log_prior[own], true))
+        mixture = innovation = None
+        if walked.compared is not None:
+            mixture = walked.compared.curve(grid[:-1], block.pairs.ids, walked.evaluations)
+            innovation = walked.compared.innovation
+        curves.append(CandidateCurve(walked.score, grid, block.pairs.ids, walked.evaluations, mixture, innovation))
+    return CandidateCurve.merge(curves)
+
+
+def _log_prior(prior: Tensor | None, pairs: int, count: int) -> Tensor:
+    """`(pairs, count)` float64, checked."""
+    if prior is None:
+        return torch.full((pairs, count), -math.log(count), dtype=torch.float64)
+    rows = prior.double().cpu()
+    if rows.shape not in ((count,), (pairs, count)):
+        raise ValueError(f"prior is {tuple(rows.shape)}; expected ({count},) or ({pairs}, {count})")
+    if not bool((rows >= 0).all()) or float((rows.sum(-1) - 1).abs().max()) > 1e-6:
+        raise ValueError("a prior has probabilities that are negative or do not sum to 1; divide by their sum")
+    return rows.log().expand(pairs, count)

@@ -1,0 +1,276 @@
+"""What was seen along the log-SNR axis, pair by pair, and the integrals that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.denoisers.levels import reference_gain
+from mmg_diffusers.files.records import within
+
+Form = Literal["gap", "orthogonal", "auto", "balanced"]
+FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto", "balanced")
+WEIGHED = ("auto", "balanced")
+# How two branches of a pretrained network are read; "balanced" is for branches that were trained together.
+OF_PRETRAINED: tuple[Form, ...] = ("gap", "orthogonal", "auto")
+
+
+@dataclass(frozen=True)
+class Outside:
+    """MINDE's difference outside the norm, |e_c - r|^2 - |e_u - r|^2, r the noise as predicted for N(0, sigma^2)
+    (arXiv 2310.09031, eq. 18 and 21).
+
+    Raises:
+        ValueError: unless sigma is positive.
+    """  # fmt: skip
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if finite(self.sigma, "sigma") <= 0:
+            raise ValueError(f"sigma is {self.sigma}; expected the standard deviation of a reference, above 0")
+
+
+Integrand = Form | Outside
+"""What is integrated: a form by name, or a difference outside the norm."""
+
+Keep = Literal["pair", "pixel", "level"]
+"""What is kept of a measurement: numbers by pair, maps as well, or maps at every level, so that bands can be read off."""
+
+# What the loop sums over the event, at every pair, draw and level; every integrand is made of these.
+MOMENTS = ("gap", "orthogonal", "error", "energy", "along")
+
+
+def integrate(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor, Tensor]:
+    """Half the integral over log-SNR, with the standard error that the noise draws leave.
+
+    Args:
+        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels; not a number where a pair has fewer draws.
+        weight: `(N, D, L)`.
+        independent: whether levels are independent draws, so that their own spread is the error.
+
+    Returns:
+        `(N, *S)` nats and standard errors. With two draws or more the error is their spread level by level; with
+        one it is the scatter of each level about the line through its neighbours (which also counts curvature,
+        so it errs on the large side, and what it counts of the slope is what levels placed at random within even strata
+        leave). Levels that all draws share have an error of their own that no spread shows: halve the step to see it.
+    """
+    widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3)) / 2
+    terms = values * widths
+    nats = terms.nanmean(1).sum(1)
+    if independent:
+        # All draws of all levels are draws from one law.
+        levels = values.shape[2]
+        one = terms.flatten(1, 2)
+        return nats, (_variance(one) * levels / (~one.isnan()).sum(1) * levels).sqrt()
+    return nats, (widths.nanmean(1).square() * noise_variance(values)).sum(1).sqrt()
+
+
+def noise_variance(values: Tensor) -> Tensor:
+    """Variance that the noise draws leave in the mean over draws at each level, `(N, D, L, *S) -> (N, L, *S)`.
+
+    From the spread of the draws; of a single draw, from its scatter about the line through its neighbours.
+    """
+    draws, levels = values.shape[1:3]
+    if draws > 1:
+        return _variance(values) / (~values.isnan()).sum(1)
+    one = values[:, 0]
+    if levels <= 2:
+        return one.square()
+    middle = (one[:, 1:-1] - (one[:, :-2] + one[:, 2:]) / 2).square() * (2 / 3)
+    return torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
+
+
+def _variance(values: Tensor) -> Tensor:
+    """Variance along the first axis after the pairs, of what is a number there."""
+    count = (~values.isnan()).sum(1)
+    return (values - values.nanmean(1, keepdim=True)).square().nansum(1) / (count - 1)
+
+
+def kept_maps(name: str, values: Tensor, weight: Tensor, independent: bool, keep: Keep) -> dict[str, Tensor]:
+    """What a curve keeps of an integrand before the sum over pixels, `(N, D, L, *pixels)`; see `Curve.maps`."""
+    nats, stderr = integrate(values, weight, independent)
+    made = {name: nats, f"{name}_stderr": stderr}
+    if keep == "level":
+        made |= {f"{name}_levels": values.nanmean(1), f"{name}_variance": noise_variance(values)}
+    return made
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the network said, pair by pair, along the log-SNR axis. Everything is float64 on the CPU.
+
+    With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
+
+    `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
+    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are `logsnr`
+    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last.
+
+    `maps`, where pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
+    ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there are the integrands themselves, ``_levels``, and the
+    variance that the noise leaves in them, ``_variance``, `(N, L, *pixels)`.
+    """
+
+    logsnr: Tensor
+    weight: Tensor
+    gap: Tensor
+    orthogonal: Tensor
+    error: Tensor
+    energy: Tensor
+    along: Tensor
+    pair_ids: Tensor
+    logsnr_range: tuple[float, float]
+    evaluations: int
+    independent: bool = False
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        held = self.gap.shape
+        if len(held) != 3 or 0 in held:
+            raise ValueError(f"the curve's gap has shape {tuple(held)}; expected (pairs, draws, levels)")
+        missing = self.gap[..., :1].isnan()
+        if bool(missing[:, 0].any()) or bool((missing[:, :-1] & ~missing[:, 1:]).any()):
+            raise ValueError("the curve has draws after a missing one, or a pair without any; expected draws, then NaN")
+        for name in ("logsnr", "weight", *MOMENTS):
+            values: Tensor = getattr(self, name)
+            if (
+                values.shape != held
+                or values.dtype != torch.float64
+                or not bool(torch.where(missing, values.isnan(), values.isfinite()).all())
+            ):
+                raise ValueError(
+                    f"the curve's {name} is {tuple(values.shape)} {values.dtype}; expected {tuple(held)} finite float64"
+                )
+        ids = self.pair_ids
+        if ids.shape != held[:1] or ids.dtype != torch.int64 or len(ids.unique()) < len(ids):
+            raise ValueError(
+                f"the curve's pair_ids are {tuple(ids.shape)} {ids.dtype}; expected {held[0]} different int64"
+            )
+        low, high = (finite(end, "an end of the curve's range") for end in self.logsnr_range)
+        if not low <= high:
+            raise ValueError(f"the curve's range is {self.logsnr_range}; expected two rising ends")
+        whole(self.evaluations, "the curve's evaluations", 0)
+        for name, values in self.maps.items():
+            if len(values) != held[0] or not bool(values.isfinite().all()):
+                raise ValueError(f"the curve's map {name!r} is {tuple(values.shape)}; expected {held[0]} finite rows")
+
+    def __len__(self) -> int:
+        return len(self.gap)
+
+    @property
+    def draws(self) -> Tensor:
+        """`(N,)` int64: how many noise draws each pair has."""
+        return (~self.gap[..., 0].isnan()).sum(1)
+
+    def values(self, integrand: Literal["gap", "orthogonal"] | Outside) -> Tensor:
+        """`(N, D, L)` an integrand; half its integral over log-SNR is information in nats."""
+        if isinstance(integrand, Outside):
+            return self.energy - 2 * reference_gain(self.logsnr, integrand.sigma) * self.along
+        return self.gap if integrand == "gap" else self.orthogonal
+
+    def by_level(self, values: Tensor) -> Tensor:
+        """`(N, D, L)` values, by rising level and averaged over draws: `(N, L)`."""
+        return values.gather(2, self.logsnr.argsort(2)).nanmean(1)
+
+    def grid(self) -> tuple[Tensor, Tensor] | None:
+        """`(L,)` rising levels that all pairs and draws share, and their weights; ``None`` where they differ."""
+        logsnr, weight = self.logsnr[0, 0], self.weight[0, 0]
+        shared = all(
+            bool(((own == one) | own.isnan()).all()) for own, one in ((self.logsnr, logsnr), (self.weight, weight))
+        )
+        return (logsnr, weight) if shared and bool((logsnr.diff() > 0).all()) else None
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        tensors |= {f"maps/{name}": value for name, value in self.maps.items()}
+        return tensors, {
+            "logsnr_range": list(self.logsnr_range),
+            "evaluations": self.evaluations,
+            "independent": self.independent,
+        }
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Curve:
+        """From what `packed` gave."""
+        maps = within(tensors, "maps")
+        low, high = record["logsnr_range"]
+        return cls(
+            **{name: value for name, value in tensors.items() if not name.startswith("maps/")},
+            logsnr_range=(low, high),
+            evaluations=record["evaluations"],
+            independent=record["independent"],
+            maps=maps,
+        )
+
+    @staticmethod
+    def merge(curves: Sequence[Curve]) -> Curve:
+        """Join curves of different pairs, measured with the same settings; pairs may differ in their draws.
+
+        Raises:
+            ValueError: for none, for different ranges or levels, or where a pair appears twice.
+        """
+        if not curves:
+            raise ValueError("there is no curve to merge; expected at least one")
+        first = curves[0]
+        for other in curves[1:]:
+            same = (
+                other.gap.shape[2:] == first.gap.shape[2:]
+                and other.logsnr_range == first.logsnr_range
+                and other.independent == first.independent
+                and other.maps.keys() == first.maps.keys()
+            )
+            if not same:
+                raise ValueError(
+                    f"curves were measured differently: {first.gap.shape[2]} levels over {first.logsnr_range} and "
+                    f"{other.gap.shape[2]} over {other.logsnr_range}; measure all shards with the same settings"
+                )
+        ids = torch.cat([curve.pair_ids for curve in curves])
+        if len(ids.unique()) < len(ids):
+            raise ValueError("a pair appears in more than one shard; give every pair its own id")
+        most = max(curve.gap.shape[1] for curve in curves)
+
+        def padded(values: Tensor) -> Tensor:
+            return torch.nn.functional.pad(values, (0, 0, 0, most - values.shape[1]), value=torch.nan)
+
+        joined = {
+            name: torch.cat([padded(getattr(curve, name)) for curve in curves])
+            for name in ("logsnr", "weight", *MOMENTS)
+        }
+        maps = {name: torch.cat([curve.maps[name] for curve in curves]) for name in first.maps}
+        evaluations = sum(curve.evaluations for curve in curves)
+        return Curve(
+            **joined,
+            pair_ids=ids,
+            logsnr_range=first.logsnr_range,
+            evaluations=evaluations,
+            independent=first.independent,
+            maps=maps,
+        )
+
+
+def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
+    """`(N,)` standard error in nats that the draws leave in a pair.
+
+    Of ``"auto"`` and ``"balanced"``, whose weight is known only when all pairs are, the larger of gap's and orthogonal's:
+    their own cannot exceed it.
+    """
+    forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
+    return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
+
+
+def check_keep(keep: Keep) -> None:
+    """Raise a ValueError for something else than `Keep`."""
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, get_args(Keep)))}")
+
+
+def check_integrand(integrand: Integrand) -> None:
+    """Raise a ValueError for something that is no integrand."""
+    if not isinstance(integrand, Outside) and integrand not in FORMS:
+        raise ValueError(f"unknown integrand {integrand!r}; expected one of {FORMS}, or Outside(sigma)")

@@ -1,0 +1,239 @@
+"""Candidates followed along Brownian paths of noise, step by step, with those that are out of the question left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.denoisers.base import Condition
+from mmg_diffusers.denoisers.forwards import Forwards
+from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.measure.batches import Block, Progress, check_finite, rows_of
+from mmg_diffusers.measure.curve import moments, per_pixel
+from mmg_diffusers.measure.draws import PairDraws, brownian_path
+from mmg_diffusers.measure.moments import MOMENTS, Curve, Keep, kept_maps
+from mmg_diffusers.measure.quadrature import trapezoid
+
+# Paths that must each rule a candidate out before later ones leave it behind.
+AGREED = 2
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who takes part, for the P variables of a block, or for B paths: `slots` rows of the conditions and `log_prior`, -infinity where
+    there is nobody, `(P, K)` each; `truth` `(P,)` the true slot, where it is known.
+    """  # fmt: skip
+
+    slots: Tensor
+    log_prior: Tensor
+    truth: Tensor | None
+
+    def of(self, owner: Tensor) -> Field:
+        """The field of every path."""
+        return Field(self.slots[owner], self.log_prior[owner], None if self.truth is None else self.truth[owner])
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What the draws so far have found for the P variables of a block.
+
+    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of all
+    gained in that step.
+    """
+
+    score: Tensor
+    behind: Tensor
+    evaluations: int
+    compared: Comparison | None = None
+
+    @staticmethod
+    def none(pairs: int, steps: int, count: int) -> Walked:
+        empty = torch.zeros(pairs, 0, steps, count, dtype=torch.float64)
+        return Walked(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
+
+    def in_play(self, log_prior: Tensor, floor: float) -> Tensor:
+        """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and, each by itself,
+        by two of them. Along a single path the posterior of the right candidate may dip.
+        """  # fmt: skip
+        possible = log_prior.isfinite()
+        if self.score.shape[1] < AGREED:
+            return possible
+        each = torch.log_softmax(log_prior[:, None] + self.score.sum(2), 2)
+        mean = torch.log_softmax(log_prior + self.score.mean(1).sum(1), 1)
+        return possible & ((mean >= floor) | ((each < floor).sum(1) < AGREED))
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Follows the candidates along some of the paths of a block."""
+
+    follow: Follower
+    floor: float
+    seed: int
+    keep: Keep
+    progress: Progress | None
+
+    def __call__(
+        self, block: Block, draws: range, before: Walked, field: Field
+    ) -> Walked:  # fmt: skip
+        """Take up after the draws `before`."""
+        device = self.follow.forwards.device
+        grid = block.logsnr[0, 0]
+        growth = torch.expm1(grid.diff())
+        paths = [(pair, draw) for pair in range(len(block.pairs)) for draw in draws]
+        owner = torch.tensor([pair for pair, _ in paths])
+        sources = [PairDraws(self.seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
+        x = block.pairs.x[owner.to(block.pairs.x.device)].to(device)
+        alive = before.in_play(field.log_prior, self.floor)[owner]
+        own = field.of(owner)
+        total = own.log_prior
+        compared = Comparison(len(block.pairs), len(draws), self.keep)
+        steps: list[Tensor] = []
+        gains: list[Tensor] = []
+        evaluations = 0
+        for level, (eps, xi) in enumerate(brownian_path(sources, grid, tuple(x.shape[1:]), x.dtype)):
+            noise, xi = eps.to(device), xi.to(device)
+            z = add_noise(x, grid[level].expand(len(x)), noise)
+            log_share = torch.log_softmax(total.masked_fill(~alive, -torch.inf), 1)
+            # Where one candidate is left, it is the mixture, and no step can move its posterior.
+            followed = alive if own.truth is not None else alive & (alive.sum(1, keepdim=True) > 1)
+            step = self.follow(z, grid[level], growth[level], noise, xi, followed, log_share, own)
+            evaluations += int(followed.sum())
+            if step.mixture is not None and step.true is not None:
+                told = innovation(step.true.double() - step.mixture, xi, growth[level])
+                compared.add(moments(noise, z, step.mixture, step.true), told.cpu())
+            # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
+            # still, but for what it lost against that mixture at this step in earlier draws.
+            gained = torch.logsumexp(log_share + step.score, 1)
+            held = gained[:, None] + before.behind[owner, level]
+            score = torch.where(alive, step.score, held)
+            total = total + score
+            alive &= torch.log_softmax(total, 1) >= self.floor
+            if own.truth is not None:
+                alive[torch.arange(len(own.truth)), own.truth] = True
+            steps.append(score)
+            gains.append(gained)
+            if self.progress is not None:
+                self.progress(len(paths))
+        score = torch.stack(steps, 1).unflatten(0, (len(block.pairs), len(draws)))
+        behind = score - torch.stack(gains, 1).unflatten(0, (len(block.pairs), len(draws)))[..., None]
+        known, made = before.score.shape[1], len(draws)
+        return Walked(
+            torch.cat([before.score, score], 1),
+            (before.behind * known + behind.sum(1)) / (known + made),
+            before.evaluations + evaluations,
+            None if field.truth is None else compared,
+        )
+
+
+def innovation(predicted: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
+    """The part of a step's score whose expectation is 0, `(B,)` float64 nats; linear in `predicted`."""
+    return -growth.sqrt() * (xi * predicted).double().flatten(1).sum(1)
+
+
+def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
+    """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions share.
+
+    From `predicted`, `eps` and the innovation `xi`, all `(B, *event)`, and the step's relative growth of the SNR: minus
+    half of what the increment of the observation lies off its prediction, squared, in units of its noise.
+    """
+    square = (eps - predicted).double().square().flatten(1).sum(1)
+    return -growth * square / 2 + innovation(predicted, xi, growth)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of every path: scores `(B, K)` float64, and where the truth is known both predictions of the noise."""
+
+    score: Tensor
+    mixture: Tensor | None
+    true: Tensor | None
+
+
+@dataclass(frozen=True)
+class Follower:
+    """Runs one step of every path for the candidates that are still followed."""
+
+    forwards: Forwards
+    candidates: Condition
+
+    def __call__(
+        self,
+        z: Tensor,
+        level: Tensor,
+        growth: Tensor,
+        eps: Tensor,
+        xi: Tensor,
+        alive: Tensor,
+        log_share: Tensor,
+        field: Field,
+    ) -> Step:
+        """Scores are 0 where a candidate is not alive; `log_share` are the log weights of the mixture."""
+        out = torch.zeros(alive.shape, dtype=torch.float64)
+        mixture = true = None
+        truth = field.truth
+        if truth is not None:
+            mixture, true = torch.zeros_like(z, dtype=torch.float64), torch.zeros_like(z)
+        path, candidate = alive.nonzero(as_tuple=True)
+        rows, device = self.forwards.rows, self.forwards.device
+        for p, k in zip(path.split(rows), candidate.split(rows), strict=True):
+            if not len(p):
+                continue  # every path has settled
+            here = p.to(device)
+            logsnr = level.expand(len(p))
+            predicted = self.forwards(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], device))
+            check_finite(predicted, logsnr)
+            out[p, k] = step_score(predicted, eps[here], xi[here], growth).cpu()
+            if truth is not None and mixture is not None and true is not None:
+                share = log_share[p, k].exp().to(device)
+                mixture.index_add_(0, here, predicted.double() * share.view(-1, *(1,) * (predicted.ndim - 1)))
+                is_true = (k == truth[p]).to(device)
+                true[here[is_true]] = predicted[is_true].to(true.dtype)
+        return Step(out, mixture, true)
+
+
+class Comparison:
+    """Collects the moments of the true candidate against the mixture, level by level."""
+
+    def __init__(self, pairs: int, draws: int, keep: Keep) -> None:
+        self.pairs, self.draws = pairs, draws
+        self.keep: Keep = keep
+        self.sums: dict[str, list[Tensor]] = {name: [] for name in MOMENTS}
+        self.maps: dict[str, list[Tensor]] = {"gap": [], "orthogonal": []}
+        self.innovations: list[Tensor] = []
+
+    def add(self, values: Mapping[str, Tensor], innovation: Tensor) -> None:
+        """The moments of one step, and what its innovation says for the true candidate and against the mixture, `(B,)`."""
+        self.innovations.append(innovation)
+        for name, value in values.items():
+            self.sums[name].append(value.flatten(1).sum(1).cpu())
+            if self.keep != "pair" and name in self.maps:
+                self.maps[name].append(per_pixel(value).cpu())
+
+    def _shaped(self, parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts, 1).unflatten(0, (self.pairs, self.draws))
+
+    @property
+    def innovation(self) -> Tensor:
+        """`(P, D, L)` nats, 0 in expectation."""
+        return self._shaped(self.innovations)
+
+    def curve(self, levels: Tensor, ids: Tensor, evaluations: int) -> Curve:
+        weight = trapezoid(levels).repeat(self.pairs, self.draws, 1)
+        maps: dict[str, Tensor] = {}
+        for name, parts in self.maps.items():
+            if parts:
+                maps |= kept_maps(name, self._shaped(parts), weight, False, self.keep)
+        return Curve(
+            logsnr=levels.repeat(self.pairs, self.draws, 1),
+            weight=weight,
+            **{name: self._shaped(parts) for name, parts in self.sums.items()},
+            pair_ids=ids,
+            logsnr_range=(float(levels[0]), float(levels[-1])),
+            evaluations=evaluations,
+            independent=False,
+            maps=maps,
+        )

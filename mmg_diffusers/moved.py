@@ -1,0 +1,115 @@
+"""The module names of version 0.1, which keep working for one minor version: they warn, and give what now stands elsewhere.
+
+To be removed with version 0.3.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+# An old module by the new ones that hold its names.
+MOVED: dict[str, tuple[str, ...]] = {
+    "adapters": ("pipelines.adapters",),
+    "adapters.base": ("pipelines.adapters.base",),
+    "adapters.stable_diffusion": ("pipelines.adapters.stable_diffusion",),
+    "batches": ("measure.batches",),
+    "benchmarks": ("commands.studies.benchmarks",),
+    "caching": ("pipelines.caching",),
+    "candidates": ("measure.candidates",),
+    "cli": ("commands.app",),
+    "consistency": ("commands.studies.consistency",),
+    "curve": ("measure.curve",),
+    "demo": ("commands.demo",),
+    "denoiser": ("denoisers.base", "denoisers.exact"),
+    "distributed": ("runs.distributed",),
+    "divergence": ("measure.divergence",),
+    "drawing": ("pipelines.drawing",),
+    "draws": ("measure.draws",),
+    "encoding": ("pipelines.encoding",),
+    "estimators": ("measure.estimators",),
+    "filtering": ("analysis.filtering",),
+    "fitting": ("arrays.fitting",),
+    "forwards": ("denoisers.forwards",),
+    "image_data": ("arrays.image_data",),
+    "image_networks": ("arrays.image_networks",),
+    "image_preprocess": ("arrays.image_preprocess",),
+    "images": ("pairs.images",),
+    "influence": ("analysis.influence",),
+    "loading": ("pipelines.loading",),
+    "maps": ("analysis.maps",),
+    "marginals": ("pairs.marginals",),
+    "moments": ("measure.moments",),
+    "networks": ("arrays.networks",),
+    "noise": ("denoisers.levels", "denoisers.conventions", "pipelines.schedulers"),
+    "pipeline": ("pipelines.pipeline",),
+    "plotting": ("commands.figures",),
+    "preprocess": ("arrays.preprocess",),
+    "processes": ("runs.processes",),
+    "prompts": ("pairs.prompts",),
+    "proposals": ("measure.proposals",),
+    "quadrature": ("measure.quadrature",),
+    "records": ("files.records",),
+    "report": ("commands.report",),
+    "result": ("measure.estimate",),
+    "shapes": ("worlds.shapes",),
+    "shapes.reader": ("worlds.shapes.reader",),
+    "shapes.render": ("worlds.shapes.render",),
+    "shapes.world": ("worlds.shapes.world",),
+    "sources": ("pairs.sources",),
+    "stages": ("runs.stages",),
+    "storage": ("files.whole",),
+    "tables": ("pairs.tables", "commands.options"),
+    "tasks": ("worlds.tasks",),
+    "tasks.laws": ("worlds.tasks.laws",),
+    "tasks.maps": ("worlds.tasks.maps",),
+    "testing": ("denoisers.check",),
+    "tolerance": ("measure.tolerance",),
+    "trainer": ("arrays.trainer",),
+    "training": ("arrays.checkpoints",),
+    "variables": ("arrays.variables",),
+    "walks": ("measure.walks",),
+    "words": ("analysis.words",),
+}
+ROOT = "mmg_diffusers."
+
+
+class OldNames(MetaPathFinder, Loader):
+    """Finds the modules of version 0.1: empty ones, that look up each of their names in the modules that hold it now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        old = fullname.removeprefix(ROOT)
+        if old == fullname or old not in MOVED:
+            return None
+        return ModuleSpec(fullname, self, is_package=any(name.startswith(f"{old}.") for name in MOVED))
+
+    def exec_module(self, module: ModuleType) -> None:
+        places = MOVED[module.__name__.removeprefix(ROOT)]
+        new = " and ".join(f"{ROOT}{place}" for place in places)
+        # The frames between are importlib's own, which warnings leave out.
+        warnings.warn(
+            f"{module.__name__} is now {new}; the old name goes with version 0.3", DeprecationWarning, stacklevel=2
+        )
+
+        def look_up(name: str) -> object:
+            if not name.startswith("__"):
+                for place in places:
+                    held = import_module(f"{ROOT}{place}")
+                    if hasattr(held, name):
+                        return getattr(held, name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}; it is now {new}")
+
+        vars(module)["__getattr__"] = look_up
+
+
+def install() -> None:
+    """Let the old names be imported; a second call changes nothing."""
+    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
+        sys.meta_path.append(OldNames())

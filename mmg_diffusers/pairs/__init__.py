@@ -1,0 +1,31 @@
+"""Pairs of images and prompts as people keep them, and what prompts are compared with.
+
+May import `measure` and below; must not run a network.
+"""
+
+from mmg_diffusers.pairs.images import ImageLike, load_image
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
+from mmg_diffusers.pairs.prompts import Masked, Prompt, Word, find_word, replace_word, without, words_of
+from mmg_diffusers.pairs.sources import Source
+from mmg_diffusers.pairs.tables import PairTable, read_candidates, read_pairs
+
+__all__ = [
+    "Candidates",
+    "ImageLike",
+    "Marginal",
+    "Masked",
+    "Mixture",
+    "Negatives",
+    "NullPrompt",
+    "PairTable",
+    "Prompt",
+    "Source",
+    "Word",
+    "find_word",
+    "load_image",
+    "read_candidates",
+    "read_pairs",
+    "replace_word",
+    "without",
+    "words_of",
+]

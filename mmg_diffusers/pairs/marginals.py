@@ -1,0 +1,202 @@
+"""What a prompt is compared with: the null prompt, a set of candidate prompts, or prompts sampled from the run's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmg_diffusers.checks import finite, of_type, whole
+from mmg_diffusers.pairs.prompts import Masked, check_text
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The candidates of N variables: rows of `names`, each variable with slots of its own.
+
+    `slots` `(N, K)` indexes `names`; `prior` `(N, K)` is the probability of each slot, 0 where a variable has fewer;
+    `truth` `(N,)` is the slot of the true one.
+    """
+
+    names: tuple[str, ...]
+    slots: Tensor
+    prior: Tensor
+    truth: Tensor
+
+    def __post_init__(self) -> None:
+        slots, prior, truth = self.slots, self.prior, self.truth
+        if slots.ndim != 2 or 0 in slots.shape or prior.shape != slots.shape or truth.shape != slots.shape[:1]:
+            raise ValueError(
+                f"the candidates have slots {tuple(slots.shape)}, a prior {tuple(prior.shape)} and truths {tuple(truth.shape)}; "
+                "expected (N, K), (N, K) and (N,)"
+            )
+        for name, index, count in (("slots", slots, len(self.names)), ("truths", truth, slots.shape[1])):
+            if index.dtype != torch.int64 or int(index.min()) < 0 or int(index.max()) >= count:
+                raise ValueError(f"the {name} of a mixture must be int64 below {count}")
+        if not bool((prior >= 0).all()) or float((prior.sum(1) - 1).abs().max()) > 1e-6:
+            raise ValueError("the prior of a mixture has probabilities that are negative or do not sum to 1")
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def log_prior(self) -> Tensor:
+        """`(N, K)`, -infinity where there is no candidate."""
+        return self.prior.double().log()
+
+    @property
+    def ceiling(self) -> float:
+        """The most that log q of the true candidate can say, in the mean over these variables: -log of its prior."""
+        return float(-self.log_prior.gather(1, self.truth[:, None]).mean())
+
+
+@dataclass(frozen=True)
+class NullPrompt:
+    """The model's own unconditional branch, as in the papers. Often not the marginal of the conditional branch: its
+    estimate comes with a certificate, and a flag where the curve does not decay.
+    """  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A set of prompts that the true one comes from; their mixture is the marginal, and no null prompt is needed.
+
+    Args:
+        prompts: at least two, all different.
+        prior: their probabilities, uniform by default.
+        groups: one label a prompt, such as its words but for the colour. A prompt is then compared with those of its own
+            group alone: information of what distinguishes them, given what they share.
+
+    Raises:
+        TypeError: for prompts that are no text.
+        ValueError: for fewer than two prompts, the same one twice, or a prior or groups that do not fit.
+    """
+
+    prompts: Sequence[str]
+    prior: Sequence[float] | None = None
+    groups: Sequence[Hashable] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.prompts, str) or not isinstance(self.prompts, Iterable):
+            raise TypeError(f"the candidates are {self.prompts!r}; expected a list of at least two prompts")
+        names = tuple(self.prompts)
+        for place, name in enumerate(names):
+            if not isinstance(name, Masked):
+                check_text(name, f"candidate {place}")
+        if len(names) < 2:
+            raise ValueError(f"got {len(names)} candidates; expected a list of at least two prompts")
+        object.__setattr__(self, "prompts", names)
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"candidates must differ; {sorted(repeated)[0]!r} appears more than once")
+        if self.prior is not None:
+            prior = np.array([finite(share, "a prior probability") for share in _listed(self.prior, "prior")])
+            if len(prior) != len(names) or not (prior > 0).all():
+                raise ValueError(f"prior is {prior.tolist()[:8]}; expected {len(names)} positive probabilities")
+            if abs(float(prior.sum()) - 1) > 1e-6:
+                raise ValueError(f"the prior sums to {float(prior.sum()):.6f}; divide it by its sum")
+        if self.groups is not None and len(_listed(self.groups, "groups")) != len(names):
+            raise ValueError(f"got {len(self.groups)} groups for {len(names)} candidates; expected a label each")
+
+    @property
+    def probability(self) -> Tensor:
+        """`(K,)` float64."""
+        count = len(self.prompts)
+        prior = np.full(count, 1 / count) if self.prior is None else np.asarray(self.prior, dtype=float)
+        return torch.from_numpy(prior)
+
+    def mixture(self, prompts: Sequence[str], ids: Tensor) -> Mixture:
+        """The candidates of variables with these true prompts.
+
+        Raises:
+            ValueError: for a prompt that is not among the candidates.
+        """
+        place = {name: k for k, name in enumerate(self.prompts)}
+        absent = [text for text in prompts if text not in place]
+        if absent:
+            raise ValueError(f"the prompt {absent[0]!r} is not among the {len(place)} candidates; add it to them")
+        true = [place[text] for text in prompts]
+        labels = [0] * len(place) if self.groups is None else list(self.groups)
+        members = [[k for k, label in enumerate(labels) if label == labels[own]] for own in true]
+        width = max(len(own) for own in members)
+        slots, prior = torch.zeros(len(true), width, dtype=torch.int64), torch.zeros(len(true), width).double()
+        for row, own in enumerate(members):
+            slots[row, : len(own)] = torch.tensor(own)
+            prior[row, : len(own)] = self.probability[own] / self.probability[own].sum()
+        truth = torch.tensor([own.index(k) for own, k in zip(members, true, strict=True)])
+        return Mixture(tuple(self.prompts), slots, prior, truth)
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Prompts of other pairs of the same run, drawn for each pair: InfoNCE's bound, which cannot exceed ln(count + 1).
+
+    Args:
+        count: how many other pairs lend their prompts; where some have the same prompt, it counts as often.
+        seed: with a pair's id, names the draw.
+
+    Raises:
+        TypeError: for numbers that are not whole.
+        ValueError: for a count below 1, or a negative seed.
+    """
+
+    count: int = 15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole(self.count, "count", 1, " negative")
+        whole(self.seed, "seed", 0)
+
+    def mixture(self, prompts: Sequence[str], ids: Tensor) -> Mixture:
+        """The candidates of variables with these true prompts and ids.
+
+        Raises:
+            ValueError: for fewer other pairs than negatives.
+        """
+        if len(prompts) <= self.count:
+            raise ValueError(
+                f"{self.count} negatives need {self.count + 1} pairs or more, got {len(prompts)}; lower count, or give "
+                "Candidates"
+            )
+        names = list(dict.fromkeys(prompts))
+        place = {name: k for k, name in enumerate(names)}
+        slots = torch.zeros(len(prompts), self.count + 1, dtype=torch.int64)
+        prior = torch.zeros(len(prompts), self.count + 1, dtype=torch.float64)
+        for row, own in enumerate(ids.tolist()):
+            others = np.delete(np.arange(len(prompts)), row)
+            drawn = np.random.default_rng([self.seed, own]).choice(others, self.count, replace=False)
+            lent = [place[prompts[int(pair)]] for pair in (row, *drawn)]
+            # One slot for each different prompt, the true one first.
+            different = list(dict.fromkeys(lent))
+            slots[row, : len(different)] = torch.tensor(different)
+            prior[row, : len(different)] = torch.tensor([lent.count(k) / len(lent) for k in different]).double()
+        return Mixture(tuple(names), slots, prior, torch.zeros(len(prompts), dtype=torch.int64))
+
+    @property
+    def note(self) -> str:
+        """What a reader should be told."""
+        return f"sampled negatives: a bound (InfoNCE) that cannot exceed ln {self.count + 1} = {math.log(self.count + 1):.3f}"
+
+
+Marginal = NullPrompt | Candidates | Negatives
+"""What a prompt can be compared with."""
+
+
+def check_marginal(marginal: Marginal) -> None:
+    """Raise a TypeError for something that is no marginal."""
+    of_type(
+        marginal, (NullPrompt, Candidates, Negatives), "marginal", "NullPrompt(), Candidates([...]) or Negatives(count)"
+    )
+
+
+def _listed(values: Sequence[T], name: str) -> Sequence[T]:
+    if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
+        raise TypeError(f"{name} is a {type(values).__name__}; expected a list with one entry for each candidate")
+    return values

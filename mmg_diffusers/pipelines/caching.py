@@ -1,0 +1,331 @@
+"""Encoded images and prompts, kept so that none is encoded twice: in memory under a bound, on request on disk.
+
+An encoding is named by a hash of all that it is a function of: the pixels or the text, the weights, dtypes and settings of
+the networks, the kind of device, and the versions of the packages beneath. So nothing is stale, and nothing has to be
+cleared, when a model changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mmg_diffusers.checks import file_path, whole
+from mmg_diffusers.files.records import versions
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pipelines.adapters.base import Codec, Origin
+
+Encoding = dict[str, Tensor]
+
+_FORMAT = "mmg_diffusers.Encoding/1"
+# Elements of a tensor that are looked at to tell whether it was changed since it was hashed.
+_PROBED = 16
+
+
+# ---- what weights and tokenizers are ----
+
+
+def fingerprint(networks: Iterable[nn.Module]) -> str | None:
+    """A sha256 of the parameters and buffers of networks: names, dtypes, shapes and values, wherever they are.
+
+    It is computed once, and again when a network was changed: by an operation in place, by loading weights, by adapters that
+    are loaded, scaled or switched, by a change of dtype. Changes that bypass autograd's bookkeeping (``parameter.data``) are
+    noticed by a few elements of every tensor.
+
+    Returns:
+        ``None`` where weights are not in memory (sequential offload).
+    """
+    total = hashlib.sha256()
+    for network in networks:
+        own = _network_digest(network)
+        if own is None:
+            return None
+        total.update(own.encode())
+    return total.hexdigest()
+
+
+_networks: WeakKeyDictionary[nn.Module, tuple[list[object], str]] = WeakKeyDictionary()
+_tokenizers: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def _network_digest(network: nn.Module) -> str | None:
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    if any(tensor.is_meta for _, tensor in tensors):
+        return None
+    switches = _switches(network)
+    seen = [switches, *(_glance(name, tensor) for name, tensor in tensors)]
+    known = _networks.get(network)
+    if known is None or known[0] != seen:
+        digest = hashlib.sha256(f"{switches} {_digest(tensors)}".encode()).hexdigest()
+        known = _networks[network] = (seen, digest)
+    return known[1]
+
+
+def _switches(network: nn.Module) -> str:
+    """Which adapters of peft are on in a network, and how strong they are: state that is in no tensor."""
+    found = [
+        (name, [str(getattr(module, switch, None)) for switch in ("disable_adapters", "active_adapters", "scaling")])
+        for name, module in network.named_modules()
+        if hasattr(module, "active_adapters") and hasattr(module, "scaling")
+    ]
+    return repr(found)
+
+
+def _glance(name: str, tensor: Tensor) -> object:
+    """What changes with a tensor's values, without looking at all of them."""
+    version = 0 if tensor.is_inference() else tensor._version
+    places = torch.arange(0, tensor.numel(), max(1, tensor.numel() // _PROBED), device=tensor.device)
+    return name, version, tensor.dtype, tensor.shape, tensor.take(places).cpu().double().numpy().tobytes()
+
+
+def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    total = hashlib.sha256()
+    for name, tensor in tensors:
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the packages that encode; read once, since that takes longer than to encode a small image."""
+    return {name: version for name, version in versions().items() if name != "python"}
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    known = _tokenizers.get(tokenizer)
+    if known is None or known[0] != len(tokenizer):
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        words = fast.to_str() if fast is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        text = f"{type(tokenizer).__name__} {tokenizer.model_max_length} {words}"
+        known = _tokenizers[tokenizer] = (len(tokenizer), hashlib.sha256(text.encode()).hexdigest())
+    return known[1]
+
+
+# ---- where encodings are kept ----
+
+
+class EncodingCache:
+    """Encodings by their keys. Those used least recently leave the memory first; files stay.
+
+    Args:
+        max_bytes: bound on the tensors in memory.
+        folder: keeps encodings for other runs and processes too, one safetensors file each, until its owner removes them.
+            What was damaged is encoded again. When the disk is full, work goes on without it, with a RuntimeWarning.
+
+    Raises:
+        ValueError, TypeError: for a bound that is no whole number of bytes.
+        OSError: when the folder cannot be made.
+    """
+
+    def __init__(self, max_bytes: int = 2**28, folder: str | Path | None = None) -> None:
+        self.max_bytes = whole(max_bytes, "max_bytes", 0, ", the size of the memory that may be used")
+        self.folder = None if folder is None else file_path(folder, "the folder of a cache")
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(f"cannot make a cache in {folder} ({error}); choose a folder that can be made") from error
+        self._held: OrderedDict[str, Encoding] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the tensors in memory."""
+        return self._bytes
+
+    def get(self, key: str) -> Encoding | None:
+        """What was put under a key, on the CPU."""
+        found = self._held.get(key)
+        if found is not None:
+            self._held.move_to_end(key)
+            return found
+        if self.folder is not None:
+            found = _read(self._path(self.folder, key))
+            if found is not None:
+                self._hold(key, found)
+        return found
+
+    def put(self, key: str, encoding: Encoding) -> None:
+        """Keep an encoding, which is on the CPU."""
+        self._hold(key, encoding)
+        if self.folder is None:
+            return
+        ready = {name: value.contiguous().clone() for name, value in encoding.items()}
+        header = {"format": _FORMAT, "digest": _digest(sorted(ready.items()))}
+        try:
+            write_whole(self._path(self.folder, key), safetensors.torch.save(ready, metadata=header))
+        except OSError as error:
+            warnings.warn(
+                f"encodings are not kept in {self.folder} any more ({error}); make room, and those that are missing will be "
+                "kept the next time",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self.folder = None
+
+    def _hold(self, key: str, encoding: Encoding) -> None:
+        size = sum(value.nbytes for value in encoding.values())
+        if key in self._held or size > self.max_bytes:
+            return
+        self._held[key] = encoding
+        self._bytes += size
+        while self._bytes > self.max_bytes:
+            _, dropped = self._held.popitem(last=False)
+            self._bytes -= sum(value.nbytes for value in dropped.values())
+
+    @staticmethod
+    def _path(folder: Path, key: str) -> Path:
+        return folder / key[:2] / f"{key}.safetensors"
+
+
+def _read(path: Path) -> Encoding | None:
+    try:
+        body = path.read_bytes()
+        found = safetensors.torch.load(body)
+        header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])["__metadata__"]
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+    good = header.get("format") == _FORMAT and header.get("digest") == _digest(sorted(found.items()))
+    return found if good else None
+
+
+# ---- a codec that remembers ----
+
+
+class RememberingCodec:
+    """Encodes with a codec what its cache does not have. Codecs that do not say what they depend on are asked every time.
+
+    Args:
+        codec: does the work.
+        cache: remembers it.
+    """
+
+    def __init__(self, codec: Codec, cache: EncodingCache) -> None:
+        self.codec, self.cache = codec, cache
+
+    def images(self, images: Sequence[Tensor]) -> Tensor:
+        """Images `(3, H, W)` in [0, 1], of one size, to `(N, *event)`.
+
+        One by one: a batch rounds differently from its parts, and the clean end magnifies that; so an image's latent, like
+        its noise, does not depend on the images beside it.
+        """
+        maker = self._maker("image")
+
+        def encode(image: Tensor) -> Encoding:
+            content = f"{tuple(image.shape)} {image.dtype} ".encode() + image.contiguous().numpy().tobytes()
+            return self._recall(maker, content, lambda: {"x": self.codec.encode_images(image[None])})
+
+        return torch.cat([encode(image)["x"] for image in images]).to(self.codec.device)
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[Encoding]:
+        """Prompts to conditions of one row each."""
+        maker = self._maker("prompt")
+
+        def encode(prompt: Prompt) -> Encoding:
+            if isinstance(prompt, Masked):
+                return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_masked(prompt))
+            return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_prompts([prompt]))
+
+        device = self.codec.device
+        return [{name: value.to(device) for name, value in encode(prompt).items()} for prompt in prompts]
+
+    def _maker(self, kind: Literal["image", "prompt"]) -> str | None:
+        """A hash of what makes encodings of a kind; nothing where that is not known."""
+        origin: Origin | None = self.codec.origin(kind)
+        weights = None if origin is None else fingerprint(origin.networks)
+        if origin is None or weights is None:
+            return None
+        parts = {
+            "kind": kind,
+            "codec": type(self.codec).__name__,
+            "weights": weights,
+            "tokenizers": [_vocabulary(tokenizer) for tokenizer in origin.tokenizers],
+            "settings": dict(origin.settings),
+            "device": self.codec.device.type,
+            "versions": _versions(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _recall(self, maker: str | None, content: bytes, encode: Callable[[], Encoding]) -> Encoding:
+        if maker is None:
+            return {name: value.cpu() for name, value in encode().items()}
+        key = hashlib.sha256(maker.encode() + content).hexdigest()
+        found = self.cache.get(key)
+        if found is None:
+            found = {name: value.cpu() for name, value in encode().items()}
+            self.cache.put(key, found)
+        return found
+
+
+class KeptPrompts(Codec):
+    """A codec whose text encoders were released: it knows the prompts that were encoded before, and no others.
+
+    Args:
+        codec: encodes the prompts now, and images later.
+        prompts: those that are kept, on the CPU.
+    """
+
+    def __init__(self, codec: Codec, prompts: Iterable[Prompt]) -> None:
+        self._codec = codec
+        encoded = RememberingCodec(codec, EncodingCache(0)).prompts(different := list(dict.fromkeys(prompts)))
+        self._kept = {
+            prompt: {name: value.cpu() for name, value in row.items()}
+            for prompt, row in zip(different, encoded, strict=True)
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self._codec.device
+
+    def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
+        return self._codec.origin(kind) if kind == "image" else None
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        return self._codec.native_size
+
+    @property
+    def multiple(self) -> int:
+        return self._codec.multiple
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return self._codec.encode_images(images)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Encoding:
+        rows = [self._row(prompt) for prompt in prompts]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def check_masked(self, prompt: Masked) -> None:
+        self._row(prompt)
+
+    def encode_masked(self, prompt: Masked) -> Encoding:
+        return self._row(prompt)
+
+    def truncated(self, prompt: str) -> str | None:
+        return self._codec.truncated(prompt)
+
+    def describe(self) -> dict[str, Any]:
+        return self._codec.describe()
+
+    def _row(self, prompt: Prompt) -> Encoding:
+        if prompt not in self._kept:
+            raise ValueError(
+                f"the text encoders were released, and {str(prompt)!r} is not among the {len(self._kept)} prompts that were "
+                "kept; load the pipeline again, or release them with all prompts that you need"
+            )
+        return self._kept[prompt]

@@ -1,0 +1,126 @@
+"""Images and prompts on their way into a model: checked before a network runs, encoded some at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.checks import whole
+from mmg_diffusers.pairs.images import ImageLike, as_list, load_image, resize
+from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
+from mmg_diffusers.pipelines.adapters.base import Codec
+from mmg_diffusers.pipelines.caching import EncodingCache, RememberingCodec
+
+P = TypeVar("P", str, Prompt)
+# Pairs that are encoded and held at one time.
+_CHUNK = 32
+
+
+class Encoder:
+    """Checks what users pass, and encodes it with a model's codec, or finds it in a cache."""
+
+    def __init__(self, codec: Codec, cache: EncodingCache | None = None) -> None:
+        self.codec = codec
+        self.remembering = RememberingCodec(codec, EncodingCache() if cache is None else cache)
+
+    def check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> list[ImageLike]:
+        """Look at every image once, so that a bad one is found before a network runs.
+
+        As many as are encoded at one time are kept as tensors, so that they are not decoded twice.
+        """
+        pictures = as_list(images)
+        multiple = self.codec.multiple
+        sizes: dict[tuple[int, int], int] = {}
+        few = len(pictures) <= _CHUNK
+        for place, picture in enumerate(pictures):
+            loaded = load_image(picture, place)
+            if few:
+                pictures[place] = loaded
+            height, width = loaded.shape[1:]
+            sizes.setdefault((height, width), place)
+            if not resized and (height % multiple or width % multiple):
+                raise ValueError(
+                    f"image {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
+                    f"{self.codec.native_size[0]} x {self.codec.native_size[1]}). Crop it, or pass resize=True."
+                )
+        if len(sizes) > 1 and not resized:
+            raise ValueError(
+                f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
+                "Measure each size on its own, or pass resize=True."
+            )
+        return pictures
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+        """Look at every different prompt once; returns, and warns of, what the text encoder will not see.
+
+        Raises:
+            ValueError: for a masked word that it will not see either, or cannot mask.
+        """
+        notes: list[str] = []
+        different = dict.fromkeys(prompts)
+        for text in dict.fromkeys(text_of(prompt) for prompt in different):
+            lost = self.codec.truncated(text)
+            if lost is not None:
+                notes.append(f"the text encoder does not see {lost!r}, the end of {text!r}")
+        for prompt in different:
+            if isinstance(prompt, Masked):
+                self.codec.check_masked(prompt)
+        if notes:
+            warnings.warn("; ".join(notes), stacklevel=4)
+        return tuple(notes)
+
+    def images(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
+        """Encoded images, some at a time, with the place of the first."""
+        for start in range(0, len(pictures), _CHUNK):
+            tensors = [load_image(p, start + i) for i, p in enumerate(pictures[start : start + _CHUNK])]
+            if resized:
+                size = self.codec.native_size
+                tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
+            yield start, self.remembering.images(tensors)
+
+    def condition(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """Encode each different prompt once."""
+        unique = list(dict.fromkeys(prompts))
+        encoded = self.remembering.prompts(unique)
+        place = {prompt: k for k, prompt in enumerate(unique)}
+        rows = torch.tensor([place[prompt] for prompt in prompts])
+        joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}
+        return {key: value[rows.to(value.device)] for key, value in joined.items()}
+
+
+def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:
+    """A prompt for each of `count` images.
+
+    Raises:
+        TypeError: for what is no text, `name` says where.
+        ValueError: for a wrong number of prompts.
+    """
+    if isinstance(values, Masked):
+        return [cast(P, values)] * count
+    if isinstance(values, str):
+        check_text(values, name)
+        return [cast(P, values)] * count
+    if not isinstance(values, Sequence) or isinstance(values, bytes):
+        raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each image")
+    if len(values) != count:
+        raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
+    for place, value in enumerate(values):
+        if not isinstance(value, Masked):
+            check_text(value, f"{name}[{place}]")
+    return list(values)
+
+
+def ids_for(asked: Sequence[int] | None, count: int) -> Tensor:
+    """Ids of `count` pairs, by default their places."""
+    if asked is None:
+        return torch.arange(count)
+    if not hasattr(asked, "__len__") or isinstance(asked, str):
+        raise TypeError(f"pair_ids is {asked!r}; expected {count} different non-negative whole numbers")
+    ids = torch.tensor([whole(i, "a pair id", 0) for i in asked], dtype=torch.int64)
+    if ids.shape != (count,) or len(ids.unique()) < count:
+        raise ValueError(f"expected {count} different non-negative pair_ids, got {len(ids)}: {ids.tolist()[:8]}")
+    return ids

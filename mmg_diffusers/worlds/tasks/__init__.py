@@ -1,0 +1,239 @@
+"""Tasks that know their mutual information.
+
+`bmi_tasks()` are the 40 of the Beyond-Normal benchmark (Czyz et al. 2023, "Beyond Normal: On the Evaluation
+of Mutual Information Estimators"), under the benchmark's own keys; `high_mi_tasks()` carry 10 to 15 nats;
+`discrete_tasks()` have labels or atoms. A task's truth, in nats, is computed from a closed form or by
+quadrature.
+
+    task = get_task("spiral-multinormal-sparse-3-3-2-2.0")
+    x, y = task.sample(10_000, seed=0)  # (10000, 3) and (10000, 3) float64
+    task.mi_nats  # 1.0217
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cache
+
+import numpy as np
+
+from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.worlds.tasks.laws import (
+    AdditiveUniform,
+    JointTable,
+    LabelledNormal,
+    LabelledUniform,
+    Law,
+    Multinormal,
+    Pair,
+    SpikeSlab,
+    Student,
+)
+from mmg_diffusers.worlds.tasks.maps import (
+    ASINH,
+    BIMODAL,
+    HALF_CUBE,
+    NORMAL_CDF,
+    SPIRAL,
+    SWISSROLL_X,
+    WIGGLY,
+    Change,
+    Map,
+)
+
+__all__ = ["Task", "bmi_tasks", "discrete_tasks", "get_task", "high_mi_tasks"]
+
+Sampler = Callable[[int, np.random.Generator], Pair]
+
+_BY = "\N{MULTIPLICATION SIGN}"
+_HIGH_MI_DIMS = (3, 5, 10, 20, 50)
+_HIGH_MI_STRENGTHS = (200.0, 650.0, 1100.0, 1550.0, 2000.0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A joint law of (x, y) whose mutual information is known.
+
+    Attributes:
+        key: the name by which `get_task` finds it.
+        name: the name for tables and figures.
+        dim_x: the dimension of x.
+        dim_y: the dimension of y.
+        mi_nats: the exact mutual information, in nats.
+        classes_x: the number of labels where x is a label, else None.
+        classes_y: the number of labels where y is a label, else None.
+        sampler: draws n pairs from a generator.
+    """
+
+    key: str
+    name: str
+    dim_x: int
+    dim_y: int
+    mi_nats: float
+    classes_x: int | None = None
+    classes_y: int | None = None
+    sampler: Sampler = field(kw_only=True, repr=False, compare=False)
+
+    def sample(self, n: int, seed: int) -> Pair:
+        """Draw n independent pairs.
+
+        The same n and seed give the same arrays; a larger sample need not begin with a smaller one. Tasks
+        that differ only by maps of their variables share the draws beneath.
+
+        Args:
+            n: how many pairs, 1 or more.
+            seed: 0 or more.
+
+        Returns:
+            x, `(n, dim_x)`, and y, `(n, dim_y)`: float64, or int64 in 0 .. classes - 1 for a label.
+
+        Raises:
+            TypeError: for a number that is not an integer.
+            ValueError: for n < 1 or seed < 0.
+        """
+        count = whole(n, "n", 1)
+        return self.sampler(count, np.random.default_rng(whole(seed, "seed", 0)))
+
+
+def bmi_tasks() -> dict[str, Task]:
+    """The 40 tasks of the Beyond-Normal benchmark by key, in the benchmark's order (Czyz et al. 2023)."""
+    return _by_key(_bmi())
+
+
+def high_mi_tasks() -> dict[str, Task]:
+    """Tasks of 9.9, 12.3, 13.3, 14.0 and 14.5 nats by key: two correlated pairs among 3 to 50 dimensions.
+
+    Strengths 200 to 2,000 of the benchmark's sparse multinormal, plain, half-cube and spiral. They are drawn
+    in float64, since a float32 does not resolve such correlations (1 - 2.5e-7 at 14.5 nats).
+    """
+    return _by_key(_high_mi())
+
+
+def discrete_tasks() -> dict[str, Task]:
+    """Tasks with labels or atoms by key: labelled normals and uniforms, a spike and slab, a joint table."""
+    return _by_key(_discrete())
+
+
+def get_task(key: str) -> Task:
+    """The task of that key, from all three families.
+
+    Raises:
+        TypeError: for what is no text.
+        ValueError: for an unknown key, with the keys nearest to it.
+    """
+    of_type(key, str, "the key", "text, such as '1v1-normal-0.75'")
+    known = bmi_tasks() | high_mi_tasks() | discrete_tasks()
+    if key in known:
+        return known[key]
+    near = get_close_matches(key, known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ValueError(
+        f"no task {key!r}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
+        "such as '1v1-normal-0.75'"
+    )
+
+
+def _by_key(tasks: Iterable[Task]) -> dict[str, Task]:
+    return {task.key: task for task in tasks}
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A sampler with a map behind each variable; an object and no closure, so that a task can be pickled."""
+
+    sampler: Sampler
+    x: Map
+    y: Map
+
+    def __call__(self, n: int, rng: np.random.Generator) -> Pair:
+        x, y = self.sampler(n, rng)
+        return self.x(x), self.y(y)
+
+
+def _task(key: str, name: str, law: Law) -> Task:
+    return Task(key, name, *law.dims, law.mi_nats, *law.classes, sampler=law.draw)
+
+
+def _under(change: Change, task: Task) -> Task:
+    """The task after a change of both variables. Bijections keep the mutual information."""
+    return replace(
+        task,
+        key=f"{change.key}-{task.key}",
+        name=f"{change.name} @ {task.name}",
+        sampler=_Mapped(task.sampler, change.x, change.y),
+    )
+
+
+def _dense(dim: int) -> Task:
+    name = f"Multinormal {dim} {_BY} {dim} (dense)"
+    return _task(f"multinormal-dense-{dim}-{dim}-0.5", name, Multinormal.dense(dim, 0.5))
+
+
+def _sparse(dim: int, strength: float = 2.0) -> Task:
+    about = "2-pair" if strength == 2.0 else f"2-pair, strength {strength:g}"
+    name = f"Multinormal {dim} {_BY} {dim} ({about})"
+    return _task(f"multinormal-sparse-{dim}-{dim}-2-{strength}", name, Multinormal.sparse(dim, strength))
+
+
+def _student(dim: int, df: int) -> Task:
+    name = f"Student-t {dim} {_BY} {dim} (dof={df})"
+    return _task(f"student-identity-{dim}-{dim}-{df}", name, Student(dim, dim, df))
+
+
+def _additive(epsilon: float) -> Task:
+    name = f"Uniform 1 {_BY} 1 (additive noise={epsilon})"
+    return _task(f"1v1-additive-{epsilon}", name, AdditiveUniform(epsilon))
+
+
+@cache
+def _bmi() -> tuple[Task, ...]:
+    normal = _task("1v1-normal-0.75", f"Bivariate normal 1 {_BY} 1", Multinormal.dense(1, 0.75))
+    uniform = _under(NORMAL_CDF, normal)
+    sparse = [_sparse(dim) for dim in (3, 5, 25)]
+    return (
+        normal,
+        uniform,
+        _additive(0.1),
+        _additive(0.75),
+        replace(_under(BIMODAL, uniform), key="1v1-bimodal-0.75", name=f"Bimodal 1 {_BY} 1"),
+        _under(WIGGLY, normal),
+        _under(HALF_CUBE, normal),
+        _student(1, 1),
+        _under(ASINH, _student(1, 1)),
+        replace(_under(SWISSROLL_X, uniform), name=f"Swiss roll 2 {_BY} 1", dim_x=2),
+        *(_dense(dim) for dim in (2, 3, 5, 25, 50)),
+        _sparse(2),
+        *sparse,
+        *(_student(dim, df) for dim, df in ((2, 1), (2, 2), (3, 2), (3, 3), (5, 2), (5, 3))),
+        *(_under(NORMAL_CDF, task) for task in sparse),
+        *(_under(HALF_CUBE, task) for task in sparse),
+        *(_under(SPIRAL, task) for task in sparse),
+        *(_under(SPIRAL, _under(NORMAL_CDF, task)) for task in sparse),
+        *(_under(ASINH, _student(dim, df)) for dim, df in ((2, 1), (3, 2), (5, 2))),
+    )
+
+
+@cache
+def _high_mi() -> tuple[Task, ...]:
+    plain = [_sparse(dim, strength) for dim in _HIGH_MI_DIMS for strength in _HIGH_MI_STRENGTHS]
+    return (*plain, *(_under(HALF_CUBE, task) for task in plain), *(_under(SPIRAL, task) for task in plain))
+
+
+@cache
+def _discrete() -> tuple[Task, ...]:
+    line = LabelledNormal((0.5, 0.3, 0.2), ((-2.0,), (0.5,), (3.0,)), (1.0, 0.6, 1.2))
+    plane = LabelledNormal(
+        weights=(0.4, 0.3, 0.2, 0.1),
+        means=((0.0, 0.0), (3.0, 0.0), (0.0, 3.0), (-2.0, -2.0)),
+        sds=(1.0, 0.7, 1.3, 0.5),
+    )
+    table = JointTable(((0.20, 0.05, 0.00, 0.05), (0.03, 0.22, 0.10, 0.00), (0.02, 0.03, 0.05, 0.25)))
+    return (
+        _task("labels-normal-1-3", f"Labelled normals 1 {_BY} 1 (3 labels)", line),
+        _task("labels-normal-2-4", f"Labelled normals 2 {_BY} 1 (4 labels)", plane),
+        _task("labels-uniform-1-5", f"Labelled uniforms 1 {_BY} 1 (5 labels)", LabelledUniform(5)),
+        _task("spike_slab-0.4-0.5", f"Spike and slab 1 {_BY} 1 (atom 0.4, noise 0.5)", SpikeSlab(0.4, 0.5)),
+        _task("table-3-4", f"Joint table 1 {_BY} 1 (3 {_BY} 4 labels)", table),
+    )

@@ -1,0 +1,308 @@
+"""From arrays to an estimate: preprocessing, fitting, and the front door."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mmg_diffusers import MMG, estimate_mi
+from mmg_diffusers.arrays.estimate import as_array, fit_model
+from mmg_diffusers.arrays.fitting import FitSettings, Fitter, Levels, fit, held_out_loss, paired
+from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.preprocess import Column, Preprocessing
+from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
+from mmg_diffusers.worlds.tasks import get_task
+
+QUICK = FitSettings(steps=300, pilot=150, batch=256)
+
+
+def correlated(count, rho=0.8, seed=0):
+    rng = np.random.default_rng(seed)
+    x, noise = rng.standard_normal((2, count, 1))
+    return x, rho * x + math.sqrt(1 - rho**2) * noise
+
+
+# ---- preprocessing ----
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).standard_t(1.5, 20000),
+        np.random.default_rng(1).uniform(3, 5, 20000),
+        np.exp(2 * np.random.default_rng(2).standard_normal(20000)),
+        np.random.default_rng(3).standard_normal(20000) ** 3,
+    ],
+    ids=["tails", "uniform", "lognormal", "cubes"],
+)
+def test_ranks_become_normal_and_stay_in_order(values):
+    column = Column.fit(values[:10000])
+    assert column.ranks is not None
+    fresh = column(values[10000:])
+    assert abs(fresh.mean()) < 0.05
+    assert abs(fresh.std() - 1) < 0.05
+    assert abs((fresh**4).mean() - 3) < 0.5
+    order = np.argsort(values[10000:])
+    assert (np.diff(fresh[order]) >= 0).all()
+    assert np.abs(fresh).max() < 7
+
+
+def test_normal_columns_stay_linear():
+    column = Column.fit(5 + 2 * np.random.default_rng(0).standard_normal(20000))
+    assert column.ranks is None
+    assert column(np.array([5.0]))[0] == pytest.approx(0, abs=0.05)
+
+
+def test_two_variables_meet_in_their_canonical_basis():
+    task = get_task("multinormal-sparse-3-3-2-2.0")
+    x, y = task.sample(20000, 0)
+    found = Preprocessing.fit({"x": x, "y": y})
+    fresh = found({"x": x, "y": y})
+    joined = torch.cat([fresh["x"], fresh["y"]], 1)
+    torch.testing.assert_close(joined.T @ joined / 20000, found.covariance, atol=0.03, rtol=0)
+    exact = -0.5 * np.log(1 - found.correlations**2).sum()
+    assert exact == pytest.approx(task.mi_nats, abs=0.03)
+    assert found.correlations[2] == 0  # noise
+
+
+def test_labels_become_indicators():
+    labels = np.array([3, 5, 9] * 100)
+    found = Preprocessing.fit({"x": np.random.default_rng(0).standard_normal((300, 1)), "y": labels})
+    assert found.sizes == {"x": 1, "y": 2}
+    with pytest.raises(ValueError, match="label 4"):
+        found({"y": np.array([4])})
+
+
+# ---- levels and rules ----
+
+
+def test_levels_follow_the_gap():
+    levels = Levels(-8.0, 12.0, 0.3)
+    levels.gap = torch.full((40,), 1e-8)
+    levels.gap[20] = 1.0
+    drawn = levels.draw(4096, torch.Generator().manual_seed(0))
+    inside = ((drawn >= 2.0) & (drawn < 2.5)).float().mean()
+    assert float(inside) == pytest.approx(0.7 + 0.3 / 40, abs=0.01)
+    assert -8 <= float(drawn.min()) < -7.5 < 11.5 < float(drawn.max()) <= 12
+
+
+def test_gap_fitted_looks_where_few_coordinates_speak():
+    """50 coordinates, one of which carries information at the clean end: the published rule misses it."""
+    cov = torch.eye(100, dtype=torch.float64)
+    cov[0, 50] = cov[50, 0] = math.sqrt(1 - math.exp(-12.0))
+    network = VectorNetwork({"x": 50, "y": 50}, cov, logsnr_range=(-8.0, 20.0))
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randn(400, 100, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(cov).T
+    x, cond = pairs[:, :50].float(), {"y": pairs[:, 50:].float()}
+    view = network.view("x")
+    published = published_adaptive(view, x, cond)
+    assert published.loc == pytest.approx(0, abs=0.3)
+    assert published.scale == pytest.approx(1, abs=0.2)
+    fitted = gap_fitted(view, x, cond)
+    mass = np.array(fitted.mass) / sum(fitted.mass)
+    assert mass[np.array(fitted.edges[:-1]) > 0].sum() > 0.5
+    value = MMG("orthogonal", fitted)(view, x, cond).mean().value
+    assert value == pytest.approx(6.0, abs=0.25)
+    assert MMG("orthogonal", published)(view, x, cond).mean().value < 4
+
+
+# ---- fitting ----
+
+
+def bent(count=3000, seed=0):
+    """y = x^2 with noise: no correlation, so all of the information has to be learnt."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, 1))
+    return x, (x**2 - 1) / math.sqrt(2) + 0.3 * rng.standard_normal((count, 1))
+
+
+def test_training_lowers_the_held_out_loss():
+    x, y = (torch.from_numpy(v).float() for v in bent())
+    data, held = {"x": x[:2000], "y": y[:2000]}, {"x": x[2000:], "y": y[2000:]}
+    torch.manual_seed(0)
+    network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2))
+    before = held_out_loss(network, held, paired("x", ["y"]))
+    Fitter(network, data, paired("x", ["y"]), QUICK).run(300)
+    assert held_out_loss(network, held, paired("x", ["y"])) < before - 0.1
+
+
+def test_a_stopped_fit_goes_on_as_if_undisturbed(tmp_path):
+    x, y = (torch.from_numpy(v).float() for v in bent(500))
+    settings = FitSettings(steps=20, batch=32, save_every=5)
+
+    def fitter(path=None):
+        torch.manual_seed(0)
+        network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=8)
+        return Fitter(network, {"x": x, "y": y}, paired("x", ["y"]), settings, checkpoint=path)
+
+    whole = fitter()
+    whole.run(20)
+    path = tmp_path / "fit.safetensors"
+    fitter(path).run(10)
+    again = fitter(path)
+    assert again.step == 10
+    again.run(20)
+    for one, other in zip(whole.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    # Another run's file is refused, and so is a broken one.
+    with pytest.raises(ValueError, match="other settings"):
+        Fitter(fitter().network, {"x": x, "y": y}, paired("x", ["y"]), QUICK, checkpoint=path)
+    narrow = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=4)
+    with pytest.raises(ValueError, match="another architecture"):
+        Fitter(narrow, {"x": x, "y": y}, (), settings, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="no checkpoint of this library"):
+        fitter(path)
+
+
+def test_a_fit_stopped_in_its_second_round_goes_on(tmp_path):
+    x, y = (torch.from_numpy(v).float() for v in bent(800))
+    data, held = {"x": x[:600], "y": y[:600]}, {"x": x[600:], "y": y[600:]}
+    settings = FitSettings(steps=20, pilot=10, least_gain=-1.0, batch=32, save_every=5)
+
+    def run(path=None, progress=None):
+        torch.manual_seed(0)
+        network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=8)
+        fit(network, data, held, paired("x", ["y"]), settings, checkpoint=path, progress=progress)
+        return network
+
+    steps = []
+
+    def stop(count):
+        steps.append(count)
+        if len(steps) == 17:  # in the second round, two after a checkpoint
+            raise KeyboardInterrupt
+
+    path = tmp_path / "fit.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(path, stop)
+    for one, other in zip(run().parameters(), run(path).parameters(), strict=True):
+        assert torch.equal(one, other)
+    wide = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=8, logsnr_range=(-8.0, 22.0))
+    with pytest.raises(ValueError, match="other settings"):
+        fit(wide, data, held, paired("x", ["y"]), settings, checkpoint=path)
+
+
+def test_members_of_a_stack_train_as_if_alone():
+    x, y = (torch.from_numpy(v).float() for v in bent(500))
+    settings = FitSettings(steps=10, batch=32)
+    torch.manual_seed(0)
+    stack = VectorNetwork({"x": 1, "y": 1}, torch.eye(2).expand(2, -1, -1), width=8)
+    alone = [stack.member(k) for k in range(2)]
+    Fitter(stack, {"x": x, "y": y}, paired("x", ["y"]), settings).run(10)
+    moved = [stack.member(k).state_dict() for k in range(2)]
+    assert not torch.equal(moved[0]["inlet.weight"], alone[0].state_dict()["inlet.weight"])
+    assert not torch.equal(moved[0]["inlet.weight"], moved[1]["inlet.weight"])
+
+
+# ---- the front door ----
+
+
+def test_correlated_normals():
+    x, y = correlated(6000)
+    found = estimate_mi(x, y, settings=QUICK)
+    value, stderr = found.mean()
+    assert abs(value + 0.5 * math.log(1 - 0.64)) < 4 * stderr
+    assert stderr < 0.03
+    assert len(found) == 1800
+    assert found.settings["fit_steps"] == 150  # nothing to learn beyond the Gaussian start
+    again = estimate_mi(torch.from_numpy(x), y.tolist(), settings=QUICK)
+    assert torch.equal(again.nats, found.nats)
+
+
+def test_information_that_has_to_be_learnt():
+    """Against numerical integration: y given x is normal, so I = h(y) - h(noise), and h(y) by quadrature."""
+    x, y = bent(20000)
+    value, stderr = estimate_mi(x, y, settings=FitSettings(steps=600, pilot=200)).mean()
+    nodes = np.linspace(-8, 8, 2001)
+    weights = np.exp(-(nodes**2) / 2)
+    grid = np.linspace(-4, 46, 8000)
+    centres = (nodes**2 - 1) / math.sqrt(2)
+    density = (weights / weights.sum()) @ np.exp(-((grid - centres[:, None]) ** 2) / 0.18) / math.sqrt(0.18 * math.pi)
+    entropy = -np.trapezoid(density * np.log(np.where(density > 0, density, 1)), grid)
+    truth = entropy - 0.5 * math.log(2 * math.pi * math.e * 0.09)
+    assert abs(value - truth) < 4 * stderr + 0.05
+    assert truth > 0.9 > 20 * stderr
+
+
+def test_independent_arrays():
+    rng = np.random.default_rng(0)
+    value, stderr = estimate_mi(rng.standard_normal((4000, 2)), rng.uniform(size=4000), settings=QUICK).mean()
+    assert abs(value) < 4 * stderr + 0.01
+    assert stderr < 0.02
+
+
+@pytest.mark.parametrize("key", ["labels-normal-1-3", "labels-uniform-1-5"])
+def test_labels(key):
+    task = get_task(key)
+    x, y = task.sample(8000, 0)
+    value, stderr = estimate_mi(x, y, settings=FitSettings(steps=500, pilot=150, batch=256)).mean()
+    assert abs(value - task.mi_nats) < 4 * stderr + 0.06
+    assert task.mi_nats > 0.5 > 20 * stderr
+
+
+def test_conditional_information():
+    rng = np.random.default_rng(0)
+    c, a, b = rng.standard_normal((3, 6000, 1))
+    x, y = c + a, c + a + b  # given c: x = a, y = a + b
+    found = estimate_mi(x, y, given=c, settings=QUICK)
+    value, stderr = found.mean()
+    assert abs(value - 0.5 * math.log(2)) < 4 * stderr
+    assert abs(estimate_mi(x, y, settings=QUICK).mean().value - value) > 0.1
+
+
+def test_pairs_of_ones_own_to_measure():
+    x, y = correlated(3000)
+    found = estimate_mi(x, y, test=correlated(500, seed=1), settings=QUICK)
+    assert len(found) == 500
+    model = fit_model({"x": x, "y": y}, settings=QUICK)
+    assert model.diffused in ("x", "y")
+    held = dict(zip("xy", correlated(500, seed=1), strict=True))
+    assert abs(model.estimate(held).mean().value - found.mean().value) < 0.05
+
+
+def test_the_smaller_variable_is_diffused():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1000, 3))
+    y = x[:, :1] + rng.standard_normal((1000, 1))
+    assert fit_model({"x": x, "y": y}, settings=QUICK).diffused == "y"
+    assert fit_model({"x": x, "y": (y[:, 0] > 0).astype(int)}, settings=QUICK).diffused == "x"
+
+
+def test_what_looks_like_labels_in_floats_is_said():
+    x, _ = correlated(1000)
+    labels = (x[:, 0] > 0).astype(int) + (x[:, 0] > 1)
+
+    def notes(y):
+        return Preprocessing.fit({"x": x, "y": as_array(y, "y")}).notes
+
+    assert notes(labels) == ()
+    (said,) = notes(labels * 0.5)
+    assert "column 0 of y holds 3 different floats in 1000 pairs" in said
+    assert "pass them as integers" in said
+    # Many values are no labels, and neither is a law with one atom.
+    assert notes(np.arange(1000) % 40 / 7) == notes(np.where(labels > 0, x[:, 0], 0.0)) == ()
+    found = estimate_mi(x, labels * 0.5, settings=FitSettings(steps=2, pilot=1, batch=8))
+    assert any("different floats in" in text for text in found.warnings())
+
+
+def test_numbers_in_any_dress_are_the_same():
+    x, _ = correlated(300)
+    halves = np.round(x * 8) / 8
+    for values in (
+        halves.astype(np.float16),
+        halves.astype(">f8"),
+        torch.from_numpy(halves).bfloat16(),
+        halves.tolist(),
+    ):
+        np.testing.assert_array_equal(as_array(values, "x"), halves)
+    sparse = torch.from_numpy(halves).to_sparse().requires_grad_()
+    np.testing.assert_array_equal(as_array(sparse, "x"), halves)
+    assert as_array(halves[:, 0] > 0, "y").dtype == bool
+
+
+def test_repeated_columns_are_said():
+    x, y = correlated(2000)
+    found = estimate_mi(np.concatenate([x, x], 1), y, settings=QUICK)
+    assert any("repeat others" in text for text in found.warnings())

@@ -1,0 +1,110 @@
+"""Roles, views and stacks: an untrained network is the exact denoiser of its Gaussian law."""
+
+import math
+
+import pytest
+import torch
+
+from mmg_diffusers import MMG
+from mmg_diffusers.arrays.networks import Roles, VectorNetwork
+from mmg_diffusers.denoisers.check import check_denoiser
+from mmg_diffusers.denoisers.exact import GaussianDenoiser
+from mmg_diffusers.measure.quadrature import Trapezoid
+from tests.conftest import joint
+
+
+def mixed(seed=0, size=4):
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(size, size + 2, generator=generator, dtype=torch.float64)
+    return root @ root.T / size
+
+
+def stir(network, seed=1):
+    """Weights as if trained: nothing is zero any more."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+@pytest.mark.parametrize("cov", [joint(0.9, 0.2), mixed()], ids=["canonical", "any"])
+def test_a_new_network_is_the_exact_gaussian_denoiser(cov):
+    network = VectorNetwork({"x": 2, "y": 2}, cov)
+    oracle = GaussianDenoiser(cov, 2)
+    generator = torch.Generator().manual_seed(3)
+    z, y = torch.randn(2, 50, 2, generator=generator)
+    for level in (-7.0, -1.0, 0.0, 2.0, 11.0):
+        logsnr = torch.full((50,), level, dtype=torch.float64)
+        for cond in (None, {"y": y}):
+            torch.testing.assert_close(
+                network.view("x")(z, logsnr, cond), oracle(z, logsnr, cond), rtol=1e-4, atol=1e-5
+            )
+        both = GaussianDenoiser(torch.block_diag(cov, torch.eye(1)), 4)
+        pair = torch.cat([z, y], 1)
+        torch.testing.assert_close(network.view("x", "y")(pair, logsnr), both(pair, logsnr), rtol=1e-4, atol=1e-5)
+
+
+def test_check_denoiser_passes_on_a_view():
+    cov = joint(0.9, 0.2)
+    network = VectorNetwork({"x": 2, "y": 2}, cov)
+    generator = torch.Generator().manual_seed(3)
+    pairs = (torch.randn(64, 4, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(cov).T).float()
+    found = check_denoiser(network.view("x"), pairs[:, :2], {"y": pairs[:, 2:]})
+    assert float(found.error[0]) < 0.01 < 0.9 < float(found.error[-1])
+
+
+def test_absent_is_not_zero():
+    network = stir(VectorNetwork({"x": 2, "y": 1, "c": 1}, torch.eye(4)))
+    z, logsnr = torch.randn(8, 2), torch.zeros(8, dtype=torch.float64)
+    view, zero = network.view("x"), torch.zeros(8, 1)
+    answers = [view(z, logsnr, cond).detach() for cond in (None, {"y": zero}, {"c": zero}, {"y": zero, "c": zero})]
+    for i, one in enumerate(answers):
+        for other in answers[:i]:
+            assert float((one - other).abs().max()) > 1e-3
+    torch.testing.assert_close(view(z, logsnr, {}), answers[0])
+    # The order in which variables are given is no matter.
+    torch.testing.assert_close(view(z, logsnr, {"c": zero, "y": zero}), answers[3])
+
+
+def test_a_stack_is_its_members():
+    cov = torch.stack([joint(0.9), joint(0.1)])
+    network = stir(VectorNetwork({"x": 1, "y": 1}, cov))
+    z, y = torch.randn(2, 2, 16, 1)
+    logsnr = torch.linspace(-5, 5, 16, dtype=torch.float64).expand(2, -1)
+    together = network.stacked(Roles(("x",), ("y",)), z, logsnr, y)
+    for k in range(2):
+        alone = network.member(k).view("x")(z[k], logsnr[k], {"y": y[k]})
+        torch.testing.assert_close(together[k], alone, rtol=1e-5, atol=1e-6)
+    assert float((together[0] - together[1]).abs().max()) > 0.1
+    with pytest.raises(ValueError, match="member"):
+        network.view("x")(z[0], logsnr[0])
+    with pytest.raises(IndexError, match="2 members"):
+        network.member(2)
+
+
+def test_conditional_information_of_three_variables():
+    """I(x; y | c) from one network, against the closed form."""
+    cov = torch.tensor([[1.0, 0.6, 0.5], [0.6, 1.0, 0.4], [0.5, 0.4, 1.0]], dtype=torch.float64)
+    network = VectorNetwork({"x": 1, "y": 1, "c": 1}, cov)
+    generator = torch.Generator().manual_seed(0)
+    values = (torch.randn(4000, 3, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(cov).T).float()
+    x, y, c = values.split(1, 1)
+    found = MMG("gap", Trapezoid(64))(network.view("x"), x, {"y": y, "c": c}, {"c": c}).mean()
+    partial = (0.6 - 0.5 * 0.4) / math.sqrt((1 - 0.25) * (1 - 0.16))
+    truth = -0.5 * math.log(1 - partial**2)
+    assert abs(found.value - truth) < 4 * found.stderr + 2e-3
+    assert found.stderr < 0.02 < truth
+
+
+def test_mixed_precision_leaves_vectors_alone():
+    """bfloat16 has three digits: at log-SNR 12 it would round away all that is noise."""
+    torch.manual_seed(0)
+    network = VectorNetwork({"x": 3, "y": 2}, torch.eye(5, dtype=torch.float64), logsnr_range=(-8.0, 12.0))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    x, y = torch.randn(64, 3), torch.randn(64, 2)
+    logsnr = torch.full((64,), 12.0, dtype=torch.float64)
+    expected = network.view("x")(x, logsnr, {"y": y})
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network.view("x")(x, logsnr, {"y": y}), expected)

@@ -1,0 +1,219 @@
+"""Image data sets and variables as people keep them, and the script that trains on them."""
+
+import gzip
+import io
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+from mmg_diffusers import Estimate
+from mmg_diffusers.arrays.estimate import FittedModel
+from mmg_diffusers.arrays.image_data import read_idx, read_images
+from mmg_diffusers.arrays.variables import read_variables
+from tests.commands.test_examples import ROOT
+from tests.commands.test_examples import run as call
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
+LABELS = np.arange(40) % 3
+
+
+def idx(array, *, cut=None):
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    return (head + array.astype(np.uint8).tobytes())[:cut]
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """A folder as MNIST's is: two parts, one of them gzipped."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    (folder / "t10k-images-idx3-ubyte").write_bytes(idx(IMAGES[:10]))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS[:10]))
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES[10:])))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(LABELS[10:])))
+    return folder
+
+
+def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    rows = pandas.DataFrame({"image": [{"bytes": png(image), "path": None} for image in IMAGES], "label": LABELS})
+    rows.to_parquet(tmp_path / "images.parquet")
+    return tmp_path / "images.parquet"
+
+
+# ---- image data sets ----
+
+
+def test_images_of_every_kind_are_the_same(mnist, parquet, tmp_path):
+    for source in (mnist, parquet, parquet.parent):
+        if source == parquet.parent:
+            source = tmp_path / "folder"
+            source.mkdir()
+            parquet.rename(source / "part-0.parquet")
+        found = read_images(source)
+        assert np.array_equal(found.images, IMAGES)
+        assert np.array_equal(found.labels, LABELS)
+
+
+def test_a_folder_of_pictures(tmp_path):
+    pytest.importorskip("datasets")
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+    for k in range(4):
+        (tmp_path / "ab"[k % 2] / f"{k}.png").write_bytes(png(IMAGES[k]))
+    found = read_images(tmp_path)
+    order = [0, 2, 1, 3]
+    assert np.array_equal(found.images, IMAGES[order])
+    assert found.labels.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (idx(IMAGES, cut=500), "fetch it again"),
+        (idx(IMAGES, cut=9), "fetch it again"),
+        (gzip.compress(idx(IMAGES))[:300], "truncated or damaged gzip"),
+        (b"\x89PNG....", "expected an idx file"),
+        (b"", "expected an idx file"),
+        (pickle.dumps(IMAGES), "expected an idx file"),
+    ],
+)
+def test_damaged_idx_files_are_refused(tmp_path, body, says):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(body)
+    with pytest.raises(ValueError, match=says):
+        read_images(tmp_path)
+
+
+def test_bad_image_sets_are_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no image data set"):
+        read_images(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="parquet"):
+        read_images(tmp_path / "missing.parquet")
+    pandas.DataFrame({"pixels": [1]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="expected 'image' among them"):
+        read_images(tmp_path / "other.parquet")
+    for cells, says in (
+        ([b"no picture"], "row 0 holds no picture"),
+        ([png(IMAGES[0]), png(IMAGES[0][:4])], "use one size"),
+    ):
+        pandas.DataFrame({"image": [{"bytes": cell, "path": None} for cell in cells]}).to_parquet(
+            tmp_path / "bad.parquet"
+        )
+        with pytest.raises(ValueError, match=says):
+            read_images(tmp_path / "bad.parquet")
+    (tmp_path / "x-images-idx3-ubyte").write_bytes(idx(IMAGES))
+    (tmp_path / "x-labels-idx1-ubyte").write_bytes(idx(LABELS[:5]))
+    with pytest.raises(ValueError, match="as many labels"):
+        read_images(tmp_path)
+    assert read_idx(tmp_path / "x-labels-idx1-ubyte").tolist() == LABELS[:5].tolist()
+
+
+# ---- variables ----
+
+
+def test_variables_from_files(tmp_path, mnist):
+    rng = np.random.default_rng(0)
+    a, b, c = rng.standard_normal((3, 5))
+    np.savez(tmp_path / "v.npz", x=a, other=b)
+    np.save(tmp_path / "v.npy", np.stack([a, b, c], 1))
+    np.save(tmp_path / "two.npy", np.stack([a, b], 1))
+    table = pandas.DataFrame({"x": a, "b": b, "y": [0, 1, 1, 0, 2], "name": list("abcde")})
+    table.to_csv(tmp_path / "v.csv", index=False)
+    table.to_parquet(tmp_path / "v.parquet")
+    found = read_variables(tmp_path / "v.npz", (), ("other",))
+    assert np.array_equal(found["y"], b)
+    found = read_variables(tmp_path / "v.npy", ("0", "2"), ("1",))
+    assert np.array_equal(found["x"], np.stack([a, c], 1))
+    assert np.array_equal(read_variables(tmp_path / "two.npy")["y"][:, 0], b)
+    for kind in ("csv", "parquet"):
+        found = read_variables(tmp_path / f"v.{kind}", ("x", "b"))
+        np.testing.assert_allclose(found["x"], np.stack([a, b], 1))
+        assert found["y"][:, 0].tolist() == [0, 1, 1, 0, 2]
+        assert found["y"].dtype.kind == "i"
+    found = read_variables(mnist)
+    assert np.array_equal(found["x"], IMAGES)
+    assert np.array_equal(found["y"], LABELS)
+
+
+def test_pictures_in_parquet_are_variables(parquet):
+    found = read_variables(parquet)
+    assert np.array_equal(found["x"], IMAGES)
+    assert np.array_equal(found["y"], LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("v.npz", {"y": ("z",)}, "no array 'z'"),
+        ("v.npz", {"y": ("x", "w")}, "an array is one variable"),
+        ("pickled.npz", {}, "cannot be used"),
+        ("pickled.npy", {}, "cannot be used"),
+        ("broken.npz", {}, "cannot be used"),
+        ("v.npy", {}, "numbers of columns from 0 to 2"),
+        ("v.npy", {"x": ("0",), "y": ("7",)}, "numbers of columns from 0 to 2"),
+        ("v.csv", {}, "expected 'y' among them"),
+        ("v.csv", {"y": ("name",)}, "expected numbers"),
+        ("broken.parquet", {}, "cannot be read as parquet"),
+    ],
+)
+def test_bad_variables_are_said(tmp_path, name, options, says):
+    np.savez(tmp_path / "v.npz", x=np.zeros(3))
+    np.savez(tmp_path / "pickled.npz", x=np.array([{}], dtype=object), y=np.zeros(1))
+    (tmp_path / "pickled.npy").write_bytes(pickle.dumps([1.0]))
+    np.save(tmp_path / "v.npy", np.zeros((4, 3)))
+    (tmp_path / "broken.npz").write_bytes((tmp_path / "v.npz").read_bytes()[:40])
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    pandas.DataFrame({"x": [1.0], "name": ["a"]}).to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(ValueError, match=says):
+        read_variables(tmp_path / name, **options)
+    with pytest.raises(FileNotFoundError):
+        read_variables(tmp_path / "missing.npz")
+
+
+# ---- the script ----
+
+
+def test_train_denoiser_on_pictures_and_labels(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    np.savez(
+        tmp_path / "v.npz",
+        x=(rng.integers(0, 60, (200, 6, 6)) + 120 * labels[:, None, None]).astype(np.uint8),
+        y=labels,
+    )
+    small = ["--steps", 2, "--batch", 4, "--check-every", 1, "--nodes", 3, "--width", 8, "--width", 8]
+    call(ROOT / "scripts" / "train_denoiser.py", tmp_path / "v.npz", "--output", tmp_path / "out", *small)
+    assert "I(y; x)" in capsys.readouterr().out
+    model = FittedModel.load(tmp_path / "out" / "model.safetensors")
+    assert (model.diffused, model.given) == ("y", ("x",))
+    found = Estimate.load(tmp_path / "out" / "estimate.safetensors")
+    assert len(found) == 40
+    assert (found.settings["fit"]["draws"], found.settings["fit"]["weighting"]) == (8, "v")
+
+
+def test_train_denoiser_on_a_table(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 400))
+    table = pandas.DataFrame({"a": a, "b": b, "c": a + b + 0.5 * rng.standard_normal(400)})
+    table.to_csv(tmp_path / "v.csv", index=False)
+    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--nodes", 16, "--width", 8]
+    names = ["--x", "a", "--x", "b", "--y", "c"]
+    call(ROOT / "scripts" / "train_denoiser.py", tmp_path / "v.csv", *names, "--output", tmp_path / "out", *small)
+    assert "I(y; x)" in capsys.readouterr().out
+    value, stderr = Estimate.load(tmp_path / "out" / "estimate.safetensors").mean()
+    assert abs(value - 0.5 * np.log(2.25 / 0.25)) < 4 * stderr < 0.8
+
+
+def test_train_denoiser_needs_pairs_for_every_part(tmp_path):
+    np.savez(tmp_path / "v.npz", x=np.arange(5.0), y=np.arange(5.0))
+    with pytest.raises(ValueError, match="5 pairs leave none for watched"):
+        call(ROOT / "scripts" / "train_denoiser.py", tmp_path / "v.npz", "--output", tmp_path / "out")

@@ -1,0 +1,46 @@
+"""Random numbers of pairs, and noise along a path."""
+
+import torch
+
+from mmg_diffusers.measure.draws import PairDraws, brownian_path
+
+
+def test_a_stream_does_not_depend_on_how_it_is_cut():
+    whole = PairDraws(3, 5).normals(6, (7,))
+    source = PairDraws(3, 5)
+    assert torch.equal(torch.cat([source.normals(1, (7,)), source.normals(5, (7,))]), whole)
+    assert not torch.equal(PairDraws(3, 6).normals(6, (7,)), whole)
+    assert not torch.equal(PairDraws(4, 5).normals(6, (7,)), whole)
+    assert torch.equal(PairDraws(3, 5).uniform(4), PairDraws(3, 5).uniform(9)[:4])
+
+
+def test_pairs_are_independent_normals():
+    draws = torch.stack([PairDraws(0, pair).normals(2, (50,), torch.float64) for pair in range(400)])
+    flat = draws.flatten()
+    n = len(flat)
+    assert abs(float(flat.mean())) < 4 / n**0.5
+    assert abs(float(flat.var()) - 1) < 4 * (2 / n) ** 0.5
+    neighbours = (draws[1:] * draws[:-1]).mean()
+    assert abs(float(neighbours)) < 4 / n**0.5
+
+
+def test_a_brownian_path_is_standard_at_every_level_and_markov():
+    levels = torch.tensor([-4.0, -3.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    sources = [PairDraws(0, pair) for pair in range(200)]
+    steps = list(brownian_path(sources, levels, (100,), torch.float64))
+    eps = torch.stack([step[0].flatten() for step in steps])
+    innovation = torch.stack([step[1].flatten() for step in steps])
+    s = levels[:-1].exp()
+    # cov(W_s, W_t) = min(s, t)
+    truth = torch.minimum(s[:, None], s[None]) / (s[:, None] * s[None]).sqrt()
+    torch.testing.assert_close(torch.cov(eps), truth, rtol=0, atol=4 * 2**0.5 / 20000**0.5)
+    # The next increment of W, standardised, is the innovation.
+    w = eps * s.sqrt()[:, None]
+    torch.testing.assert_close(w.diff(dim=0) / s.diff().sqrt()[:, None], innovation[:-1])
+
+
+def test_every_draw_has_levels_and_noise_of_its_own():
+    first, second = PairDraws(0, 1, 0), PairDraws(0, 1, 1)
+    assert torch.equal(first.uniform(3), first.uniform(3))
+    assert not torch.equal(first.uniform(3), second.uniform(3))
+    assert not torch.equal(first.normals(1, (3,)), second.normals(1, (3,)))

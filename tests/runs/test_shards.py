@@ -1,0 +1,453 @@
+"""Runs over data sets: shards, resumption, failures, and processes that are real."""
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from mmg_diffusers import MMG, Estimate
+from mmg_diffusers.commands.app import app
+from mmg_diffusers.denoisers.exact import GaussianDenoiser
+from mmg_diffusers.measure.quadrature import Trapezoid
+from mmg_diffusers.pairs.sources import Row
+from mmg_diffusers.runs.shards import Outcome, RunFolder, chunks, collect
+from mmg_diffusers.runs.shards import run as run_chunks
+from mmg_diffusers.worlds.shapes import Shapes
+from tests.launching import torchrun
+
+COUNT = 70  # two chunks and a part of one
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    sample = Shapes("soft").sample(COUNT, seed=8)
+    for k, image in enumerate(sample.images):
+        Image.fromarray((image * 255).round().astype("uint8")).save(folder / f"{k:03d}.png")
+    frame = pandas.DataFrame({"file_name": [f"{k:03d}.png" for k in range(COUNT)], "text": sample.prompts})
+    frame.to_csv(folder / "pairs.csv", index=False)
+    return folder / "pairs.csv"
+
+
+@pytest.fixture(scope="module")
+def whole(pipe, table, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, pipe.run(table, out, levels=2, progress=False)
+
+
+def test_a_run_is_the_pipeline_chunk_by_chunk(pipe, table, whole):
+    out, outcome = whole
+    frame = pandas.read_csv(table)
+    images = [table.parent / name for name in frame["file_name"]]
+    direct = pipe(images, list(frame["text"]), levels=2)
+    torch.testing.assert_close(outcome.estimate.nats, direct.nats, rtol=1e-6, atol=1e-6)
+    kept = Estimate.load(out / "estimate.safetensors")
+    assert torch.equal(kept.nats, outcome.estimate.nats)
+    rows = pandas.read_parquet(out / "pairs.parquet")
+    assert rows["pair"].tolist() == list(range(COUNT))
+    assert rows["nats"].to_numpy() == pytest.approx(kept.nats.numpy())
+    assert (rows["error"] == "").all()
+    assert len(list((out / "shards").iterdir())) == 3
+
+
+def test_nothing_is_measured_twice(pipe, table, whole, monkeypatch):
+    out, outcome = whole
+    monkeypatch.setattr(pipe.pipe.unet, "forward", None)
+    again = pipe.run(table, out, levels=2, progress=False)
+    assert torch.equal(again.estimate.nats, outcome.estimate.nats)
+
+
+def test_a_run_with_other_settings_is_refused(pipe, table, whole):
+    with pytest.raises(ValueError, match=r"other settings \(levels: 2 there, 3 now\)"):
+        pipe.run(table, whole[0], levels=3, progress=False)
+
+
+@pytest.mark.parametrize("harm", ["truncate", "delete", "flip", "empty"])
+def test_damaged_shards_are_measured_again_and_said(pipe, table, whole, tmp_path, harm):
+    out, outcome = whole
+    out = shutil.copytree(out, tmp_path / "run")
+    shard = sorted((out / "shards").iterdir())[1]
+    body = bytearray(shard.read_bytes())
+    if harm == "delete":
+        shard.unlink()
+    elif harm == "flip":
+        body[len(body) // 2] ^= 1
+        shard.write_bytes(body)
+    else:
+        shard.write_bytes(body[: len(body) // 2 if harm == "truncate" else 0])
+    damaged = harm != "delete"
+    # What is there can be read before it is mended, and reading changes nothing.
+    before = Outcome.load(out)
+    assert sorted(before.rows) == [*range(32), *range(64, COUNT)]
+    assert bool(before.notes) == damaged
+    torch.testing.assert_close(
+        before.estimate.using("gap").nats, outcome.estimate.using("gap").nats[list(before.rows)], rtol=0, atol=0
+    )
+    if damaged:
+        with pytest.warns(UserWarning, match="shard 000001 .* is damaged; its pairs are measured again"):
+            again = pipe.run(table, out, levels=2, progress=False)
+        assert again.notes == (f"a shard was damaged, and its pairs measured again: {shard.stem}.damaged",)
+    else:
+        again = pipe.run(table, out, levels=2, progress=False)
+    assert torch.equal(again.estimate.nats, outcome.estimate.nats)
+    assert len(list((out / "shards").glob("*.shard"))) == 3
+
+
+def test_a_folder_is_of_one_source(pipe, table, whole, tmp_path):
+    """The same path with other rows is another run, and so is a data set with the same texts and other pictures."""
+    other = shutil.copytree(table.parent, tmp_path / "pairs")
+    out = tmp_path / "run"
+    pipe.run(other / "pairs.csv", out, levels=2, limit=33, progress=False)
+    rows = pandas.read_csv(other / "pairs.csv")
+    rows.loc[32, "text"] = "something else"
+    rows.to_csv(other / "pairs.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"over other pairs: pair 32 was '.*' of .*032.png there and is 'something else'"
+    ):
+        pipe.run(other / "pairs.csv", out, levels=2, limit=33, progress=False)
+    rows[:32].to_csv(other / "pairs.csv", index=False)
+    with pytest.raises(ValueError, match="over other pairs: it has 33, and the source has fewer"):
+        pipe.run(other / "pairs.csv", out, levels=2, limit=33, progress=False)
+    black, white = ([{"image": np.full((32, 32, 3), value), "prompt": "a red circle"}] for value in (0.0, 1.0))
+    pipe.run(black, tmp_path / "mappings", levels=2, progress=False)
+    with pytest.raises(ValueError, match="an image with the digest"):
+        pipe.run(white, tmp_path / "mappings", levels=2, progress=False)
+
+
+def test_a_folder_is_of_one_model(table, tmp_path):
+    from mmg_diffusers import MMGPipeline, shapes_model
+
+    own = MMGPipeline.from_pretrained(shapes_model())
+    own.run(table, tmp_path / "run", levels=2, limit=1, progress=False)
+    with torch.no_grad():
+        next(own.pipe.unet.parameters())[0] += 1
+    with pytest.raises(ValueError, match=r"other settings \(weights: "):
+        own.run(table, tmp_path / "run", levels=2, limit=1, progress=False)
+
+
+def test_bad_pairs_are_recorded_and_the_others_measured(pipe, tmp_path):
+    sample = Shapes("soft").sample(6, seed=8)
+    images: list = list(sample.images)
+    images[1] = np.full((32, 32, 3), np.nan)
+    images[4] = "nowhere.png"
+    source = [{"image": image, "prompt": prompt} for image, prompt in zip(images, sample.prompts, strict=True)]
+    outcome = pipe.run(source, tmp_path / "run", levels=8, progress=False)
+    assert [failure.place for failure in outcome.failures] == [1, 4]
+    assert "NaN" in outcome.failures[0].reason
+    assert "nowhere.png" in outcome.failures[1].reason
+    assert outcome.estimate.curve.pair_ids.tolist() == [0, 2, 3, 5]
+    table = pandas.read_parquet(tmp_path / "run" / "pairs.parquet")
+    assert table["nats"].isna().tolist() == [False, True, False, False, True, False]
+    good = pipe(
+        [images[k] for k in (0, 2, 3, 5)], [sample.prompts[k] for k in (0, 2, 3, 5)], levels=8, pair_ids=[0, 2, 3, 5]
+    )
+    torch.testing.assert_close(outcome.estimate.nats, good.nats, rtol=1e-5, atol=0)
+    with pytest.raises(ValueError, match="NaN"):
+        pipe.run(source, tmp_path / "strict", levels=2, strict=True, progress=False)
+    odd = [{"image": None, "prompt": "a"}, {"image": images[0], "prompt": 3}, {"image": images[0], "prompt": None}]
+    for truncate in (True, False):
+        folder = tmp_path / f"odd-{truncate}"
+        outcome = pipe.run(odd, folder, levels=2, truncate=truncate, progress=False)
+        assert [failure.place for failure in outcome.failures] == [0, 1, 2]
+        assert pandas.read_parquet(folder / "pairs.parquet")["prompt"].tolist() == ["a", "3", "None"]
+    long = [{"image": images[0], "prompt": "a large red circle on the left " * 3}]
+    cut = pipe.run(long, tmp_path / "cut", levels=2, progress=False)
+    assert not cut.failures
+    refused = pipe.run(long, tmp_path / "refused", levels=2, truncate=False, progress=False)
+    assert refused.estimate is None
+    assert "does not see" in refused.failures[0].reason
+
+
+def test_chunks():
+    rows = [Row(k, "", "", None) for k in range(5)]
+    assert [(n, [row.place for row in part]) for n, part in chunks(rows, 2)] == [(0, [0, 1]), (1, [2, 3]), (2, [4])]
+
+
+# ---- faults, with an oracle in place of a network ----
+
+ORACLE = GaussianDenoiser(torch.tensor([[1.0, 0.8], [0.8, 1.0]]), 1)
+ROWS = [Row(k, "", f"pair {k}", None) for k in range(12)]
+
+
+def measure(rows):
+    ids = torch.tensor([row.place for row in rows])
+    x = torch.stack([torch.randn(2, generator=torch.Generator().manual_seed(i)) for i in ids.tolist()])
+    return MMG("gap", Trapezoid(8))(ORACLE, x[:, :1], {"y": x[:, 1:]}, pair_ids=ids, logsnr_range=(-6.0, 6.0))
+
+
+def finish(folder, rows=ROWS, **options):
+    return collect(folder, run_chunks(measure, rows, folder, chunk=2, progress=False, **options))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    outcome = finish(RunFolder(tmp_path_factory.mktemp("undisturbed"), {}))
+    outcome.save(tmp_path_factory.mktemp("saved"))
+    return outcome.estimate.to_bytes()
+
+
+@contextmanager
+def mounted(folder, options):
+    """A small file system of its own; skips where the user may not mount one."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(folder, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path, undisturbed):
+    with mounted(tmp_path / "small", "size=16k") as disk:
+        folder = RunFolder(disk / "run", {})
+        with pytest.raises(OSError, match=r"No space left.*What was finished is kept; make room") as error:
+            finish(folder)
+        assert str(disk) in str(error.value)
+        assert not list(folder.shards.folder.glob(".*"))  # no part of a file is left
+        kept = Outcome.load(disk / "run")
+        assert 0 < len(kept.rows) < len(ROWS)
+        assert len(kept.estimate) == len(kept.rows)
+        remount(disk, "size=4m")
+        assert finish(RunFolder(disk / "run", {})).estimate.to_bytes() == undisturbed
+    with mounted(tmp_path / "small", "size=4k") as disk:
+        (disk / "filling").write_bytes(b"x" * 4096)
+        with pytest.raises(OSError, match="No space left"):
+            RunFolder(disk, {})
+
+
+def test_a_folder_that_can_only_be_read(tmp_path, undisturbed):
+    """Root may write where permissions forbid it, but not on a file system that is mounted to be read."""
+    with mounted(tmp_path / "disk", "size=4m") as disk:
+        finish(RunFolder(disk / "run", {}))
+        remount(disk, "ro")
+        for folder in (disk / "run", disk / "new"):
+            with pytest.raises(OSError, match=r"cannot write to .*Read-only.*choose a folder.*Outcome.load"):
+                RunFolder(folder, {})
+        assert Outcome.load(disk / "run").estimate.to_bytes() == undisturbed
+        remount(disk, "rw")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device that is always full")
+def test_a_device_that_takes_nothing_leaves_nothing(tmp_path, monkeypatch):
+    """A write that fails in the middle, where a small file system cannot be mounted."""
+    folder = RunFolder(tmp_path, {})
+    sync, calls = os.fsync, count()
+
+    def full(descriptor):
+        if next(calls) == 2:
+            Path("/dev/full").write_bytes(b"x")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="What was finished is kept"):
+        finish(folder)
+    assert len(Outcome.load(tmp_path).rows) == 4
+    assert not list(folder.shards.folder.glob(".*"))
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    finish(folder)
+    next(folder.shards.folder.glob("000003-*")).unlink()
+    with pytest.raises(ValueError, match="shard 000003 is missing"):
+        collect(folder, 6)
+
+
+def test_a_folder_without_a_run_has_no_outcome(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder of a run"):
+        Outcome.load(tmp_path)
+    RunFolder(tmp_path, {})
+    with pytest.raises(FileNotFoundError, match="not finished a shard yet"):
+        Outcome.load(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings.json is damaged"):
+        RunFolder(tmp_path, {})
+
+
+def test_files_of_killed_processes_are_cleared_away_and_those_of_others_are_not(tmp_path):
+    shards = RunFolder(tmp_path, {}).shards.folder
+    old, new = shards / ".old.partial", shards / ".new.partial"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    RunFolder(tmp_path, {})
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_two_runs_in_one_folder_do_not_harm_one_another(tmp_path, undisturbed):
+    both = threading.Barrier(2)
+    found = [None, None]
+
+    def go(k):
+        both.wait()
+        found[k] = finish(RunFolder(tmp_path, {}))
+        found[k].save(tmp_path)
+
+    threads = [threading.Thread(target=go, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for outcome in (*found, Outcome.load(tmp_path)):
+        assert outcome.estimate.to_bytes() == undisturbed
+    # Numbers that differ in their last bit, as another machine's would, are two shards of one chunk, of which one counts.
+    folder = RunFolder(tmp_path, {})
+    shard = folder.shards.read(folder.shards.listed()[0])
+    folder.shards.write(0, type(shard)(shard.labels, measure(ROWS[:2]).using("orthogonal").using("gap"), ()))
+    (folder.shards.folder / f"000000-2-{'0' * 32}.shard").write_bytes(b"damaged, and first in the order")
+    assert len(Outcome.load(tmp_path).rows) == len(ROWS)
+
+
+def test_a_shard_that_was_mended_meanwhile_is_not_set_aside(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    finish(folder)
+    (paths,) = [paths for number, paths in folder.shards.listed().items() if number == 4]
+    folder.shards.set_aside(paths)
+    assert folder.shards.listed()[4] == paths
+    assert not folder.shards.damaged()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_killed_runs_end_like_an_undisturbed_one(tmp_path, undisturbed):
+    """SIGKILL, again and again, at moments that a seed draws from the shards that are there."""
+    draw = random.Random(0)
+    forks = multiprocessing.get_context("fork")
+    partly = number = 0
+    while number < 8 or partly < 5:  # on a busy machine a run may end before it is killed
+        number += 1
+        assert number < 50
+        out = tmp_path / str(number)
+        for rank in draw.choice([[0], [0, 1]]):
+            shards = RunFolder(out, {}).shards
+            options = {"rank": rank, "world": 2}
+            killed = forks.Process(
+                target=lambda out=out, options=options: finish(RunFolder(out, {}), **options), daemon=True
+            )
+            after = len(shards.listed()) + draw.randrange(1, 3)
+            killed.start()
+            while killed.is_alive() and len(shards.listed()) < after:
+                time.sleep(0.001)
+            killed.kill()
+            killed.join()
+            partly += 0 < len(Outcome.load(out).rows) < len(ROWS)
+        assert finish(RunFolder(out, {})).estimate.to_bytes() == undisturbed
+
+
+def bar_of(text):
+    """The counts that a bar showed, in order."""
+    return [int(found) for found in re.findall(r"(\d+)/12 ", text)]
+
+
+def test_the_bar_counts_all_processes_and_begins_at_what_is_done(tmp_path, undisturbed, capfd):
+    folder = RunFolder(tmp_path, {})
+    run_chunks(measure, ROWS[:2], folder, chunk=2, progress=False)
+    other = threading.Thread(target=finish, args=(folder,), kwargs={"rank": 1, "world": 2})
+
+    def beside_the_other(rows):
+        if other.ident is None:  # not before the bar is there
+            other.start()
+        return measure(rows)
+
+    run_chunks(beside_the_other, ROWS, folder, rank=0, world=2, chunk=2, total=len(ROWS))
+    other.join()
+    shown = bar_of(capfd.readouterr().err)
+    assert shown[0] == 2
+    assert shown[-1] == 12  # half of them are the other's
+    assert shown == sorted(shown)
+    assert collect(folder, 6).estimate.to_bytes() == undisturbed
+    # All done: nothing is measured.
+    run_chunks(lambda rows: pytest.fail("measured"), ROWS, folder, chunk=2, total=len(ROWS))
+    assert bar_of(capfd.readouterr().err)[0] == 12
+
+
+# ---- the command line ----
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_collect_reads_an_unfinished_run(tmp_path):
+    folder = RunFolder(tmp_path / "run", {})
+    run_chunks(measure, ROWS[:4], folder, chunk=2, progress=False)
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    for ending, read in ((".csv", pandas.read_csv), (".parquet", pandas.read_parquet)):
+        said = call("collect", tmp_path / "run", "--table", tmp_path / f"so-far{ending}")
+        assert said.exit_code == 0, said.output
+        assert "over 4 pairs" in said.output
+        rows = read(tmp_path / f"so-far{ending}")
+        assert rows["prompt"].tolist() == [f"pair {k}" for k in range(4)]
+        assert rows["nats"].tolist() == pytest.approx(measure(ROWS[:4]).nats.tolist())
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+    for arguments, says in (([tmp_path], "no folder of a run"), ([tmp_path, "--table", "x.txt"], "expected .csv or")):
+        said = call("collect", *arguments)
+        assert said.exit_code == 2
+        assert says in said.output
+
+
+def test_the_command_says_what_was_bad_and_what_was_mended(table, tmp_path):
+    (tmp_path / "pairs").mkdir()
+    shutil.copy(table.parent / "000.png", tmp_path / "pairs")
+    (tmp_path / "pairs" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "pairs" / "metadata.csv").write_text("file_name,text\n000.png,a circle\nbad.png,a circle\n")
+    command = ["run", "shapes", tmp_path / "pairs", "--output", tmp_path / "run", "--levels", "2", "--quiet"]
+    said = call(*command)
+    assert said.exit_code == 3, said.output
+    assert "1 of 2 pairs were bad" in said.output
+    assert "pair 1: ValueError" in said.output
+    (shard,) = (tmp_path / "run" / "shards").glob("*.shard")
+    shard.write_bytes(shard.read_bytes()[:100])
+    said = call(*command, "--cache", tmp_path / "cache")
+    assert "note: a shard was damaged" in said.output
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2  # the good picture, and the text
+    said = call(*command, "--strict", "--seed", "1")
+    assert said.exit_code == 2
+    assert "seed: 0 there, 1 now" in said.output
+
+
+# ---- processes that are real ----
+
+
+@pytest.mark.parametrize(("processes", "resumed"), [(2, True), (3, False)])
+def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
+    out, run = whole[0], tmp_path / "run"
+    if resumed:  # of three shards one is there, one is damaged, one is missing
+        shutil.copytree(out / "shards", run / "shards")
+        shutil.copy(out / "settings.json", run)
+        _, second, third = sorted((run / "shards").iterdir())
+        second.write_bytes(second.read_bytes()[:-1])
+        third.unlink()
+    arguments = ["-m", "mmg_diffusers", "run", "shapes", table, "--output", run, "--levels", 2]
+    done = torchrun(processes, *arguments)
+    assert done.stdout.count("70 pairs") == 1  # gathered and said once
+    assert f"measured by {processes} process(es)" in done.stdout
+    assert done.stdout.count("a shard was damaged") == resumed
+    shown = [int(count) for count in re.findall(r"(\d+)/70 ", done.stderr)]
+    # Where the first process is the last to begin, its bar begins at what the others have done since.
+    assert shown[0] >= (32 if resumed else 0)
+    assert shown == sorted(shown)
+    assert shown[-1] == 70
+    # Bit for bit at the same chunk and batch layout and the same number of threads.
+    assert (run / "estimate.safetensors").read_bytes() == (out / "estimate.safetensors").read_bytes()
+    pandas.testing.assert_frame_equal(*(pandas.read_parquet(path / "pairs.parquet") for path in (run, out)))

@@ -1,0 +1,37 @@
+"""Records that version 0.1 wrote are read as before, with the numbers that it printed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmg_diffusers.analysis import Filtered
+from mmg_diffusers.arrays import FittedModel
+from mmg_diffusers.measure import Estimate
+
+OLD = Path(__file__).parent / "data" / "v0.1"
+
+
+def test_estimate():
+    record = Estimate.load(OLD / "estimate.safetensors")
+    assert record.integrand == "auto"
+    assert record.evaluations == 108
+    assert record.certificate.value == pytest.approx(0.5950, abs=5e-5)
+    assert record.mean().value == pytest.approx(0.6148, abs=5e-5)
+    expected = [0.3802, 0.6860, 0.3361, 1.8530, -0.1010, 0.5346]
+    assert record.nats.tolist() == pytest.approx(expected, abs=5e-5)
+
+
+def test_filtered():
+    record = Filtered.load(OLD / "filtered.safetensors")
+    assert record.nats.tolist() == pytest.approx([0.6931, 0.6818, 0.6523], abs=5e-5)
+    assert record.mean().value == pytest.approx(0.6758, abs=5e-5)
+
+
+def test_fitted():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(50, 1, generator=generator)
+    model = FittedModel.load(OLD / "fitted.safetensors")
+    found = model.estimate({"x": x.numpy(), "y": x.numpy()})
+    assert len(found) == 50
+    assert found.logsnr_range == (-8.0, 22.0)
