@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex
 
@@ -100,3 +102,11 @@ def file_path(value: str | os.PathLike[str], name: str) -> Path:
     """
     of_type(value, (str, os.PathLike), name, "a path, as text or pathlib.Path")
     return Path(value)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside of this package that the call came from."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mmg_diffusers":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

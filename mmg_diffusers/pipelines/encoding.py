@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import warn, whole
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
 from mmg_diffusers.pipelines.adapters.base import Codec
@@ -70,7 +69,7 @@ class Encoder:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)
         if notes:
-            warnings.warn("; ".join(notes), stacklevel=4)
+            warn("; ".join(notes))
         return tuple(notes)
 
     def images(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
