@@ -13,7 +13,7 @@ from torch import Tensor
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate, Value
 from mmg_diffusers.measure.moments import noise_variance
-from mmg_diffusers.measure.quadrature import upper_simpson, upper_trapezoid
+from mmg_diffusers.measure.quadrature import starts, upper_simpson, upper_trapezoid
 
 Axis = Literal["logsnr", "timestep", "tau"]
 """What noise levels are counted in: log-SNR; the network's own timestep; or tau, 0 at the clean end and 1 at the noisy one."""
@@ -24,7 +24,7 @@ AXES: tuple[Axis, ...] = ("logsnr", "timestep", "tau")
 class Influence:
     """I(A; B | X_tau): what the condition still adds once the variable is seen at a noise level (arXiv 2310.09031, eq. 29).
 
-    `logsnr` `(L,)` rises; `nats` and `stderr` `(N, L)` hold half the integral from `logsnr[l]` to the clean end for every
+    `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the integral from `logsnr[l]` to the clean end for every
     pair, and the standard error that its noise draws leave. `nats[:, 0]` is the pair's whole information. `convention`
     tells timesteps, where it is known.
     """
@@ -151,7 +151,8 @@ def influence(estimate: Estimate, convention: Convention | None = None) -> Influ
     """
     found = estimate.curve.grid()
     grid, weight = found if found is not None else (torch.empty(0), torch.empty(0))
-    rules = (upper_trapezoid(grid), upper_simpson(grid)) if len(grid) > 1 else ()
+    ends = estimate.logsnr_range
+    rules = (upper_trapezoid(grid, *ends), upper_simpson(grid, *ends)) if len(grid) > 1 else ()
     upper = next((rule for rule in rules if torch.allclose(weight, rule[0])), None)
     if upper is None:
         raise ValueError(
@@ -163,4 +164,4 @@ def influence(estimate: Estimate, convention: Convention | None = None) -> Influ
     # The whole is the estimate, to the last bit.
     nats[:, 0] = estimate.nats
     stderr = (noise_variance(values) @ (upper.T / 2).square()).sqrt()
-    return Influence(grid, nats, stderr, convention)
+    return Influence(starts(grid, *ends), nats, stderr, convention)

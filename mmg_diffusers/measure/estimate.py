@@ -25,7 +25,7 @@ from mmg_diffusers.measure.moments import (
     integrate,
     noise_error,
 )
-from mmg_diffusers.measure.quadrature import trapezoid, trapezoid_within
+from mmg_diffusers.measure.quadrature import trapezoid_over, trapezoid_within
 from mmg_diffusers.measure.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -243,14 +243,14 @@ class Estimate:
             return maps[integrand], maps[f"{integrand}_stderr"]
         if f"{integrand}_levels" not in maps:
             raise ValueError("a band needs the maps at every level; measure with keep='level'")
-        found = curve.grid()
-        if found is None or not torch.allclose(found[1], trapezoid(found[0])):
+        grid = curve.grid()
+        if grid is None or not torch.allclose(grid[1], trapezoid_over(grid[0], *self.logsnr_range)):
             raise ValueError(
                 "a band needs rising levels that all pairs share, with the weights of the trapezoidal rule; measure with "
                 "quadrature=Trapezoid(levels), the default"
             )
         ends = two_ends(band, "band", unbounded=True)
-        weight = trapezoid_within(found[0], *ends).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
+        weight = trapezoid_within(grid[0], *ends, self.logsnr_range).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
         nats = (weight * maps[f"{integrand}_levels"]).sum(1)
         return nats, (weight.square() * maps[f"{integrand}_variance"]).sum(1).sqrt()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -109,7 +110,9 @@ class Curve:
 
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
     `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are `logsnr`
-    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last.
+    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last. `logsnr_range` is what
+    is integrated, and what was asked for: the weights of a draw add up to its length, though the levels nearest to its ends may
+    lie a little outside or inside of it.
 
     `maps`, where pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
     ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there are the integrands themselves, ``_levels``, and the
@@ -200,13 +203,25 @@ class Curve:
         """From what `packed` gave."""
         maps = within(tensors, "maps")
         low, high = record["logsnr_range"]
-        return cls(
+        curve = cls(
             **{name: value for name, value in tensors.items() if not name.startswith("maps/")},
             logsnr_range=(low, high),
             evaluations=record["evaluations"],
             independent=record["independent"],
             maps=maps,
         )
+        return replace(curve, logsnr_range=curve._integrated_range())
+
+    def _integrated_range(self) -> tuple[float, float]:
+        """The range that the weights integrate. Version 0.1 stated the one that was asked for, and integrated from the level nearest
+        to its noisy end to the one nearest to its clean end.
+        """  # fmt: skip
+        grid, (low, high) = self.grid(), self.logsnr_range
+        if grid is None:
+            return low, high
+        first, last, length = float(grid[0][0]), float(grid[0][-1]), float(grid[1].sum())
+        between_levels = math.isclose(length, last - first, rel_tol=1e-9)
+        return (first, last) if between_levels and not math.isclose(length, high - low, rel_tol=1e-9) else (low, high)
 
     @staticmethod
     def merge(curves: Sequence[Curve]) -> Curve:
