@@ -13,6 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.denoisers.levels import reference_gain
 from mmg_diffusers.files.records import within
+from mmg_diffusers.measure.weighing import Share, share_of
 
 Form = Literal["gap", "orthogonal", "auto", "balanced"]
 FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto", "balanced")
@@ -176,6 +177,16 @@ class Curve:
             return self.energy - 2 * reference_gain(self.logsnr, integrand.sigma) * self.along
         return self.gap if integrand == "gap" else self.orthogonal
 
+    def weighed(self, share: Tensor | float) -> Tensor:
+        """`(N, D, L)` orthogonal + share (gap - orthogonal), for one share or `(N,)` of them."""
+        if isinstance(share, Tensor):
+            share = share.view(-1, 1, 1)
+        return self.orthogonal + share * (self.gap - self.orthogonal)
+
+    def shares(self) -> Share:
+        """`(N,)` the share of gap that each pair's own difference and noise ask for."""
+        return share_of(*integrate(self.gap - self.orthogonal, self.weight, self.independent))
+
     def by_level(self, values: Tensor) -> Tensor:
         """`(N, D, L)` values, by rising level and averaged over draws: `(N, L)`."""
         return values.gather(2, self.logsnr.argsort(2)).nanmean(1)
@@ -272,11 +283,12 @@ class Curve:
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
     """`(N,)` standard error in nats that the draws leave in a pair.
 
-    Of ``"auto"`` and ``"balanced"``, whose weight is known only when all pairs are, the larger of gap's and orthogonal's:
-    their own cannot exceed it.
+    Of ``"auto"`` and ``"balanced"`` the largest of gap's, orthogonal's and that of the pair's weighed form.
     """
-    forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
-    return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
+    if integrand not in WEIGHED:
+        return integrate(curve.values(integrand), curve.weight, curve.independent)[1]
+    read = (curve.gap, curve.orthogonal, curve.weighed(curve.shares().moving))
+    return torch.stack([integrate(values, curve.weight, curve.independent)[1] for values in read]).amax(0)
 
 
 def check_keep(keep: Keep) -> None:
