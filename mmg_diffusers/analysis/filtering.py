@@ -19,7 +19,8 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import pack, read_record, unpack, versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.candidates import CandidateCurve
-from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.marginals import Mixture
 
 if TYPE_CHECKING:
