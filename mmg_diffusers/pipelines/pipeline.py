@@ -705,7 +705,8 @@ class MMGPipeline:
         pictures = self.encoder.check_images(images, resize)
         texts = one_each(prompts, len(pictures), "prompts")
         contexts = None if given is None else one_each(given, len(pictures), "given")
-        return pictures, texts, contexts, self.encoder.check_prompts([*texts, *(contexts or [])])
+        notes = self.encoder.check_prompts([*texts, *(contexts or [])])
+        return pictures, texts, contexts, (*pictures.notes, *notes)
 
     def _compare(
         self,
@@ -724,7 +725,7 @@ class MMGPipeline:
         """Scores along the path, the settings of the record, and notes."""
         path.check(prior.shape[-1])
         pictures = self.encoder.check_images(images, resize)
-        notes = self.encoder.check_prompts(names)
+        notes = (*pictures.notes, *self.encoder.check_prompts(names))
         ids = ids_for(pair_ids, len(pictures))
         self._check_options(path.quadrature, path.logsnr_range, seed, keep, batch_size)
         condition = self.encoder.condition(names)
