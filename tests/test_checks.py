@@ -17,6 +17,11 @@ class Talkative:
         return "Talkative " * 100
 
 
+def kind(value):
+    """For the name of a test: pytest would write the longest out."""
+    return type(value).__name__
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -35,13 +40,14 @@ class Talkative:
         (10**5000, "<an integer of 16,610 bits>"),
         (list(range(100)), "[0, 1, 2, 3, 4, 5, ...]"),
     ],
+    ids=kind,
 )
 def test_values_are_shown_short(value, expected):
     assert shown(value) == expected
 
 
 @pytest.mark.parametrize(
-    "value", ["x" * 1000, ["x" * 1000] * 5, {"a" * 300: "b" * 300}, Talkative(), 10**5000, ("é" * 90,) * 6]
+    "value", ["x" * 1000, ["x" * 1000] * 5, {"a" * 300: "b" * 300}, Talkative(), 10**5000, ("é" * 90,) * 6], ids=kind
 )
 def test_nothing_is_shown_whole(value):
     assert len(shown(value)) <= 160
