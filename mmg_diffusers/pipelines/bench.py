@@ -89,7 +89,7 @@ class Bench:
         marginal.check(pairs)
         if marginal.candidates is None:
             plan.check(self.convention)
-        return replace(pairs, notes=self.encoder.check_prompts(marginal.texts(pairs)))
+        return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs))))
 
     def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
         """Compare each prompt with the model's unconditional branch, or with its context.
