@@ -118,9 +118,7 @@ class GaussianStart(MultiDenoiser):
     ) -> None:
         key = f"{prefix}covariance"
         rest = {name: value for name, value in state_dict.items() if name != key}
-        super()._load_from_state_dict(
-            rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )  # fmt: skip
+        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         value = state_dict.get(key)
         if value is None:
             missing_keys.append(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -20,9 +21,7 @@ __all__ = ["MultiDenoiser", "Roles", "VectorNetwork"]
 class _Linear(nn.Module):
     """A linear layer of each member of a stack: `(E, B, in) -> (E, B, out)`."""
 
-    def __init__(
-        self, members: int, features: int, out: int, generator: torch.Generator, zero: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, members: int, features: int, out: int, generator: torch.Generator, zero: bool = False) -> None:
         super().__init__()
         bound = 0.0 if zero else 1 / math.sqrt(features)
         self.weight = nn.Parameter(torch.empty(members, features, out).uniform_(-bound, bound, generator=generator))
@@ -220,7 +219,8 @@ class VectorNetwork(GaussianStart):
                 raise ValueError(f"a stack of {self.members} networks; take one with .member(k)")
             z, known, logsnr = z[None], known[None], logsnr[None]
         # At the clean end the noise is in the last digits of z, which half precision does not have.
-        with torch.autocast(z.device.type, enabled=False):
+        kind = z.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             eps = self.stacked(roles, z.float(), logsnr, known.float())
         parts = eps.split([self.sizes[name] for name in roles.diffused], -1)
         return {name: part[0] if flat else part for name, part in zip(roles.diffused, parts, strict=True)}
