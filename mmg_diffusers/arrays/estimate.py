@@ -14,13 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mmg_diffusers.arrays.base import MultiDenoiser, View
 from mmg_diffusers.arrays.fitting import Fit, FitSettings, fit, paired
 from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing
-from mmg_diffusers.arrays.networks import MultiDenoiser, VectorNetwork, View
+from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing, as_array
 from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
 from mmg_diffusers.denoisers.forwards import auto_batch_size, device_of
+from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.files.records import pack, read_record, unpack, within
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.estimate import Estimate
@@ -230,11 +232,12 @@ def fit_model(
         held_out: share of the pairs that decides when to stop.
         width: of the network; wider where the Gaussian part already shows high information.
         seed: of the split, the weights and the batches.
-        checkpoint: file to resume from.
+        checkpoint: file to resume from. It holds the `Identity` of `data`, and what else is said here.
         progress: called with the optimizer steps done.
 
     Raises:
-        ValueError: for names that the data lack, and as `estimate_mi` does.
+        ValueError: for names that the data lack, for a checkpoint of other data or other settings, and as `estimate_mi`
+            does.
     """
     whole(seed, "seed", 0)
     whole(width, "width", 1)
@@ -274,11 +277,26 @@ def fit_model(
     rho = float(preprocessing.correlations.max()) if len(preprocessing.correlations) else 0.0
     high = float(np.clip(-math.log(1 - rho**2) + 7, HIGH, HIGHEST))
     assignments = paired(diffused, given, base)
+    data_identity = str(Identity.of(arrays))
+    origin = {
+        "data": data_identity,
+        "given": list(given),
+        "base": list(base),
+        "held_out": held_out,
+        "width": width,
+    }
     while True:
-        torch.manual_seed(seed)
-        network = VectorNetwork(sizes, preprocessing.covariance, logsnr_range=(LOW, high), width=width)
+        network = VectorNetwork(sizes, preprocessing.covariance, logsnr_range=(LOW, high), width=width, seed=seed)
         fitted = fit(
-            network, train, other_part, assignments, settings, seed=seed, checkpoint=checkpoint, progress=progress
+            network,
+            train,
+            other_part,
+            assignments,
+            settings,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+            origin=origin,
         )
         network.eval().requires_grad_(False)
         if high >= HIGHEST or fitted.settled:
@@ -293,7 +311,14 @@ def fit_model(
         tuple(given),
         tuple(base),
         fitted,
-        {"fit": asdict(settings), "fit_seed": seed, "pairs_fitted": count - few, "width": width, "range": [LOW, high]},
+        {
+            "fit": asdict(settings),
+            "fit_seed": seed,
+            "pairs_fitted": count - few,
+            "fitted_to": data_identity,
+            "width": width,
+            "range": [LOW, high],
+        },
     )
 
 

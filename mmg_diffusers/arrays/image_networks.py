@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.arrays.networks import MultiDenoiser, VectorNetwork
+from mmg_diffusers.arrays.base import GaussianStart
+from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.seeds import seeded
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
 # The time embedding's fastest wave turns this many radians in one unit of log-SNR, so that neighbouring levels look
@@ -44,8 +47,9 @@ def channel_covariance(examples: Mapping[str, Tensor], parts: Sequence[str] = ()
     Raises:
         ValueError: when two variables are never seen at the same pixel.
     """
-    values = {name: (x[:, :-1] if name in parts else x).double() for name, x in examples.items()}
-    masks = {name: (x[:, -1:] if name in parts else torch.ones_like(x[:, :1])).double() for name, x in examples.items()}
+    examples = {name: x.detach().cpu().double() for name, x in examples.items()}
+    values = {name: x[:, :-1] if name in parts else x for name, x in examples.items()}
+    masks = {name: x[:, -1:] if name in parts else torch.ones_like(x[:, :1]) for name, x in examples.items()}
     rows: list[Tensor] = []
     for one, x in values.items():
         blocks: list[Tensor] = []
@@ -69,7 +73,52 @@ class _Pixel(NamedTuple):
     variance: Tensor
 
 
-class ImageNetwork(MultiDenoiser):
+def _size_of(shapes: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """Height and width of the variables that have more than one pixel."""
+    sizes = {(shape[1], shape[2]) for shape in shapes.values()} - {(1, 1)}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"expected one size of more than one pixel among {reprlib.repr(dict(shapes))}; bring images to one size, or use "
+            "VectorNetwork if there are none"
+        )
+    return sizes.pop()
+
+
+def _new_encoder(inputs: int, widths: tuple[int, ...], layers: int) -> nn.Module:
+    # Here, and not above: importing the package should not wait for diffusers.
+    from diffusers.models.autoencoders.vae import Encoder
+
+    return Encoder(
+        inputs,
+        widths[-1],
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        block_out_channels=widths,
+        layers_per_block=layers,
+        norm_num_groups=math.gcd(*widths, 8),
+        double_z=False,
+        mid_block_add_attention=False,
+    )
+
+
+def _new_unet(inputs: int, outputs: int, widths: tuple[int, ...], layers: int) -> nn.Module:
+    from diffusers import UNet2DModel
+
+    unet = UNet2DModel(
+        in_channels=inputs,
+        out_channels=outputs,
+        block_out_channels=widths,
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D",) * len(widths),
+        up_block_types=("UpBlock2D",) * len(widths),
+        norm_num_groups=math.gcd(*widths, 8),
+        attention_head_dim=math.gcd(widths[-1], 16),
+    )
+    for parameter in unet.conv_out.parameters():
+        nn.init.zeros_(parameter)
+    return unet
+
+
+class ImageNetwork(GaussianStart):
     """diffusers' `UNet2DModel` over named images: noisy, clean or absent variables are stacked along channels.
 
     Every variable has planes for its values, for the residual of the linear prediction below, and two flags: where it is
@@ -91,13 +140,14 @@ class ImageNetwork(MultiDenoiser):
         logsnr_range: levels that it is trained on.
         widths: channels of the U-Net from the finest level to the coarsest; each level halves the sides.
         layers: residual blocks a level.
+        seed: of the starting weights. Two networks with the same seed start alike; torch's global generator is put back to
+            where it was.
 
     Raises:
         ValueError: for shapes of several sizes or of single pixels only, parts that are no variables or of one pixel, or
             a covariance that is none of these channels.
     """
 
-    covariance: Tensor
     place: Tensor
 
     def __init__(
@@ -109,82 +159,63 @@ class ImageNetwork(MultiDenoiser):
         logsnr_range: tuple[float, float] = (-8.0, 8.0),
         widths: Sequence[int] = (32, 64, 64),
         layers: int = 1,
+        seed: int = 0,
     ) -> None:
-        # Here, and not above: importing the package should not wait for diffusers.
-        from diffusers import UNet2DModel
-        from diffusers.models.autoencoders.vae import Encoder
-
         low, high = logsnr_range
+        total = sum(shape[0] for shape in shapes.values())
+        covariance = torch.eye(total, dtype=torch.float64) if covariance is None else covariance.detach().cpu().double()
         super().__init__(
-            {name: (c + (name in parts), h, w) for name, (c, h, w) in shapes.items()}, (float(low), float(high))
+            {name: (c + (name in parts), h, w) for name, (c, h, w) in shapes.items()},
+            (float(low), float(high)),
+            covariance,
         )
         self.need(parts)
-        sizes = {tuple(shape[1:]) for shape in shapes.values()} - {(1, 1)}
-        if len(sizes) != 1:
-            raise ValueError(
-                f"expected one size of more than one pixel among {dict(shapes)}; bring images to one size, and use "
-                "VectorNetwork where there is none"
-            )
-        self.size = sizes.pop()
+        self.size = _size_of(shapes)
         self.parts, self.widths, self.layers = tuple(parts), tuple(widths), layers
         self.channels = {name: shape[0] for name, shape in shapes.items()}
-        total = sum(self.channels.values())
         self._place: dict[str, slice] = {}
         start = 0
         for name, count in self.channels.items():
             self._place[name] = slice(start, start + count)
             start += count
-        covariance = torch.eye(total, dtype=torch.float64) if covariance is None else covariance.double().cpu()
         if covariance.shape != (total, total) or not torch.allclose(covariance, covariance.mT):
             raise ValueError(f"expected the covariance of {total} channels, got {tuple(covariance.shape)}")
         if float(torch.linalg.eigvalsh(covariance)[0]) < -1e-6 * float(covariance.abs().max()):
             raise ValueError("the covariance has a negative variance; estimate all of it from the same pixels")
-        self.register_buffer("covariance", covariance)
         self.null = nn.Parameter(torch.zeros(1, total, 1, 1))
         down, across = (torch.linspace(-1, 1, side) for side in self.size)
         place = torch.stack(torch.meshgrid(down, across, indexing="ij"))
         self.register_buffer("place", place[None], persistent=False)
-        inputs, levels, groups = 2 * total + 2 * len(shapes) + 2, len(self.widths), math.gcd(*self.widths, 8)
         self.points = tuple(name for name, shape in self.shapes.items() if shape[1:] == (1, 1))
         if set(self.points) & set(parts):
             raise ValueError(f"got the parts {list(parts)}; expected none of one pixel, as {list(self.points)} are")
-        if self.points:
-            own = [k for name in self.points for k in range(self._place[name].start, self._place[name].stop)]
-            self.encoder = Encoder(
-                inputs - 2 * len(own) - 2 * len(self.points),
-                self.widths[-1],
-                down_block_types=("DownEncoderBlock2D",) * levels,
-                block_out_channels=self.widths,
-                layers_per_block=layers,
-                norm_num_groups=groups,
-                double_z=False,
-                mid_block_add_attention=False,
-            )
-            sizes = {name: self.channels[name] for name in self.points} | {SUMMARY: self.widths[-1]}
-            joint = torch.block_diag(covariance[own][:, own], torch.eye(self.widths[-1], dtype=torch.float64))
-            # Square cells: two pictures side by side are seen in as much detail as each alone.
-            self.grid = tuple(round(GRID * side / min(self.size)) for side in self.size)
-            self.gather = nn.Linear(self.widths[-1] * math.prod(self.grid), self.widths[-1])
-            width = max(64, 2 * self.widths[-1])
-            self.reader = VectorNetwork(sizes, joint, logsnr_range=self.logsnr_range, width=width)
-        if any(name not in self.points and name not in parts for name in shapes):
-            self.unet = UNet2DModel(
-                in_channels=inputs,
-                out_channels=total,
-                block_out_channels=self.widths,
-                layers_per_block=layers,
-                down_block_types=("DownBlock2D",) * levels,
-                up_block_types=("UpBlock2D",) * levels,
-                norm_num_groups=groups,
-                attention_head_dim=math.gcd(self.widths[-1], 16),
-            )
-            for parameter in self.unet.conv_out.parameters():
-                nn.init.zeros_(parameter)
+        inputs = 2 * total + 2 * len(shapes) + 2
+        with seeded(seed):
+            if self.points:
+                self._build_reader(inputs)
+            if any(name not in self.points and name not in parts for name in shapes):
+                self.unet = _new_unet(inputs, total, self.widths, layers)
         self._laws: dict[tuple[str, tuple[str, ...], torch.device], tuple[Tensor, Tensor]] = {}
+
+    def _build_reader(self, inputs: int) -> None:
+        """What reads variables of one pixel off the pictures: an encoder, what gathers its features, and a `VectorNetwork`."""
+        columns = [k for name in self.points for k in range(self._place[name].start, self._place[name].stop)]
+        summary = self.widths[-1]
+        self.encoder = _new_encoder(inputs - 2 * len(columns) - 2 * len(self.points), self.widths, self.layers)
+        # Square cells: two pictures side by side are seen in as much detail as each alone.
+        self.grid = tuple(round(GRID * side / min(self.size)) for side in self.size)
+        self.gather = nn.Linear(summary * math.prod(self.grid), summary)
+        self.reader = VectorNetwork(
+            {name: self.channels[name] for name in self.points} | {SUMMARY: summary},
+            torch.block_diag(self.covariance[columns][:, columns], torch.eye(summary, dtype=torch.float64)),
+            logsnr_range=self.logsnr_range,
+            width=max(64, 2 * summary),
+            seed=torch.default_generator,
+        )
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the network is made from, beside its covariance: keyword arguments that JSON can hold."""
+        """The keyword arguments that make the network, beside its covariance; JSON can hold them."""
         return {
             "shapes": {name: [count, *self.shapes[name][1:]] for name, count in self.channels.items()},
             "parts": list(self.parts),
@@ -195,16 +226,19 @@ class ImageNetwork(MultiDenoiser):
 
     # ---- the linear part ----
 
+    def forget(self) -> None:
+        self._laws.clear()
+
     def _law(self, target: str, seen: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
         """Gain `(C, G)` and variance `(1, C, 1, 1)` of the target's channels where these variables are seen."""
         key = (target, seen, device)
         if key not in self._laws:
-            cov, own = self.covariance.double().cpu(), self._place[target]
+            cov, here = self.covariance, self._place[target]
             known = [k for name in seen for k in range(self._place[name].start, self._place[name].stop)]
-            cross = cov[own][:, known]
+            cross = cov[here][:, known]
             # Channels that repeat each other share the gain between them.
             gain = cross @ torch.linalg.pinv(cov[known][:, known], rtol=1e-9, hermitian=True) if seen else cross
-            variance = (cov[own, own] - gain @ cross.mT).diagonal().clamp(min=0)
+            variance = (cov[here, here] - gain @ cross.mT).diagonal().clamp(min=0)
             self._laws[key] = gain.float().to(device), variance.float().view(1, -1, 1, 1).to(device)
         return self._laws[key]
 
@@ -266,13 +300,13 @@ class ImageNetwork(MultiDenoiser):
         points = {name: noisy[name].flatten(1) for name in noisy if name in self.points}
         pictures = noisy.keys() - points.keys()
         if points:
-            told = {name: clean[name].flatten(1) for name in clean if name in self.points}
+            known = {name: clean[name].flatten(1) for name in clean if name in self.points}
             summary = given.get(SUMMARY) if not pictures else None
             if summary is None:
                 names = [name for name in self.channels if name not in self.points]
                 summary = self._summary(self._planes(names, diffused, clean, masks, len(some)))
-            found = self.reader(points, logsnr, {**told, SUMMARY: summary})
-            eps |= {name: found[name][:, :, None, None] for name in points}
+            noise = self.reader(points, logsnr, {**known, SUMMARY: summary})
+            eps |= {name: noise[name][:, :, None, None] for name in points}
         if pictures:
             time = (RATE * (logsnr - self.logsnr_range[0])).float().to(some.device)
             out = self.unet(self._planes(self.channels, diffused, clean, masks, len(some)), time).sample.float()
@@ -327,5 +361,5 @@ class ImageNetwork(MultiDenoiser):
 
     def _summary(self, planes: Tensor) -> Tensor:
         strongest = nn.functional.adaptive_max_pool2d(self.encoder(planes).float(), self.grid)
-        found = self.gather(strongest.flatten(1))
-        return nn.functional.layer_norm(found, found.shape[1:])
+        summary = self.gather(strongest.flatten(1))
+        return nn.functional.layer_norm(summary, summary.shape[1:])

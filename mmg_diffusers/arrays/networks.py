@@ -1,140 +1,30 @@
-"""Small networks over named variables, each of which is diffused, given or absent at any call."""
+"""A small residual network over vectors, which starts as the exact denoiser of their Gaussian law."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.arrays.base import GaussianStart, MultiDenoiser, Roles
+from mmg_diffusers.arrays.seeds import generator_of
 from mmg_diffusers.checks import two_ends, whole
-from mmg_diffusers.denoisers.base import Condition, Denoiser
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
-
-class Roles(NamedTuple):
-    """Which variables are diffused and which are given, by name; all others are absent."""
-
-    diffused: tuple[str, ...]
-    given: tuple[str, ...]
-
-
-class MultiDenoiser(nn.Module, ABC):
-    """One network over named variables. Only `forward` has to be written.
-
-    Args:
-        shapes: of one value of each variable.
-        logsnr_range: levels that it is trained on.
-    """
-
-    def __init__(self, shapes: Mapping[str, Sequence[int]], logsnr_range: tuple[float, float]) -> None:
-        super().__init__()
-        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.logsnr_range = logsnr_range
-
-    @abstractmethod
-    def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predict the noise in every diffused variable.
-
-        Args:
-            noisy: the diffused variables, `(B, *shape)` each, all at the same level.
-            logsnr: `(B,)` float64.
-            given: the variables that are known, clean. What is in neither is absent: averaged over, never zero.
-
-        Returns:
-            eps of every diffused variable.
-        """
-
-    def read(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What `forward` may be handed for `given` at many levels of noise, so that a network does once what is the same at
-        all of them; each value has as many rows as what it was made of, or one. By default the variables as they are.
-        """  # fmt: skip
-        return dict(given)
-
-    def view(self, *diffused: str) -> View:
-        """The network as a denoiser of these variables; its conditions hold given variables by name.
-
-        Raises:
-            ValueError: for a name that it does not have.
-        """
-        return View(self, diffused)
-
-    def crossed(self, first: str, second: str) -> Crossed:
-        """The joint denoiser of two variables against both conditional ones, for MINDE-J."""
-        return Crossed(self, first, second)
-
-    def need(self, names: Sequence[str]) -> None:
-        """Raise a ValueError for a name that the network does not have."""
-        unknown = [name for name in names if name not in self.shapes]
-        if unknown:
-            raise ValueError(f"no variable {unknown[0]!r}; the network has {', '.join(self.shapes)}")
-
-
-class View(Denoiser):
-    """A `MultiDenoiser` for one choice of diffused variables: an ordinary denoiser.
-
-    One variable keeps its shape; several are laid side by side along dimension 1. A condition holds the given
-    variables by name; those that are in neither are absent, and no condition means that all others are.
-    """
-
-    def __init__(self, network: MultiDenoiser, diffused: Sequence[str]) -> None:
-        super().__init__()
-        network.need(diffused)
-        if not diffused:
-            raise ValueError(f"nothing is diffused; name one or more of {', '.join(network.shapes)}")
-        self.network, self.diffused = network, tuple(diffused)
-        self.logsnr_range = network.logsnr_range
-
-    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
-        given = dict(cond or {})
-        self.network.need(list(given))
-        sizes = [self.network.shapes[name][0] for name in self.diffused]
-        noisy = dict(zip(self.diffused, z.split(sizes, 1), strict=True))
-        eps = self.network(noisy, logsnr, given)
-        return torch.cat([eps[name] for name in self.diffused], 1)
-
-
-class Crossed(Denoiser):
-    """The joint denoiser of two variables; with a condition, each of the two given the other, clean.
-
-    z holds both, side by side along dimension 1; the condition holds both by name. Gap and orthogonal of the two
-    branches are the mutual information (arXiv 2310.09031, eq. 20).
-    """
-
-    def __init__(self, network: MultiDenoiser, first: str, second: str) -> None:
-        super().__init__()
-        self.joint = network.view(first, second)
-        self.network, self.names = network, (first, second)
-        self.logsnr_range = network.logsnr_range
-
-    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
-        if cond is None:
-            return self.joint(z, logsnr)
-        first, second = self.names
-        sizes = [self.network.shapes[name][0] for name in self.names]
-        z_first, z_second = z.split(sizes, 1)
-        return torch.cat(
-            [
-                self.network({first: z_first}, logsnr, {second: cond[second]})[first],
-                self.network({second: z_second}, logsnr, {first: cond[first]})[second],
-            ],
-            1,
-        )
-
-
-# ---- vectors ----
+__all__ = ["MultiDenoiser", "Roles", "VectorNetwork"]
 
 
 class _Linear(nn.Module):
     """A linear layer of each member of a stack: `(E, B, in) -> (E, B, out)`."""
 
-    def __init__(self, members: int, features: int, out: int, zero: bool = False) -> None:
+    def __init__(self, members: int, features: int, out: int, generator: torch.Generator, zero: bool = False) -> None:
         super().__init__()
         bound = 0.0 if zero else 1 / math.sqrt(features)
-        self.weight = nn.Parameter(torch.empty(members, features, out).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(members, features, out).uniform_(-bound, bound, generator=generator))
         self.bias = nn.Parameter(torch.zeros(members, 1, out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,11 +46,11 @@ class _Norm(nn.Module):
 class _Block(nn.Module):
     """A gated residual block, normalised first."""
 
-    def __init__(self, members: int, width: int) -> None:
+    def __init__(self, members: int, width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.norm = _Norm(members, width)
-        self.grow = _Linear(members, width, 2 * width)
-        self.shrink = _Linear(members, width, width)
+        self.grow = _Linear(members, width, 2 * width, generator)
+        self.shrink = _Linear(members, width, width, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.grow(self.norm(x)).chunk(2, -1)
@@ -186,7 +76,7 @@ class _Places(NamedTuple):
     outlet: Tensor
 
 
-class VectorNetwork(MultiDenoiser):
+class VectorNetwork(GaussianStart):
     """A residual MLP over vectors, for one member or a stack of members that are trained side by side.
 
     It starts as the exact denoiser of a Gaussian law, for any choice of roles, and learns what that lacks: a task that is
@@ -198,12 +88,12 @@ class VectorNetwork(MultiDenoiser):
         logsnr_range: levels that it is trained on.
         width, blocks: of the trunk.
         frequencies: Fourier features of the level.
+        seed: of the starting weights, or a generator on the CPU that they are drawn from. Two networks with the same
+            seed start alike; torch's global generator is not touched.
 
     Raises:
         ValueError: for a covariance of another size, or one that is not positive definite.
     """
-
-    covariance: Tensor
 
     def __init__(
         self,
@@ -214,9 +104,10 @@ class VectorNetwork(MultiDenoiser):
         width: int = 64,
         blocks: int = 2,
         frequencies: int = 5,
+        seed: int | torch.Generator = 0,
     ) -> None:
         low, high = two_ends(logsnr_range, "logsnr_range")
-        super().__init__({name: (size,) for name, size in sizes.items()}, (low, high))
+        generator = seed if isinstance(seed, torch.Generator) else generator_of(whole(seed, "seed", 0))
         if not sizes:
             raise ValueError("the network has no variable; name one or more, with their sizes")
         for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
@@ -224,15 +115,15 @@ class VectorNetwork(MultiDenoiser):
         if not low < high:
             raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
         total = sum(sizes.values())
-        covariance = covariance.double()
+        covariance = covariance.detach().cpu().double()
         covariance = covariance if covariance.ndim == 3 else covariance[None]
         if covariance.shape[1:] != (total, total):
             raise ValueError(f"expected a covariance of {total} coordinates, got {tuple(covariance.shape)}")
         if not bool(covariance.isfinite().all()) or float(torch.linalg.eigvalsh(covariance).min()) <= 0:
             raise ValueError("the covariance is not positive definite; whiten the variables, and drop constant columns")
+        super().__init__({name: (size,) for name, size in sizes.items()}, (low, high), covariance)
         members = len(covariance)
         self.sizes, self.members, self.frequencies = dict(sizes), members, frequencies
-        self.register_buffer("covariance", covariance)
         self.where = {}
         start = 0
         for name, size in sizes.items():
@@ -243,20 +134,20 @@ class VectorNetwork(MultiDenoiser):
         # otherwise. Of every variable: log of its norm, and two flags for its role. And the level.
         kinds = [total] * (5 + 2 * len(sizes)) + [3 * len(sizes), 2 * frequencies + 1]
         self.null = nn.Parameter(torch.zeros(members, 1, total))
-        self.inlet = _Linear(members, sum(kinds), width)
+        self.inlet = _Linear(members, sum(kinds), width, generator)
         # Kinds of features start with equal weight: many coordinates would drown the few norms and the level.
         scale = torch.cat([torch.full((n, 1), math.sqrt(sum(kinds) / len(kinds) / n)) for n in kinds])
         with torch.no_grad():
             self.inlet.weight.mul_(scale)
-        self.trunk = nn.ModuleList(_Block(members, width) for _ in range(blocks))
+        self.trunk = nn.ModuleList(_Block(members, width, generator) for _ in range(blocks))
         self.norm = _Norm(members, width)
-        self.outlet = _Linear(members, width, 2 * total, zero=True)
+        self.outlet = _Linear(members, width, 2 * total, generator, zero=True)
         self._laws: dict[tuple[Roles, torch.device], _Gaussian] = {}
         self._kept: dict[tuple[Roles, torch.device], _Places] = {}
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the network is made from, beside its covariance: keyword arguments that JSON can hold."""
+        """The keyword arguments that make the network, beside its covariance; JSON can hold them."""
         return {
             "sizes": self.sizes,
             "logsnr_range": list(self.logsnr_range),
@@ -267,6 +158,9 @@ class VectorNetwork(MultiDenoiser):
 
     # ---- the Gaussian part ----
 
+    def forget(self) -> None:
+        self._laws.clear()
+
     def _columns(self, names: Sequence[str]) -> Tensor:
         return torch.cat(
             [torch.arange(self.where[n].start, self.where[n].stop) for n in names] or [torch.zeros(0).long()]
@@ -275,7 +169,7 @@ class VectorNetwork(MultiDenoiser):
     def _law(self, roles: Roles, device: torch.device) -> _Gaussian:
         key = (roles, device)
         if key not in self._laws:
-            cov = self.covariance.double().cpu()
+            cov = self.covariance
             d, g = self._columns(roles.diffused), self._columns(roles.given)
             inner, cross, outer = cov[:, d][:, :, d], cov[:, d][:, :, g], cov[:, g][:, :, g]
             gain = torch.linalg.solve(outer, cross.mT).mT if len(g) else cross
@@ -311,8 +205,8 @@ class VectorNetwork(MultiDenoiser):
             flags = [marks + count + k for k, name in enumerate(self.sizes) if name in roles.diffused]
             flags += [marks + 2 * count + k for k, name in enumerate(self.sizes) if name in roles.given]
             rows = torch.cat([*blocks, marks + torch.tensor(present), level])
-            found = (rows, torch.tensor(flags), absent, 3 * total + absent, torch.cat([d, total + d]))
-            self._kept[key] = _Places(*(part.to(device) for part in found))
+            places = (rows, torch.tensor(flags), absent, 3 * total + absent, torch.cat([d, total + d]))
+            self._kept[key] = _Places(*(part.to(device) for part in places))
         return self._kept[key]
 
     def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -325,7 +219,8 @@ class VectorNetwork(MultiDenoiser):
                 raise ValueError(f"a stack of {self.members} networks; take one with .member(k)")
             z, known, logsnr = z[None], known[None], logsnr[None]
         # At the clean end the noise is in the last digits of z, which half precision does not have.
-        with torch.autocast(z.device.type, enabled=False):
+        kind = z.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             eps = self.stacked(roles, z.float(), logsnr, known.float())
         parts = eps.split([self.sizes[name] for name in roles.diffused], -1)
         return {name: part[0] if flat else part for name, part in zip(roles.diffused, parts, strict=True)}
@@ -358,7 +253,7 @@ class VectorNetwork(MultiDenoiser):
         norms = [norms[k] for k in order]
         products = [value * norm for norm in norms for value in (z, known)]
         low, high = self.logsnr_range
-        place = (2 * (logsnr - low) / (high - low) - 1).float()[..., None]
+        place = (2 * (logsnr - low) / (high - low) - 1).float().to(z.device)[..., None]
         waves = place * (torch.arange(1, self.frequencies + 1, device=z.device) * (math.pi / 2))
         features = torch.cat(
             [
@@ -383,10 +278,10 @@ class VectorNetwork(MultiDenoiser):
         return eps if law.axes else eps @ law.vectors.mT
 
     def member(self, index: int) -> VectorNetwork:
-        """One network of the stack, with a copy of its weights.
+        """Take one network out of the stack, with a copy of its weights.
 
         Raises:
-            IndexError: where there is no such member.
+            IndexError: if there is no such member.
         """
         if not 0 <= index < self.members:
             raise IndexError(f"there are {self.members} members, no number {index}")

@@ -17,40 +17,51 @@ from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from mmg_diffusers.arrays.checkpoints import (
-    Tensors,
-    check_same,
-    cosine_rate,
-    load_checkpoint,
-    save_checkpoint,
-)
-from mmg_diffusers.arrays.fitting import Fit, Levels, held_out_loss, losses
-from mmg_diffusers.arrays.networks import MultiDenoiser, Roles
-from mmg_diffusers.checks import whole
+from mmg_diffusers.arrays.base import MultiDenoiser, Roles, levels_on
+from mmg_diffusers.arrays.checkpoints import Origin, Tensors, cosine_rate, load_checkpoint, save_checkpoint
+from mmg_diffusers.arrays.fitting import Fit
+from mmg_diffusers.arrays.losses import Levels, held_out_loss, listed, losses, shown_of
+from mmg_diffusers.arrays.seeds import generator_of, step_generator
+from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.runs.processes import only_cpus
 
 Weighting = Literal["eps", "v"]
 Source = Callable[[int, torch.Generator], Mapping[str, Tensor]]
-"""Draws so many examples, `(B, *shape)` of every variable, from the generator's numbers alone."""
+"""Draws so many examples, `(B, *shape)` of every variable, from the generator's numbers alone.
+
+One that has an `identity()` says by it what it draws from; of any other, what it draws first stands for the rest.
+"""
 
 
-def rows_of(data: Mapping[str, Tensor]) -> Source:
-    """Examples drawn with replacement from arrays of one length, `(N, *shape)` each."""
-    count = len(next(iter(data.values())))
+@dataclass(frozen=True)
+class Rows:
+    """A source that draws with replacement from arrays of one length, `(N, *shape)` each; `rows_of` makes one."""
 
-    def draw(size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = torch.randint(count, (size,), generator=generator)
-        return {name: values[rows] for name, values in data.items()}
+    data: Mapping[str, Tensor]
 
-    return draw
+    def __call__(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw so many examples."""
+        rows = torch.randint(len(next(iter(self.data.values()))), (size,), generator=generator)
+        return {name: values[rows] for name, values in self.data.items()}
+
+    def identity(self) -> Identity:
+        """Digest all of the arrays."""
+        return Identity.of(self.data)
+
+
+def rows_of(data: Mapping[str, Tensor]) -> Rows:
+    """Draw examples with replacement from arrays of one length, `(N, *shape)` each."""
+    return Rows(data)
 
 
 def join_processes() -> Accelerator:
-    """The processes that a launcher started, and this one's device."""
+    """Join the processes that a launcher started, on this one's device."""
     return Accelerator(cpu=only_cpus())
 
 
@@ -73,7 +84,7 @@ class TrainSettings:
         patience: looks without a better loss after which training ends.
 
     Raises:
-        TypeError, ValueError: for counts below 1, or shares outside of their range.
+        TypeError, ValueError: for counts below 1, or rates and shares out of their range.
     """
 
     steps: int = 3000
@@ -94,8 +105,14 @@ class TrainSettings:
             whole(getattr(self, name), name, 1)
         if self.weighting not in get_args(Weighting):
             raise ValueError(f"weighting is {self.weighting!r}; expected one of {', '.join(get_args(Weighting))}")
-        if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0):
-            raise ValueError(f"expected uniform in (0, 1], average in [0, 1), lr and clip above 0, got {self}")
+        for name in ("lr", "weight_decay", "clip", "uniform", "average"):
+            finite(getattr(self, name), name)
+        if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0 <= self.weight_decay):
+            raise ValueError(
+                f"uniform, average, lr, clip and weight_decay are {self.uniform}, {self.average}, {self.lr}, {self.clip} and "
+                f"{self.weight_decay}; expected uniform in (0, 1], average in [0, 1), lr and clip above 0, and weight_decay "
+                "of at least 0"
+            )
 
 
 class _Losses(nn.Module):
@@ -129,9 +146,13 @@ class Trainer:
         checkpoint: file to go on from, and to write to; processes share it.
         accelerator: of processes and device; that of `join_processes` by default.
         description: what the progress bar says.
+        origin: what the examples are, by name, in what JSON can hold: a checkpoint that states another is refused. By
+            default the `Identity` of `held_out`, and that of `source`: of all its arrays (`rows_of`), of what its method
+            `identity()` gives, or else of the first examples that it draws from a generator of its own. State it if a
+            source's first examples do not tell it from others, or if they are not the same on every machine.
 
     Raises:
-        ValueError: for a checkpoint that is broken, or of another network or settings.
+        ValueError: for a checkpoint that is broken, or of another network, other settings or other data.
     """
 
     def __init__(
@@ -146,6 +167,7 @@ class Trainer:
         checkpoint: Path | None = None,
         accelerator: Accelerator | None = None,
         description: str = "training",
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.accelerator = accelerator or join_processes()
         self.network = network.to(self.accelerator.device)
@@ -168,8 +190,11 @@ class Trainer:
         self.best = copy.deepcopy(network).requires_grad_(False)
         self.step, self.seconds, self.stale = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
-        if checkpoint is not None and checkpoint.exists():
-            self._resume(checkpoint)
+        if checkpoint is not None:
+            stated = self._identities(held_out) if origin is None else dict(origin)
+            self.origin = Origin(self._record() | stated, shown_of(network, held_out))
+            if checkpoint.exists():
+                self._resume(checkpoint)
 
     def run(self, progress: bool = True) -> Fit:
         """Take the steps that are left, and leave the best averaged weights in the network.
@@ -178,7 +203,7 @@ class Trainer:
             progress: whether the main process shows a bar.
 
         Raises:
-            ValueError: when the loss is no number any more.
+            ValueError: if the loss is not finite any more.
         """
         settings, accelerator = self.settings, self.accelerator
         loss_of = accelerator.prepare(_Losses(self.network.train().requires_grad_(True), self.assignments))
@@ -211,8 +236,7 @@ class Trainer:
 
     def _one_step(self, loss_of: nn.Module) -> None:
         settings, accelerator, network = self.settings, self.accelerator, self.network
-        place = (self.seed * 2**24 + self.step) * accelerator.num_processes + accelerator.process_index
-        generator = torch.Generator().manual_seed(place)
+        generator = step_generator(self.seed, self.step, accelerator.process_index, accelerator.num_processes)
         drawn = self.source(settings.batch, generator)
         batch = {name: x.to(accelerator.device) for name, x in drawn.items()}
         count = settings.batch * settings.draws
@@ -221,7 +245,7 @@ class Trainer:
         for name in sorted(self.diffused):
             half = torch.randn((count, *network.shapes[name]), generator=generator)
             eps[name] = torch.cat([half, -half]).to(accelerator.device)
-        errors, differ = loss_of(batch, logsnr.to(accelerator.device), eps)
+        errors, differ = loss_of(batch, levels_on(logsnr, accelerator.device), eps)
         weight = 1 + torch.exp(-logsnr) if settings.weighting == "v" else torch.ones_like(logsnr)
         loss = (errors * weight.to(errors)).mean() / self.coordinates
         if not math.isfinite(loss.item()):
@@ -248,7 +272,7 @@ class Trainer:
 
     @property
     def _best_loss(self) -> float:
-        return min(found["loss"] for found in self.history)
+        return min(look["loss"] for look in self.history)
 
     def _look(self) -> None:
         """Measure the averaged weights, and keep them if they are the best so far."""
@@ -284,10 +308,18 @@ class Trainer:
         return {
             "settings": asdict(self.settings),
             "seed": self.seed,
-            "assignments": [[list(names) for names in roles] for roles in self.assignments],
+            "assignments": listed(self.assignments),
             "shapes": {name: list(shape) for name, shape in self.network.shapes.items()},
             "logsnr_range": list(self.network.logsnr_range),
         }
+
+    def _identities(self, held_out: Mapping[str, Tensor]) -> dict[str, str]:
+        """What the examples are, the same on every process: as the main one sees them."""
+        identity = getattr(self.source, "identity", None)
+        drawn = identity() if identity is not None else self.source(self.settings.batch, generator_of(0))
+        both = [str(Identity.of(drawn)), str(Identity.of(held_out))]
+        broadcast_object_list(both)
+        return dict(zip(("data", "held_out"), both, strict=True))
 
     def _save(self) -> None:
         if self.checkpoint is not None and self.accelerator.is_main_process:
@@ -296,15 +328,13 @@ class Trainer:
                 "seconds": self.seconds,
                 "stale": self.stale,
                 "history": self.history,
-                "record": self._record(),
             }
-            save_checkpoint(self.checkpoint, self._modules(), self.optimizer, state)
+            save_checkpoint(self.checkpoint, self._modules(), self.optimizer, state, self.origin)
         self.accelerator.wait_for_everyone()
 
     def _resume(self, path: Path) -> None:
         modules = self._modules()
-        state = load_checkpoint(path, modules, self.optimizer)
-        check_same(path, state.get("record"), self._record())
+        state = load_checkpoint(path, modules, self.optimizer, self.origin)
         levels = modules["levels"]
         assert isinstance(levels, Tensors)
         self.levels.gap = levels.values["gap"]

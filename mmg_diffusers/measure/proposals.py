@@ -35,7 +35,7 @@ def _pilot(
         given=None if given is None else condition_rows(given, few),
         quadrature=StratifiedUniform(nodes),
         # Not the noise of the measurement that follows.
-        seed=seed + 2**31,
+        seed=(seed + 2**31) % 2**63,
         logsnr_range=logsnr_range,
         batch_size=batch_size,
     )

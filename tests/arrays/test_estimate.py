@@ -150,7 +150,7 @@ def test_a_stopped_fit_goes_on_as_if_undisturbed(tmp_path):
         Fitter(fitter().network, {"x": x, "y": y}, paired("x", ["y"]), QUICK, checkpoint=path)
     narrow = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=4)
     with pytest.raises(ValueError, match="another architecture"):
-        Fitter(narrow, {"x": x, "y": y}, (), settings, checkpoint=path)
+        Fitter(narrow, {"x": x, "y": y}, paired("x", ["y"]), settings, checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="no checkpoint of this library"):
         fitter(path)

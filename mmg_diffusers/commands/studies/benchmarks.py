@@ -130,8 +130,7 @@ def _joint(
     seed: int,
 ) -> dict[str, Any]:
     train = vectors(data)
-    torch.manual_seed(seed)
-    network = VectorNetwork(vectors.sizes, vectors.covariance, logsnr_range=logsnr_range)
+    network = VectorNetwork(vectors.sizes, vectors.covariance, logsnr_range=logsnr_range, seed=seed)
     few = len(data["x"]) // 20
     parts = [{name: values[rows] for name, values in train.items()} for rows in (slice(few, None), slice(0, few))]
     fit(network, parts[0], parts[1], crossed("x", "y"), settings, seed=seed)

@@ -261,7 +261,9 @@ class Task:
             found["c"] = first_rows(picture, fewer)
         return found
 
-    def network(self, logsnr_range: tuple[float, float], widths: Sequence[int], layers: int) -> ImageNetwork:
+    def network(
+        self, logsnr_range: tuple[float, float], widths: Sequence[int], layers: int, seed: int = 0
+    ) -> ImageNetwork:
         """A new network, with the linear law of pixels that are seen."""
         seeds = [torch.Generator().manual_seed(k) for k in range(self.copies)]
         a, picture = self._drawn(LAW_EXAMPLES, seeds)
@@ -275,6 +277,7 @@ class Task:
             logsnr_range=logsnr_range,
             widths=widths,
             layers=layers,
+            seed=seed,
         )
 
 
@@ -360,8 +363,7 @@ class Run:
     def train(self, copies: int) -> ImageNetwork:
         """Train one network, or go on with it."""
         task = Task(self.world, copies)
-        torch.manual_seed(self.seed)
-        network = task.network(self.plan.logsnr_range, self.plan.widths, self.plan.layers)
+        network = task.network(self.plan.logsnr_range, self.plan.widths, self.plan.layers, self.seed)
         trainer = Trainer(
             network,
             task.source(),
