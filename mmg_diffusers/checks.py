@@ -7,6 +7,7 @@ import operator
 import os
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from reprlib import Repr
 from typing import SupportsFloat, SupportsIndex
@@ -141,6 +142,26 @@ def callback(value: object, name: str = "progress") -> None:
         raise TypeError(
             f"{name} is {shown(value)}; expected a function of the number of steps done, such as a bar's update"
         )
+
+
+def needs(package: str, extra: str) -> None:
+    """Import an optional package, before any work that would miss it at its end.
+
+    Args:
+        package: the name it is imported by.
+        extra: of this package, that installs it.
+
+    Raises:
+        ModuleNotFoundError: when it is not installed; says how to install it.
+    """
+    try:
+        import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
+            raise  # it is there, and something that it needs is not
+        raise ModuleNotFoundError(
+            f"{package} is not installed; pip install 'mmg-diffusers[{extra}]'", name=package
+        ) from error
 
 
 def file_path(value: str | os.PathLike[str], name: str) -> Path:

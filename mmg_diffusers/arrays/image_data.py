@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from mmg_diffusers.checks import needs
+
 # The third byte of an idx file names its numbers, the fourth counts its axes (LeCun, Cortes and Burges).
 _UBYTE = 8
 
@@ -100,6 +102,8 @@ def _read_idx_pairs(paths: list[Path]) -> ImageSet:
 
 
 def _read_parquet(path: Path, image: str, label: str) -> ImageSet:
+    for package in ("pandas", "pyarrow"):
+        needs(package, "data")
     import pandas
 
     try:
@@ -113,12 +117,9 @@ def _read_parquet(path: Path, image: str, label: str) -> ImageSet:
 
 
 def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError(
-            f"reading {arguments} needs the package `datasets`: pip install 'mmg-diffusers[data]'"
-        ) from error
+    needs("datasets", "data")
+    import datasets
+
     found = datasets.load_dataset(**arguments)
     columns = found.column_names
     if image not in columns:

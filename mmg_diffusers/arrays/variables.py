@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.image_data import read_images
+from mmg_diffusers.checks import needs
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -48,6 +49,7 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
 def _holds_pictures(path: Path, columns: Sequence[str]) -> bool:
     if path.suffix != ".parquet" or not path.is_file():
         return False
+    needs("pyarrow", "data")
     import pyarrow
     from pyarrow import parquet
 
@@ -95,6 +97,9 @@ def _columns_of_array(array: NDArray[np.generic], path: Path, wanted: dict[str, 
 
 
 def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
+    needs("pandas", "data")
+    if path.suffix == ".parquet":
+        needs("pyarrow", "data")
     import pandas
 
     try:

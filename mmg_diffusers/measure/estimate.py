@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type, two_ends
+from mmg_diffusers.checks import file_path, needs, of_type, two_ends
 from mmg_diffusers.files.records import pack, read_record, unpack, versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.moments import (
@@ -276,6 +276,7 @@ class Estimate:
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, nats, stderr, both forms, draws, and with a tolerance whether it was reached."""
+        needs("pandas", "data")
         import pandas
 
         gap, orthogonal = self.using("gap"), self.using("orthogonal")

@@ -13,8 +13,8 @@ from mmg_diffusers import Estimate
 from mmg_diffusers.arrays.estimate import FittedModel
 from mmg_diffusers.arrays.image_data import read_idx, read_images
 from mmg_diffusers.arrays.variables import read_variables
-from tests.commands.test_examples import ROOT
-from tests.commands.test_examples import run as call
+from tests.commands.calling import ROOT
+from tests.commands.calling import run as call
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
 LABELS = np.arange(40) % 3
