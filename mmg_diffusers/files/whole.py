@@ -10,6 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmg_diffusers.checks import shown
+from mmg_diffusers.files.text import read_json
+
 PARTIAL = ".partial"
 
 
@@ -23,7 +26,7 @@ def write_whole(path: Path, body: bytes) -> None:
 
 
 def create_whole(path: Path, body: bytes) -> bool:
-    """`write_whole` where there is no such file yet; of several that try at once, one does.
+    """`write_whole` if there is no such file yet; of several that try at once, one does.
 
     Returns:
         whether it was this call.
@@ -35,7 +38,7 @@ def create_whole(path: Path, body: bytes) -> bool:
 
 
 def _write(path: Path, body: bytes, put: Callable[[Path, Path], bool]) -> bool:
-    # A name of its own for every writer: process ids repeat on the nodes that share a folder.
+    # Every writer has another name: process ids repeat on the nodes that share a folder.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +89,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Keep a folder for the results of some settings, so that no others are mixed in; any process may ask, at any time.
 
     Args:
-        folder: made where it does not exist; it gets a ``settings.json``.
+        folder: made if it does not exist; it gets a ``settings.json``.
         settings: what the results depend on, by name.
 
     Raises:
@@ -96,7 +99,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     stamp, asked = folder / "settings.json", json.dumps(dict(settings), sort_keys=True, indent=1, default=str)
     if not stamp.exists() and create_whole(stamp, asked.encode()):
         return
-    differ = _difference(stamp.read_bytes(), json.loads(asked))
+    differ = _difference(stamp, json.loads(asked))
     if differ:
         raise ValueError(
             f"{folder} belongs to a run with other settings ({'; '.join(differ)}); its numbers are not mixed with others. "
@@ -104,13 +107,13 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _difference(stamp: bytes, now: Mapping[str, Any]) -> list[str]:
-    """What a stamp says otherwise, in words; a setting that is missing is none."""
+def _difference(stamp: Path, now: Mapping[str, Any]) -> list[str]:
+    """What a stamp says otherwise, in words; a setting that is missing is ``None``."""
     try:
-        there = json.loads(stamp)
+        there = read_json(stamp)
     except ValueError:
         there = None
     if not isinstance(there, dict):
         return ["its settings.json is damaged"]
     keys = sorted(key for key in {**there, **now} if there.get(key) != now.get(key))
-    return [f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in keys[:4]]
+    return [f"{key}: {shown(there.get(key))} there, {shown(now.get(key))} now" for key in keys[:4]]

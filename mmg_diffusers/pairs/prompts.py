@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
@@ -17,10 +17,10 @@ def _spans(prompt: str, word: str) -> list[tuple[int, int]]:
 
 
 def check_text(value: object, name: str) -> None:
-    """Raise an error for what a text encoder cannot be given.
+    """Refuse what a text encoder cannot be given.
 
     Raises:
-        TypeError: for what is no text.
+        TypeError: for anything but text.
         ValueError: for half of a surrogate pair, which stands for no character.
     """
     of_type(value, str, name, "text")
@@ -28,7 +28,22 @@ def check_text(value: object, name: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is {value!r}, which is no valid text ({error.reason}); mend its encoding") from error
+        raise ValueError(
+            f"{name} is {shown(value)}, which is no valid text ({error.reason}); mend its encoding"
+        ) from error
+
+
+def check_caption(value: object, name: str) -> None:
+    """Refuse what is no caption of an image. An empty one is a mistake in a data set: it would tell exactly nothing.
+
+    Raises:
+        TypeError: for anything but text.
+        ValueError: for text that is empty or blank, or as `check_text` does.
+    """
+    check_text(value, name)
+    assert isinstance(value, str)
+    if not value.strip():
+        raise ValueError(f"{name} is {shown(value)}, which is empty; fill it in, or leave the pair out")
 
 
 def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[int, int]:

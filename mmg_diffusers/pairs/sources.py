@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
+import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import needs, of_type
-from mmg_diffusers.pairs.images import ImageLike
-from mmg_diffusers.pairs.prompts import check_text
-from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, read_pairs
+from mmg_diffusers.checks import file_path, needs, of_type, shown, whole
+from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, read_picture
+from mmg_diffusers.pairs.prompts import check_caption, check_text
+from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, inside, read_rows
 
 # Webdataset shards keep the parts of a pair by the endings of their files.
 _IMAGE_KEYS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp")
 _PROMPT_KEYS = (*PROMPT_COLUMNS, "txt")
+# Builders of `datasets` that find their pictures by themselves, so that no path comes from the data.
+_FINDERS = (None, "imagefolder")
 
 
 @dataclass(frozen=True)
-class Undecoded:
-    """A picture of a data set, decoded when its pair is measured: not for pairs that are done, or that others measure."""
+class Unusable:
+    """In place of an image: why the row can have none."""
 
-    feature: Any
-    value: Mapping[str, Any]
-
-    def decode(self) -> Image.Image:
-        """The picture.
-
-        Raises:
-            ValueError: when it cannot be decoded.
-        """
-        try:
-            return self.feature.decode_example(self.value)
-        except Exception as error:  # decoders raise what they like for broken files
-            raise ValueError(f"the picture cannot be decoded ({type(error).__name__}: {error})") from error
+    why: str
+    path: str = ""
 
 
 class Label(NamedTuple):
-    """What tells a pair from others: the path of its image, its texts, and a digest of an image that is no path."""
+    """What tells a pair from others: the path of its image, its texts, and the digest of its picture, empty if that is not known."""
 
     image: str
     prompt: str
@@ -50,80 +41,157 @@ class Label(NamedTuple):
     digest: str
 
     def matches(self, other: Label) -> bool:
-        """Whether the two are one pair, wherever its files lie."""
-        return (Path(self.image).name, *self[1:]) == (Path(other.image).name, *other[1:])
+        """Whether the two are one pair, wherever its files lie: by the content of the picture if both know it, else by name."""
+        if self.digest and other.digest:
+            return self.same_texts(other) and self.digest == other.digest
+        return self.same_texts(other) and self.same_name(other)
+
+    def same_texts(self, other: Label) -> bool:
+        """Whether prompt and context agree."""
+        return (self.prompt, self.given) == (other.prompt, other.given)
+
+    def same_name(self, other: Label) -> bool:
+        """Whether the files are called the same, in whatever folder they are."""
+        return Path(self.image).name == Path(other.image).name
 
 
 class Row(NamedTuple):
     """One pair: its place in the source names its noise."""
 
     place: int
-    image: ImageLike | Undecoded
+    image: ImageLike | Unusable
     prompt: str
     given: str | None
 
     def picture(self) -> ImageLike:
-        """The image, decoded where its data set left that to the reader.
+        """The image, as `read_picture` takes it.
 
         Raises:
-            ValueError: when it cannot be decoded.
+            ValueError: for a row that can have none.
         """
-        return self.image.decode() if isinstance(self.image, Undecoded) else self.image
+        if isinstance(self.image, Unusable):
+            raise ValueError(self.image.why)
+        return self.image
+
+    def check(self) -> None:
+        """Refuse a row that is no pair.
+
+        Raises:
+            ValueError: without an image, or with an empty prompt.
+            TypeError: for texts that are none.
+        """
+        self.picture()
+        check_caption(self.prompt, "the prompt")
+        if self.given is not None:
+            check_text(self.given, "the context")
+
+    def held(self) -> Row:
+        """The same with its picture in memory, so that what is compared is what is measured; without, if it cannot be read."""
+        image = self.image
+        try:
+            if isinstance(image, (str, Path)):
+                return self._replace(image=PictureFile(str(image)).read())
+            if isinstance(image, PictureFile):
+                return self._replace(image=image.read())
+            return self if isinstance(image, Unusable) else self._replace(image=read_picture(image))
+        except (OSError, ValueError, TypeError):  # which measuring it will say
+            return self
+
+    def readable(self) -> bool:
+        """Whether the picture's file could be read just now."""
+        image = self.held().image
+        return not isinstance(image, (str, Path)) and not (isinstance(image, PictureFile) and image.body is None)
 
     def label(self) -> Label:
         """The pair without its pixels."""
-        path, content = _identity(self.image)
-        digest = "" if content is None else hashlib.sha256(content).hexdigest()[:16]
         given = None if self.given is None else str(self.given)
-        return Label(path, str(self.prompt), given, digest)
+        image = self.held().image
+        return Label(_name(image), str(self.prompt), given, _digest(image))
 
 
-def _identity(image: Any) -> tuple[str, bytes | None]:
-    """The path of an image, and its content where it has none."""
+def _name(image: object) -> str:
     if isinstance(image, (str, Path)):
-        return str(image), None
-    if isinstance(image, Undecoded):
-        return str(image.value.get("path") or ""), image.value.get("bytes")
-    if isinstance(image, Tensor):
-        image = image.detach().cpu().float().numpy()
-    if isinstance(image, (Image.Image, np.ndarray)):
-        try:
-            return str(getattr(image, "filename", "")), np.ascontiguousarray(image).tobytes()
-        except OSError:  # a picture that is cut off, which its measurement will say
-            return "", None
-    return "", None
+        return str(image)
+    if isinstance(image, (PictureFile, Unusable)):
+        return image.path
+    return image.name if isinstance(image, Picture) else str(getattr(image, "filename", "") or "")
+
+
+def _digest(image: object) -> str:
+    if isinstance(image, Picture) or (isinstance(image, PictureFile) and image.body is not None):
+        return image.identity().digest
+    try:  # what cannot be measured may still be told from what takes its place
+        return Identity.of(image).digest if not isinstance(image, (str, Path)) else ""
+    except TypeError:
+        return ""
+
+
+@dataclass(frozen=True)
+class SourcePrompts:
+    """The prompts of a whole source, without its pictures: what negatives are drawn from.
+
+    Args:
+        places: of the pairs with a prompt that can be measured, rising; a pair's id is its place.
+        prompts: of these pairs.
+        given: their contexts, or ``None`` for each that has none.
+    """
+
+    places: tuple[int, ...]
+    prompts: tuple[str, ...]
+    given: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def ids(self) -> Tensor:
+        """The places, `(N,)` int64."""
+        return torch.tensor(self.places, dtype=torch.int64)
+
+    def identity(self) -> Identity:
+        """The digest of all prompts and contexts, with their places."""
+        return Identity.of(list(self.places), list(self.prompts), list(self.given))
 
 
 def rows_of_table(table: PairTable) -> Iterator[Row]:
-    """Rows of a table that `read_pairs` gave."""
-    for place, (image, prompt) in enumerate(zip(table.images, table.prompts, strict=True)):
+    """Rows of a table that `read_pairs` or `read_rows` gave."""
+    for place, (path, prompt) in enumerate(zip(table.images, table.prompts, strict=True)):
+        fault = table.faults.get(place)
+        image = path if fault is None else Unusable(fault, str(path))
         yield Row(place, image, prompt, None if table.given is None else table.given[place])
 
 
-def rows_of_dataset(dataset: Iterable[Mapping[str, Any]], prompt: str | None = None) -> Iterator[Row]:
+def rows_of_dataset(
+    dataset: Iterable[Mapping[str, Any]], prompt: str | None = None, folder: str | Path | None = None
+) -> Iterator[Row]:
     """Rows of a `datasets.Dataset`, map-style or streaming, or of any iterable of mappings.
 
     Columns are found by name: ``image``, ``file_name`` or ``path``; ``prompt``, ``text`` or ``caption`` (or `prompt` for all);
-    ``given`` where there is one. Webdataset shards keep theirs under ``jpg``, ``png`` and ``txt``. Pictures of
-    `datasets.Image` columns are left undecoded.
+    ``given`` if there is one. Webdataset shards keep theirs under ``jpg``, ``png`` and ``txt``. A picture is what
+    `load_image` takes, the bytes of a file, or a mapping of ``bytes`` and ``path``; those of `datasets.Image` columns are
+    left undecoded.
+
+    Args:
+        dataset: its rows.
+        prompt: for all images.
+        folder: that paths in text are relative to, and must not lead out of; by default the working directory, for a data set
+            of `datasets`. Paths in mappings that you made yourself are taken as they are, unless a folder is given.
 
     Raises:
         TypeError: for a row that is no mapping.
         ValueError: for a row without an image or a prompt column. One that holds nothing in them is a bad pair.
     """
-    dataset, features = _leave_undecoded(dataset)
-    for place, row in enumerate(dataset):
+    columns = _Columns.of(dataset, folder)
+    for place, row in enumerate(columns.rows):
         of_type(row, Mapping, f"row {place}", "a mapping of column names to values")
         image, text = _first(row, _IMAGE_KEYS), _first(row, _PROMPT_KEYS)
         if image is None or (prompt is None and text is None):
             raise ValueError(
-                f"row {place} has the columns {sorted(row)}; expected an image ({', '.join(IMAGE_COLUMNS)}) and a prompt "
+                f"row {place} has the columns {shown(sorted(row))}; expected an image ({', '.join(IMAGE_COLUMNS)}) and a prompt "
                 f"({', '.join(PROMPT_COLUMNS)}). Rename yours with dataset.rename_column."
             )
-        value = row[image]
-        if image in features and isinstance(value, Mapping):
-            value = Undecoded(features[image], value)
-        yield Row(place, value, row[text] if prompt is None and text is not None else str(prompt), row.get("given"))
+        words = row[text] if prompt is None and text is not None else str(prompt)
+        yield Row(place, columns.picture(image, row[image], place), words, row.get("given"))
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -132,40 +200,104 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return next((name for name in there if row[name] is not None), there[0] if there else None)
 
 
-def _leave_undecoded(dataset: Any) -> tuple[Any, dict[str, Any]]:
-    """A data set that hands out pictures as files, and how to decode each of its columns of pictures."""
-    features = getattr(dataset, "features", None)
-    if not features or not hasattr(dataset, "cast_column"):
-        return dataset, {}
-    needs("datasets", "data")
-    import datasets
+@dataclass(frozen=True)
+class _Columns:
+    """The rows of a data set with its pictures undecoded, and how each column of pictures wants them."""
 
-    # A format or transform of the user's own wants decoded pictures, and returns what it likes.
-    streaming = isinstance(dataset, datasets.IterableDataset)
-    if (dataset._formatting if streaming else dataset.format["type"]) is not None:
-        return dataset, {}
-    found = {name: feature for name, feature in features.items() if isinstance(feature, datasets.Image)}
-    found = {name: feature for name, feature in found.items() if name in _IMAGE_KEYS}
-    for name, feature in found.items():
-        dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
-    return dataset, {name: datasets.Image(mode=feature.mode) for name, feature in found.items()}
+    rows: Iterable[Mapping[str, Any]]
+    modes: Mapping[str, str | None]
+    folder: Path | None
+    trusted: bool = False
+
+    @classmethod
+    def of(cls, dataset: Any, folder: str | Path | None) -> _Columns:
+        place = None if folder is None else file_path(folder, "the folder of a data set")
+        features = getattr(dataset, "features", None)
+        if not hasattr(dataset, "cast_column"):
+            return cls(dataset, {}, place)
+        needs("datasets", "data")
+        import datasets
+
+        place = Path() if place is None else place
+        if not features or _transformed(dataset):
+            return cls(dataset, {}, place)
+        dataset = _unformatted(dataset)
+        kinds = {name: feature for name, feature in features.items() if isinstance(feature, datasets.Image)}
+        kinds = {name: feature for name, feature in kinds.items() if name in _IMAGE_KEYS}
+        for name, feature in kinds.items():
+            dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
+        modes = {name: feature.mode for name, feature in kinds.items()}
+        return cls(dataset, modes, place, getattr(dataset, "builder_name", None) in _FINDERS)
+
+    def picture(self, column: str, value: Any, place: int) -> Any:
+        """A picture as `read_picture` takes it, or why there is none."""
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return PictureFile("", bytes(value))
+        if isinstance(value, Mapping) and not value.keys() - {"bytes", "path"}:
+            path, body = str(value.get("path") or ""), value.get("bytes")
+            if body is None and not path:
+                return Unusable(f"the picture of row {place} has neither bytes nor a path")
+            file = PictureFile(path, body, self.modes.get(column), remote=column in self.modes)
+            free = body is not None or "://" in path or (column in self.modes and self.trusted)
+            return file if free or self.folder is None else self._named(path, place, file)
+        if isinstance(value, str) and self.folder is not None:
+            return self._named(value, place, PictureFile(value))
+        return value
+
+    def _named(self, name: str, place: int, file: PictureFile) -> PictureFile | Unusable:
+        assert self.folder is not None
+        try:
+            path = inside(self.folder, name, f"row {place} of the data set in {self.folder.resolve()}")
+        except ValueError as error:
+            return Unusable(f"{error}, or name its folder: Source(dataset, folder=...)", name)
+        return PictureFile(str(path), None, file.mode)
+
+
+def _transformed(dataset: Any) -> bool:
+    """Whether rows come out of a transform of the user's own, which may make its columns of any others."""
+    form = getattr(dataset, "format", None)
+    return isinstance(form, Mapping) and form["type"] == "custom"
+
+
+def _unformatted(dataset: Any) -> Any:
+    """A data set without the format that its pictures would be decoded to, and with the columns of that format."""
+    form = getattr(dataset, "format", None)
+    columns = form["columns"] if isinstance(form, Mapping) else None
+    dataset = dataset.with_format(None)
+    return dataset.select_columns(columns) if columns and set(columns) < set(dataset.column_names) else dataset
 
 
 class Source:
     """Rows of a path, a data set, or a list of mappings.
 
     Args:
-        source: what `read_pairs` reads; a webdataset shard (``.tar``); a `datasets.Dataset`, map-style or streaming; or
-            mappings.
-        prompt: for all images, where the source has none.
+        source: what `read_pairs` reads; a webdataset shard (``.tar``); a `datasets.Dataset`, map-style or streaming;
+            mappings; or another `Source`.
+        prompt: for all images; takes the place of a column.
+        folder: of the paths that a data set names, see `rows_of_dataset`; a table's paths lie in its own folder.
 
     Raises:
         TypeError: for a source that cannot be gone through twice, or not at all.
-        ValueError: as `read_pairs` and `rows_of_dataset` do.
-        ImportError: for a webdataset shard where `datasets` is not installed.
+        ValueError: as `read_rows` and `rows_of_dataset` do.
+        ImportError: for a webdataset shard if `datasets` is not installed.
     """
 
-    def __init__(self, source: str | Path | Iterable[Mapping[str, Any]], prompt: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str | Path | Iterable[Mapping[str, Any]] | Source,
+        prompt: str | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
+        if prompt is not None:
+            check_caption(prompt, "prompt")
+        self.notes: tuple[str, ...] = ()
+        self._rows: PairTable | Iterable[Mapping[str, Any]]
+        if isinstance(source, Source):
+            self.name, self._rows, self.notes = source.name, source._rows, source.notes
+            self._prompt = source._prompt if prompt is None else prompt
+            self._folder = source._folder if folder is None else folder
+            return
+        self._prompt, self._folder = prompt, folder
         of_type(source, (str, Path, Iterable), "the source", "a path, or a data set of rows")
         if isinstance(source, Mapping):
             raise TypeError(
@@ -177,33 +309,67 @@ class Source:
                 f"the source is a {type(source).__name__}, which can be gone through once, so that no run could go on with it; "
                 "pass a list of rows"
             )
-        if prompt is not None:
-            check_text(prompt, "prompt")
-        self._prompt = prompt
-        self._rows: PairTable | Iterable[Mapping[str, Any]]
         if not isinstance(source, (str, Path)):
             self.name, self._rows = type(source).__name__, source
+            return
+        self.name = str(source)
+        if Path(source).suffix.lower() == ".tar":
+            self._rows = _webdataset(Path(source))
         else:
-            self.name = str(source)
-            shard = Path(source).suffix.lower() == ".tar"
-            self._rows = _webdataset(Path(source)) if shard else read_pairs(source, prompt)
+            self._rows = read_rows(source, prompt)
+            self.notes = self._rows.notes
 
     def __iter__(self) -> Iterator[Row]:
-        return (
-            rows_of_table(self._rows)
-            if isinstance(self._rows, PairTable)
-            else rows_of_dataset(self._rows, self._prompt)
-        )
+        if isinstance(self._rows, PairTable):
+            rows = rows_of_table(self._rows)
+            return rows if self._prompt is None else (row._replace(prompt=self._prompt) for row in rows)
+        return rows_of_dataset(self._rows, self._prompt, self._folder)
 
     def count(self) -> int | None:
-        """Number of rows, where it is known beforehand."""
+        """Number of rows, if it is known beforehand."""
         return len(self._rows) if isinstance(self._rows, Sized) else None
+
+    def prompts(self, limit: int | None = None) -> SourcePrompts:
+        """All prompts with their places, in one pass that decodes no picture, and reads none if the columns can be told apart.
+
+        Args:
+            limit: only those of the first rows.
+
+        Raises:
+            TypeError, ValueError: for rows that are no pairs, as `rows_of_dataset` does.
+        """
+        if limit is not None:
+            whole(limit, "limit", 1)
+        rows = self._texts() if self._prompt is None else ((row.prompt, row.given) for row in self)
+        kept: list[tuple[int, str, str | None]] = []
+        for place, (prompt, given) in enumerate(islice(rows, limit)):
+            try:
+                check_caption(prompt, "the prompt")
+            except (TypeError, ValueError):  # a bad pair, which the run records
+                continue
+            kept.append((place, prompt, None if given is None else str(given)))
+        return SourcePrompts(
+            tuple(place for place, _, _ in kept),
+            tuple(text for _, text, _ in kept),
+            tuple(given for _, _, given in kept),
+        )
+
+    def _texts(self) -> Iterator[tuple[str, str | None]]:
+        rows: Any = self._rows
+        texts = [name for name in getattr(rows, "column_names", None) or [] if name in (*_PROMPT_KEYS, "given")]
+        # A transform of the user's own may need the other columns to make these.
+        if _transformed(rows) or not {*texts} & {*_PROMPT_KEYS}:
+            return ((row.prompt, row.given) for row in self)
+        return ((row[_first(row, _PROMPT_KEYS)], row.get("given")) for row in _unformatted(rows.select_columns(texts)))
 
 
 def _webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
     if not shard.is_file():
         raise FileNotFoundError(f"there is no {shard}; expected a webdataset shard")
-    needs("datasets", "data")
-    from datasets import load_dataset
-
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise ImportError(
+            "webdataset shards are read by the package `datasets`; pip install 'mmg-diffusers[data]'"
+        ) from error
     return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)

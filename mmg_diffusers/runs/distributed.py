@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import whole
+from mmg_diffusers.files.records import versions
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.runs.processes import this_process
 from mmg_diffusers.runs.shards import Measure, Outcome, RunFolder, collect, run
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def run_everywhere(
@@ -25,14 +31,17 @@ def run_everywhere(
 ) -> Outcome | None:
     """Measure every pair of a source, sharded over the processes of one launch (see `this_process`); resumable.
 
-    OUTPUT gets one file a chunk of pairs as it is done, then ``pairs.parquet`` and ``estimate.safetensors``.
+    OUTPUT gets one file a chunk of pairs as it is done, then ``pairs.parquet`` and ``estimate.safetensors``. A run that goes on
+    compares every picture with the one that was measured, and measures again what changed, and what could not be read
+    before; `Outcome.notes` says so. It goes on with the versions of the packages that it began with.
 
     Args:
         measure: measures the rows of one chunk.
         source: the same rows on every process.
         output: a folder of its own for every combination of data set, model and settings.
         settings: what the numbers depend on, as JSON can hold it.
-        strict: stop at the first bad pair; by default it is recorded with its reason.
+        strict: stop at the first bad pair; by default it is recorded with its reason, and tried again by the next run if its
+            picture could not be read, or has changed.
         limit: only the first pairs.
         progress: whether the main process shows a bar, which counts the pairs of all processes.
 
@@ -40,29 +49,45 @@ def run_everywhere(
         on the main process, the outcome; ``None`` on the others.
 
     Raises:
-        ValueError: for a folder of another run, a source without rows, or a bad pair where `strict`.
-        OSError: when the folder cannot be written to; what was finished is kept.
+        ValueError: for a folder of another run, a source without rows, or a bad pair if `strict`.
+        OSError: when the folder cannot be written to, or the pictures' folder is away; what was finished is kept.
     """
     if limit is not None:
         whole(limit, "limit", 1)
     state = this_process()
-    folder = RunFolder(output, {**settings, "source": source.name, "limit": limit})
+    folder = RunFolder(output, {**settings, "source": source.name, "limit": limit, "versions": versions()})
     count = source.count()
-    found = run(
+    launch = _name_of_launch(state)
+    done = run(
         measure,
         islice(iter(source), limit),
         folder,
         rank=state.process_index,
         world=state.num_processes,
+        launch=launch,
         strict=strict,
         total=count if limit is None or count is None else min(count, limit),
         progress=progress and state.is_main_process,
     )
-    if not found:
+    if not done:
         raise ValueError("the source has no rows; expected at least one pair")
     outcome = None
     if state.is_main_process:
-        outcome = collect(folder, found)
+        outcome = collect(folder, done)
+        outcome = replace(outcome, notes=(*source.notes, *outcome.notes))
         outcome.save(folder.folder)
     state.wait_for_everyone()
+    if launch is not None and state.is_main_process:
+        folder.unmark(launch, state.num_processes)
     return outcome
+
+
+def _name_of_launch(state: PartialState) -> str | None:
+    """A name that all processes of this launch know, and no others; ``None`` for one that is alone."""
+    if state.num_processes == 1:
+        return None
+    from accelerate.utils import broadcast_object_list
+
+    name = [secrets.token_hex(6)]
+    broadcast_object_list(name)
+    return name[0]

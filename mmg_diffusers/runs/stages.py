@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.files.text import read_json
 from mmg_diffusers.files.whole import claim, write_whole
 
 
@@ -28,22 +30,25 @@ class Stages:
     Args:
         folder: made where it does not exist.
         settings: what the results depend on. A folder of other settings is refused.
+        data: what is measured, as `Identity.of` takes it: tensors, arrays, text, numbers, and lists and mappings of them. A
+            folder of other data is refused, whatever they are called.
 
     Raises:
-        ValueError: when the folder belongs to a measurement with other settings.
+        TypeError: for data whose content is not known.
+        ValueError: when the folder belongs to a measurement with other settings, or of other data.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], data: object = None) -> None:
         self.folder = folder
-        claim(folder, settings)
+        claim(folder, settings if data is None else {**settings, "data": Identity.of(data).digest})
 
     def __call__(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a stage: read back, or made and kept."""
         if not self.has(name):
             began = time.monotonic()
-            found = make()
+            result = make()
             seconds = round(time.monotonic() - began, 1)
-            record = {"found": found, "seconds": seconds, "versions": versions()}
+            record = {"found": result, "seconds": seconds, "versions": versions()}
             write_whole(self._path(name), json.dumps(record, indent=1).encode())
             print(f"{name}: done in {seconds} s", flush=True)
         return self.read(name)
@@ -57,7 +62,7 @@ class Stages:
 
     def read(self, name: str) -> dict[str, Any]:
         """The result of a stage that is done."""
-        return json.loads(self._path(name).read_text())["found"]
+        return read_json(self._path(name))["found"]
 
     def parts(
         self, name: str, count: int, measure: Callable[[range], K], load: Callable[[Path], K], size: int = PART
@@ -71,11 +76,11 @@ class Stages:
             load: reads a file back.
             size: pairs in a part.
         """
-        found: list[K] = []
+        results: list[K] = []
         for start in range(0, count, size):
             pairs = range(start, min(start + size, count))
             path = self.folder / f"{name}-{start:04d}-{pairs.stop:04d}.safetensors"
             if not path.exists():
                 measure(pairs).save(path)
-            found.append(load(path))
-        return found
+            results.append(load(path))
+        return results

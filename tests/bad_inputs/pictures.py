@@ -105,6 +105,13 @@ ROWS = (
         ("a cut .png", lambda r: r.pipe(cut(r), "a"), ValueError, "cannot be read as an image"),
         ("16 bits, which PIL would cut to white", lambda r: r.pipe(sixteen_bits(r), "a"), ValueError, "mode I;16"),
         ("a .tif of floats", lambda r: r.pipe(floats(r), "a"), ValueError, "mode F"),
+        ("a .webp that ends early", lambda r: r.pipe(r.file("a.webp", b"RIFF"), "a"), ValueError, "cannot be read as"),
+        (
+            "16 bits, within a list",
+            lambda r: r.pipe([IMAGE, sixteen_bits(r)], "a"),
+            ValueError,
+            r"image 1 \(.*mode I;16",
+        ),
         ("a decompression bomb", lambda r: r.pipe(bomb(r), "a"), ValueError, "decompression bomb"),
     ),
 )

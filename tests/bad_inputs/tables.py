@@ -13,6 +13,7 @@ from mmg_diffusers.runs.shards import Outcome, RunFolder
 from tests.bad_inputs.room import IMAGE, Room, rows
 
 PAIR = [{"image": IMAGE, "prompt": "a"}]
+UTF16 = "image,prompt\n".encode("utf-16-le")
 
 
 def lines(*found):
@@ -31,6 +32,23 @@ def linked(r: Room):
     inside = r.file("inside/pairs.csv", "image,prompt\nlink.png,a\n")
     os.symlink(outside, inside.parent / "link.png")
     return inside
+
+
+def linked_folder(r: Room):
+    """A folder of pictures, one of which is a link that leads out of it."""
+    inside = r.file("inside/a.png").parent
+    os.symlink(r.file("secret.png", "secret"), inside / "link.png")
+    return inside
+
+
+def hidden(r: Room):
+    r.file("inside/.a.png")
+    return r.file("inside/__MACOSX/b.png").parent.parent
+
+
+def away(r: Room):
+    """Two pairs whose folder is not there."""
+    return run(r, [{"image": r.folder / "share" / f"{k}.png", "prompt": "a"} for k in range(2)])
 
 
 def looped(r: Room):
@@ -101,7 +119,33 @@ ROWS = (
             ValueError,
             "cannot be read",
         ),
-        (".csv of UTF-16", lambda r: read_pairs(r.table("image,prompt\n".encode("utf-16"))), ValueError, "utf-8"),
+        (".csv of UTF-16 without a mark", lambda r: read_pairs(r.table(UTF16)), ValueError, "character 1 is a null"),
+        (
+            ".csv of Latin-1",
+            lambda r: read_pairs(r.table("image,caf\xe9\n".encode("latin-1"))),
+            ValueError,
+            "byte 9, in",
+        ),
+        (
+            ".jsonl of Latin-1",
+            lambda r: read_pairs(r.table(b'{"a": "\xe9"}', ".jsonl")),
+            ValueError,
+            "save it as UTF-8",
+        ),
+        (
+            ".parquet of pictures",
+            lambda r: read_pairs(parquet(r, image=[{"bytes": b"x" * 10**6, "path": "0.png"}], prompt=["a"])),
+            ValueError,
+            "<1,000,000 bytes>.*datasets.load_dataset",
+        ),
+        (
+            "a folder with a link out of it",
+            lambda r: read_pairs(linked_folder(r), "a"),
+            ValueError,
+            "inside that folder",
+        ),
+        ("a folder of hidden pictures", lambda r: read_pairs(hidden(r), "a"), ValueError, "holds no image"),
+        ("an empty prompt", lambda r: read_pairs(r.picture(), ""), ValueError, "prompt is '', which is empty"),
         (".jsonl, cut", lambda r: read_pairs(r.table('{"image": "0.png", \n', ".jsonl")), ValueError, "cannot be read"),
         (".jsonl of lists", lambda r: read_pairs(r.table("[1, 2]\n", ".jsonl")), ValueError, "expected an object"),
         (".jsonl of numbers", lambda r: read_pairs(r.table("3\n", ".jsonl")), ValueError, "expected an object"),
@@ -188,6 +232,19 @@ ROWS = (
             TypeError,
             "image 0 is a NoneType",
         ),
+        (
+            "strict, an empty prompt",
+            lambda r: run(r, [{"image": IMAGE, "prompt": " "}], strict=True),
+            ValueError,
+            "the prompt is ' ', which is empty",
+        ),
+        (
+            "strict, neither bytes nor a path",
+            lambda r: run(r, [{"image": {"bytes": None, "path": None}, "prompt": "a"}], strict=True),
+            ValueError,
+            "row 0 has neither",
+        ),
+        ("a folder of pictures that is away", away, OSError, "none of the pairs 0 to 1 can be read.*run again when"),
         ("settings that were damaged", damaged, ValueError, "its settings.json is damaged"),
     ),
     *rows(

@@ -12,7 +12,10 @@ from PIL import Image, ImageFile
 from typer.testing import CliRunner
 
 from mmg_diffusers.commands.app import app
-from mmg_diffusers.pairs.sources import Source, Undecoded, rows_of_dataset
+from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.pairs.images import PictureFile, load_image
+from mmg_diffusers.pairs.sources import Row, Source, Unusable, rows_of_dataset
+from mmg_diffusers.pairs.tables import read_pairs, read_rows
 from mmg_diffusers.worlds.shapes import Shapes
 
 datasets = pytest.importorskip("datasets")
@@ -90,9 +93,15 @@ SOURCES = {
     "a folder with metadata": lambda sample, folder, shard: folder,
     "jsonl": lambda sample, folder, shard: folder / "pairs.jsonl",
     "parquet": lambda sample, folder, shard: folder / "pairs.parquet",
-    "a table of datasets": lambda sample, folder, shard: datasets.load_dataset(
-        "csv", data_files=str(folder / "metadata.csv"), split="train"
-    ).map(lambda row: {"file_name": str(folder / row["file_name"])}),
+    "a table of datasets": lambda sample, folder, shard: Source(
+        datasets.load_dataset("csv", data_files=str(folder / "metadata.csv"), split="train"), folder=folder
+    ),
+    "a table of datasets, with whole paths": lambda sample, folder, shard: Source(
+        datasets.load_dataset("csv", data_files=str(folder / "metadata.csv"), split="train").map(
+            lambda row: {"file_name": str(folder / row["file_name"])}
+        ),
+        folder=folder,
+    ),
     "webdataset": lambda sample, folder, shard: datasets.load_dataset(
         "webdataset", data_files=str(shard), split="train", streaming=True
     ),
@@ -151,7 +160,7 @@ def test_a_broken_picture_of_a_data_set_is_a_bad_pair(pipe, sample, tmp_path):
     bad = datasets.Dataset.from_dict({"image": rows, "caption": ["a circle"] * 3}, features=good.features)
     outcome = pipe.run(datasets.concatenate_datasets([bad, good]), tmp_path / "run", levels=2, progress=False)
     assert [failure.place for failure in outcome.failures] == [0, 1, 2]
-    for failure, says in zip(outcome.failures, ("cannot identify image", "No such file", "NoneType"), strict=True):
+    for failure, says in zip(outcome.failures, ("cannot identify image", "no such file", "NoneType"), strict=True):
         assert says in failure.reason
     table = outcome.to_pandas()
     assert table["nats"].isna().tolist() == [True] * 3 + [False] * COUNT
@@ -168,8 +177,8 @@ def test_columns_are_found_by_name():
 
 def test_pictures_wait_until_they_are_wanted(sample):
     row = next(iter(rows_of_dataset(in_memory(sample))))
-    assert isinstance(row.image, Undecoded)
-    assert np.array_equal(np.asarray(row.picture()), np.asarray(pictures_of(sample)[0]))
+    assert isinstance(row.image, PictureFile)
+    assert torch.equal(load_image(row.picture()), load_image(pictures_of(sample)[0]))
     assert Source(in_memory(sample)).count() == COUNT
     assert Source(in_memory(sample).to_iterable_dataset()).count() is None
 
@@ -194,3 +203,248 @@ def test_the_command_takes_a_shard(shard, expected, tmp_path):
     said = CliRunner().invoke(app, [str(a) for a in command])
     assert said.exit_code == 2
     assert "there is no" in said.output
+
+
+# ---- one picture, however it comes ----
+
+NOISE = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
+
+
+def phone(path):
+    """A picture that lies on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(NOISE).save(path, exif=exif)
+    return np.rot90(NOISE, -1)
+
+
+def see_through(path):
+    """A picture with colours that nobody sees."""
+    cover = (np.arange(16) > 7).astype(np.uint8)[None, :, None].repeat(24, 0) * 255
+    Image.fromarray(np.concatenate([NOISE, cover], 2)).save(path)
+    return np.where(cover > 0, NOISE, 255)
+
+
+def indexed(path):
+    """A picture of few colours, one of which is none."""
+    picture = Image.fromarray(NOISE[..., 0] // 64, "P")
+    picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
+    picture.save(path, transparency=1)
+    colours = np.array([[200, 0, 0], [255, 255, 255], [0, 0, 200], [9, 9, 9]], dtype=np.uint8)
+    return colours[NOISE[..., 0] // 64]
+
+
+def shard_of(path, folder):
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        tar.add(path, "0.png")
+        (folder / "0.txt").write_text("a")
+        tar.add(folder / "0.txt", "0.txt")
+    return folder / "a.tar"
+
+
+def of_bytes(path, **kind):
+    columns = {"image": [{"bytes": path.read_bytes(), "path": "elsewhere.png"}], "text": ["a"]}
+    return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(**kind))
+
+
+def of_path(path):
+    return datasets.Dataset.from_dict({"image": [str(path)], "text": ["a"]}).cast_column("image", datasets.Image())
+
+
+def in_parquet(path, folder):
+    of_bytes(path).to_parquet(folder / "a.parquet")
+    return datasets.load_dataset("parquet", data_files=str(folder / "a.parquet"), split="train")
+
+
+def table_of(path, folder, name, line):
+    (folder / name).write_text(f"file_name,text\n{path.name},a\n" if line is None else line)
+    return folder / name
+
+
+WAYS = {
+    "a path": lambda path, folder: Source(path, "a"),
+    "a folder": lambda path, folder: Source(path.parent, "a"),
+    "a csv": lambda path, folder: Source(table_of(path, path.parent, "a.csv", None)),
+    "a jsonl": lambda path, folder: Source(
+        table_of(path, path.parent, "a.jsonl", json.dumps({"image": path.name, "prompt": "a"}))
+    ),
+    "a mapping of text": lambda path, folder: [{"image": str(path), "text": "a"}],
+    "a mapping of a path": lambda path, folder: [{"image": path, "text": "a"}],
+    "a mapping of PIL": lambda path, folder: [{"image": Image.open(path), "text": "a"}],
+    "a mapping of bytes": lambda path, folder: [{"image": path.read_bytes(), "text": "a"}],
+    "a mapping of a mapping": lambda path, folder: [{"image": {"bytes": path.read_bytes(), "path": None}, "text": "a"}],
+    "a mapping of a mapping of a path": lambda path, folder: [{"image": {"path": str(path)}, "text": "a"}],
+    "decoded by datasets": lambda path, folder: [of_bytes(path)[0]],
+    "bytes": lambda path, folder: of_bytes(path),
+    "bytes, RGB": lambda path, folder: of_bytes(path, mode="RGB"),
+    "bytes, left undecoded": lambda path, folder: of_bytes(path, decode=False),
+    "a column of paths, cast": lambda path, folder: of_path(path),
+    "a column of text": lambda path, folder: Source(
+        datasets.Dataset.from_dict({"image": [path.name], "text": ["a"]}), folder=path.parent
+    ),
+    "streaming": lambda path, folder: of_bytes(path).to_iterable_dataset(),
+    "formatted": lambda path, folder: of_bytes(path).with_format("numpy"),
+    "formatted, streaming": lambda path, folder: of_bytes(path).to_iterable_dataset().with_format("torch"),
+    "parquet of datasets": in_parquet,
+    "a shard": lambda path, folder: shard_of(path, folder),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [phone, see_through, indexed])
+def test_however_a_picture_comes_it_is_the_same(tmp_path, make, way):
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "pictures" / "a.png"
+    expected = load_image(np.ascontiguousarray(make(path)))
+    (row,) = Source(WAYS[way](path, tmp_path))
+    held = row.held()
+    assert torch.equal(load_image(row.picture()), expected)
+    assert torch.equal(load_image(held.picture()), expected)
+    if not way.endswith(("PIL", "decoded by datasets")):
+        assert held.label().digest == Identity.of_file(path).digest
+
+
+# ---- what is left out, and what is refused ----
+
+
+def test_folders_are_read_to_their_depth_and_hidden_files_are_not(pipe, tmp_path):
+    picture = Image.fromarray(NOISE)
+    for name in ("b.png", "a/z.png", "a/b/c.png", "B.png", ".hidden.png", "._b.png", "__MACOSX/b.png", ".git/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / name)
+    for name in (".DS_Store", "Thumbs.db", "notes.heic", "a/notes.txt"):
+        (tmp_path / name).write_bytes(b"no picture")
+    table = read_pairs(tmp_path, "a circle")
+    assert [str(path.relative_to(tmp_path)) for path in table.images] == ["B.png", "a/b/c.png", "a/z.png", "b.png"]
+    assert len(table.notes) == 3
+    assert table.notes[0] == f"2 of the 4 pictures in {tmp_path} lie in its sub-folders"
+    assert "6 are left out, hidden (such as .DS_Store)" in table.notes[1]
+    assert "2 are left out, no pictures by their ending (such as a/notes.txt)" in table.notes[2]
+    for name in ("B.png", "a/b/c.png", "a/z.png", "b.png"):
+        Image.fromarray(NOISE[:16]).save(tmp_path / name)
+    outcome = pipe.run(tmp_path, tmp_path / "run", prompt="a circle", levels=2, progress=False)
+    assert outcome.notes[:3] == table.notes
+    assert len(outcome.estimate) == 4
+
+
+def test_a_link_out_of_a_folder_is_refused(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "secret.png")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(NOISE).save(folder / "a.png")
+    (folder / "b.png").symlink_to(tmp_path / "secret.png")
+    (folder / "more").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match=r"names 'b.png', which is not a file inside that folder"):
+        read_pairs(folder, "a circle")
+    rows = list(Source(folder, "a circle"))
+    assert [row.place for row in rows if isinstance(row.image, Unusable)] == [1]
+    assert "1 are left out, no pictures by their ending (such as more)" in Source(folder, "a").notes[0]
+
+
+def test_of_two_tables_one_is_read_and_said(folder):
+    assert read_pairs(folder).notes == ()
+    rows = pandas.read_csv(folder / "metadata.csv")
+    rows.to_parquet(folder / "metadata.parquet")
+    try:
+        assert read_pairs(folder).notes == ("metadata.csv is read, and not metadata.parquet",)
+    finally:
+        (folder / "metadata.parquet").unlink()
+
+
+BLANK = ["", " ", "\n", "\u3000"]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_an_empty_caption_is_a_bad_pair_wherever_it_stands(pipe, sample, tmp_path, blank):
+    pictures = pictures_of(sample)[:2]
+    for k, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{k}.png")
+    lines = [json.dumps({"image": f"{k}.png", "prompt": text}) for k, text in enumerate(("a circle", blank))]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    rows = {"image": pictures, "caption": ["a circle", blank]}
+    sources = {
+        "table": tmp_path / "pairs.jsonl",
+        "data set": datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()),
+        "mappings": [{"image": picture, "prompt": text} for picture, text in zip(*rows.values(), strict=True)],
+    }
+    for name, source in sources.items():
+        outcome = pipe.run(source, tmp_path / name, levels=2, progress=False)
+        assert [failure.place for failure in outcome.failures] == [1]
+        assert len(outcome.estimate) == 1
+        assert Source(source).prompts().prompts == ("a circle",)
+    with pytest.raises(ValueError, match="row 1 has nothing in column 'prompt'"):
+        read_pairs(tmp_path / "pairs.jsonl")
+    for read in (read_pairs, Source):
+        with pytest.raises(ValueError, match=r"prompt is .*, which is empty; fill it in"):
+            read(tmp_path / "0.png", blank)
+
+
+def test_paths_in_a_data_set_stay_in_their_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for place in (folder, tmp_path):
+        Image.fromarray(NOISE).save(place / "a.png")
+    (folder / "link.png").symlink_to(tmp_path / "a.png")
+    names = ["a.png", "../a.png", str(tmp_path / "a.png"), "link.png", "", str(folder / "a.png")]
+    texts = datasets.Dataset.from_dict({"image": names, "text": ["a"] * 6})
+    structs = datasets.Dataset.from_dict({"image": [{"path": name} for name in names], "text": ["a"] * 6})
+    texts.to_csv(tmp_path / "table.csv")
+    loaded = datasets.load_dataset("csv", data_files=str(tmp_path / "table.csv"), split="train")
+    for source in (texts, texts.to_iterable_dataset(), structs, loaded.cast_column("image", datasets.Image())):
+        rows = list(Source(source))
+        refused = [row.place for row in rows if not isinstance(row.image, PictureFile)]
+        assert refused == [1, 2, 3, 4]
+        assert torch.equal(load_image(rows[0].picture()), load_image(NOISE))
+        with pytest.raises(
+            ValueError, match=r"row 2 of the data set in .*inside that folder.*Source\(dataset, folder="
+        ):
+            rows[2].picture()
+    # Another folder than the working one; and what a caller writes is the caller's own word.
+    assert [row.place for row in Source(texts, folder=tmp_path) if isinstance(row.image, Unusable)] == [1, 4]
+    assert all(not isinstance(row.image, Unusable) for row in rows_of_dataset(list(texts)))
+    assert [
+        row.place for row in rows_of_dataset(list(texts), folder=folder) if isinstance(row.image, Unusable)
+    ] == refused
+
+
+def test_values_of_any_size_are_shown_short(tmp_path):
+    body = b"x" * 566_645
+    pandas.DataFrame({"image": [{"bytes": body, "path": "a.png"}], "prompt": ["a"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"row 0 has .*566,645 bytes.*read by datasets.load_dataset") as refused:
+        read_rows(tmp_path / "a.parquet")
+    assert len(str(refused.value)) < 400
+    with pytest.raises(ValueError, match="has the columns") as refused:
+        list(Source([{f"column {k}" * 9: body for k in range(200)}]))
+    assert len(str(refused.value)) < 500
+    text = Row(0, Image.fromarray(NOISE), "a \ud800" * 10_000, None)
+    with pytest.raises(ValueError, match="no valid text") as refused:
+        text.check()
+    assert len(str(refused.value)) < 250
+
+
+# ---- all prompts of a source ----
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_all_prompts_of_a_source_in_one_pass(sample, folder, shard, monkeypatch, kind):
+    source = Source(SOURCES[kind](sample, folder, shard))
+    if kind != "transformed":
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded a picture"))
+    found = source.prompts()
+    assert found.prompts == tuple(sample.prompts)
+    assert found.ids.tolist() == list(range(COUNT))
+    assert found.given == (None,) * COUNT
+    assert found.identity() == Source(in_memory(sample)).prompts().identity()
+    assert source.prompts(2).prompts == tuple(sample.prompts[:2])
+    assert Source(source, "a circle").prompts(3).prompts == ("a circle",) * 3
+
+
+def test_places_of_pairs_without_a_prompt_are_left_out():
+    texts = ["a", None, "", 3, "b"]
+    rows = [{"image": "a.png", "prompt": text, "given": "g"} for text in texts]
+    found = Source(rows).prompts()
+    assert (found.places, found.prompts, found.given, len(found)) == ((0, 4), ("a", "b"), ("g", "g"), 2)
+    other = Source([*rows[:4], {"image": "a.png", "prompt": "c", "given": "g"}]).prompts()
+    moved = Source([rows[0], rows[4]]).prompts()
+    assert len({part.identity() for part in (found, other, moved, Source(rows).prompts())}) == 3

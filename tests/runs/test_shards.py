@@ -1,5 +1,6 @@
 """Runs over data sets: shards, resumption, failures, and processes that are real."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -24,6 +25,7 @@ from mmg_diffusers.commands.app import app
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.pairs.sources import Row
+from mmg_diffusers.runs.shard_files import Shard
 from mmg_diffusers.runs.shards import Outcome, RunFolder, chunks, collect
 from mmg_diffusers.runs.shards import run as run_chunks
 from mmg_diffusers.worlds.shapes import Shapes
@@ -453,3 +455,242 @@ def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
     # Bit for bit at the same chunk and batch layout and the same number of threads.
     assert (run / "estimate.safetensors").read_bytes() == (out / "estimate.safetensors").read_bytes()
     pandas.testing.assert_frame_equal(*(pandas.read_parquet(path / "pairs.parquet") for path in (run, out)))
+
+
+# ---- what changed since, and what could not be read ----
+
+
+def colour_of(rows, seen=None):
+    """An estimate that is the mean of each picture: any change of it is seen."""
+    from mmg_diffusers.pairs.images import load_image
+
+    if seen is not None:
+        seen.extend(row.place for row in rows)
+    means = torch.stack([load_image(row.picture(), k).mean() for k, row in enumerate(rows)])
+    x = torch.stack([torch.full((2,), float(mean)) for mean in means])
+    ids = torch.tensor([row.place for row in rows])
+    return MMG("gap", Trapezoid(4))(ORACLE, x[:, :1], {"y": x[:, 1:]}, pair_ids=ids, logsnr_range=(-6.0, 6.0))
+
+
+def paint(path, value):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def painted(tmp_path):
+    """Seven pictures, in chunks of two."""
+    return [Row(k, paint(tmp_path / "in" / f"{k}.png", 30 * k), "a", None) for k in range(7)]
+
+
+def go(folder, rows, seen=None, **options):
+    count = run_chunks(lambda part: colour_of(part, seen), rows, folder, chunk=2, progress=False, **options)
+    return collect(folder, count)
+
+
+def test_a_picture_that_changed_under_its_name_is_measured_again(tmp_path, painted):
+    first = go(RunFolder(tmp_path / "run", {}), painted)
+    paint(painted[3].image, 250)
+    seen = []
+    again = go(RunFolder(tmp_path / "run", {}), painted, seen)
+    fresh = go(RunFolder(tmp_path / "fresh", {}), painted)
+    assert sorted(set(seen)) == [
+        2,
+        3,
+    ]  # the chunk as a whole, so that it is bit for bit as a run that was never stopped
+    assert again.estimate.to_bytes() == fresh.estimate.to_bytes() != first.estimate.to_bytes()
+    assert again.notes == ("1 pair(s) had another picture when they were first measured, and were measured again: 3",)
+    assert Outcome.load(tmp_path / "run").notes == again.notes
+    assert Outcome.load(tmp_path / "run").estimate.to_bytes() == fresh.estimate.to_bytes()
+    assert len(list((tmp_path / "run" / "shards").glob("*.shard"))) == 4
+    go(RunFolder(tmp_path / "run", {}), painted, unseen := [])
+    assert unseen == []
+    assert again.to_pandas()["image_digest"].tolist() == [row.label().digest for row in painted]
+
+
+def test_the_content_of_a_picture_counts_and_not_its_folder(tmp_path, painted):
+    go(RunFolder(tmp_path / "run", {}), painted)
+    moved = [row._replace(image=paint(tmp_path / "moved" / f"{row.place}.png", 30 * row.place)) for row in painted]
+    seen = []
+    go(RunFolder(tmp_path / "run", {}), moved, seen)
+    assert seen == []
+    renamed = [
+        row._replace(image=paint(tmp_path / "moved" / f"new-{row.place}.png", 30 * row.place)) for row in painted
+    ]
+    go(RunFolder(tmp_path / "run", {}), renamed, seen)
+    assert seen == []
+    # Other pictures under the same names are measured, one under another name is another data set.
+    kept = renamed[5].image.read_bytes()
+    paint(renamed[5].image, 100)
+    with pytest.raises(
+        ValueError, match=r"over other pairs: pair 5 was 'a' of .*5.png there and is 'a' of .*new-5.png"
+    ):
+        go(RunFolder(tmp_path / "run", {}), renamed)
+    renamed[5].image.write_bytes(kept)
+    go(RunFolder(tmp_path / "run", {}), [row._replace(image=paint(row.image, 9)) for row in moved], seen)
+    assert seen == list(range(7))
+
+
+@pytest.mark.parametrize("texts", [{"prompt": "b"}, {"given": "b"}])
+def test_another_text_is_another_data_set(tmp_path, painted, texts):
+    go(RunFolder(tmp_path / "run", {}), painted)
+    with pytest.raises(ValueError, match="over other pairs: pair 6 was"):
+        go(RunFolder(tmp_path / "run", {}), [*painted[:6], painted[6]._replace(**texts)])
+    with pytest.raises(ValueError, match="over other pairs"):
+        go(RunFolder(tmp_path / "run", {}), painted[:5])
+
+
+def test_rows_that_came_since_are_measured(tmp_path, painted):
+    go(RunFolder(tmp_path / "run", {}), painted[:5])
+    seen = []
+    outcome = go(RunFolder(tmp_path / "run", {}), painted, seen)
+    assert seen == [4, 5, 6]
+    assert outcome.estimate.to_bytes() == go(RunFolder(tmp_path / "fresh", {}), painted).estimate.to_bytes()
+    assert outcome.notes == ()
+
+
+def test_palettes_are_content(tmp_path):
+    pictures = []
+    for colours in ([0, 0, 0, 255, 0, 0], [0, 0, 0, 0, 255, 0]):
+        picture = Image.fromarray(np.eye(8, dtype=np.uint8), "P")
+        picture.putpalette(colours)
+        pictures.append(Row(0, picture, "a", None))
+    assert pictures[0].label().digest != pictures[1].label().digest
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path, painted, monkeypatch):
+    hidden = painted[2].image.rename(tmp_path / "elsewhere.png")
+    broken = painted[5].image
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    first = go(RunFolder(tmp_path / "run", {}), painted)
+    assert [failure.place for failure in first.failures] == [2, 5]
+    # Nothing is new: nothing is measured, and the failures stand.
+    seen = []
+    assert go(RunFolder(tmp_path / "run", {}), painted, seen).failures == first.failures
+    assert seen == []
+    hidden.rename(painted[2].image)
+    again = go(RunFolder(tmp_path / "run", {}), painted, seen)
+    assert sorted(set(seen)) == [2, 3]
+    assert [failure.place for failure in again.failures] == [5]
+    assert again.notes == ("1 pair(s) were bad before, and were tried again: 2",)
+    broken.write_bytes(whole)
+    again = go(RunFolder(tmp_path / "run", {}), painted, seen)
+    assert not again.failures
+    assert again.notes == ("2 pair(s) were bad before, and were tried again: 2, 5",)
+    assert again.estimate.to_bytes() == go(RunFolder(tmp_path / "fresh", {}), painted).estimate.to_bytes()
+
+
+def test_a_disk_that_fails_for_a_moment_spoils_nothing(tmp_path, painted, monkeypatch):
+    read = Path.read_bytes
+    failing = {painted[k].image for k in (1, 4)}
+
+    def fails(path):
+        if path in failing:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    first = go(RunFolder(tmp_path / "run", {}), painted)
+    assert [failure.place for failure in first.failures] == [1, 4]
+    assert "Input/output error" in first.failures[0].reason
+    failing.clear()
+    again = go(RunFolder(tmp_path / "run", {}), painted)
+    assert again.estimate.to_bytes() == go(RunFolder(tmp_path / "fresh", {}), painted).estimate.to_bytes()
+    # Pictures that were measured and cannot be read now leave their numbers, which is said.
+    failing.update(row.image for row in painted[:4])
+    with pytest.warns(RuntimeWarning, match="the pictures of 4 measured pairs cannot be read now"):
+        kept = go(RunFolder(tmp_path / "run", {}), painted)
+    assert kept.estimate.to_bytes() == again.estimate.to_bytes()
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "failing"])
+def test_a_share_that_is_away_is_no_thousand_bad_pairs(tmp_path, painted, monkeypatch, how):
+    away = tmp_path / "away"
+    if how == "failing":
+        monkeypatch.setattr(Path, "read_bytes", lambda path: (_ for _ in ()).throw(OSError(116, "Stale file handle")))
+    else:
+        (tmp_path / "in").rename(away)
+        if how == "empty":
+            (tmp_path / "in").mkdir()
+    folder = RunFolder(tmp_path / "run", {})
+    with pytest.raises(OSError, match=r"none of the pairs 0 to 1 can be read \(.*run again when it is back"):
+        go(folder, painted)
+    monkeypatch.undo()
+    assert not folder.shards.listed()
+    if how != "failing":
+        shutil.rmtree(tmp_path / "in", ignore_errors=True)
+        away.rename(tmp_path / "in")
+    assert not go(folder, painted).failures
+
+
+def test_files_that_are_missing_from_a_folder_that_is_there_are_bad_pairs(tmp_path, painted):
+    for row in painted[:6]:
+        row.image.unlink()
+    outcome = go(RunFolder(tmp_path / "run", {}), painted)
+    assert [failure.place for failure in outcome.failures] == list(range(6))
+
+
+def test_a_run_of_version_0_1_is_read_and_its_pictures_are_compared_anew(tmp_path, painted, monkeypatch):
+    old = RunFolder(tmp_path / "run", {})
+    go(old, painted)
+    estimate = Outcome.load(tmp_path / "run").estimate
+    for number, paths in old.shards.listed().items():
+        shard = old.shards.read(paths)
+        body = shard.to_bytes()
+        size = int.from_bytes(body[:8], "little")
+        pairs = [[place, *label[:3], ""] for place, label in shard.labels.items()]
+        header = json.dumps({"pairs": pairs, "failures": []}).encode()
+        body = len(header).to_bytes(8, "little") + header + body[8 + size :]
+        monkeypatch.setattr(Shard, "to_bytes", lambda _, body=body: body)
+        old.drop(paths)
+        old.shards.write(number, shard)
+        monkeypatch.undo()
+    assert torch.equal(Outcome.load(tmp_path / "run").estimate.nats, estimate.nats)
+    seen = []
+    outcome = go(RunFolder(tmp_path / "run", {}), painted, seen)
+    assert seen == list(range(7))
+    assert torch.equal(outcome.estimate.nats, estimate.nats)
+
+
+def test_a_process_waits_until_the_others_have_compared_theirs(tmp_path, painted):
+    """Otherwise the main one would collect what another is about to measure again."""
+    go(RunFolder(tmp_path / "run", {}), painted)
+    paint(painted[2].image, 250)  # of the second chunk, which is the other process's
+    outcomes = []
+    options = {"world": 2, "launch": "a"}
+    main = threading.Thread(
+        target=lambda: outcomes.append(go(RunFolder(tmp_path / "run", {}), painted, rank=0, **options))
+    )
+    main.start()
+    time.sleep(0.3)
+    assert not outcomes
+    go(RunFolder(tmp_path / "run", {}), painted, rank=1, **options)
+    main.join()
+    assert outcomes[0].estimate.to_bytes() == go(RunFolder(tmp_path / "fresh", {}), painted).estimate.to_bytes()
+    RunFolder(tmp_path / "run", {}).unmark("a", 2)
+    assert not list((tmp_path / "run" / "shards").glob(".*"))
+
+
+def test_images_that_stand_in_several_pairs_are_named(tmp_path, painted):
+    shutil.copy(painted[0].image, painted[4].image)
+    outcome = go(RunFolder(tmp_path / "run", {}), painted)
+    names = outcome.clusters()
+    assert names[0] == names[4]
+    assert len(set(names)) == 6
+    assert outcome.notes == (
+        "1 image(s) stand in 2 pairs: a standard error that takes pairs as independent is too small; use "
+        "mean(cluster=outcome.clusters())",
+    )
+    assert finish(RunFolder(tmp_path / "oracle", {})).clusters() == [f"pair {k}" for k in range(12)]
+    painted[0].image.unlink()
+    with pytest.raises(ValueError, match="no good pair"):
+        go(RunFolder(tmp_path / "bad", {}), painted[:1]).clusters()
+
+
+def test_a_run_goes_on_with_the_versions_that_it_began_with(pipe, table, whole, tmp_path, monkeypatch):
+    out = shutil.copytree(whole[0], tmp_path / "run")
+    monkeypatch.setattr("mmg_diffusers.runs.distributed.versions", lambda: {"torch": "9.9"})
+    with pytest.raises(ValueError, match=r"other settings \(versions: .*'torch': '2.* there, .*9.9.* now\)"):
+        pipe.run(table, out, levels=2, progress=False)

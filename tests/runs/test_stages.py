@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.runs.stages import Stages
@@ -48,3 +49,14 @@ def test_stages_and_parts_are_kept(tmp_path):
     assert record["versions"] == versions()
     with pytest.raises(ValueError, match=r"other settings.*pairs: 5 there, 6 now"):
         Stages(tmp_path / "run", {"pairs": 6})
+
+
+def test_what_is_measured_is_a_part_of_the_identity(tmp_path):
+    x = torch.arange(3.0)
+    Stages(tmp_path / "run", {"pairs": 5}, {"x": x})("total", lambda: {"value": 1})
+    assert Stages(tmp_path / "run", {"pairs": 5}, {"x": x.clone()}).has("total")
+    for data in ({"x": x + 1e-6}, {"x": x.double()}, None):
+        with pytest.raises(ValueError, match=r"other settings .*data: '"):
+            Stages(tmp_path / "run", {"pairs": 5}, data)
+    with pytest.raises(TypeError, match="has no identity"):
+        Stages(tmp_path / "run", {"pairs": 5}, object())
