@@ -108,7 +108,12 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
         raise ImportError(
             f"reading {arguments} needs the package `datasets`: pip install 'mmg-diffusers[data]'"
         ) from error
-    rows = datasets.load_dataset(**arguments)
+    try:
+        rows = datasets.load_dataset(**arguments)
+    except (OSError, ValueError) as error:  # of a folder without pictures, an id that is not known, a hub that is away
+        raise ValueError(
+            f"{arguments} cannot be read as an image data set: {textwrap.shorten(str(error), 200)}"
+        ) from error
     columns = rows.column_names
     if image not in columns:
         raise ValueError(f"{arguments} has the columns {named(columns)}; expected {image!r} among them")

@@ -7,12 +7,15 @@ import pickle
 import numpy as np
 import pandas
 import pytest
+import torch
 from PIL import Image
+from typer.testing import CliRunner
 
-from mmg_diffusers import Estimate
+from mmg_diffusers import Estimate, estimate_mi
 from mmg_diffusers.arrays.estimate import FittedModel
 from mmg_diffusers.arrays.image_data import read_idx, read_images
 from mmg_diffusers.arrays.variables import read_variables
+from mmg_diffusers.commands.studies.train import app
 from mmg_diffusers.pairs.images import load_image
 from tests.commands.test_examples import ROOT
 from tests.commands.test_examples import run as call
@@ -141,6 +144,9 @@ def test_bad_image_sets_are_said(tmp_path):
         read_images(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="parquet"):
         read_images(tmp_path / "missing.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="cannot be read as an image data set"):
+        read_images(tmp_path / "empty")
     pandas.DataFrame({"pixels": [1]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="expected 'image' among them"):
         read_images(tmp_path / "other.parquet")
@@ -285,6 +291,37 @@ def test_train_denoiser_on_a_table(tmp_path, capsys):
     assert "I(y; x)" in capsys.readouterr().out
     value, stderr = Estimate.load(tmp_path / "out" / "estimate.safetensors").mean()
     assert abs(value - 0.5 * np.log(2.25 / 0.25)) < 4 * stderr < 0.8
+
+
+def test_train_denoiser_goes_on_with_its_own_data_alone(tmp_path, capsys):
+    for name, rho in (("strong", 0.95), ("weak", 0.05)):
+        rng = np.random.default_rng(0)
+        x, noise = rng.standard_normal((2, 400, 1))
+        np.savez(tmp_path / f"{name}.npz", x=x, y=rho * x + np.sqrt(1 - rho**2) * noise)
+    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--nodes", 4, "--width", 8, "--output", tmp_path / "out"]
+    script = ROOT / "scripts" / "train_denoiser.py"
+    call(script, tmp_path / "strong.npz", *small)
+    first = capsys.readouterr().out
+    call(script, tmp_path / "strong.npz", *small)
+    assert capsys.readouterr().out == first
+    with pytest.raises(ValueError, match=r"other settings or data \(data: "):
+        call(script, tmp_path / "weak.npz", *small)
+    with pytest.raises(ValueError, match=r"other settings or data \(test_share: 0.2 there, 0.5 now"):
+        call(script, tmp_path / "strong.npz", *small, "--test-share", 0.5)
+
+
+def test_estimate_of_a_table(tmp_path):
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((2, 2000))
+    pandas.DataFrame({"x": x, "y": 0.8 * x + 0.6 * noise}).to_csv(tmp_path / "v.csv", index=False)
+    done = CliRunner().invoke(app, ["estimate", str(tmp_path / "v.csv"), "--output", str(tmp_path / "e.safetensors")])
+    assert done.exit_code == 0, done.output
+    estimate = Estimate.load(tmp_path / "e.safetensors")
+    value, stderr = estimate.mean()
+    assert abs(value + 0.5 * np.log(1 - 0.64)) < 4 * stderr < 0.3
+    assert str(estimate) in done.output
+    expected = estimate_mi(x, 0.8 * x + 0.6 * noise)
+    assert torch.equal(estimate.nats, expected.nats)
 
 
 def test_train_denoiser_needs_pairs_for_every_part(tmp_path):
