@@ -23,8 +23,8 @@ MAY_IMPORT = {
     "analysis": {"checks", "files", "denoisers", "measure", "pairs"},
     "runs": {"checks", "files", "denoisers", "measure", "pairs", "analysis"},
     "pipelines": {"checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
-    "arrays": {"checks", "files", "denoisers", "measure", "runs"},
-    "worlds": {"checks"},
+    "arrays": {"checks", "files", "denoisers", "measure", "pairs", "runs"},
+    "worlds": {"checks", "files"},
 }
 MAY_IMPORT["commands"] = {*MAY_IMPORT, "__init__"}
 MAY_IMPORT["__init__"] = {*MAY_IMPORT} - {"commands"}

@@ -1,10 +1,11 @@
-from .estimate import FittedModel as FittedModel
+from .base import MultiDenoiser as MultiDenoiser
 from .estimate import estimate_mi as estimate_mi
 from .estimate import fit_model as fit_model
+from .fitted import FittedModel as FittedModel
 from .fitting import FitSettings as FitSettings
 from .image_networks import ImageNetwork as ImageNetwork
-from .networks import MultiDenoiser as MultiDenoiser
 from .networks import VectorNetwork as VectorNetwork
 from .trainer import Trainer as Trainer
 from .trainer import TrainSettings as TrainSettings
+from .values import pairs_in as pairs_in
 from .variables import read_variables as read_variables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.arrays.values import named
 from mmg_diffusers.denoisers.base import Condition, Denoiser
 
 # Devices whose numbers have 32 bits at most.
@@ -76,7 +78,7 @@ class MultiDenoiser(nn.Module, ABC):
         """Raise a ValueError for a name that the network does not have."""
         unknown = [name for name in names if name not in self.shapes]
         if unknown:
-            raise ValueError(f"no variable {unknown[0]!r}; the network has {', '.join(self.shapes)}")
+            raise ValueError(f"no variable {reprlib.repr(unknown[0])}; the network has {named(self.shapes)}")
 
 
 class GaussianStart(MultiDenoiser):
@@ -142,7 +144,7 @@ class View(Denoiser):
         super().__init__()
         network.need(diffused)
         if not diffused:
-            raise ValueError(f"nothing is diffused; name one or more of {', '.join(network.shapes)}")
+            raise ValueError(f"nothing is diffused; name one or more of {named(network.shapes)}")
         self.network, self.diffused = network, tuple(diffused)
         self.logsnr_range = network.logsnr_range
 

@@ -3,211 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sized
-from dataclasses import asdict, dataclass, field, replace
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.arrays.base import MultiDenoiser, View
-from mmg_diffusers.arrays.fitting import Fit, FitSettings, fit, paired
-from mmg_diffusers.arrays.image_networks import ImageNetwork
-from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing
+from mmg_diffusers.arrays.fitted import FittedModel, check_estimator
+from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
-from mmg_diffusers.arrays.preprocess import Preprocessing, as_array
+from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.values import as_array, named, pairs_in
 from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
-from mmg_diffusers.denoisers.forwards import auto_batch_size, device_of
 from mmg_diffusers.files.identity import Identity
-from mmg_diffusers.files.records import pack, read_record, unpack, within
-from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
-from mmg_diffusers.measure.proposals import gap_fitted
 
 Data = Mapping[str, NDArray[np.generic]]
 
 FEWEST = 200
 LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
-
-FORMAT = "mmg_diffusers.FittedModel/1"
-# What a file may ask to be built.
-_NETWORKS = {"VectorNetwork": VectorNetwork, "ImageNetwork": ImageNetwork}
-_PREPROCESSINGS = {"Preprocessing": Preprocessing, "ImagePreprocessing": ImagePreprocessing}
-
-
-def pairs_in(data: Mapping[str, Sized], fewest: int) -> int:
-    """How many pairs variables hold, at least `fewest`.
-
-    Raises:
-        ValueError: for none or too few, or variables of different lengths.
-    """
-    counts = {name: len(values) for name, values in data.items()}
-    if not counts:
-        raise ValueError("there are no variables; expected two or more by name, such as {'x': x, 'y': y}")
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"variables differ in length: {counts}; expected one row a pair in each")
-    count = next(iter(counts.values()))
-    if count < fewest:
-        raise ValueError(f"got {count} pairs; expected at least {fewest}, of which a part is held out to be measured")
-    return count
-
-
-def check_estimator(estimator: MMG | MINDE | None) -> None:
-    """Raise a TypeError for what is neither nothing nor an estimator."""
-    of_type(estimator, (MMG, MINDE, type(None)), "estimator", "one such as MMG('gap')")
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A network fitted to pairs, ready to measure other pairs of the same law.
-
-    `diffused` names the variable that is denoised; the others are given.
-    """
-
-    preprocessing: Preprocessing | ImagePreprocessing
-    network: MultiDenoiser
-    diffused: str
-    given: tuple[str, ...]
-    base: tuple[str, ...]
-    fitted: Fit
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def denoiser(self) -> View:
-        """The denoiser that estimators take."""
-        return self.network.view(self.diffused)
-
-    def prepare(self, data: Mapping[str, ArrayLike | Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Pairs as estimators take them: x, the condition and the context (empty where there is none).
-
-        Raises:
-            ValueError: for variables other than those of the fit, in name, width or kind, or of different lengths.
-        """
-        fitted = self.preprocessing.names
-        if set(data) != set(fitted):
-            raise ValueError(f"got the variables {', '.join(data)}; expected those of the fit, {', '.join(fitted)}")
-        ready = self.preprocessing(data)
-        pairs_in(ready, 1)
-        cond = {name: ready[name].float() for name in (*self.base, *self.given)}
-        return ready[self.diffused].float(), cond, {name: cond[name] for name in self.base}
-
-    def estimate(
-        self,
-        data: Mapping[str, ArrayLike | Tensor],
-        *,
-        estimator: MMG | MINDE | None = None,
-        seed: int = 0,
-        batch_size: int | None = None,
-        progress: Callable[[int], object] | None = None,
-    ) -> Estimate:
-        """Measure pairs that took no part in the fit.
-
-        Args:
-            data: values of every variable by name, N rows each.
-            estimator: by default 16 levels where a pilot saw the gap, antithetic noise, the "balanced" form.
-            seed: names the noise.
-            batch_size: rows per forward pass; by default chosen from the size of the largest variable.
-            progress: called with the number of noisy variables done.
-
-        Raises:
-            ValueError: as `prepare` does.
-        """
-        check_estimator(estimator)
-        x, cond, base = self.prepare(data)
-        given = base or None
-        if batch_size is None:
-            # A label is small, and the network sees it beside a picture.
-            largest = max(self.network.shapes.values(), key=math.prod)
-            batch_size = auto_batch_size(torch.Size(largest), device_of(self.denoiser, x))
-        if estimator is None:
-            rule = gap_fitted(self.denoiser, x, cond, given, seed=seed, batch_size=batch_size)
-            estimator = MMG("balanced", rule, antithetic=True)
-        found = estimator(
-            self.denoiser,
-            x,
-            cond,
-            given,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-            settings={
-                **self.settings,
-                "diffused": self.diffused,
-                "fit_steps": self.fitted.steps,
-                "fit_gain_nats": round(self.fitted.gained, 5),
-            },
-        )
-        return replace(found, notes=(*found.notes, *self.preprocessing.notes))
-
-    # ---- files ----
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with the weights, the preprocessing, and the rest as JSON in its header.
-
-        Raises:
-            TypeError: for a network of one's own; the library would not know how to build it again.
-        """
-        kind = type(self.network).__name__
-        if not isinstance(self.network, tuple(_NETWORKS.values())):
-            raise TypeError(f"a {kind} cannot be saved; expected one of {', '.join(_NETWORKS)}. Save its state_dict()")
-        prepared, tensors = self.preprocessing.state()
-        record = {
-            "format": FORMAT,
-            "network": {"kind": kind, "config": self.network.config},
-            "preprocessing": {"kind": type(self.preprocessing).__name__, "record": prepared},
-            "diffused": self.diffused,
-            "given": list(self.given),
-            "base": list(self.base),
-            "fitted": {
-                "steps": self.fitted.steps,
-                "seconds": self.fitted.seconds,
-                "gained": self.fitted.gained,
-                "settled": self.fitted.settled,
-                "rounds": list(self.fitted.rounds),
-            },
-            "settings": dict(self.settings),
-        }
-        named = {f"preprocessing/{key}": value for key, value in tensors.items()}
-        named |= {f"network/{key}": value.cpu() for key, value in self.network.state_dict().items()}
-        path = file_path(path, "the path of the fitted model")
-        write_whole(path, pack(named, record))
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> FittedModel:
-        """Read what `save` wrote. Nothing in the file is executed.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when the file is truncated, pickled, or no model of this library.
-        """
-        body = read_record(path, "fitted model")
-        try:
-            tensors, record = unpack(body, FORMAT)
-            weights, made = within(tensors, "network"), record["network"]
-            network = _NETWORKS[made["kind"]](covariance=weights["covariance"], **made["config"])
-            network.load_state_dict(weights)
-            network.eval().requires_grad_(False)
-            prepared, fitted = record["preprocessing"], record["fitted"]
-            preprocessing = _PREPROCESSINGS[prepared["kind"]].from_state(
-                prepared["record"], within(tensors, "preprocessing")
-            )
-            return cls(
-                preprocessing,
-                network,
-                record["diffused"],
-                tuple(record["given"]),
-                tuple(record["base"]),
-                Fit(network=network, **{**fitted, "rounds": tuple(fitted["rounds"])}),
-                record["settings"],
-            )
-        except (SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is no complete fitted model of this library: {error}") from error
 
 
 def fit_model(
@@ -230,7 +48,7 @@ def fit_model(
         given, base: names.
         settings: of the training; chosen from the data's width by default.
         held_out: share of the pairs that decides when to stop.
-        width: of the network; wider where the Gaussian part already shows high information.
+        width: of the network.
         seed: of the split, the weights and the batches.
         checkpoint: file to resume from. It holds the `Identity` of `data`, and what else is said here.
         progress: called with the optimizer steps done.
@@ -239,12 +57,11 @@ def fit_model(
         ValueError: for names that the data lack, for a checkpoint of other data or other settings, and as `estimate_mi`
             does.
     """
-    whole(seed, "seed", 0)
-    whole(width, "width", 1)
+    seed, width, held_out = whole(seed, "seed", 0), whole(width, "width", 1), finite(held_out, "held_out")
     callback(progress)
     if settings is not None:
         of_type(settings, FitSettings, "settings", "FitSettings(...)")
-    if not 0 < finite(held_out, "held_out") < 1:
+    if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}; expected a share between 0 and 1")
     for names, name in ((given, "given"), (base, "base")):
         of_type(names, (tuple, list), name, "a tuple of names of variables")
@@ -253,7 +70,7 @@ def fit_model(
     count = pairs_in(arrays, FEWEST)
     unknown = [name for name in (*given, *base) if name not in arrays]
     if unknown:
-        raise ValueError(f"there is no variable {unknown[0]!r}; the data hold {', '.join(arrays)}")
+        raise ValueError(f"there is no variable {reprlib.repr(unknown[0])}; the data hold {named(arrays)}")
     order = np.random.default_rng(seed).permutation(count)
     few = max(32, round(held_out * count))
     if count - few < FEWEST // 2:
@@ -263,7 +80,9 @@ def fit_model(
     sizes = preprocessing.sizes
     left = [name for name in arrays if name not in (*given, *base)]
     if len(left) != 1:
-        raise ValueError(f"expected one variable beside given={given} and base={base}, got {left}")
+        raise ValueError(
+            f"expected one variable beside given={named(given)} and base={named(base)}, got {named(left) or 'none'}"
+        )
     diffused = left[0]
     if not base and len(given) == 1:
         # Labels are indicators, which are harder to denoise than what they label.
@@ -334,7 +153,7 @@ def estimate_mi(
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> Estimate:
-    """Mutual information of x and y, from samples: fit a small denoiser to one part, measure another.
+    """Estimate the mutual information of x and y from samples: fit a small denoiser to one part, measure another.
 
     Args:
         x, y: numpy arrays, tensors, lists or a column of a data set: `(N,)` or `(N, d)` floats (more axes are flattened),
@@ -354,7 +173,7 @@ def estimate_mi(
         ValueError: for lengths that differ, too few pairs, values that are not finite, constant columns, or variables of
             which one determines the other.
     """
-    whole(seed, "seed", 0)
+    seed = whole(seed, "seed", 0)
     check_estimator(estimator)
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)

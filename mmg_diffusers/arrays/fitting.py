@@ -56,10 +56,11 @@ class FitSettings:
     save_every: int = 1000
 
     def __post_init__(self) -> None:
+        # As Python's own numbers, which JSON can hold.
         for name in ("steps", "pilot", "batch", "warmup", "save_every"):
-            whole(getattr(self, name), name, 1)
+            object.__setattr__(self, name, whole(getattr(self, name), name, 1))
         for name in ("least_gain", "least_more", "lr", "weight_decay", "uniform"):
-            finite(getattr(self, name), name)
+            object.__setattr__(self, name, finite(getattr(self, name), name))
         if self.lr <= 0 or self.weight_decay < 0 or not 0 < self.uniform <= 1:
             raise ValueError(
                 f"lr, weight_decay and uniform are {self.lr}, {self.weight_decay} and {self.uniform}; expected a rate above 0, "

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import math
-import zlib
+import reprlib
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
+from mmg_diffusers.arrays.values import named
 from mmg_diffusers.checks import needs
+from mmg_diffusers.files.idx import read_idx
+from mmg_diffusers.pairs.images import load_image
 
-# The third byte of an idx file names its numbers, the fourth counts its axes (LeCun, Cortes and Burges).
-_UBYTE = 8
+__all__ = ["ImageSet", "read_idx", "read_images"]
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """`images` is `(N, H, W)` or `(N, H, W, C)` uint8; `labels` `(N,)` int64, where there are some."""
+    """`images` is `(N, H, W)` or `(N, H, W, C)` uint8; `labels` `(N,)` int64, or nothing."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
@@ -38,20 +40,23 @@ def read_images(source: str | Path, image: str = "image", label: str = "label", 
 
     Args:
         source: a folder with idx files (``train-images-idx3-ubyte``, gzipped or not, with their labels), whose parts are
-            joined; a parquet file or a folder of them; a folder of pictures; or an id on the hub.
+            joined; a parquet file or a folder of them; a folder of pictures; or an id on the hub. Hidden files, whose names
+            begin with a dot, are left out.
         image, label: columns; a label is not needed.
         split: of a data set on the hub.
 
+    Pictures are turned upright and laid on white as `mmg_diffusers.pairs.images` does; grey ones stay grey.
+
     Raises:
-        FileNotFoundError: when a path does not exist.
+        FileNotFoundError: if a path does not exist.
         ValueError: for files that are truncated or of another kind, and pictures that differ in size.
     """
     path = Path(source)
     if path.is_dir():
-        idx = sorted(part for part in path.iterdir() if "-images" in part.name and "ubyte" in part.name)
+        idx = sorted(part for part in _seen(path.iterdir(), path) if "-images" in part.name and "ubyte" in part.name)
         if idx:
             return _read_idx_pairs(idx)
-        tables = sorted(path.rglob("*.parquet"))
+        tables = sorted(_seen(path.rglob("*.parquet"), path))
         if tables:
             return _join([_read_parquet(table, image, label) for table in tables], path)
         return _read_datasets(image, label, path="imagefolder", data_dir=str(path), split="train")
@@ -66,26 +71,9 @@ def read_images(source: str | Path, image: str = "image", label: str = "label", 
     return _read_datasets(image, label, path=str(source), split=split)
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """One idx file of bytes, gzipped or not.
-
-    Raises:
-        ValueError: when it is truncated, or no idx file of bytes.
-    """
-    body = path.read_bytes()
-    try:
-        if body[:2] == b"\x1f\x8b":
-            body = gzip.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is a truncated or damaged gzip file: {error}. Fetch it again") from error
-    if len(body) < 4 or body[:2] != b"\0\0" or body[2] != _UBYTE:
-        raise ValueError(f"{path} begins with {body[:4]!r}; expected an idx file of unsigned bytes")
-    axes = body[3]
-    start = 4 + 4 * axes
-    shape = tuple(int.from_bytes(body[k : k + 4], "big") for k in range(4, start, 4))
-    if len(body) - start != math.prod(shape):
-        raise ValueError(f"{path} says shape {shape} and holds {len(body) - start} values; fetch it again")
-    return np.frombuffer(body, dtype=np.uint8, offset=start).reshape(shape)
+def _seen(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """The paths that are not hidden, nor in a hidden folder: a Mac leaves a ``._name`` beside every file it copies."""
+    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _read_idx_pairs(paths: list[Path]) -> ImageSet:
@@ -109,9 +97,9 @@ def _read_parquet(path: Path, image: str, label: str) -> ImageSet:
     try:
         table = pandas.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as parquet: {error}") from error
+        raise ValueError(f"{path} cannot be read as parquet: {textwrap.shorten(str(error), 200)}") from error
     if image not in table.columns:
-        raise ValueError(f"{path} has the columns {list(table.columns)}; expected {image!r} among them")
+        raise ValueError(f"{path} has the columns {named(table.columns)}; expected {image!r} among them")
     labels = table[label].to_numpy() if label in table.columns else None
     return _decoded(table[image], labels, str(path))
 
@@ -120,23 +108,35 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
     needs("datasets", "data")
     import datasets
 
-    found = datasets.load_dataset(**arguments)
-    columns = found.column_names
+    try:
+        rows = datasets.load_dataset(**arguments)
+    except (OSError, ValueError) as error:  # of a folder without pictures, an id that is not known, a hub that is away
+        raise ValueError(
+            f"{arguments} cannot be read as an image data set: {textwrap.shorten(str(error), 200)}"
+        ) from error
+    columns = rows.column_names
     if image not in columns:
-        raise ValueError(f"{arguments} has the columns {columns}; expected {image!r} among them")
-    labels = np.asarray(found[label]) if label in columns else None
-    return _decoded(tqdm(found[image], desc="reading images", unit="image"), labels, str(arguments))
+        raise ValueError(f"{arguments} has the columns {named(columns)}; expected {image!r} among them")
+    labels = np.asarray(rows[label]) if label in columns else None
+    return _decoded(tqdm(rows[image], desc="reading images", unit="image"), labels, str(arguments))
+
+
+def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """The same picture as any other way of passing it gives, in bytes: `(H, W, 3)`, or `(H, W)` of a grey one."""
+    pixels = (load_image(picture).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    grey = picture.mode in ("1", "L") and "transparency" not in picture.info
+    return pixels[..., 0] if grey else pixels
 
 
 def _decoded(cells: Iterable[Any], labels: NDArray[Any] | None, where: str) -> ImageSet:
     pictures: list[NDArray[np.uint8]] = []
     for row, cell in enumerate(cells):
         try:
-            picture = cell if isinstance(cell, Image.Image) else Image.open(io.BytesIO(cell["bytes"]))
-            picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-        except (UnidentifiedImageError, OSError, TypeError, KeyError) as error:
-            raise ValueError(f"{where}: row {row} holds no picture ({error}); repair it or leave it out") from error
-        pictures.append(np.asarray(picture))
+            pictures.append(_pixels(cell if isinstance(cell, Image.Image) else Image.open(io.BytesIO(cell["bytes"]))))
+        except (OSError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{where}: row {row} holds no picture ({textwrap.shorten(str(error), 200)}); repair it or leave it out"
+            ) from error
         if pictures[-1].shape != pictures[0].shape:
             raise ValueError(
                 f"{where}: row {row} has shape {pictures[-1].shape}, row 0 {pictures[0].shape}; use one size"
@@ -150,7 +150,8 @@ def _decoded(cells: Iterable[Any], labels: NDArray[Any] | None, where: str) -> I
 
 def _join(parts: list[ImageSet], where: Path) -> ImageSet:
     if len({part.images.shape[1:] for part in parts}) > 1:
-        raise ValueError(f"{where} holds pictures of shapes {[part.images.shape[1:] for part in parts]}; use one size")
+        shapes = reprlib.repr(sorted({part.images.shape[1:] for part in parts}))
+        raise ValueError(f"{where} holds pictures of the shapes {shapes}; use one size")
     labels = [part.labels for part in parts if part.labels is not None]
     return ImageSet(
         np.concatenate([part.images for part in parts]), np.concatenate(labels) if len(labels) == len(parts) else None

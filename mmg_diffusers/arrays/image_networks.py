@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmg_diffusers.arrays.base import GaussianStart
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import seeded
+from mmg_diffusers.arrays.values import named
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
 # The time embedding's fastest wave turns this many radians in one unit of log-SNR, so that neighbouring levels look
@@ -188,7 +189,7 @@ class ImageNetwork(GaussianStart):
         self.register_buffer("place", place[None], persistent=False)
         self.points = tuple(name for name, shape in self.shapes.items() if shape[1:] == (1, 1))
         if set(self.points) & set(parts):
-            raise ValueError(f"got the parts {list(parts)}; expected none of one pixel, as {list(self.points)} are")
+            raise ValueError(f"got the parts {named(parts)}; expected none of one pixel, as {named(self.points)} are")
         inputs = 2 * total + 2 * len(shapes) + 2
         with seeded(seed):
             if self.points:
@@ -275,10 +276,12 @@ class ImageNetwork(GaussianStart):
 
     def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not noisy:
-            raise ValueError(f"nothing is diffused; name one or more of {', '.join(self.channels)}")
+            raise ValueError(f"nothing is diffused; name one or more of {named(self.channels)}")
         refused = [name for name in noisy if name in self.parts or name in given]
         if refused:
-            raise ValueError(f"{refused[0]!r} cannot be diffused: it is given, or was made to be given in part")
+            raise ValueError(
+                f"{reprlib.repr(refused[0])} cannot be diffused: it is given, or was made to be given in part"
+            )
         self._check(noisy, "diffused")
         self._check(given, "given")
         some = next(iter(noisy.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mmg_diffusers.arrays.image_networks import channel_covariance
-from mmg_diffusers.arrays.preprocess import Preprocessing, as_array
+from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.values import as_array, named
 from mmg_diffusers.files.records import within
 
 
 def is_image(values: ArrayLike | Tensor) -> bool:
-    """Whether values are pictures, `(N, H, W)`, `(N, H, W, C)` or a tensor `(N, C, H, W)`; else they are vectors or labels."""
+    """Tell pictures, `(N, H, W)`, `(N, H, W, C)` or a tensor `(N, C, H, W)`, from vectors and labels."""
     return (values.ndim if isinstance(values, (Tensor, np.ndarray)) else np.ndim(values)) > 2
 
 
 def as_pictures(values: ArrayLike | Tensor, name: str) -> Tensor:
-    """Pictures as `(N, C, H, W)` float32; bytes are divided by 255.
+    """Bring pictures to `(N, C, H, W)` float32; bytes are divided by 255.
 
     Args:
         values: an array `(N, H, W)` or `(N, H, W, C)`, or a tensor `(N, C, H, W)`.
@@ -32,8 +34,8 @@ def as_pictures(values: ArrayLike | Tensor, name: str) -> Tensor:
         ValueError: for other shapes and dtypes, or values that are not finite.
     """
     if isinstance(values, Tensor):
-        found = values.detach().cpu()
-        if found.ndim != 4 or not found.numel():
+        pictures = values.detach().cpu()
+        if pictures.ndim != 4 or not pictures.numel():
             raise ValueError(f"{name} is a tensor of shape {tuple(values.shape)}; expected (N, C, H, W)")
     else:
         array: NDArray[Any] = np.asarray(values)
@@ -42,14 +44,14 @@ def as_pictures(values: ArrayLike | Tensor, name: str) -> Tensor:
         array = array[..., None] if array.ndim == 3 else array
         if array.ndim != 4 or not array.size:
             raise ValueError(f"{name} is an array of shape {np.shape(values)}; expected (N, H, W) or (N, H, W, C)")
-        found = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
-    if found.dtype == torch.uint8:
-        return found.float() / 255
-    found = found.float()
-    bad = (~found.isfinite().flatten(1).all(1)).nonzero().flatten()
+        pictures = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
+    if pictures.dtype == torch.uint8:
+        return pictures.float() / 255
+    pictures = pictures.float()
+    bad = (~pictures.isfinite().flatten(1).all(1)).nonzero().flatten()
     if len(bad):
         raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
-    return found
+    return pictures
 
 
 @dataclass(frozen=True)
@@ -107,19 +109,21 @@ class ImagePreprocessing:
             if not is_image(values):
                 vectors[name] = Preprocessing.fit({name: as_array(values, name)})
                 continue
-            found = as_pictures(values, name)
-            deviation, mean = torch.std_mean(found.double(), (0, 2, 3))
+            images = as_pictures(values, name)
+            deviation, mean = torch.std_mean(images.double(), (0, 2, 3))
             flat = (deviation <= 1e-9).nonzero().flatten().tolist()
             if flat:
-                raise ValueError(f"{name} has constant channels {flat}, which carry no information; remove them")
-            channels, height, width = found.shape[1:]
+                raise ValueError(
+                    f"{name} has constant channels {reprlib.repr(flat)}, which carry no information; remove them"
+                )
+            channels, height, width = images.shape[1:]
             pictures[name] = Picture(mean, deviation, (channels, height, width))
         draft = ImagePreprocessing(pictures, vectors, torch.zeros(0), tuple(data))
         few = {name: values[:2000] for name, values in draft(data).items()}
         return ImagePreprocessing(pictures, vectors, channel_covariance(few), tuple(data))
 
     def __call__(self, data: Mapping[str, ArrayLike | Tensor]) -> dict[str, Tensor]:
-        """Raw values made ready, `(N, C, H, W)` float32.
+        """Make raw values ready: `(N, C, H, W)` float32.
 
         Raises:
             ValueError: for a variable that was not fitted, or pictures of another shape.
@@ -130,30 +134,30 @@ class ImagePreprocessing:
         if name in self.vectors:
             return self.vectors[name]({name: values})[name].float()[:, :, None, None]
         if name not in self.pictures:
-            raise ValueError(f"no variable {name!r}; fitted were {', '.join(self.order)}")
-        known, found = self.pictures[name], as_pictures(values, name)
-        if found.shape[1:] != known.shape:
-            raise ValueError(f"{name} has pictures of shape {tuple(found.shape[1:])}; fitted were {known.shape}")
+            raise ValueError(f"no variable {reprlib.repr(name)}; fitted were {named(self.order)}")
+        known, images = self.pictures[name], as_pictures(values, name)
+        if images.shape[1:] != known.shape:
+            raise ValueError(f"{name} has pictures of shape {tuple(images.shape[1:])}; fitted were {known.shape}")
         mean, deviation = (part.float().view(1, -1, 1, 1) for part in (known.mean, known.deviation))
-        return (found - mean) / deviation
+        return (images - mean) / deviation
 
     # ---- as a file keeps it ----
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Everything in it: what JSON can hold, and tensors by name."""
+        """Take everything out for a file: what JSON can hold, and tensors by name."""
         record: dict[str, Any] = {"order": list(self.order), "pictures": {}, "vectors": {}}
         tensors = {"covariance": self.covariance}
         for name, picture in self.pictures.items():
             record["pictures"][name] = list(picture.shape)
             tensors |= {f"{name}/mean": picture.mean, f"{name}/deviation": picture.deviation}
         for name, vector in self.vectors.items():
-            record["vectors"][name], own = vector.state()
-            tensors |= {f"{name}/{key}": value for key, value in own.items()}
+            record["vectors"][name], parts = vector.state()
+            tensors |= {f"{name}/{key}": value for key, value in parts.items()}
         return record, tensors
 
     @staticmethod
     def from_state(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ImagePreprocessing:
-        """What `state` described.
+        """Make anew what `state` gave.
 
         Raises:
             KeyError: for what is missing.

@@ -2,131 +2,26 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mmg_diffusers.arrays.columns import Array, Column
+from mmg_diffusers.arrays.values import LARGEST, as_array, named
 from mmg_diffusers.files.records import within
 
-if TYPE_CHECKING:
-    from scipy.interpolate import PPoly
+__all__ = ["Column", "Preprocessing", "Variable", "as_array"]
 
-Array = NDArray[np.float64]
-
-# A column further from normal than this (Kolmogorov-Smirnov distance) is mapped to normal ranks.
-NORMAL = 0.012
-KNOTS = 64
 # So few different floats, each met so often in the mean, look like labels.
 FEW, TIES = 32, 10
-# Values above this, and spreads below its inverse, have squares that floats do not hold.
-LARGEST = 1e100
 # Squared correlations above 1 minus this mean that one variable determines the other.
 DETERMINED = 1e-10
-
-
-def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
-    """Values as `(N, d)` float64, or `(N,)` integers for labels.
-
-    Raises:
-        ValueError: for other shapes and dtypes, values that are not finite or are masked, or none of them.
-    """
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} has masked values; remove these pairs")
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().to_dense()
-        # numpy has no bfloat16.
-        values = values.double().numpy() if values.is_floating_point() else values.numpy()
-    try:
-        found = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} is no array ({error}); expected rows of one length") from error
-    if found.dtype == object or found.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name} has dtype {found.dtype}; expected numbers, or integer labels. Of text, "
-            "np.unique(..., return_inverse=True)[1] makes labels"
-        )
-    if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "biu":
-        found = found[:, 0]
-    if found.ndim > 2:
-        found = found.reshape(len(found), -1)
-    if found.ndim == 0 or found.size == 0:
-        raise ValueError(f"{name} has shape {found.shape}; expected one row a pair")
-    if found.dtype.kind in "biu":
-        if found.ndim == 2:
-            raise ValueError(
-                f"{name} has {found.shape[1]} columns of integers; labels are one column. Convert counts and pixels to float"
-            )
-        return found
-    found = found.astype(np.float64)
-    if found.ndim == 1:
-        found = found[:, None]
-    bad = np.flatnonzero(~np.isfinite(found).all(1))
-    if len(bad):
-        raise ValueError(f"{name} has NaN or infinite values in rows {bad[:10].tolist()}; remove or repair these pairs")
-    size = float(np.abs(found).max())
-    if size > LARGEST:
-        raise ValueError(
-            f"{name} has values up to {size:.3g}, whose squares overflow; divide its columns by their size"
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class Column:
-    """A monotone map of one coordinate: to mean 0 and deviation 1, or through its ranks to a normal law."""
-
-    mean: float
-    deviation: float
-    ranks: PPoly | None = None
-    ends: tuple[float, float] = (0.0, 0.0)
-
-    @staticmethod
-    def fit(values: Array) -> Column:
-        """Fit to training values; columns that are nearly normal stay linear."""
-        # Here, and not above: importing the package should not wait for scipy.
-        from scipy.interpolate import PchipInterpolator
-        from scipy.special import ndtr, ndtri
-        from scipy.stats import kstest
-
-        mean, deviation = float(values.mean()), float(values.std())
-        standard = (values - mean) / deviation
-        # More than some thousand values tell nothing new about a distance of 1 %, and long tails none of the rest.
-        if np.isfinite(standard).all() and kstest(standard[:20000], "norm").statistic < NORMAL:
-            return Column(mean, deviation)
-        distinct, counts = np.unique(values, return_counts=True)
-        rank = (np.cumsum(counts) - counts / 2) / len(values)
-        if len(distinct) > KNOTS:
-            # Even in the normal scale, and few, so that the map is smooth in the tails too; the outermost values are
-            # accidents of the sample.
-            edge = max(rank[0], 1 - rank[-1], 5 / len(values))
-            wanted = ndtr(np.linspace(ndtri(edge), -ndtri(edge), KNOTS))
-            keep = np.unique(np.searchsorted(rank, wanted).clip(0, len(rank) - 1))
-            distinct, rank = distinct[keep], rank[keep]
-        centre, spread = float(np.median(values)), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) or deviation
-        knots = np.arcsinh((distinct - centre) / spread)
-        # Values that this scale does not tell apart share a knot.
-        apart = np.concatenate([[True], np.diff(knots) > 1e-12 * (knots[-1] - knots[0])])
-        knots, rank = knots[apart], rank[apart]
-        return Column(centre, spread, PchipInterpolator(knots, ndtri(rank)), (float(knots[0]), float(knots[-1])))
-
-    def __call__(self, values: Array) -> Array:
-        standard = (values - self.mean) / self.deviation
-        if self.ranks is None:
-            return standard
-        # The inverse hyperbolic sine is linear in the middle and logarithmic far out, where few training values are.
-        place = np.arcsinh(standard)
-        low, high = self.ends
-        inside = self.ranks(place.clip(low, high))
-        # Beyond the knots, on along the secant over the outermost eighth.
-        left, right = low + (high - low) / 8, high - (high - low) / 8
-        slope_low = (self.ranks(left) - self.ranks(low)) / (left - low)
-        slope_high = (self.ranks(high) - self.ranks(right)) / (high - right)
-        return inside + (place - low).clip(max=0) * slope_low + (place - high).clip(min=0) * slope_high
 
 
 @dataclass(frozen=True)
@@ -151,7 +46,7 @@ class Variable:
             raise ValueError(f"{self.name} has shape {values.shape} and dtype {values.dtype}; expected {expected}")
 
     def coordinates(self, values: NDArray[np.generic]) -> Array:
-        """Columns mapped one by one, before the matrix: `(N, d)`."""
+        """Map the columns one by one, before the matrix: `(N, d)`."""
         if self.classes is not None:
             labels = values.reshape(len(values))
             unknown = np.setdiff1d(labels, self.classes)
@@ -169,7 +64,7 @@ class Variable:
         return np.array([column.mean for column in self.columns])
 
     def __call__(self, values: NDArray[np.generic]) -> Tensor:
-        """`(N, d)` float64, ready for a network."""
+        """Make values ready for a network: `(N, d)` float64."""
         return torch.from_numpy(self.coordinates(values) @ self.matrix)
 
 
@@ -200,7 +95,7 @@ class Preprocessing:
         return tuple(note for variable in self.variables.values() for note in variable.notes)
 
     def __call__(self, data: Mapping[str, ArrayLike | Tensor]) -> dict[str, Tensor]:
-        """Raw values, `(N, d)` or labels, made ready: `(N, d')` float64.
+        """Make raw values ready, `(N, d)` or labels: `(N, d')` float64.
 
         Raises:
             ValueError: as `as_array` does, for a variable that was not fitted or is of another width or kind, and for a
@@ -208,18 +103,18 @@ class Preprocessing:
         """
         unknown = [name for name in data if name not in self.variables]
         if unknown:
-            raise ValueError(f"no variable {unknown[0]!r}; fitted were {', '.join(self.variables)}")
+            raise ValueError(f"no variable {reprlib.repr(unknown[0])}; fitted were {named(self.variables)}")
         ready: dict[str, Tensor] = {}
         for name, values in data.items():
-            found = as_array(values, name)
-            self.variables[name].check(found)
-            ready[name] = self.variables[name](found)
+            array = as_array(values, name)
+            self.variables[name].check(array)
+            ready[name] = self.variables[name](array)
         return ready
 
     # ---- as a file keeps it ----
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Everything in it: what JSON can hold, and tensors by name."""
+        """Take everything out for a file: what JSON can hold, and tensors by name."""
         record: dict[str, Any] = {}
         tensors = {"covariance": self.covariance, "correlations": torch.from_numpy(self.correlations)}
         for name, variable in self.variables.items():
@@ -229,7 +124,7 @@ class Preprocessing:
                 "notes": list(variable.notes),
                 "labels": None if variable.classes is None else str(variable.classes.dtype),
             }
-            own = {
+            parts = {
                 "keep": torch.from_numpy(variable.keep),
                 "matrix": torch.from_numpy(variable.matrix),
                 "mean": torch.tensor([column.mean for column in columns], dtype=torch.float64),
@@ -237,17 +132,17 @@ class Preprocessing:
                 "ends": torch.tensor([column.ends for column in columns], dtype=torch.float64),
             }
             if variable.classes is not None:
-                own["classes"] = torch.from_numpy(variable.classes.astype(np.int64))
+                parts["classes"] = torch.from_numpy(variable.classes.astype(np.int64))
             for k, column in enumerate(columns):
                 if column.ranks is not None:
-                    own[f"knots.{k}"] = torch.from_numpy(column.ranks.x)
-                    own[f"pieces.{k}"] = torch.from_numpy(column.ranks.c)
-            tensors |= {f"{name}/{key}": value for key, value in own.items()}
+                    parts[f"knots.{k}"] = torch.from_numpy(column.ranks.x)
+                    parts[f"pieces.{k}"] = torch.from_numpy(column.ranks.c)
+            tensors |= {f"{name}/{key}": value for key, value in parts.items()}
         return record, tensors
 
     @staticmethod
     def from_state(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Preprocessing:
-        """What `state` described.
+        """Make anew what `state` gave.
 
         Raises:
             KeyError: for what is missing.
@@ -256,19 +151,19 @@ class Preprocessing:
 
         variables: dict[str, Variable] = {}
         for name, kept in record.items():
-            own = {key: value.numpy() for key, value in within(tensors, name).items()}
+            parts = {key: value.numpy() for key, value in within(tensors, name).items()}
             columns = tuple(
                 Column(
-                    float(own["mean"][k]),
-                    float(own["deviation"][k]),
-                    PPoly.construct_fast(own[f"pieces.{k}"], own[f"knots.{k}"]) if f"knots.{k}" in own else None,
-                    (float(own["ends"][k][0]), float(own["ends"][k][1])),
+                    float(parts["mean"][k]),
+                    float(parts["deviation"][k]),
+                    PPoly.construct_fast(parts[f"pieces.{k}"], parts[f"knots.{k}"]) if f"knots.{k}" in parts else None,
+                    (float(parts["ends"][k][0]), float(parts["ends"][k][1])),
                 )
-                for k in range(len(own["mean"]))
+                for k in range(len(parts["mean"]))
             )
-            classes = None if kept["labels"] is None else own["classes"].astype(kept["labels"])
+            classes = None if kept["labels"] is None else parts["classes"].astype(kept["labels"])
             variables[name] = Variable(
-                name, own["keep"], columns, own["matrix"], kept["width"], classes, tuple(kept["notes"])
+                name, parts["keep"], columns, parts["matrix"], kept["width"], classes, tuple(kept["notes"])
             )
         return Preprocessing(variables, tensors["covariance"], tensors["correlations"].numpy())
 
@@ -357,7 +252,7 @@ def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
         f"column {k} of {name} holds {few} different floats in {len(numbers)} pairs, and was taken for points on a line; if they "
         "are labels, pass them as integers"
         for k in range(len(columns))
-        # Most columns are told by their first values.
+        # The first values of most columns are enough to see it.
         if len(np.unique(numbers[:1000, k])) <= FEW
         and (few := len(np.unique(numbers[:, k]))) <= FEW
         and len(numbers) >= TIES * few
@@ -380,7 +275,7 @@ def _whitening(values: Array) -> Array:
 
 def _determined(names: list[str]) -> str:
     return (
-        f"one of {', '.join(names)} is a deterministic function of the others, as far as these pairs tell: the mutual "
+        f"one of {named(names)} is a deterministic function of the others, as far as these pairs tell: the mutual "
         "information is infinite. Were the same columns passed twice? Add the noise that the question is about, or leave the "
         "shared columns out"
     )
@@ -407,7 +302,7 @@ def _refuse_determined(names: list[str], rho: Array, labels: bool) -> None:
     if len(rho) and float(rho.max()) ** 2 > 1 - DETERMINED:
         if labels:
             raise ValueError(
-                f"the labels {' and '.join(names)} share a part exactly; their mutual information is that of their table of "
+                f"the labels {named(names)} share a part exactly; their mutual information is that of their table of "
                 "counts, and needs no denoiser"
             )
         raise ValueError(_determined(names))

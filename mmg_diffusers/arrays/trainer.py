@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import reprlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -101,12 +102,15 @@ class TrainSettings:
     patience: int = 8
 
     def __post_init__(self) -> None:
+        # As Python's own numbers, which JSON can hold.
         for name in ("steps", "batch", "draws", "warmup", "check_every", "patience"):
-            whole(getattr(self, name), name, 1)
+            object.__setattr__(self, name, whole(getattr(self, name), name, 1))
         if self.weighting not in get_args(Weighting):
-            raise ValueError(f"weighting is {self.weighting!r}; expected one of {', '.join(get_args(Weighting))}")
+            raise ValueError(
+                f"weighting is {reprlib.repr(self.weighting)}; expected one of {', '.join(get_args(Weighting))}"
+            )
         for name in ("lr", "weight_decay", "clip", "uniform", "average"):
-            finite(getattr(self, name), name)
+            object.__setattr__(self, name, finite(getattr(self, name), name))
         if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0 <= self.weight_decay):
             raise ValueError(
                 f"uniform, average, lr, clip and weight_decay are {self.uniform}, {self.average}, {self.lr}, {self.clip} and "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.image_data import read_images
+from mmg_diffusers.arrays.values import named
 from mmg_diffusers.checks import needs
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -35,10 +38,10 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
     wanted = {"x": list(x), "y": list(y)}
     if path.suffix not in (".npz", ".npy", ".csv", ".parquet") or _holds_pictures(path, wanted["x"] or ["image"]):
         names = [(wanted[key] or [default])[0] for key, default in (("x", "image"), ("y", "label"))]
-        found = read_images(source, image=names[0], label=names[1])
-        if found.labels is None:
+        pictures = read_images(source, image=names[0], label=names[1])
+        if pictures.labels is None:
             raise ValueError(f"{source} has no {names[1]!r} beside its pictures; name the column of y")
-        return {"x": found.images, "y": found.labels}
+        return {"x": pictures.images, "y": pictures.labels}
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; expected .npz, .npy, .csv, .parquet or an image data set")
     if path.suffix in (".npz", ".npy"):
@@ -56,7 +59,7 @@ def _holds_pictures(path: Path, columns: Sequence[str]) -> bool:
     try:
         schema = parquet.read_schema(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise ValueError(f"{path} cannot be read as parquet: {error}") from error
+        raise ValueError(f"{path} cannot be read as parquet: {textwrap.shorten(str(error), 200)}") from error
     return columns[0] in schema.names and pyarrow.types.is_struct(schema.field(columns[0]).type)
 
 
@@ -66,21 +69,21 @@ def _from_numpy(path: Path, wanted: dict[str, list[str]]) -> Arrays:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return _columns_of_array(loaded, path, wanted)
-        found: Arrays = {}
+        variables: Arrays = {}
         with loaded as arrays:
             for key, names in wanted.items():
                 name = _single(names or [key], key, path)
                 if name not in arrays.files:
-                    raise ValueError(f"there is no array {name!r} among {arrays.files}")
-                found[key] = arrays[name]
-        return found
+                    raise ValueError(f"there is no array {reprlib.repr(name)} among {named(arrays.files)}")
+                variables[key] = arrays[name]
+        return variables
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
+        raise ValueError(f"{path} cannot be used: {textwrap.shorten(str(error), 200)}") from error
 
 
 def _single(names: Sequence[str], key: str, path: Path) -> str:
     if len(names) != 1:
-        raise ValueError(f"{len(names)} names for {key} of {path}: {list(names)}; an array is one variable")
+        raise ValueError(f"{len(names)} names for {key} of {path}: {named(names)}; an array is one variable")
     return names[0]
 
 
@@ -88,12 +91,14 @@ def _columns_of_array(array: NDArray[np.generic], path: Path, wanted: dict[str, 
     if array.ndim != 2:
         raise ValueError(f"it has shape {array.shape}; expected (N, columns)")
     chosen = wanted if wanted["x"] or wanted["y"] or array.shape[1] != 2 else {"x": ["0"], "y": ["1"]}
-    found: Arrays = {}
+    variables: Arrays = {}
     for key, names in chosen.items():
-        if not names or not all(name.isdigit() and int(name) < array.shape[1] for name in names):
-            raise ValueError(f"{key} is {names}; expected numbers of columns from 0 to {array.shape[1] - 1}")
-        found[key] = array[:, [int(name) for name in names]]
-    return found
+        if not names or not all(name.isdecimal() and int(name) < array.shape[1] for name in names):
+            raise ValueError(
+                f"{key} is {named(names) or 'not named'}; expected numbers of columns from 0 to {array.shape[1] - 1}"
+            )
+        variables[key] = array[:, [int(name) for name in names]]
+    return variables
 
 
 def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
@@ -105,16 +110,18 @@ def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
     try:
         table = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}") from error
-    found: Arrays = {}
+        raise ValueError(f"{path} cannot be read as a table: {textwrap.shorten(str(error), 200)}") from error
+    variables: Arrays = {}
     for key, names in wanted.items():
         names = names or [key]
         missing = [name for name in names if name not in table.columns]
         if missing:
-            raise ValueError(f"{path} has the columns {list(table.columns)}; expected {missing[0]!r} among them")
+            raise ValueError(
+                f"{path} has the columns {named(table.columns)}; expected {reprlib.repr(missing[0])} among them"
+            )
         values = table[names].to_numpy()
         if values.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: columns {names} have dtype {values.dtype}; expected numbers")
+            raise ValueError(f"{path}: columns {named(names)} have dtype {values.dtype}; expected numbers")
         # One column of integers is labels; several are counts.
-        found[key] = values if values.dtype.kind == "f" or len(names) == 1 else values.astype(float)
-    return found
+        variables[key] = values if values.dtype.kind == "f" or len(names) == 1 else values.astype(float)
+    return variables

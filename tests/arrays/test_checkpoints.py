@@ -222,3 +222,13 @@ def test_a_stream_is_known_by_what_it_draws_first_or_by_what_its_user_states(tmp
     assert not asked
     with pytest.raises(ValueError, match=r"version 1' there, .*version 2' now"):
         trainer(None, stated, stream(0.95), held, origin={"data": "my stream, version 2"})
+
+
+def test_numbers_of_numpy_are_written_as_pythons(tmp_path):
+    settings = FitSettings(steps=np.int64(4), pilot=np.int32(2), batch=np.int64(8), lr=np.float32(0.01))
+    options = {"settings": settings, "seed": np.int64(3), "width": np.int64(8), "held_out": np.float32(0.125)}
+    path = tmp_path / "fit.safetensors"
+    model = fit_model(correlated(0.5), checkpoint=path, **options)
+    model.save(tmp_path / "model.safetensors")
+    assert fit_model(correlated(0.5), checkpoint=path, **options).fitted.steps == model.fitted.steps
+    trainer(tensors(correlated(0.5)), tmp_path / "c.safetensors", seed=np.int64(2)).run(False)

@@ -7,12 +7,16 @@ import pickle
 import numpy as np
 import pandas
 import pytest
+import torch
 from PIL import Image
+from typer.testing import CliRunner
 
-from mmg_diffusers import Estimate
+from mmg_diffusers import Estimate, estimate_mi
 from mmg_diffusers.arrays.estimate import FittedModel
 from mmg_diffusers.arrays.image_data import read_idx, read_images
 from mmg_diffusers.arrays.variables import read_variables
+from mmg_diffusers.commands.studies.train import app
+from mmg_diffusers.pairs.images import load_image
 from tests.commands.calling import ROOT
 from tests.commands.calling import run as call
 
@@ -76,6 +80,48 @@ def test_a_folder_of_pictures(tmp_path):
     assert found.labels.tolist() == [0, 0, 1, 1]
 
 
+def test_files_that_a_mac_leaves_are_not_read(mnist, tmp_path):
+    for name in ("._train-images-idx3-ubyte", "._t10k-images-idx3-ubyte.gz", ".DS_Store"):
+        (mnist / name).write_bytes(b"\0\5\26\7")
+    assert np.array_equal(read_images(mnist).images, IMAGES)
+    folder = tmp_path / "tables"
+    (folder / ".hidden").mkdir(parents=True)
+    rows = pandas.DataFrame({"image": [{"bytes": png(image), "path": None} for image in IMAGES[:3]]})
+    rows.to_parquet(folder / "part.parquet")
+    for place in ("._part.parquet", ".hidden/part.parquet"):
+        (folder / place).write_bytes(b"\0\5\26\7")
+    assert np.array_equal(read_images(folder).images, IMAGES[:3])
+
+
+def saved(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", **options)
+    return buffer.getvalue()
+
+
+def test_pictures_in_tables_are_those_that_pairs_measure(tmp_path):
+    """Upright, on the same ground, and refused alike: one way in for all."""
+    colours = np.random.default_rng(1).integers(0, 256, (6, 6, 4)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    cells = [
+        saved(Image.fromarray(colours[..., :3])),
+        saved(Image.fromarray(colours, "RGBA")),
+        saved(Image.fromarray(colours[..., :3]), exif=exif),
+        saved(Image.fromarray(colours[..., :3]).convert("P")),
+    ]
+    pandas.DataFrame({"image": [{"bytes": cell, "path": None} for cell in cells]}).to_parquet(tmp_path / "p.parquet")
+    images = read_images(tmp_path / "p.parquet").images
+    for image, cell in zip(images, cells, strict=True):
+        expected = load_image(Image.open(io.BytesIO(cell))).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(image, np.rint(expected * 255))
+    assert np.array_equal(images[0], colours[..., :3])
+    deep = saved(Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)))
+    pandas.DataFrame({"image": [{"bytes": deep, "path": None}]}).to_parquet(tmp_path / "deep.parquet")
+    with pytest.raises(ValueError, match=r"row 0 holds no picture .*more than 8 bits a channel"):
+        read_images(tmp_path / "deep.parquet")
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -98,6 +144,9 @@ def test_bad_image_sets_are_said(tmp_path):
         read_images(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="parquet"):
         read_images(tmp_path / "missing.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="cannot be read as an image data set"):
+        read_images(tmp_path / "empty")
     pandas.DataFrame({"pixels": [1]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="expected 'image' among them"):
         read_images(tmp_path / "other.parquet")
@@ -179,6 +228,37 @@ def test_bad_variables_are_said(tmp_path, name, options, says):
         read_variables(tmp_path / "missing.npz")
 
 
+def test_text_in_a_table_is_no_matter_for_its_numbers(tmp_path):
+    """A byte order mark, as Notepad and Excel write it, and line separators inside of another column."""
+    text = "x,y,name\n1.5,2.5,one\u2028two\n3.5,4.5,a\u0085b\n"
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "v.csv").write_bytes(text.encode(encoding))
+        variables = read_variables(tmp_path / "v.csv")
+        assert variables["x"].tolist() == [[1.5], [3.5]]
+        assert variables["y"].tolist() == [[2.5], [4.5]]
+
+
+def test_messages_show_the_first_names_alone(tmp_path):
+    wide = pandas.DataFrame(np.zeros((2, 3000)), columns=[f"column {k}" for k in range(3000)])
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    np.savez(tmp_path / "wide.npz", **{f"array {k}": np.zeros(2) for k in range(3000)})
+    pandas.DataFrame({"x": [1.0], "y": ["z" * 100_000]}).to_csv(tmp_path / "text.csv", index=False)
+    (tmp_path / "broken.csv").write_text("x,y\n" + '"' + "q" * 100_000)
+    np.save(tmp_path / "v.npy", np.zeros((4, 3)))
+    for name, options in (
+        ("wide.csv", {}),
+        ("wide.npz", {}),
+        ("text.csv", {}),
+        ("broken.csv", {}),
+        ("wide.csv", {"x": ["n" * 100_000]}),
+        ("v.npy", {"x": ["n" * 100_000]}),
+        ("wide.npz", {"x": ["n" * 100_000]}),
+    ):
+        with pytest.raises(ValueError, match=r"expected|cannot be") as refused:
+            read_variables(tmp_path / name, **options)
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 400
+
+
 # ---- the script ----
 
 
@@ -211,6 +291,37 @@ def test_train_denoiser_on_a_table(tmp_path, capsys):
     assert "I(y; x)" in capsys.readouterr().out
     value, stderr = Estimate.load(tmp_path / "out" / "estimate.safetensors").mean()
     assert abs(value - 0.5 * np.log(2.25 / 0.25)) < 4 * stderr < 0.8
+
+
+def test_train_denoiser_goes_on_with_its_own_data_alone(tmp_path, capsys):
+    for name, rho in (("strong", 0.95), ("weak", 0.05)):
+        rng = np.random.default_rng(0)
+        x, noise = rng.standard_normal((2, 400, 1))
+        np.savez(tmp_path / f"{name}.npz", x=x, y=rho * x + np.sqrt(1 - rho**2) * noise)
+    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--nodes", 4, "--width", 8, "--output", tmp_path / "out"]
+    script = ROOT / "scripts" / "train_denoiser.py"
+    call(script, tmp_path / "strong.npz", *small)
+    first = capsys.readouterr().out
+    call(script, tmp_path / "strong.npz", *small)
+    assert capsys.readouterr().out == first
+    with pytest.raises(ValueError, match=r"other settings or data \(data: "):
+        call(script, tmp_path / "weak.npz", *small)
+    with pytest.raises(ValueError, match=r"other settings or data \(test_share: 0.2 there, 0.5 now"):
+        call(script, tmp_path / "strong.npz", *small, "--test-share", 0.5)
+
+
+def test_estimate_of_a_table(tmp_path):
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((2, 2000))
+    pandas.DataFrame({"x": x, "y": 0.8 * x + 0.6 * noise}).to_csv(tmp_path / "v.csv", index=False)
+    done = CliRunner().invoke(app, ["estimate", str(tmp_path / "v.csv"), "--output", str(tmp_path / "e.safetensors")])
+    assert done.exit_code == 0, done.output
+    estimate = Estimate.load(tmp_path / "e.safetensors")
+    value, stderr = estimate.mean()
+    assert abs(value + 0.5 * np.log(1 - 0.64)) < 4 * stderr < 0.3
+    assert str(estimate) in done.output
+    expected = estimate_mi(x, 0.8 * x + 0.6 * noise)
+    assert torch.equal(estimate.nats, expected.nats)
 
 
 def test_train_denoiser_needs_pairs_for_every_part(tmp_path):

@@ -21,7 +21,7 @@ class Reading:
     factors: Factors
 
     def words(self, kind: str) -> list[str]:
-        """The most fitting word of one kind for every image."""
+        """Choose the most fitting word of one kind for every image."""
         count = len(WORDS[kind])
         place = self.factors.coordinate(kind)
         if kind == "shape":
@@ -80,7 +80,7 @@ def _rgb_to_hsv_hue(rgb: Array) -> Array:
 
 
 def _fit_shape(alpha: Array, area: Array, cx: Array, cy: Array) -> tuple[NDArray[np.int64], Array]:
-    """The shape and radius whose own coverage, at the object's centre and area, is nearest to what is seen."""
+    """The shape and radius whose coverage, at the object's centre and area, is nearest to what is seen."""
     best = np.full(len(alpha), np.inf)
     shape = np.zeros(len(alpha), dtype=np.int64)
     for kind in range(len(SHAPES)):

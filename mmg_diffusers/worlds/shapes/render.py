@@ -40,7 +40,7 @@ def _hsv_to_rgb(hue: Array, saturation: Array, value: Array) -> Array:
 
 
 def coverage(shape: NDArray[np.int64], cx: Array, cy: Array, radius: Array, angle: Array) -> Array:
-    """Fraction of each pixel that a shape covers.
+    """Compute the fraction of each pixel that a shape covers.
 
     Args:
         shape: `(N,)` index into `SHAPES`.

@@ -11,6 +11,7 @@ and everything below is an integral over factors that are independent given the 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -52,12 +53,12 @@ CAPTIONS: tuple[str, ...] = tuple(
 
 
 def caption_words(index: Ints | int) -> Ints:
-    """Indices of the words (size, colour, shape, side) of captions: `(...,) -> (..., 4)`."""
+    """Look up the words (size, colour, shape, side) of captions: `(...,) -> (..., 4)`."""
     return _WORD_INDEX[np.asarray(index)]
 
 
 def caption_parts() -> dict[str, list[str]]:
-    """The words of all captions by kind: ``{"size": 48 words, "colour": ..., "shape": ..., "side": ...}``."""
+    """List the words of all captions by kind: ``{"size": 48 words, "colour": ..., "shape": ..., "side": ...}``."""
     return {kind: [words[i] for i in _WORD_INDEX[:, k]] for k, (kind, words) in enumerate(WORDS.items())}
 
 
@@ -143,7 +144,7 @@ class Shapes:
 
     def __post_init__(self) -> None:
         if self.variant not in ("soft", "hard"):
-            raise ValueError(f"variant is {self.variant!r}; expected 'soft' or 'hard'")
+            raise ValueError(f"variant is {reprlib.repr(self.variant)}; expected 'soft' or 'hard'")
         if self.prior is not None:
             of_type(self.prior, (Sequence, np.ndarray), "prior", f"{len(CAPTIONS)} probabilities")
             prior = np.array([finite(share, "a prior probability") for share in self.prior])
@@ -215,7 +216,7 @@ class Shapes:
     # ---- truths ----
 
     def posterior(self, factors: Factors) -> Array:
-        """Exact p(caption | image), `(N, 48)`, from the image's factors."""
+        """Compute the exact p(caption | image), `(N, 48)`, from the image's factors."""
         joint = np.broadcast_to(self.caption_probability, (len(factors), len(CAPTIONS))).copy()
         for column, kind in enumerate(WORDS):
             words = _word_probability(kind, factors.coordinate(kind), RAMPS[kind])
@@ -223,29 +224,29 @@ class Shapes:
         return joint / joint.sum(1, keepdims=True)
 
     def pointwise(self, factors: Factors, caption: Ints) -> Array:
-        """Exact i(image; caption) = log p(caption | image) - log p(caption), `(N,)` in nats."""
+        """Compute the exact i(image; caption) = log p(caption | image) - log p(caption), `(N,)` in nats."""
         chosen = self.posterior(factors)[np.arange(len(factors)), caption]
         return np.log(chosen) - np.log(self.caption_probability[caption])
 
     def entropy(self) -> float:
-        """H(caption) in nats."""
+        """Compute H(caption) in nats."""
         return float(-(self.caption_probability * np.log(self.caption_probability)).sum())
 
     def mutual_information(self) -> float:
-        """I(image; caption) in nats, by quadrature over the factors."""
+        """Compute I(image; caption) in nats, by quadrature over the factors."""
         factors, density = self._grid()
         posterior = self.posterior(factors)
         entropy = -(posterior * np.log(np.where(posterior > 0, posterior, 1.0))).sum(1)
         return self.entropy() - float(density @ entropy)
 
     def conditional_information(self, word: str) -> float:
-        """I(image; word | the other words) in nats, by quadrature: what this word adds to the rest of the caption.
+        """Compute I(image; word | the other words) in nats, by quadrature: what this word adds to the rest of the caption.
 
         Raises:
             ValueError: for a kind of word that captions do not have.
         """
         if word not in WORDS:
-            raise ValueError(f"no word {word!r} in a caption; expected one of {list(WORDS)}")
+            raise ValueError(f"no word {reprlib.repr(word)} in a caption; expected one of {list(WORDS)}")
         # I(X; W | R) = H(W | R) - H(W | X, R), both from the joint of caption and factors.
         others = [k for k, kind in enumerate(WORDS) if kind != word]
         groups = np.unique(_WORD_INDEX[:, others], axis=0, return_inverse=True)[1].ravel()

@@ -12,6 +12,7 @@ quadrature.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -62,8 +63,8 @@ class Task:
         dim_x: the dimension of x.
         dim_y: the dimension of y.
         mi_nats: the exact mutual information, in nats.
-        classes_x: the number of labels where x is a label, else None.
-        classes_y: the number of labels where y is a label, else None.
+        classes_x: the number of labels if x is a label, else None.
+        classes_y: the number of labels if y is a label, else None.
         sampler: draws n pairs from a generator.
     """
 
@@ -98,12 +99,12 @@ class Task:
 
 
 def bmi_tasks() -> dict[str, Task]:
-    """The 40 tasks of the Beyond-Normal benchmark by key, in the benchmark's order (Czyz et al. 2023)."""
+    """List the 40 tasks of the Beyond-Normal benchmark by key, in the benchmark's order (Czyz et al. 2023)."""
     return _by_key(_bmi())
 
 
 def high_mi_tasks() -> dict[str, Task]:
-    """Tasks of 9.9, 12.3, 13.3, 14.0 and 14.5 nats by key: two correlated pairs among 3 to 50 dimensions.
+    """List tasks of 9.9, 12.3, 13.3, 14.0 and 14.5 nats by key: two correlated pairs among 3 to 50 dimensions.
 
     Strengths 200 to 2,000 of the benchmark's sparse multinormal, plain, half-cube and spiral. They are drawn
     in float64, since a float32 does not resolve such correlations (1 - 2.5e-7 at 14.5 nats).
@@ -112,15 +113,15 @@ def high_mi_tasks() -> dict[str, Task]:
 
 
 def discrete_tasks() -> dict[str, Task]:
-    """Tasks with labels or atoms by key: labelled normals and uniforms, a spike and slab, a joint table."""
+    """List tasks with labels or atoms by key: labelled normals and uniforms, a spike and slab, a joint table."""
     return _by_key(_discrete())
 
 
 def get_task(key: str) -> Task:
-    """The task of that key, from all three families.
+    """Find the task of that key, in all three families.
 
     Raises:
-        TypeError: for what is no text.
+        TypeError: for anything but text.
         ValueError: for an unknown key, with the keys nearest to it.
     """
     of_type(key, str, "the key", "text, such as '1v1-normal-0.75'")
@@ -130,7 +131,7 @@ def get_task(key: str) -> Task:
     near = get_close_matches(key, known, n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise ValueError(
-        f"no task {key!r}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
+        f"no task {reprlib.repr(key)}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
         "such as '1v1-normal-0.75'"
     )
 

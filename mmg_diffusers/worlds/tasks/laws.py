@@ -61,7 +61,7 @@ class Multinormal(Law):
 
     @classmethod
     def sparse(cls, dim: int, strength: float) -> Multinormal:
-        """Unit variances; for i = 1, 2 only, x_i and y_i share a signal `strength` times their own noise."""
+        """Unit variances; for i = 1, 2 only, x_i and y_i share a signal `strength` times the noise of each."""
         cov = np.eye(2 * dim)
         shared = strength**2 / (1 + strength**2)
         for i in range(2):
@@ -173,7 +173,7 @@ def _normal_entropy(sd: float) -> float:
 def _mixture_entropy(weights: Array, means: Array, sds: Array) -> float:
     """Differential entropy, in nats, of the mixture of N(means[k], sds[k]^2 I); means `(K, d)`, d = 1 or 2.
 
-    Each component's expectation is a trapezoidal sum on its own scale, which converges exponentially in
+    Each component's expectation is a trapezoidal sum on the component's scale, which converges exponentially in
     1 / step for a smooth integrand with normal tails.
     """
     dim = means.shape[1]

@@ -70,7 +70,7 @@ class BimodalQuantile:
 
     def __call__(self, u: Array) -> Array:
         # A mixture's quantile lies between those of its components. Bisection, since Newton's step overshoots
-        # where the density between the two modes is nearly 0.
+        # where the density is nearly 0, between the two modes.
         normal = ndtri(u)
         left, right = self.low + normal, self.high + normal
         for _ in range(_HALVINGS):
