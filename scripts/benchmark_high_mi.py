@@ -2,12 +2,13 @@
 
 python scripts/benchmark_high_mi.py              # 100,000 pairs, 3 seeds; resumes where it stopped
 python scripts/benchmark_high_mi.py --quick      # 20,000 pairs, one seed
+
+The same as ``mmg-diffusers benchmark high-mi``.
 """
 
 import typer
 
-from mmg_diffusers.commands.studies.benchmarks import command
-from mmg_diffusers.worlds.tasks import high_mi_tasks
+from mmg_diffusers.commands.fronts.benchmarks import high_mi
 
 if __name__ == "__main__":
-    typer.run(command(high_mi_tasks, "high-mi", 3))
+    typer.run(high_mi)

@@ -9,7 +9,7 @@ Every stage is written to OUTPUT as it is done; a stage that is there already is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +21,13 @@ from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.words import word_information
 from mmg_diffusers.commands.figures import plot_curves, plot_pointwise
-from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.commands.studies.captions import PRUNE, Comparison
 from mmg_diffusers.measure.estimate import mean_over_pairs
-from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.runs.stages import Stages
 from mmg_diffusers.worlds.shapes import (
     CAPTIONS,
     WORDS,
     Shapes,
-    ShapesSample,
     caption_parts,
     caption_words,
     read_images,
@@ -39,39 +37,7 @@ from mmg_diffusers.worlds.shapes import (
 CALIBRATION_SEED, TEST_SEED = 1001, 2002
 # Bands of log-SNR that the finer calibration weighs one by one.
 BANDS = (-3.0, -1.0, 1.0, 3.0)
-# Where the true caption is not told, so that its own path may lose it.
-PRUNE = 1e-6
 MIXED = "mean of the paths' posteriors"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All captions against each image, kept in parts, so that a run that is stopped goes on."""
-
-    pipe: MMGPipeline
-    stages: Stages
-    steps: int
-    high: float
-    draws: int
-    prune: float
-
-    def __call__(self, name: str, sample: ShapesSample, seed: int) -> Classification:
-        levels = AtLevels.widening(self.pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
-
-        def measure(ids: range) -> CandidateCurve:
-            return self.pipe.classify(
-                [sample.images[i] for i in ids],
-                CAPTIONS,
-                levels=levels,
-                draws=self.draws,
-                prune=self.prune,
-                seed=seed,
-                pair_ids=ids,
-            ).curve
-
-        parts = self.stages.parts(name, len(sample), measure, CandidateCurve.load)
-        prior = torch.full((len(CAPTIONS),), 1 / len(CAPTIONS), dtype=torch.float64)
-        return Classification(CandidateCurve.merge(parts), CAPTIONS, prior)
 
 
 def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from scripts.benchmarks.launch import python
+from mmg_diffusers.commands.studies.benchmarks.launch import python
 
 
 def torchrun(processes: int, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import typer
 
 from mmg_diffusers import __version__
 from mmg_diffusers.commands.console import console, with_messages
-from mmg_diffusers.commands.fronts import measuring, running
+from mmg_diffusers.commands.fronts import benchmarks, measuring, running, studies
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -44,5 +44,18 @@ for command, example in (
     (running.collect, "mmg-diffusers collect runs/pairs --table so-far.csv"),
     (measuring.report, "mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'"),
     (measuring.inspect, "mmg-diffusers inspect shapes"),
+    (studies.influence, "mmg-diffusers influence --word colour --word shape"),
+    (studies.maps, "mmg-diffusers maps --word colour --word shape --no-whole --no-gap"),
+    (studies.words, "mmg-diffusers words photos/ --prompt 'a red circle' --word red --word circle --marginal null"),
+    (studies.switch, "mmg-diffusers switch --count 8"),
 ):
     app.command(epilog=f"Example: `{example}`")(with_messages(command))
+
+benchmark = typer.Typer(help="Estimators over tasks whose information is known, and checks where it is not.")
+for name, command in (
+    ("bmi", benchmarks.bmi),
+    ("high-mi", benchmarks.high_mi),
+    ("consistency", benchmarks.consistency),
+):
+    benchmark.command(name)(with_messages(command))
+app.add_typer(benchmark, name="benchmark")

@@ -41,8 +41,7 @@ def test_high_mi_benchmark(tmp_path, capsys):
 
 
 def test_scaling(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
-    import scaling
+    from mmg_diffusers.commands.studies.benchmarks import scaling
 
     def here(model, pairs, levels, processes):
         out = tmp_path / f"{pairs}-{processes}"
@@ -84,15 +83,13 @@ def test_overhead(capsys):
 
 
 @pytest.mark.slow
-def test_scaling_in_processes_of_its_own(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+def test_scaling_in_processes_of_its_own(tmp_path, capsys):
     run(ROOT / "scripts" / "benchmarks" / "scaling.py", "compare", "--pairs", 10, "--shared", 70, "--output", tmp_path)
     assert "| 2 | 70 |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_kill_and_resume(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+def test_kill_and_resume(tmp_path, capsys):
     script = ROOT / "scripts" / "benchmarks" / "kill_and_resume.py"
     run(script, "--runs", 1, "--pairs", 96, "--output", tmp_path)
     said = capsys.readouterr().out

@@ -179,6 +179,11 @@ def test_self_consistency(tmp_path, capsys, world):
         run(ShapesRows(), Plan.quick(), [0], out)
 
 
+def test_a_folder_belongs_to_its_pictures():
+    world, same, other = (Digits(images) for images in (IMAGES, IMAGES.copy(), IMAGES[::-1].copy()))
+    assert world.describe() == same.describe() != other.describe()
+
+
 def test_measurements_of_an_interrupted_run_are_kept(tmp_path, monkeypatch):
     world = Digits(IMAGES, shift=0, kept_back=0.5)
     plan = Plan(TrainSettings(steps=1, batch=1), (8, 8), 1, held_out=4, nodes=2, shares=(0.5, 1.0))

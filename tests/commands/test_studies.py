@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from mmg_diffusers import shapes_model
+from mmg_diffusers.commands.studies import switching
 from mmg_diffusers.worlds.shapes import Shapes
 from tests.commands.calling import CIRCLE, ROOT, run
 
@@ -115,7 +116,11 @@ def test_prompt_influence(world, tmp_path, capsys):
         assert {file.get_tensor(name).shape for name in file.keys()} == {(3, 4)}
 
 
-def test_prompt_switching(tmp_path, capsys):
+def test_prompt_switching(tmp_path, capsys, monkeypatch):
+    drawn, arrival = [], switching.arrival
+    monkeypatch.setattr(
+        switching, "arrival", lambda pipe, made, *rest: drawn.append(made.images) or arrival(pipe, made, *rest)
+    )
     small = ["--count", 2, "--sampling-steps", 3, "--times", 3, "--steps", 4]
     run(ROOT / "scripts" / "prompt_switching.py", *small, "--output", tmp_path)
     said = capsys.readouterr().out
@@ -128,6 +133,8 @@ def test_prompt_switching(tmp_path, capsys):
     assert all(0 <= share <= 1 for share in found["first_wins"])
     with safe_open(tmp_path / "switching.safetensors", framework="pt") as file:
         assert file.get_tensor("images").shape == (3, 2, 32, 32, 3)
+        # The pictures themselves, row by row, in whatever order they lay in memory.
+        np.testing.assert_array_equal(file.get_tensor("images").numpy(), drawn[0])
 
 
 def test_word_information(tmp_path, capsys):
@@ -147,8 +154,7 @@ def test_word_information(tmp_path, capsys):
     assert "colour, side: interaction" in capsys.readouterr().out
 
 
-def test_measure_analyses(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+def test_measure_analyses(tmp_path, capsys):
     script = ROOT / "scripts" / "measure_analyses.py"
     small = ["--pairs", 2, "--few", 2, "--steps", 2, "--draws", 1, "--map-draws", 1, "--prune", 0.015]
     small += ["--null-levels", 4, "--switched", 2, "--sampling-steps", 1, "--output", tmp_path]

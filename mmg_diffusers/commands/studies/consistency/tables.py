@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.figures import plot_ratios
+from mmg_diffusers.commands.figures import plot_ratios, save_figure
 from mmg_diffusers.commands.studies.consistency.plan import Plan
 from mmg_diffusers.commands.studies.consistency.running import Reading
 from mmg_diffusers.commands.studies.consistency.worlds import ShapesRows, World
@@ -101,5 +101,5 @@ def write(world: World, plan: Plan, readings: Sequence[Reading], folder: Path, f
         for ratio in RATIOS
     }
     targets = {"baseline": (1.0, 0.0), "data processing": (1.0, 0.05), "additivity": (2.0, 0.1)}
-    plot_ratios(drawn, targets, title=world.name).savefig(folder / "figure.png", dpi=110)
+    save_figure(plot_ratios(drawn, targets, title=world.name), folder / "figure.png")
     return text

@@ -14,6 +14,7 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from mmg_diffusers.commands.studies.consistency.plan import Plan
+from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_words
 from mmg_diffusers.worlds.shapes.render import SIZE
 from mmg_diffusers.worlds.shapes.world import WORDS
@@ -81,10 +82,10 @@ class Digits(World):
         self._train = train
         self._kept = [pixels[order[: kept // 2]], pixels[order[kept // 2 : kept]]]
         self.shift, self.rows = shift, pixels.shape[2]
-        self._pixels = len(pixels)
+        self._pixels, self._identity = len(pixels), Identity.of(images)
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "images": self._pixels, "shift": self.shift}
+        return {**super().describe(), "images": self._pixels, "shift": self.shift, "data": str(self._identity)}
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(self._train), (count,), generator=generator)

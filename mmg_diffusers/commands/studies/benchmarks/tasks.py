@@ -3,25 +3,23 @@
 import csv
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import typer
 from tqdm import tqdm
 
 from mmg_diffusers.arrays.estimate import FittedModel, fit_model
 from mmg_diffusers.arrays.fitting import FitSettings, crossed, fit
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
-from mmg_diffusers.commands.figures import plot_errors
+from mmg_diffusers.commands.figures import plot_errors, save_figure
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.files.whole import claim, write_whole
 from mmg_diffusers.measure.estimate import Estimate
@@ -29,7 +27,7 @@ from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.moments import FORMS, Outside
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedLogistic
-from mmg_diffusers.worlds.tasks import Task, get_task
+from mmg_diffusers.worlds.tasks import get_task
 
 # What `estimate_mi` says by default.
 HEADLINE = "balanced, gap-fitted"
@@ -98,10 +96,10 @@ def measure_task(key: str, seed: int, plan: Plan) -> dict[str, Any]:
 
 
 def _variants(model: FittedModel, test: dict[str, Any], seed: int, plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
 
     def read(estimate: Estimate, name: str) -> None:
-        found.update({f"{form}, {name}": estimate.using(form).mean() for form in FORMS})
+        values.update({f"{form}, {name}": estimate.using(form).mean() for form in FORMS})
 
     x, cond, _ = model.prepare(test)
     rules: dict[str, Callable[[], Quadrature]] = {
@@ -117,8 +115,8 @@ def _variants(model: FittedModel, test: dict[str, Any], seed: int, plan: Plan) -
     minde = MINDE(antithetic=True, quadrature=gap_fitted(model.denoiser, x, cond, nodes=plan.nodes, seed=seed))(
         model.denoiser, x, cond, seed=seed
     )
-    found["MINDE-C"], found["MINDE-C(1)"] = minde.mean(), minde.using(Outside(1.0)).mean()
-    return found
+    values["MINDE-C"], values["MINDE-C(1)"] = minde.mean(), minde.using(Outside(1.0)).mean()
+    return values
 
 
 def _joint(
@@ -136,8 +134,8 @@ def _joint(
     fit(network, parts[0], parts[1], crossed("x", "y"), settings, seed=seed)
     ready = {name: values.float() for name, values in vectors(test).items()}
     both = torch.cat([ready[name] for name in ("x", "y")], 1)
-    found = MINDE(antithetic=True)(network.crossed("x", "y"), both, ready, seed=seed)
-    return {"MINDE-J": found.mean(), "MINDE-J(1)": found.using(Outside(1.0)).mean()}
+    minde = MINDE(antithetic=True)(network.crossed("x", "y"), both, ready, seed=seed)
+    return {"MINDE-J": minde.mean(), "MINDE-J(1)": minde.using(Outside(1.0)).mean()}
 
 
 # ---- many ----
@@ -190,13 +188,13 @@ def summarise(results: Iterable[dict[str, Any]]) -> list[Summary]:
     by_task: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         by_task.setdefault(result["task"], []).append(result)
-    found: list[Summary] = []
+    summaries: list[Summary] = []
     for runs in by_task.values():
         truth = runs[0]["truth"]
         names = [name for name in runs[0]["values"] if all(name in run["values"] for run in runs)]
         each = {name: np.array([run["values"][name][0] for run in runs]) for name in names}
         headline = [run["values"][HEADLINE] for run in runs]
-        found.append(
+        summaries.append(
             Summary(
                 runs[0]["name"],
                 truth,
@@ -208,7 +206,7 @@ def summarise(results: Iterable[dict[str, Any]]) -> list[Summary]:
                 float(np.mean([run["fit_seconds"] + run["measure_seconds"] for run in runs])),
             )
         )
-    return found
+    return summaries
 
 
 def table(summaries: Sequence[Summary]) -> str:
@@ -256,38 +254,5 @@ def write(summaries: Sequence[Summary], folder: Path) -> str:
         [s.spreads[HEADLINE] for s in summaries],
         title=HEADLINE,
     )
-    figure.savefig(folder / "figure.png", dpi=110)
+    save_figure(figure, folder / "figure.png")
     return text
-
-
-def command(tasks: Callable[[], dict[str, Task]], family: str, full_seeds: int) -> Callable[..., None]:
-    """The command line of a benchmark over a family of tasks, for ``typer.run``."""
-
-    def main(
-        output: Annotated[
-            Path | None, typer.Option(help=f"Folder of results; by default runs/{family}[-quick].")
-        ] = None,
-        quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs and steps, one seed.")] = False,
-        task: Annotated[list[str] | None, typer.Option(help="Only these tasks, by key.")] = None,
-        seeds: Annotated[int | None, typer.Option(min=1, help=f"How many; {full_seeds} by default.")] = None,
-        first_seed: Annotated[int, typer.Option(min=0, help="Settings were chosen on seeds 0 to 9.")] = 100,
-        joint: Annotated[bool, typer.Option("--joint", help="Fit joint networks as well, for MINDE-J.")] = False,
-        workers: Annotated[int, typer.Option(min=1, help="Processes, one core each.")] = os.cpu_count() or 1,
-        train: Annotated[int | None, typer.Option(help="Pairs to fit on.")] = None,
-        test: Annotated[int | None, typer.Option(help="Pairs to measure.")] = None,
-        steps: Annotated[int | None, typer.Option(help="Training steps, at most.")] = None,
-    ) -> None:
-        """Run what is missing in OUTPUT, then write table.md, table.csv and figure.png there."""
-        plan = replace(Plan.quick() if quick else Plan(), joint=joint)
-        changes = {"train": train, "test": test, "steps": steps}
-        plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
-        known = tasks()
-        unknown = set(task or []) - set(known)
-        if unknown:
-            raise typer.BadParameter(f"no task {sorted(unknown)[0]!r}; there are {', '.join(list(known)[:3])}, ...")
-        folder = output or Path(f"runs/{family}-quick" if quick else f"runs/{family}")
-        count = seeds or (1 if quick else full_seeds)
-        results = run(list(task or known), range(first_seed, first_seed + count), plan, folder, workers)
-        print(write(summarise(results), folder))
-
-    return main

@@ -1,0 +1,102 @@
+"""What studies share: the model, how they measure, and how their options are read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from mmg_diffusers.commands.inputs import read_marginal
+from mmg_diffusers.commands.options import LEVELS, STUDY_HIGH, STUDY_STEPS, RuleName
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.measure.quadrature import AtLevels, Quadrature, Simpson, Trapezoid
+from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.prompts import Word
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.shipped import shapes_model
+from mmg_diffusers.worlds.shapes import WORD_PLACES
+
+RULES: Mapping[RuleName, type[Trapezoid] | type[Simpson]] = {"trapezoid": Trapezoid, "simpson": Simpson}
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """How pairs are measured.
+
+    Args:
+        levels, rule: of the null prompt.
+        steps, high, prune: of the noise path along which candidates are compared; it widens from the model's noisy end to
+            log-SNR `high`.
+        draws: of noise.
+        seed: names the noise.
+    """
+
+    levels: int = LEVELS
+    rule: RuleName = "trapezoid"
+    steps: int = STUDY_STEPS
+    high: float = STUDY_HIGH
+    prune: float = 1e-4
+    draws: int = 1
+    seed: int = 0
+
+    def quadrature(self) -> Quadrature:
+        """The rule with the null prompt."""
+        return RULES[self.rule](self.levels)
+
+    def path(self, pipe: MMGPipeline) -> tuple[float, ...]:
+        """The levels of the candidates' path, in log-SNR."""
+        return AtLevels.widening(pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
+
+
+def load_model(name: str | Path | None) -> MMGPipeline:
+    """A model by its folder or id, by default the one that ships; its bar is redrawn once a second.
+
+    Raises:
+        ValueError: as `MMGPipeline.from_pretrained` does.
+    """
+    pipe = MMGPipeline.from_pretrained(shapes_model() if name is None else name)
+    pipe.set_progress_bar_config(mininterval=1)
+    return pipe
+
+
+def marginal_of(text: str | None, source: str, prompt: str | None, prompts: Sequence[str]) -> Marginal:
+    """`read_marginal`; by default ``shapes`` for pairs of that world with their captions, else ``null``."""
+    return read_marginal(text or ("shapes" if is_shapes(source, prompt) else "null"), prompts)
+
+
+def is_shapes(source: str, prompt: str | None) -> bool:
+    """Whether pairs are of the Shapes world, with their own captions."""
+    return source == "shapes" and prompt is None
+
+
+def word_of(text: str, source: str) -> Word:
+    """A word by its text or its place, such as ``@2``; of Shapes captions also by its kind."""
+    place = WORD_PLACES.get(text) if source == "shapes" else None
+    return Word.parse(text) if place is None else Word(place=place)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write values, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=1).encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name, whole or not at all."""
+    write_whole(path, save({name: values.contiguous() for name, values in tensors.items()}))
+
+
+def write_text(path: Path, text: io.StringIO) -> None:
+    """Write text, whole or not at all."""
+    write_whole(path, text.getvalue().encode())
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print each warning once."""
+    for warning in dict.fromkeys(warnings):
+        print(f"warning: {warning}")

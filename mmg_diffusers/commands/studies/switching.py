@@ -1,0 +1,184 @@
+"""Which prompt a picture follows when it is drawn with one until tau and with another after it (MINDE, figure 10).
+
+The posterior of the final pictures over candidates (the two prompts by default) stands beside the information about which
+of the two it is that has arrived at each noise level, in pictures that were drawn with one prompt throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmg_diffusers.analysis.influence import AXES, Axis, Influence
+from mmg_diffusers.commands.console import shorten
+from mmg_diffusers.commands.figures import check_plotting, plot_switching, save_figure
+from mmg_diffusers.commands.inputs import read_marginal
+from mmg_diffusers.commands.studies.settings import (
+    StudySettings,
+    load_model,
+    print_warnings,
+    write_json,
+    write_tensors,
+)
+from mmg_diffusers.commands.texts import plus_minus
+from mmg_diffusers.files.whole import check_writable
+from mmg_diffusers.measure.estimate import Value
+from mmg_diffusers.pairs.marginals import Candidates
+from mmg_diffusers.pipelines.drawing import Switching, switch_prompts
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is drawn.
+
+    Args:
+        first, second: prompts before the switch and after it.
+        model: folder or id; ``None`` is the one that ships.
+        marginal: what pictures are read as: a file of candidates, or ``shapes``; the two by default.
+        count: images at each switch.
+        sampling_steps, guidance: of the sampler.
+        taus: switches, as diffusion times from 0 to 1.
+    """
+
+    first: str
+    second: str
+    model: str | None = None
+    marginal: str | None = None
+    count: int = 32
+    sampling_steps: int = 50
+    guidance: float = 1.0
+    taus: tuple[float, ...] = (0.0, 0.5, 1.0)
+
+    def candidates(self) -> Candidates | None:
+        """What pictures are read as; ``None`` for the two prompts.
+
+        Raises:
+            ValueError: for a marginal that is no candidates.
+        """
+        if self.marginal is None:
+            return None
+        marginal = read_marginal(self.marginal, [self.first, self.second])
+        if not isinstance(marginal, Candidates):
+            raise ValueError(
+                f"the marginal is {shorten(repr(self.marginal), 60)}; pictures are read as candidates: give a file of them, "
+                "or shapes"
+            )
+        return marginal
+
+
+def arrival(pipe: MMGPipeline, switching: Switching, levels: tuple[float, ...], seed: int) -> Influence:
+    """Which of the two prompts it is, in pictures that were drawn with one of them from the start to the end.
+
+    Raises:
+        ValueError: unless the switch was tried at both ends.
+    """
+    first, second = switching.candidates[switching.first], switching.candidates[switching.second]
+    if int(switching.step[0]) != 0 or float(switching.tau[-1]) != 0.0:
+        raise ValueError("expected the switch at tau 0 and 1 as well, for pictures that follow one prompt throughout")
+    count = switching.images.shape[1]
+    images = [*switching.images[-1], *switching.images[0]]
+    prompts = [first] * count + [second] * count
+    among = Candidates((first, second))
+    return pipe.filter(images, prompts, among, levels=levels, seed=seed).influence(switching.convention)
+
+
+def _place(value: Value | None, digits: int) -> str:
+    return "nowhere" if value is None or not np.isfinite(value.value) else plus_minus(value, digits)
+
+
+def study(question: Question, settings: StudySettings, output: Path, *, axis: Axis = "tau", shown: int = 4) -> None:
+    """Draw, classify, and write switching.json, switching.safetensors (pictures and posteriors) and switching.png.
+
+    Args:
+        question: what is drawn.
+        settings: how pictures are read.
+        output: folder.
+        axis: of the figure.
+        shown: pictures of each switch in the figure.
+
+    Raises:
+        ValueError, OSError, ImportError: before anything is drawn.
+    """
+    check_plotting()
+    check_writable(output)
+    pipe = load_model(question.model)
+    levels = settings.path(pipe)
+    switching = switch_prompts(
+        pipe,
+        question.first,
+        question.second,
+        list(question.taus),
+        count=question.count,
+        candidates=question.candidates(),
+        steps=question.sampling_steps,
+        guidance=question.guidance,
+        levels=levels,
+        seed=settings.seed,
+    )
+    curve = arrival(pipe, switching, levels, settings.seed)
+    arrived = float(curve.nats[:, 0].mean()) > 0
+    (share, stderr), (other, _) = switching.share(), switching.share(switching.second)
+    halves: dict[Axis, dict[str, Any]] = {
+        name: {"first_wins": switching.half(name), "information": curve.half(name) if arrived else None}
+        for name in AXES
+    }
+    write_tensors(
+        output / "switching.safetensors",
+        {"images": torch.from_numpy(np.asarray(switching.images)), "posterior": switching.posterior},
+    )
+    write_json(
+        output / "switching.json",
+        {
+            "first": question.first,
+            "second": question.second,
+            "candidates": list(switching.candidates),
+            "switch_at_step": switching.step.tolist(),
+            "switch_at_logsnr": switching.logsnr.tolist(),
+            "switch_at_tau": switching.tau.tolist(),
+            "first_wins": share.tolist(),
+            "stderr": stderr.tolist(),
+            "second_wins": other.tolist(),
+            "half_at": halves,
+            "information": [float(part[0]) for part in curve.mean()],
+            "warnings": list(switching.notes),
+            "settings": {
+                "count": question.count,
+                "sampling_steps": question.sampling_steps,
+                "scheduler": type(pipe.pipe.components["scheduler"]).__name__,
+                "guidance": question.guidance,
+                "levels": levels,
+                "seed": settings.seed,
+            },
+        },
+    )
+    print("| switch at tau | log-SNR | follow the first | follow the second |\n|--:|--:|--:|--:|")
+    for row in zip(switching.tau, switching.logsnr, share, stderr, other, strict=True):
+        print("| {:.3f} | {:.2f} | {:.3f} ± {:.3f} | {:.3f} |".format(*map(float, row)))
+    wins, half = (
+        [_place(halves["tau"][name], 3), _place(halves["logsnr"][name], 2)] for name in ("first_wins", "information")
+    )
+    print(f"the first prompt wins half of the time from tau {wins[0]}, log-SNR {wins[1]}")
+    print(f"half of the information has arrived at tau {half[0]}, log-SNR {half[1]}")
+    print_warnings(switching.notes)
+    if arrived:
+        at = {
+            "tau": switching.tau,
+            "logsnr": switching.logsnr,
+            "timestep": switching.convention.timestep(switching.logsnr),
+        }[axis]
+        figure = plot_switching(
+            at.numpy(),
+            share.numpy(),
+            stderr.numpy(),
+            curve,
+            switching.images[:, :shown],
+            axis=axis,
+            halves=(halves[axis]["first_wins"].value, halves[axis]["information"].value),
+            title=f"{question.first}, then {question.second}",
+        )
+        save_figure(figure, output / "switching.png")
