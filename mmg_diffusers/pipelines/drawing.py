@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,12 +19,18 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.internals import changeable_inputs, progress_options
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.pairs.marginals import Candidates
+from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Images = NDArray[np.floating]
 _TOGETHER = 48
 # Streams of noise of different seeds do not meet below this number of images.
 _STRIDE = 2**20
+# Steps of the path along which images are read.
+READING = 48
 
 
 @dataclass(frozen=True)
@@ -178,9 +184,8 @@ def switch_prompts(
     candidates: Candidates | None = None,
     steps: int = 50,
     guidance: float = 1.0,
-    levels: int | Sequence[float] = 48,
-    seed: int = 0,
-    batch_size: int | None = None,
+    plan: Plan | None = None,
+    **options: Unpack[Options],
 ) -> Switching:
     """Draw with one prompt until tau and another after it, and tell which of them the images follow (MINDE, figure 10).
 
@@ -190,8 +195,9 @@ def switch_prompts(
         taus: diffusion times of the switch between 0, never, and 1, at once; each is rounded to a step of the sampler.
         count: images at each time.
         candidates: what the images are read as; the two prompts by default.
-        steps, guidance, seed: as in `draw`.
-        levels, batch_size: of the candidates' noise path, as in `MMGPipeline.classify`.
+        steps, guidance: as in `draw`.
+        plan: how images are read, as in `MMGPipeline.classify`; its options may be given as keywords. By default along 48
+            steps. Its seed names the noise of the images too.
 
     Raises:
         ValueError: for a tau outside [0, 1], prompts that are the same or not among the candidates, or a pipeline whose
@@ -199,6 +205,8 @@ def switch_prompts(
     """
     whole(count, "count", 1)
     whole(steps, "steps", 1)
+    reading = Plan.of(plan or Plan(levels=READING), **options)
+    seed = reading.seed
     among = candidates or Candidates((first, second))
     if first == second:
         raise ValueError(f"both prompts are {first!r}; expected two different ones")
@@ -237,10 +245,8 @@ def switch_prompts(
 
             begun = [first if switch else second] * count
             images.append(_sample(pipe, begun, steps, guidance, seed, change if switch else None))
-            found = pipe.classify(
-                list(images[-1]), among.prompts, prior=among.prior, levels=levels, seed=seed, batch_size=batch_size
-            )
-            posteriors.append(found.posterior)
+            read = pipe.classify(list(images[-1]), among.prompts, prior=among.prior, plan=reading)
+            posteriors.append(read.posterior)
             bar.update()
     clean = convention.logsnr_range[1]
     began = [float(levels_used[switch]) if switch < calls else clean for switch in switches]
