@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.measure.moments import WEIGHED, noise_variance
+from mmg_diffusers.measure.moments import WEIGHED, integrate, noise_variance
 from mmg_diffusers.measure.quadrature import starts, upper_simpson, upper_trapezoid
-from mmg_diffusers.measure.value import Value, stderr_over_pairs
+from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.weighing import Contributions
 
 Axis = Literal["logsnr", "timestep", "tau"]
 """What noise levels are counted in: log-SNR; the network's own timestep; or tau, 0 at the clean end and 1 at the noisy one."""
@@ -27,27 +28,26 @@ class Influence:
 
     `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the integral
     from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave. `nats[:, 0]` is the pair's
-    whole information. `convention` tells timesteps, if it is known. `in_mean`, of forms that are weighed, holds what each pair
-    adds to the mean, and what the error of the mean is told from, `(N, L)` each; see `Estimate.in_mean`.
+    whole information. `convention` tells timesteps, if it is known. `in_mean` `(N, L)`, of forms that are weighed, is what each pair
+    adds to the mean; see `Estimate.in_mean`.
     """
 
     logsnr: Tensor
     nats: Tensor
     stderr: Tensor
     convention: Convention | None = None
-    in_mean: tuple[Tensor, Tensor] | None = None
+    in_mean: Contributions | None = None
 
     def __len__(self) -> int:
         return len(self.nats)
 
     def __getitem__(self, index: slice) -> Influence:
         """Some of the pairs; the mean of several weighs forms as over all, and one pair's is its own."""
-        in_mean = None if self.in_mean is None else (self.in_mean[0][index], self.in_mean[1][index])
+        in_mean = None if self.in_mean is None else self.in_mean.map(lambda nats: nats[index])
         return replace(self, nats=self.nats[index], stderr=self.stderr[index], in_mean=in_mean)
 
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        """What the mean is made of, and what its error is told from, `(N, L)` each."""
-        return (self.nats, self.nats) if self.in_mean is None or len(self) == 1 else self.in_mean
+    def _added(self) -> Contributions:
+        return Contributions.of(self.nats) if self.in_mean is None or len(self) == 1 else self.in_mean
 
     def on(self, axis: Axis) -> Tensor:
         """`(L,)` the levels on an axis; it falls where diffusion time is counted.
@@ -71,8 +71,8 @@ class Influence:
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """Mean over pairs and its standard error, `(L,)` each; of a single pair, that pair's own."""
-        nats, moving = self._rows()
-        return nats.mean(0), stderr_over_pairs(moving) if len(self) > 1 else self.stderr[0]
+        added = self._added()
+        return added.nats.mean(0), added.stderr() if len(self) > 1 else self.stderr[0]
 
     def at(self, level: float, axis: Axis = "logsnr") -> Value:
         """Mean over pairs at a level between those that were measured, with its standard error; both interpolated.
@@ -125,11 +125,13 @@ class Influence:
 
     def _left_out(self, total: Tensor) -> Tensor:
         """The total without each pair in turn, `(N, L)`; of weighed forms, whose weight moves with a pair, to first order."""
-        nats, moving = self._rows()
-        return total - (nats.mean(0) + moving - moving.mean(0)) if moving is not nats else total - nats
+        added = self._added()
+        if not added.forms:
+            return total - added.nats
+        return total - (added.nats.mean(0) + added.moving - added.moving.mean(0))
 
     def _total(self) -> Tensor:
-        total = self._rows()[0].sum(0)
+        total = self._added().nats.sum(0)
         if float(total[0]) <= 0:
             raise ValueError(f"the mean information is {float(total[0]) / len(self):.4f} nats; no half of it arrives")
         return total
@@ -173,22 +175,23 @@ def influence(estimate: Estimate, convention: Convention | None = None) -> Influ
             "influence over noise needs levels that all pairs share, with the weights of the trapezoidal rule or Simpson's; "
             "measure with quadrature=Trapezoid(levels), the default, or Simpson(levels)"
         )
-    # The whole is the estimate, to the last bit.
-    nats = _upwards(estimate.values, upper, estimate.nats)
-    in_mean = None
-    spread = estimate.values
-    if estimate.integrand in WEIGHED:
-        first, second = (_upwards(*each) for each in zip(
-            estimate.values_in_mean(), (upper, upper), estimate.in_mean(), strict=True
-        ))  # fmt: skip
-        in_mean = first, second
-        spread = estimate.curve.weighed(estimate.curve.shares().moving)
-    stderr = (noise_variance(spread) @ (upper.T / 2).square()).sqrt()
-    return Influence(starts(grid, *ends), nats, stderr, convention, in_mean)
+
+    def upwards(values: Tensor) -> Tensor:
+        nats = values.nanmean(1) @ upper.T / 2
+        # The whole is the estimate, to the last bit.
+        nats[:, 0] = integrate(values, estimate.curve.weight, estimate.curve.independent)[0]
+        return nats
+
+    weighed = estimate.integrand in WEIGHED
+    spread = estimate.curve.weighed(estimate.curve.shares().moving) if weighed else estimate.values
+    stderr = _stderr(spread, upper)
+    if weighed:
+        forms = (estimate.curve.gap, estimate.curve.orthogonal)
+        stderr = torch.minimum(stderr, torch.stack([_stderr(form, upper) for form in forms]).amax(0))
+    in_mean = estimate.integrated_in_mean(upwards) if weighed else None
+    return Influence(starts(grid, *ends), upwards(estimate.values), stderr, convention, in_mean)
 
 
-def _upwards(values: Tensor, upper: Tensor, whole: Tensor) -> Tensor:
-    """Half the integrals `(N, L)` of values `(N, D, L)` from each start, the first of which are known."""
-    nats = values.nanmean(1) @ upper.T / 2
-    nats[:, 0] = whole
-    return nats
+def _stderr(values: Tensor, upper: Tensor) -> Tensor:
+    """`(N, L)` what the noise leaves in half the integrals of values `(N, D, L)` from each level upwards."""
+    return (noise_variance(values) @ (upper.T / 2).square()).sqrt()

@@ -28,7 +28,7 @@ def same_rows(one: Condition | None, other: Condition | None) -> Tensor | bool:
         return one is other
     if one.keys() != other.keys() or any(one[key].shape != other[key].shape for key in one):
         return False
-    equal = [(one[key] == other[key].to(one[key].device)).flatten(1).all(1) for key in one]
+    equal = [(one[key] == other[key].to(one[key].device)).view(*one[key].shape, 1).flatten(1).all(1) for key in one]
     return torch.stack(equal).all(0)
 
 
@@ -54,6 +54,11 @@ class Denoiser(nn.Module, ABC):
         Returns:
             `(B, *event)`, float32 or the dtype of z if that is wider.
         """
+
+    @property
+    def has_marginal(self) -> bool:
+        """Whether it answers without a condition."""
+        return True
 
     def snap(self, logsnr: Tensor) -> Tensor:
         """The levels that the network knows, nearest to those asked for. Any shape, float64."""
@@ -105,6 +110,10 @@ class Adapted(Denoiser):
         self.dtype = dtype
         self.logsnr_range = convention.logsnr_range
         self.notes = convention.notes
+
+    @property
+    def has_marginal(self) -> bool:
+        return self.null is not None
 
     def snap(self, logsnr: Tensor) -> Tensor:
         return self.convention.snap(logsnr)
@@ -173,6 +182,10 @@ class Rescaled(Denoiser):
         self.logsnr_range = (low - self._step, high - self._step)
         self.notes = denoiser.notes
 
+    @property
+    def has_marginal(self) -> bool:
+        return self.denoiser.has_marginal
+
     def snap(self, logsnr: Tensor) -> Tensor:
         asked = logsnr.double() + self._step
         known = self.denoiser.snap(asked)
@@ -206,6 +219,10 @@ class Versus(Denoiser):
         low = max(base.logsnr_range[0], other.logsnr_range[0])
         self.logsnr_range = (low, min(base.logsnr_range[1], other.logsnr_range[1]))
         self.notes = (*base.notes, *other.notes)
+
+    @property
+    def has_marginal(self) -> bool:
+        return self.base.has_marginal
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         if cond is None:

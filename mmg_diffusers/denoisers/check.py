@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser
+from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Interpolant, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.levels import add_noise
 
@@ -98,52 +99,162 @@ def present(cond: Condition) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class DenoiserCheck:
-    """Errors of a denoiser along its range, per dimension: E|eps - e(z)|^2 / d at `logsnr`, `(L,)` each."""
+    """Errors of a denoiser along its range, per dimension: E|eps - e(z)|^2 / d at `logsnr`, `(L,)` each.
+
+    `error` is that of the marginal, not a number for a denoiser that has none; `conditional` is that of the conditional branch;
+    `linear` is that of the best multiple of z (beside a constant), which no denoiser should exceed.
+    """
 
     logsnr: Tensor
     error: Tensor
+    conditional: Tensor
+    linear: Tensor
+
+
+# Mean squares are told from this many numbers or more; of small events the variables are repeated, with noise of their own.
+NUMBERS = 4096
+# How far above the error of the best multiple of z an error may lie where that one sees most of the noise: a factor, and a sum.
+SLACK, LEEWAY = 1.25, 0.03
+# What a multiple of the prediction may gain over it, per dimension, beyond chance: of ideal predictions none does. The first where
+# a multiple of z leaves less than a quarter of the noise.
+GAIN, GAIN_BEYOND = 0.02, 0.04
+# Beyond this error of the best multiple of z, the clean end, networks err by more than a wrong scale would.
+HARD = 0.9
+# An error that no level should reach, in units of the noise that was drawn; predicting 0 gives 1.
+HIGHEST = 1.5
+
+
+def _need(holds: bool, message: str) -> None:
+    # No assert statement, which python -O leaves out.
+    if not holds:
+        raise AssertionError(message)
+
+
+def _error(eps: Tensor, predicted: Tensor) -> float:
+    return float((eps - predicted).double().square().mean())
+
+
+def _linear(eps: Tensor, z: Tensor) -> float:
+    """Mean squared error of the best multiple of z about its mean."""
+    eps, z = ((part - part.mean(0)).double().flatten() for part in (eps, z))
+    return float(eps.square().mean() - (eps @ z) ** 2 / (z @ z) / len(z))
+
+
+def _multiple(eps: Tensor, predicted: Tensor, variables: int) -> tuple[float, float]:
+    """The multiple of a prediction that has the least mean squared error, and how much less that is, beyond three standard errors
+    over the variables.
+    """  # fmt: skip
+    along = ((eps - predicted) * predicted).double().flatten(1).sum(1).view(-1, variables).sum(0)
+    energy = float(predicted.double().square().sum())
+    if energy == 0.0:
+        return 1.0, 0.0
+    total, chance = float(along.sum()), 3 * float(along.std()) * variables**0.5
+    return 1 + total / energy, max(0.0, abs(total) - chance) ** 2 / energy / eps.numel()
 
 
 @torch.inference_mode()
 def check_denoiser(denoiser: Denoiser, x: Tensor, cond: Condition, *, seed: int = 0, levels: int = 9) -> DenoiserCheck:
-    """Check that a denoiser means by its numbers what this library means.
+    """Check that a denoiser means by its numbers what this library means, in both branches.
+
+    A denoiser that says by `has_marginal` that it has no marginal is checked in its conditional branch alone.
 
     Args:
-        denoiser: the one to check.
+        denoiser: the one to check; trained, or exact.
         x: `(N, *event)` variables from the data it was trained on; 16 or more.
         cond: N rows of its condition.
+        seed: names the noise.
+        levels: how many noise levels are tried, between the ends of its range.
 
     Raises:
-        AssertionError: with what is wrong and what usually causes it: shapes, types, levels that are not fixed by
-            `snap`, answers that depend on the batch, a marginal that follows the condition, predictions that are not
-            the noise (wrong sign, wrong scale, wrong time).
+        AssertionError: with the branch, what is wrong and what usually causes it: shapes, types, levels that `snap` does not
+            fix, answers that depend on the batch or on what was asked before, predictions that are not the noise (wrong sign,
+            wrong scale, wrong time).
+        TypeError, ValueError: for arguments that no denoiser could be checked with.
     """
+    check_denoiser_type(denoiser)
+    of_type(x, Tensor, "x", "a tensor of variables, one a row")
+    if x.ndim < 2 or len(x) < 16:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, *event) with 16 variables or more")
+    of_type(cond, Mapping, "cond", "a condition: tensors by name, such as {'y': y}")
+    for key, value in cond.items():
+        if len(value) != len(x):
+            raise ValueError(f"cond[{key!r}] has {len(value)} rows for {len(x)} values of x; expected one row each")
+    whole(levels, "levels", 2)
     low, high = denoiser.logsnr_range
     asked = torch.linspace(max(low, -20.0), min(high, 20.0), levels, dtype=torch.float64)
     grid = denoiser.snap(asked)
-    assert grid.dtype == torch.float64, f"snap() must return float64 levels, got {grid.dtype}"
-    assert torch.equal(denoiser.snap(grid), grid), "snap() must map its levels to themselves"
-    generator = torch.Generator().manual_seed(seed)
-    errors = []
+    _need(grid.dtype == torch.float64, f"snap() must return float64 levels, got {grid.dtype}")
+    _need(torch.equal(denoiser.snap(grid), grid), "snap() must map its levels to themselves")
+    variables, copies = len(x), -(-NUMBERS // x.numel())
+    x = x.repeat(copies, *(1,) * (x.ndim - 1))
+    cond = {key: value.repeat(copies, *(1,) * (value.ndim - 1)) for key, value in cond.items()}
+    branches: dict[str, Condition | None] = {"conditional": cond}
+    if denoiser.has_marginal:
+        branches["unconditional"] = None
+    generator = torch.Generator().manual_seed(whole(seed, "seed", 0))
+    errors: dict[str, list[float]] = {name: [] for name in branches}
+    linear: list[float] = []
     for level in grid:
-        logsnr = level.expand(len(x))
         eps = torch.randn(x.shape, generator=generator).to(x)
-        z = add_noise(x, logsnr, eps)
-        for condition in (cond, None):
-            out = denoiser(z, logsnr, condition)
-            assert out.shape == x.shape, f"forward returned {tuple(out.shape)} for z of shape {tuple(x.shape)}"
-            assert out.dtype == torch.promote_types(z.dtype, torch.float32), f"forward returned {out.dtype}"
-            assert bool(out.isfinite().all()), f"forward returned NaN or infinity at log-SNR {float(level):.2f}"
-            alone = denoiser(z[:1], logsnr[:1], None if condition is None else {k: v[:1] for k, v in condition.items()})
-            assert torch.allclose(alone, out[:1], atol=1e-3), "a row's answer depends on the rest of its batch"
-        errors.append(float((denoiser(z, logsnr, None) - eps).square().mean()))
-    error = torch.tensor(errors)
-    assert error[0] < 0.5, (
-        f"at the noisy end (log-SNR {float(grid[0]):.2f}) the unconditional error is {float(error[0]):.2f} per dimension; "
-        "near 0 was expected, since z is nearly the noise itself. Is the prediction's sign or type wrong, or time reversed?"
+        z = add_noise(x, level.expand(len(x)), eps)
+        linear.append(_linear(eps, z))
+        answers = {name: _answer(denoiser, z, level, condition, name) for name, condition in branches.items()}
+        if None in branches.values():
+            again = denoiser(z, level.expand(len(x)), None)
+            _need(
+                torch.allclose(again, answers["unconditional"], atol=1e-3),
+                "the unconditional branch answers differently once a condition was asked for; what does it keep?",
+            )
+        for name, predicted in answers.items():
+            errors[name].append(_error(eps, predicted))
+            _check_prediction(name, float(level), eps, predicted, linear[-1], variables)
+    unknown = [float("nan")] * len(grid)
+    return DenoiserCheck(
+        grid,
+        torch.tensor(errors.get("unconditional", unknown)),
+        torch.tensor(errors["conditional"]),
+        torch.tensor(linear),
     )
-    assert float(error.max()) < 1.5, (
-        f"the unconditional error reaches {float(error.max()):.2f} per dimension; predicting 0 gives 1. Is the level told in "
-        "the network's own unit, and the input scaled as in training?"
+
+
+def _answer(denoiser: Denoiser, z: Tensor, level: Tensor, cond: Condition | None, name: str) -> Tensor:
+    """The prediction of one branch, of the right shape and type, and row by row."""
+    logsnr = level.expand(len(z))
+    out = denoiser(z, logsnr, cond)
+    _need(
+        out.shape == z.shape,
+        f"the {name} branch returned {tuple(out.shape)} for z of shape {tuple(z.shape)}; expected the noise in z",
     )
-    return DenoiserCheck(grid, error)
+    _need(
+        out.dtype == torch.promote_types(z.dtype, torch.float32),
+        f"the {name} branch returned {out.dtype} for z of {z.dtype}; expected float32, or the type of z if that is wider",
+    )
+    _need(bool(out.isfinite().all()), f"the {name} branch returned NaN or infinity at log-SNR {float(level):.2f}")
+    alone = denoiser(z[:1], logsnr[:1], None if cond is None else {key: value[:1] for key, value in cond.items()})
+    _need(
+        torch.allclose(alone, out[:1], atol=1e-3),
+        f"a row's answer of the {name} branch depends on the rest of its batch",
+    )
+    return out
+
+
+def _check_prediction(name: str, level: float, eps: Tensor, predicted: Tensor, linear: float, variables: int) -> None:
+    """Raise an AssertionError for a prediction that is not the noise."""
+    error, drawn = _error(eps, predicted), float(eps.double().square().mean())
+    at = f"at log-SNR {level:.2f} the error of the {name} branch is {error:.3f} per dimension"
+    if linear < 0.5:
+        _need(
+            error < SLACK * linear + LEEWAY,
+            f"{at}; a multiple of z itself has {linear:.3f}. Is the prediction's sign or type wrong, or time reversed?",
+        )
+    _need(
+        error < HIGHEST * drawn,
+        f"{at}; predicting 0 gives 1. Is the level told in the network's own unit, and the input scaled as in training?",
+    )
+    if linear < HARD:
+        multiple, gain = _multiple(eps, predicted, variables)
+        _need(
+            gain < (GAIN if linear < 0.25 else GAIN_BEYOND),
+            f"{at}, and {gain:.3f} less for {multiple:.2f} times the prediction. Is the scale of the prediction, or the level that "
+            "the network is told, another than in training?",
+        )

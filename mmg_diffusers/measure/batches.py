@@ -45,16 +45,34 @@ class Pairs:
             raise ValueError(f"x has NaN or infinite values in rows {bad[:10]}; remove or repair these pairs")
         if not torch.is_floating_point(x):
             raise ValueError(f"x is {x.dtype}; expected floating point")
-        ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise TypeError(f"pair ids are {ids.dtype}; expected whole numbers")
-        ids = ids.long()
+        ids = torch.arange(len(x)) if ids is None else _whole_ids(ids)
         if ids.shape != (len(x),) or len(ids.unique()) < len(ids):
             raise ValueError(f"expected {len(x)} different pair ids, got {tuple(ids.shape)}")
         return cls(x if x.dtype == torch.float64 else x.float(), ids)
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+def _whole_ids(ids: object) -> Tensor:
+    """Ids as int64.
+
+    Raises:
+        TypeError: unless they are whole numbers.
+        ValueError: unless 63 bits hold them.
+    """
+    try:
+        given = torch.as_tensor(ids)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"pair ids are a {type(ids).__name__} ({error}); expected whole numbers below 2**63") from error
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise TypeError(f"pair ids are {given.dtype}; expected whole numbers")
+    whole_ids = given.long()
+    if given.dtype == torch.uint64 and bool((whole_ids < 0).any()):
+        raise ValueError("a pair id needs 64 bits; expected ids below 2**63")
+    if bool((whole_ids < 0).any()):
+        raise ValueError(f"a pair id is {int(whole_ids[whole_ids < 0][0])}; expected at least 0")
+    return whole_ids
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,8 @@ def check_condition(cond: Condition | None, count: int, name: str) -> None:
     of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
     for key, value in (cond or {}).items():
         of_type(value, Tensor, f"{name}[{key!r}]", "a tensor; torch.as_tensor makes one of an array")
+        if value.ndim == 0:
+            raise ValueError(f"{name}[{key!r}] is a single number; expected {count} rows, one for each value of x")
         if len(value) != count:
             raise ValueError(f"{name}[{key!r}] has {len(value)} rows for {count} values of x; expected one row each")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):

@@ -14,7 +14,7 @@ from mmg_diffusers.denoisers.exact import GaussianReference
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
-from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
+from mmg_diffusers.measure.value import Labels, Value
 
 Form = Literal["gap", "orthogonal"]
 
@@ -42,8 +42,7 @@ class Entropy:
 
     def mean(self, cluster: Labels | None = None) -> Value:
         """The entropy, with its standard error over x. `cluster` as in `Estimate.mean`."""
-        nats, moving = (self.reference - ratio for ratio in self.ratio.in_mean(cluster))
-        return mean_over_pairs(nats, self.stderr, moving=moving, cluster=cluster)
+        return self.ratio.in_mean(cluster).map(lambda nats: self.reference - nats).mean(self.stderr, cluster)
 
 
 @dataclass(frozen=True)
@@ -157,9 +156,8 @@ class Interaction:
 
     def mean(self, cluster: Labels | None = None) -> Value:
         """Mean over pairs with its standard error; noise that the two share cancels. `cluster` as in `Estimate.mean`."""
-        parts = zip(self.alone.in_mean(cluster), self.conditional.in_mean(cluster), strict=True)
-        nats, moving = (alone - conditional for alone, conditional in parts)
-        return mean_over_pairs(nats, self.stderr, moving=moving, cluster=cluster)
+        difference = self.alone.in_mean(cluster).less(self.conditional.in_mean(cluster))
+        return difference.mean(self.stderr, cluster)
 
 
 def interaction_information(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from mmg_diffusers.measure.moments import (
 from mmg_diffusers.measure.quadrature import trapezoid_over, trapezoid_within
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.weighing import Share, halved, share_of
+from mmg_diffusers.measure.weighing import Contributions, Share, halved, share_of
 
 if TYPE_CHECKING:
     import pandas
@@ -102,7 +102,7 @@ class Estimate:
         if len(self) == 1:
             share, moving = self.curve.shares()
             return Share(share[0], moving[0])
-        difference, stderr = torch.tensor(mean_over_pairs(*self._difference, cluster=cluster), dtype=torch.float64)
+        difference, stderr = torch.tensor(mean_over_pairs(*self._difference, cluster), dtype=torch.float64)
         share = share_of(difference, stderr)
         # What over-fitting takes from gap it adds to orthogonal.
         return halved(share) if self.integrand == "balanced" and difference < 0 else share
@@ -114,23 +114,19 @@ class Estimate:
             return self.curve.values(self.integrand)
         return self.curve.weighed(self.curve.shares().share)
 
-    def values_in_mean(self, cluster: Labels | None = None) -> tuple[Tensor, Tensor]:
-        """What each pair adds to the mean, and what the error of the mean is told from: `(N, D, L)` each.
-
-        Both are `values`, unless forms are weighed. Then all pairs share one weight in the mean, and the error counts that it
-        is told from the same pairs.
-        """
-        if self.integrand not in WEIGHED:
-            return self.values, self.values
-        share, moving = self._share_in_mean(cluster)
-        return self.curve.weighed(float(share)), self.curve.weighed(float(moving))
-
-    def in_mean(self, cluster: Labels | None = None) -> tuple[Tensor, Tensor]:
-        """Half the integrals of `values_in_mean`, `(N,)` nats each: `mean` is the mean of the first, with the error of the second."""
-        first, second = (
-            integrate(values, self.curve.weight, self.curve.independent)[0] for values in self.values_in_mean(cluster)
+    def in_mean(self, cluster: Labels | None = None) -> Contributions:
+        """What each pair adds to the mean, `(N,)`: its nats, unless forms are weighed, which have one weight in the mean."""
+        return self.integrated_in_mean(
+            lambda values: integrate(values, self.curve.weight, self.curve.independent)[0], cluster
         )
-        return first, second
+
+    def integrated_in_mean(self, integral: Callable[[Tensor], Tensor], cluster: Labels | None = None) -> Contributions:
+        """The same of another linear integral of an integrand `(N, D, L)`, such as that from each level upwards."""
+        if self.integrand not in WEIGHED:
+            return Contributions.of(integral(self.values))
+        share, moving = self._share_in_mean(cluster)
+        nats, moving = (integral(self.curve.weighed(float(weight))) for weight in (share, moving))
+        return Contributions(nats, moving, (integral(self.curve.gap), integral(self.curve.orthogonal)))
 
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
@@ -138,6 +134,7 @@ class Estimate:
         if self.integrand in WEIGHED:
             moving = self.curve.weighed(self.curve.shares().moving)
             stderr = integrate(moving, self.curve.weight, self.curve.independent)[1]
+            stderr = torch.minimum(stderr, noise_error(self.curve, self.integrand))
         return nats, stderr
 
     @property
@@ -170,8 +167,7 @@ class Estimate:
             cluster: one label a pair, the same for pairs that are not independent, such as several captions of one image; see
                 `mmg_diffusers.measure.value.stderr_over_pairs`.
         """
-        nats, moving = self.in_mean(cluster)
-        return mean_over_pairs(nats, self.stderr, moving=moving, cluster=cluster)
+        return self.in_mean(cluster).mean(self.stderr, cluster)
 
     def bits(self) -> Tensor:
         """`nats` in bits."""
@@ -194,7 +190,7 @@ class Estimate:
     @cached_property
     def boundary(self) -> Boundary:
         """Information estimated to lie beyond either end of the range, with flags; see `Boundary`."""
-        values = self.curve.by_level(self.values_in_mean()[0]) / 2
+        values = self.integrated_in_mean(self.curve.by_level).nats / 2
         profile = values.mean(0)
         peak = float(profile.abs().max())
         ends: list[Value] = []

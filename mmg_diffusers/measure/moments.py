@@ -283,12 +283,10 @@ class Curve:
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
     """`(N,)` standard error in nats that the draws leave in a pair.
 
-    Of ``"auto"`` and ``"balanced"`` the largest of gap's, orthogonal's and that of the pair's weighed form.
+    Of ``"auto"`` and ``"balanced"`` the larger of gap's and orthogonal's, which that of the pair's weighed form never exceeds.
     """
-    if integrand not in WEIGHED:
-        return integrate(curve.values(integrand), curve.weight, curve.independent)[1]
-    read = (curve.gap, curve.orthogonal, curve.weighed(curve.shares().moving))
-    return torch.stack([integrate(values, curve.weight, curve.independent)[1] for values in read]).amax(0)
+    forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
+    return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
 
 
 def check_keep(keep: Keep) -> None:

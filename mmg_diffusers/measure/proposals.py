@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from mmg_diffusers.checks import whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.curve import measure_curve
@@ -34,8 +35,8 @@ def _pilot(
         condition_rows(cond, few),
         given=None if given is None else condition_rows(given, few),
         quadrature=StratifiedUniform(nodes),
-        # Not the noise of the measurement that follows.
-        seed=(seed + 2**31) % 2**63,
+        # Not the noise of the measurement that follows; the largest seeds go round.
+        seed=(whole(seed, "seed", 0) + 2**31) % 2**63,
         logsnr_range=logsnr_range,
         batch_size=batch_size,
     )

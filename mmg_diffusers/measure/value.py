@@ -74,26 +74,16 @@ class Value(tuple[float, float]):
         return f"{self.value:.4f} +- {self.stderr:.4f} {self.unit}"
 
 
-def mean_over_pairs(
-    nats: Tensor, stderr: Tensor | None = None, *, moving: Tensor | None = None, cluster: Labels | None = None
-) -> Value:
-    """Mean of `(N,)` values with its standard error over pairs.
+def mean_over_pairs(nats: Tensor, stderr: Tensor | None = None, cluster: Labels | None = None) -> Value:
+    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with that pair's own error, if it is known.
 
-    Pairs are taken as independent draws unless `cluster` says which belong together.
-
-    Args:
-        nats: `(N,)`.
-        stderr: `(N,)` standard errors of the values; that of a single pair is the error of its mean.
-        moving: `(N,)`, whose spread over pairs tells the error; the values themselves by default. They differ if the mean is
-            not a sum over pairs: the change of the mean with a pair is then that of the mean of `moving`.
-        cluster: one label a pair; see `stderr_over_pairs`.
+    Pairs are taken as independent draws unless `cluster` says which belong together; see `stderr_over_pairs`.
 
     Raises:
         TypeError, ValueError: as `stderr_over_pairs` does.
     """
-    spread = float(stderr_over_pairs(nats if moving is None else moving, cluster))
-    known = len(nats) == 1 and stderr is not None
-    return Value(float(nats.mean()), float(stderr[0]) if known and stderr is not None else spread)
+    error = stderr_over_pairs(nats, cluster)
+    return Value(float(nats.mean()), float(error if stderr is None or len(nats) > 1 else stderr[0]))
 
 
 def stderr_over_pairs(values: Tensor, cluster: Labels | None = None) -> Tensor:

@@ -2,7 +2,10 @@
 
 import torch
 
+from mmg_diffusers import MMG
 from mmg_diffusers.measure.draws import PairDraws, brownian_path
+from mmg_diffusers.measure.proposals import gap_fitted
+from mmg_diffusers.measure.quadrature import StratifiedUniform
 
 
 def test_a_stream_does_not_depend_on_how_it_is_cut():
@@ -44,3 +47,19 @@ def test_every_draw_has_levels_and_noise_of_its_own():
     assert torch.equal(first.uniform(3), first.uniform(3))
     assert not torch.equal(first.uniform(3), second.uniform(3))
     assert not torch.equal(first.normals(1, (3,)), second.normals(1, (3,)))
+
+
+def test_the_largest_seed_and_id_are_numbers_like_others(gaussian):
+    most = 2**63 - 1
+    denoiser, x, cond = gaussian
+    x, cond = x[:3], {"y": cond["y"][:3]}
+    ids = torch.tensor([0, most - 1, most])
+    estimate = MMG("gap", StratifiedUniform(4))(denoiser, x, cond, seed=most, pair_ids=ids, logsnr_range=(-5.0, 5.0))
+    assert estimate.curve.pair_ids.tolist() == ids.tolist()
+    assert len(estimate.nats.unique()) == 3
+    rule = gap_fitted(denoiser, x, cond, pilot_nodes=4, seed=most, logsnr_range=(-5.0, 5.0))
+    same = gap_fitted(denoiser, x, cond, pilot_nodes=4, seed=most, logsnr_range=(-5.0, 5.0))
+    assert rule == same != gap_fitted(denoiser, x, cond, pilot_nodes=4, seed=0, logsnr_range=(-5.0, 5.0))
+    assert (
+        len({tuple(PairDraws(*key).uniform(2).tolist()) for key in ((0, most), (most, 0), (most, most), (0, 0))}) == 4
+    )

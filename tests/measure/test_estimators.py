@@ -143,6 +143,26 @@ def test_one_condition_in_both_branches_gives_exactly_zero(gaussian):
     assert estimate.mean() == (0.0, 0.0)
 
 
+def test_a_condition_may_have_the_rows_alone(mixture):
+    """Labels `(N,)`, in the condition and in the context, of a network and of an oracle."""
+    oracle, x, cond = mixture
+    x, label = x[:8], cond["label"][:8]
+    ddpm = DiscreteVP.from_alphas(alphas_cumprod_from_config({"beta_schedule": "linear"}), "epsilon")
+    network = foreign(oracle, ddpm, {"label": torch.zeros(1, dtype=torch.int64)})
+    other = (label + torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])) % 3
+    for denoiser, one, context in (
+        (oracle, {"label": label}, {"label": other}),
+        (network, present({"label": label}), present({"label": other})),
+    ):
+        run = MMG("gap", Trapezoid(6), draws=2)
+        nats = run(denoiser, x, one, context, logsnr_range=(-8.0, 8.0)).nats
+        assert bool((nats[label == other] == 0).all())
+        assert bool((nats[label != other] != 0).all())
+        difference = run(denoiser, x, one, logsnr_range=(-8.0, 8.0)).nats
+        difference = difference - run(denoiser, x, context, logsnr_range=(-8.0, 8.0)).nats
+        torch.testing.assert_close(nats, difference, rtol=1e-6, atol=1e-6)
+
+
 def test_batch_size_changes_no_noise(gaussian):
     denoiser, x, cond = gaussian
     x, cond = x[:20], {"y": cond["y"][:20]}
