@@ -108,7 +108,7 @@ class Run:
         """All ratios, with all forms."""
         rows = self.rows()
         for form in FORMS:
-            nats = {name: estimate.using(form).nats for name, estimate in found.items()}
+            nats = {name: estimate.using(form).in_mean().nats for name, estimate in found.items()}
             for r in rows:
                 one = nats[f"one.{r}"]
                 half = len(nats[f"two.{r}"])
