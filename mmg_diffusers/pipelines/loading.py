@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import file_path, of_type, reason, shown
 from mmg_diffusers.internals import came_from_file
 from mmg_diffusers.pipelines.adapters.base import find_family
+from mmg_diffusers.pipelines.shipped import shapes_model
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-_CONVERT = (
-    " Only safetensors weights are read: convert .bin or .pt weights, where you trust their source, with "
-    "save_pretrained(..., safe_serialization=True)."
-)
+_INDEX = "model_index.json"
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 # Components that no measurement uses, with what else their absence asks for.
 UNUSED: dict[str, dict[str, Any]] = {
     "safety_checker": {"safety_checker": None, "requires_safety_checker": False},
@@ -45,19 +46,22 @@ def load_pipeline(
         variant, revision, cache_dir, local_files_only, token: as in ``DiffusionPipeline.from_pretrained``.
 
     Raises:
-        TypeError: for what is no path, or no floating-point dtype.
-        ValueError: when the folder is no pipeline, has no adapter, or has weights that are not safetensors or not whole.
+        TypeError: for anything but a path, or a floating-point dtype.
+        ValueError: when the folder is no pipeline, has no adapter, or has weights that are not safetensors or not whole; when
+            there is no such folder, nor such an id on the hub.
+        ConnectionError: when the hub cannot be reached, and the pipeline is not in the cache.
     """
     place, path = file_path(name_or_path, "the model"), str(name_or_path)
     if torch_dtype is not None:
         check_dtype(torch_dtype, "torch_dtype")
-    if not path or (place.exists() and not (place / "model_index.json").is_file()):
+    there = os.path.exists(path)  # False, too, for what can be no path
+    if not path or (there and not (place / _INDEX).is_file()):
         raise ValueError(
-            f"{path!r} is no pipeline folder: it has no model_index.json. Give the folder that save_pretrained wrote, not "
+            f"{shown(path)} is no pipeline folder: it has no model_index.json. Give the folder that save_pretrained wrote, not "
             "one of its parts; a single-file checkpoint has to be converted first (from_single_file, save_pretrained)."
         )
-    if not place.exists() and (place.is_absolute() or len(place.parts) > 2 or path.startswith((".", "~"))):
-        raise ValueError(f"cannot find a pipeline at {path!r}: there is no such folder, and it is no id on the hub")
+    if not there:
+        _check_id(place, path)
 
     from diffusers import DiffusionPipeline
 
@@ -67,17 +71,15 @@ def load_pipeline(
         "local_files_only": local_files_only,
         "token": token,
     }
+    if not there:
+        _check_hub(path, revision, cache_dir, local_files_only, token)
     # A bad file makes the libraries beneath stumble wherever they happen to, over errors of any kind.
     try:
         config: Any = DiffusionPipeline.load_config(path, **where)
     except Exception as error:
-        if place.exists():
-            raise ValueError(f"cannot read the model_index.json of {path!r} ({error})") from error
-        raise ValueError(
-            f"cannot find a pipeline at {path!r}: no such folder, nor an id on the hub ({error})"
-        ) from error
+        raise ValueError(f"cannot read the {_INDEX} of {shown(path)} ({reason(error)})") from error
     if not isinstance(config, dict) or "_class_name" not in config:
-        raise ValueError(f"the model_index.json of {path!r} names no pipeline class; it is damaged or of another kind")
+        raise ValueError(f"the {_INDEX} of {shown(path)} names no pipeline class; it is damaged or of another kind")
     find_family([config["_class_name"]])
     extra: dict[str, Any] = {}
     for name, absent in UNUSED.items():
@@ -88,36 +90,126 @@ def load_pipeline(
             path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
         )
     except Exception as error:
-        pickled = "safetensors" in str(error)  # then weights were looked for, and not found in that form
-        raise ValueError(f"cannot load {path!r} ({error}).{_CONVERT if pickled else ''}") from error
+        raise ValueError(
+            f"cannot load {shown(path)} ({reason(error)}).{_about_pickles(place if there else None, error)}"
+        ) from error
     lacking = _lacking(pipe)
     if lacking:
         raise ValueError(
-            f"the weights in {path!r} lack {lacking[0]} ({len(lacking)} in all), which would stay as they were drawn at "
+            f"the weights in {shown(path)} lack {lacking[0]} ({len(lacking)} in all), which would stay as they were drawn at "
             "random; the files are incomplete, or of another version: get them again"
         )
     broken = [name for name, weight in _weights(pipe) if not bool(weight.isfinite().all())]
     if broken:
         raise ValueError(
-            f"the weights in {path!r} have NaN or infinite values in {broken[0]} ({len(broken)} tensors in all): the training "
+            f"the weights in {shown(path)} have NaN or infinite values in {broken[0]} ({len(broken)} tensors in all): the training "
             "run diverged, or the dtype is too narrow for them; get others, or load them as torch.float32"
         )
     return pipe
 
 
+def _check_id(place: Path, path: str) -> None:
+    """Refuse what can be no id on the hub, before anybody waits for the hub to say so.
+
+    Raises:
+        ValueError: says which names are near.
+    """
+    if place.is_absolute() or len(place.parts) > 2 or path.startswith((".", "~")):
+        raise ValueError(
+            f"cannot find a pipeline at {shown(path)}: there is no such folder, and it is no id on the hub"
+        )
+    if len(place.parts) < 2:
+        shipped = sorted(folder.name for folder in shapes_model().parent.iterdir() if folder.is_dir())
+        near = get_close_matches(path.lower(), shipped, 1)
+        hint = (
+            f"; did you mean {near[0]!r}, the model that ships with the package (mmg_diffusers.shapes_model())?"
+            if near
+            else ""
+        )
+        raise ValueError(
+            f"cannot find a pipeline at {shown(path)}: there is no such folder, and an id on the hub is OWNER/NAME{hint}"
+        )
+
+
+def _check_hub(path: str, revision: str | None, cache_dir: str | Path | None, local: bool, token: str | None) -> None:
+    """Ask the hub once for a pipeline that is in no folder, and say what it answers; one that is in the cache needs no hub.
+
+    Raises:
+        ValueError: for an id, revision or file that it does not have, or not for this user.
+        ConnectionError: when it cannot be reached.
+    """
+    from huggingface_hub import errors as hub
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    start = f"cannot find a pipeline at {shown(path)}: there is no such folder, and"
+    try:
+        if isinstance(try_to_load_from_cache(path, _INDEX, cache_dir, revision), str):
+            return
+        if local:
+            raise ValueError(f"{start} none of this id in the cache, with local_files_only=True")
+        get_hf_file_metadata(hf_hub_url(path, _INDEX, revision=revision), token=token)
+    except hub.HFValidationError as error:
+        raise ValueError(f"{start} it is no id on the hub ({reason(error)})") from error
+    except hub.GatedRepoError as error:
+        raise ValueError(
+            f"{start} on the hub it is gated: ask for access on its page, and log in or pass token= ({reason(error)})"
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise ValueError(f"{start} the hub has none that it shows this user ({reason(error)})") from error
+    except hub.RevisionNotFoundError as error:
+        raise ValueError(f"{start} on the hub it has no revision {shown(revision)} ({reason(error)})") from error
+    except hub.EntryNotFoundError as error:
+        raise ValueError(f"{start} on the hub it has no {_INDEX}, so that it is no pipeline of diffusers") from error
+    except hub.OfflineModeIsEnabled as error:
+        raise ConnectionError(f"{start} none of this id in the cache, while HF_HUB_OFFLINE is set") from error
+    except hub.HfHubHTTPError as error:
+        raise ConnectionError(f"{start} the hub gave no file of it ({reason(error)})") from error
+    except ValueError:
+        raise
+    except Exception as error:  # of the library beneath that makes connections, which has changed
+        raise ConnectionError(
+            f"{start} none of this id in the cache, while the hub cannot be reached ({reason(error)})"
+        ) from error
+
+
+def _about_pickles(folder: Path | None, error: Exception) -> str:
+    """That a pipeline's weights are pickled: if the files are there, and not if they might be."""
+    if folder is None:
+        pickled = [word for part in str(error).split() if (word := part.strip("'\"`{},[]()")).endswith(_PICKLED)]
+    else:
+        there = [path for path in sorted(folder.glob("*/*")) if path.suffix in _PICKLED]
+        pickled = [str(path.relative_to(folder)) for path in there if not list(path.parent.glob("*.safetensors"))]
+    if not pickled:
+        return ""
+    return (
+        f" Only safetensors weights are read, and {pickled[0]} is none: convert it, if you trust its source, with "
+        "save_pretrained(..., safe_serialization=True)."
+    )
+
+
 def check_dtype(dtype: torch.dtype, name: str) -> None:
-    """Raise a TypeError for what is no floating-point dtype."""
+    """Refuse anything but a floating-point dtype.
+
+    Raises:
+        TypeError: which says what was passed.
+    """
     of_type(dtype, torch.dtype, name, "a dtype of torch, such as torch.float16")
     if not dtype.is_floating_point:
         raise TypeError(f"{name} is {dtype}; expected floating point, such as torch.float16")
 
 
 def check_device(device: torch.device | str) -> None:
-    """Raise a ValueError for a device that is not there."""
+    """Refuse a device that is not there.
+
+    Raises:
+        ValueError: with the reason.
+    """
     try:
         torch.empty(1, device=device)
     except Exception as error:  # of a kind that depends on the device
-        raise ValueError(f"cannot use the device {str(device)!r} ({error}); expected cpu, cuda or mps") from error
+        raise ValueError(
+            f"cannot use the device {shown(str(device))} ({reason(error)}); expected cpu, cuda or mps"
+        ) from error
 
 
 def _weights(pipe: DiffusionPipeline) -> Iterator[tuple[str, torch.nn.Parameter]]:

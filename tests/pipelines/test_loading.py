@@ -2,14 +2,19 @@
 
 import pickle
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
+import huggingface_hub
 import pytest
 import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub import errors
 
 import mmg_diffusers
-from mmg_diffusers import MMG, MMGPipeline
+from mmg_diffusers import MMG, MMGPipeline, shapes_model
 from mmg_diffusers.commands.report import build_report
 from mmg_diffusers.denoisers.exact import MixtureDenoiser
 from mmg_diffusers.measure.quadrature import Trapezoid
@@ -59,6 +64,91 @@ def test_pickled_weights_are_not_even_opened(pipe, tmp_path, part, suffix):
     with pytest.raises(ValueError, match=r"Only safetensors weights are read.*safe_serialization=True"):
         MMGPipeline.from_pretrained(folder)
     assert not (tmp_path / "was_run").exists()
+
+
+# ---- what is not there, and why ----
+
+
+def answered(kind, text):
+    """An error of the hub's client about what the hub said to a request."""
+    return kind(text, response=Mock(headers={}))
+
+
+class NoConnectionError(Exception):
+    """What the library that makes connections raises; which that is depends on the version of the hub's client."""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("shaeps", "OWNER/NAME; did you mean 'shapes'"),
+        ("Shapes", "did you mean 'shapes'.*shapes_model"),
+        ("stable-diffusion-xl", "OWNER/NAME$"),
+        ("x" * 500, r"\(500 characters\): there is no such folder"),
+        ("owner/na me", "no id on the hub"),
+    ],
+)
+def test_a_misspelt_name_is_refused_without_the_hub(monkeypatch, name, says):
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_a, **_k: pytest.fail("asked the hub"))
+    with pytest.raises(ValueError, match=says) as refused:
+        MMGPipeline.from_pretrained(name)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            lambda: answered(errors.GatedRepoError, "403"),
+            (ValueError, "it is gated: ask for access on its page.*token="),
+        ),
+        (lambda: answered(errors.RepositoryNotFoundError, "404"), (ValueError, "the hub has none that it shows")),
+        (lambda: answered(errors.RevisionNotFoundError, "404"), (ValueError, "it has no revision 'main'")),
+        (lambda: answered(errors.RemoteEntryNotFoundError, "404"), (ValueError, "it has no model_index.json")),
+        (lambda: errors.OfflineModeIsEnabled("off"), (ConnectionError, "while HF_HUB_OFFLINE is set")),
+        (
+            lambda: answered(errors.HfHubHTTPError, "503 Busy"),
+            (ConnectionError, "gave no file of it .503 Busy"),
+        ),
+        (
+            lambda: NoConnectionError("Name or service not known"),
+            (ConnectionError, "cannot be reached .Name or"),
+        ),
+        (lambda: TimeoutError("slow"), (ConnectionError, "while the hub cannot be reached .slow")),
+    ],
+)
+def test_the_hubs_answer_is_said_and_not_guessed_at(monkeypatch, tmp_path, error, says):
+    asked = []
+
+    def ask(url, token):
+        asked.append(url)
+        raise error()
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", lambda *_a, **_k: pytest.fail("asked again, and again"))
+    with pytest.raises(
+        says[0], match=f"cannot find a pipeline at 'owner/name': there is no such folder, and.*{says[1]}"
+    ):
+        MMGPipeline.from_pretrained("owner/name", revision="main", cache_dir=tmp_path)
+    assert len(asked) == 1
+
+
+def test_a_pipeline_in_the_cache_needs_no_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_a, **_k: pytest.fail("asked the hub"))
+    folder = tmp_path / "models--owner--name"
+    shutil.copytree(shapes_model(), folder / "snapshots" / ("0" * 40))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+    MMGPipeline.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_pickles_are_named_if_they_are_there_and_not_if_they_might_be(pipe, tmp_path):
+    def lose(folder):
+        next((folder / "unet").glob("*.safetensors")).unlink()
+
+    with pytest.raises(ValueError, match="cannot load") as refused:
+        MMGPipeline.from_pretrained(Room(pipe, tmp_path).model(lose))
+    assert "convert" not in str(refused.value)
 
 
 class Tags(HTMLParser):
