@@ -19,11 +19,11 @@ def main(pairs: int = 12, steps: int = 32) -> None:
     chosen = [k for k, prompt in enumerate(sample.prompts) if prompt in candidates][:pairs]
     truth = [sample.prompts[k] for k in chosen]
 
-    found = pipe.classify(list(sample.images[chosen]), candidates, levels=steps, logsnr_range=(-5.36, 3.0))
+    result = pipe.classify(list(sample.images[chosen]), candidates, levels=steps, logsnr_range=(-5.36, 3.0))
 
-    for best, true, row in zip(found.best, truth, found.posterior, strict=True):
+    for best, true, row in zip(result.best, truth, result.posterior, strict=True):
         print(f"{true:32} -> {best:32} {row.max():.3f}")
-    print(f"I(image; colour) >= {found.bound(truth)}; no more than H = {found.entropy:.4f} nats")
+    print(f"I(image; colour) >= {result.bound(truth)}; no more than H = {result.entropy:.4f} nats")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from mmg_diffusers.measure.quadrature import Trapezoid
 
 
 class Correlated(Denoiser):
-    """x and y are normal with correlation rho; x is diffused, y is told or not."""
+    """x and y are normal with correlation rho; x is diffused, y is given or not."""
 
     logsnr_range = (-14.0, 18.0)
 

@@ -32,7 +32,7 @@ class Ink(nn.Module):
 
 
 def main(pairs: int = 2000) -> None:
-    """Compare the estimate with ln 2 less the entropy of a label that errs, in the network's own scale and in another."""
+    """Compare the estimate with ln 2 less the entropy of a label that errs, in the network's scale and in another."""
     generator = torch.Generator().manual_seed(0)
     label = torch.randint(2, (pairs,), generator=generator)
     right = torch.rand(pairs, generator=generator) < AGREE

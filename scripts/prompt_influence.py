@@ -6,7 +6,7 @@
     python scripts/prompt_influence.py pictures/ --model FOLDER --prompt "a red circle" --prompt "a blue square"
     python scripts/prompt_influence.py pairs.csv --model ONE --model OTHER --marginal candidates.txt
 
-Models, prompts, words and marginals that are named several times are compared in one figure. A word is told by its text,
+Models, prompts, words and marginals that are named several times are compared in one figure. A word is named by its text,
 or by its place in the prompts, from @0; of Shapes captions also by its kind. Its information is given the rest of the
 prompt: with the null prompt against the prompt in which the word is masked (or replaced, --replace-by), with candidates
 against those that differ in the word alone. The null prompt is read as gap, orthogonal (which is MINDE-C) and C(sigma);

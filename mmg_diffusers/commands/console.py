@@ -17,7 +17,7 @@ LONGEST = 2000
 
 
 def shorten(text: str, most: int = LONGEST) -> str:
-    """The text, or its beginning and its end where it is longer than `most` letters."""
+    """The text, or its beginning and its end if it is longer than `most` letters."""
     if len(text) <= most:
         return text
     half = most // 2

@@ -67,7 +67,7 @@ def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tup
 
     Args:
         source: ``shapes``, an image, a folder or a table.
-        prompt: of all images, in place of their own.
+        prompt: of all images, in place of the source's.
         count, seed: of Shapes pairs.
 
     Raises:
@@ -84,7 +84,7 @@ def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
     """What prompts are compared with, as a command line says it.
 
     Args:
-        text: ``null``, the null prompt; ``prompts``, the run's own different prompts, each as probable as it is frequent
+        text: ``null``, the null prompt; ``prompts``, the different prompts of the run, each as probable as it is frequent
             among them; ``negatives`` or ``negatives:COUNT``, prompts sampled from other pairs; ``shapes``, the captions of the
             Shapes world; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``, ``.parquet``) with a
             column of prompts and, unless they are equally probable, one named ``prior``.

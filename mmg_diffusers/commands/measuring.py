@@ -61,7 +61,7 @@ class Settings:
     resize: bool = False
 
     def measure(self, pipe: MMGPipeline, pairs: PairTable, marginal: Marginal) -> Estimate | Filtered:
-        """Against the null prompt an estimate; against candidates a filter, along levels that widen where little is told.
+        """Against the null prompt an estimate; against candidates a filter, along levels whose steps widen where they add little.
 
         Raises:
             ValueError: for options of the null prompt against candidates, and as `MMGPipeline` does.

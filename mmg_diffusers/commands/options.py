@@ -39,7 +39,7 @@ ReplaceBy = Annotated[
 ]
 
 _MARGINALS = (
-    "What prompts are compared with: null, the null prompt; prompts, the run's own; negatives:15, as many of other "
+    "What prompts are compared with: null, the null prompt; prompts, those of the run; negatives:15, as many of other "
     "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'."
 )
 MarginalOption = Annotated[str, typer.Option("--marginal", help=_MARGINALS)]
@@ -78,7 +78,7 @@ Tolerated = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Names the pairs of the Shapes world, and the noise.")]
-Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the model's size.")]
 SamplingSteps = Annotated[
     int, typer.Option("--sampling-steps", min=1, help="Steps of the sampler, for images that are drawn.")
 ]
@@ -86,7 +86,7 @@ Guidance = Annotated[
     float, typer.Option("--guidance", help="Of images that are drawn; above 1 they do not sample p(x | y).")
 ]
 
-# ---- with what, and where to ----
+# ---- on what, and into what ----
 
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Rows per forward pass, the one memory knob.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; by default the best there is.")]

@@ -199,7 +199,7 @@ def _of_filter(result: Filtered, convention: Convention | None) -> _Reading:
 
 
 def _words(result: Filtered) -> dict[str, Value]:
-    """Each word given the others, where all pairs have the same candidates and these differ word by word."""
+    """Each word given the others, if all pairs have the same candidates and these differ word by word."""
     try:
         parts = parts_by_place(result.classification.candidates)
         nats = word_information(result.classification, result.truth, parts)

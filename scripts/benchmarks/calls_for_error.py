@@ -7,7 +7,7 @@ The papers' code draws levels independently from a logistic density, and separat
 levels, which favours it). An evaluation is one row through the network, for either. The error is the spread of a pair over
 repeats with other seeds, in the mean square over pairs; the bias is the mean difference from a fine reference, with the
 standard errors of both. "Fewer calls" is what the papers' way needs for the same error over what is needed here, by the
-1/sqrt law that its own column shows.
+1/sqrt law that its column shows.
 """
 
 import typer

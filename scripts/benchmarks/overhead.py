@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/overhead.py    # on a GPU a UNet of Stable Diffusion 1.5's size in float16, else a smaller one
 
-Weights are random. The two take turns at the same batch and dtype, and medians are told, as other work may run on the machine;
-on a CPU the time is the process' own. Loading and encoding are told apart, and are in no rate.
+Weights are random. The two take turns at the same batch and dtype, and medians are printed, as other work may run on the machine;
+on a CPU the time is the process's. Loading and encoding are printed apart, and are in no rate.
 """
 
 import typer

@@ -16,6 +16,10 @@ def from_table(r: Room, content):
     return r.command("estimate", "shapes", r.table(content), "--output", r.folder / "out", "--quiet")
 
 
+def study(r: Room, name, *options, output=None):
+    return r.command(name, *options, "--output", r.folder / "out" if output is None else output)
+
+
 ROWS = (
     *rows(
         "mmg-diffusers estimate",
@@ -76,6 +80,35 @@ ROWS = (
             lambda r: r.command("run", "shapes", r.picture(), "--prompt", "a", "--output", r.file("f"), "--quiet"),
             CommandFailed,
             "cannot write to",
+        ),
+    ),
+    *rows(
+        "mmg-diffusers benchmark, influence, maps, switch, words",
+        (
+            "benchmark, no such task",
+            lambda r: r.command("benchmark", "bmi", "--task", "x", "--output", r.folder / "out"),
+            CommandFailed,
+            "no task",
+        ),
+        ("influence --at 2", lambda r: study(r, "influence", "--at", 2), CommandFailed, "tau is 2"),
+        ("influence --read D(1)", lambda r: study(r, "influence", "--read", "D(1)"), CommandFailed, "no reading"),
+        (
+            "influence into a file",
+            lambda r: study(r, "influence", output=r.file("f")),
+            CommandFailed,
+            "cannot write to",
+        ),
+        ("maps --band 3:1", lambda r: study(r, "maps", "--band", "3:1"), CommandFailed, "the band is"),
+        ("maps --steps 1", lambda r: study(r, "maps", "--steps", 1), CommandFailed, "--steps"),
+        ("maps, no such word", lambda r: study(r, "maps", "--word", "@9"), CommandFailed, "no word @9"),
+        ("switch --tau 2", lambda r: study(r, "switch", "--tau", 2), CommandFailed, "tau is 2"),
+        ("switch --marginal null", lambda r: study(r, "switch", "--marginal", "null"), CommandFailed, "as candidates"),
+        ("words, none named", lambda r: study(r, "words", "--prompt", "a"), CommandFailed, "which words"),
+        (
+            "a marginal of 9,000 letters",
+            lambda r: study(r, "words", "--marginal", "negatives:" + "x" * 9000),
+            CommandFailed,
+            "(9012 letters)",
         ),
     ),
 )

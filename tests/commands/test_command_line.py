@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pandas
 import pytest
+import typer
 from PIL import Image
 
 from mmg_diffusers import Estimate
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.commands.console import with_messages
+from mmg_diffusers.commands.running import print_outcome
+from mmg_diffusers.pairs.sources import Label
+from mmg_diffusers.runs.shards import Failure, Outcome
 from mmg_diffusers.worlds.shapes import Shapes
 from tests.commands.calling import call
 
@@ -19,6 +24,33 @@ def test_help_has_examples():
         assert said.exit_code == 0
         assert "Example:" in said.output
     assert call("--version").output.strip()
+
+
+def test_long_messages_and_reasons_are_shortened(world, tmp_path, capsys):
+    folder, _ = world
+    long = "x" * 100_000
+    rows = [{"image": f"{k}.png", "prompt": long} for k in range(2)]
+    (folder / "long.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    said = call("estimate", "shapes", folder / "long.jsonl", "--marginal", "prompts", "--output", tmp_path)
+    assert said.exit_code == 2
+    assert "all 2 prompts are 'xxx" in said.output
+    assert len(said.output) < 500
+
+    @with_messages
+    def fail():
+        raise ValueError(f"the beginning {long} the end")
+
+    with pytest.raises(typer.Exit) as stop:
+        fail()
+    assert stop.value.exit_code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ValueError: the beginning xx")
+    assert message.endswith("xx the end\n")
+    assert len(message) < 2200
+    with pytest.raises(typer.Exit) as stop:
+        print_outcome(Outcome(None, (Failure(0, long),), {0: Label("a.png", "b", None, "")}))
+    assert stop.value.exit_code == 3
+    assert len(capsys.readouterr().out) < 600
 
 
 def test_inspect():

@@ -78,7 +78,7 @@ def plot_influence(
 
     Args:
         influences: by label, drawn into one figure; prompts, words or models.
-        axis: what noise levels are told in; models whose levels differ meet on ``"tau"``.
+        axis: of the noise levels; models whose levels differ meet on ``"tau"``.
         ax: axes to draw into; a new figure by default.
         title: above the axes.
         ceiling: a value to mark, such as the exact information, in nats.

@@ -83,7 +83,7 @@ def plot_maps(
 def plot_map_grid(
     images: NDArray[np.floating], maps: Mapping[str, Tensor], *, titles: Sequence[str] = ()
 ) -> Figure:  # fmt: skip
-    """A column an image, a row a kind of map; every row has its own scale, up to the 99.5th percentile of its sizes.
+    """A column an image, a row a kind of map; each row with a scale up to the 99.5th percentile of its sizes.
 
     Args:
         images: `(N, H, W, 3)` in [0, 1].

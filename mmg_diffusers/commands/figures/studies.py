@@ -45,7 +45,7 @@ def plot_words(
         words: by name, such as "colour" or "colour and shape", given the rest of the prompt.
         shared: for every two words, parts by name, such as redundancy and synergy.
         exact: true values, marked, by the names of `words`.
-        ax: axes to draw into, a second one where there is `shared`; a new figure by default.
+        ax: axes to draw into, a second one if there is `shared`; a new figure by default.
         title: above the axes.
     """
     plt = pyplot()
@@ -109,7 +109,7 @@ def plot_switching(
         share, stderr: `(S,)` posterior of the first prompt, and its standard error, at each of them.
         influence: of the prompts.
         images: a few pictures of each, `(S, n, H, W, 3)` in [0, 1].
-        axis: what noise levels are told in.
+        axis: of the noise levels.
         halves: where the first prompt begins to win half of the time, and where half of the information has arrived, marked.
         title: above the curves.
 

@@ -57,7 +57,7 @@ def influence(
     high: High = STUDY_HIGH,
     draws: Draws = 1,
     axis: Axis = "tau",
-    at: Annotated[list[float] | None, typer.Option(help="Diffusion times, 0 to 1, to tell the influence at.")] = None,
+    at: Annotated[list[float] | None, typer.Option(help="Diffusion times, 0 to 1, to print the influence at.")] = None,
     each: Annotated[int, typer.Option(min=0, help="Images that get a figure of their own.")] = 0,
     seed: Seed = 6006,
     output: Output = Path("runs/influence"),

@@ -44,7 +44,7 @@ class Question:
     Args:
         source: as `gather` takes it.
         models: folders or ids; ``None`` is the one that ships.
-        prompts: of all images; ``None`` for their own.
+        prompts: of all images; ``None`` for those of the source.
         words: as `word_of` takes them; ``None`` is the whole prompt.
         marginals: as `read_marginal` takes them.
         readings: of the null prompt, as `reading` takes them.
@@ -72,7 +72,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is written: diffusion times to say the influence at, the figure's axis, and images with a figure of their own."""
+    """What is written: diffusion times to say the influence at, the figure's axis, and for how many images a figure each."""
 
     at: tuple[float, ...] = ()
     axis: Axis = "tau"

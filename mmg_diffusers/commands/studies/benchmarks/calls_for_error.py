@@ -4,7 +4,7 @@ The papers' code draws levels independently from a logistic density, and separat
 levels, which favours it). An evaluation is one row through the network, for either. The error is the spread of a pair over
 repeats with other seeds, in the mean square over pairs; the bias is the mean difference from a fine reference, with the
 standard errors of both. "Fewer calls" is what the papers' way needs for the same error over what is needed here, by the
-1/sqrt law that its own column shows.
+1/sqrt law that its column shows.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ Rule = Callable[[int], tuple[Quadrature, bool]]
 
 def rules(subject: Subject, every: bool) -> dict[str, Rule]:
     """The default of ``pipe(...)``, and what else it might be."""
-    found: dict[str, Rule] = {"default: trapezoid, antithetic": lambda rows: (Trapezoid(rows // 2), True)}
+    ways: dict[str, Rule] = {"default: trapezoid, antithetic": lambda rows: (Trapezoid(rows // 2), True)}
     if every:
         # Fitted once, as a run would.
         fitted = gap_fitted(subject.denoiser, subject.x, subject.cond, logsnr_range=subject.logsnr_range)
@@ -117,27 +117,27 @@ def rules(subject: Subject, every: bool) -> dict[str, Rule]:
         def profile(rows: int) -> tuple[Quadrature, bool]:
             return type(fitted)(rows // 2, fitted.edges, fitted.mass), True
 
-        found |= {
+        ways |= {
             "trapezoid": lambda rows: (Trapezoid(rows), False),
             "Simpson, antithetic": lambda rows: (Simpson(rows // 2), True),
             "stratified": lambda rows: (StratifiedUniform(rows), False),
             "stratified, antithetic": lambda rows: (StratifiedUniform(rows // 2), True),
             "pilot, antithetic": profile,
         }
-    return found
+    return ways
 
 
 def measure(subject: Subject, evaluations: Sequence[int], seeds: int, fine: int, every: bool, name: str) -> list[str]:
     """Rows of the table."""
     ways = rules(subject, every)
     with tqdm(total=(1 + seeds + seeds * len(ways) * len(evaluations)), desc=name, leave=False) as bar:
-        # Seeds of their own: nothing of the reference is in what is compared with it.
+        # Other seeds: nothing of the reference is in what is compared with it.
         draws = 1 if name == "Shapes" else 16
-        found = MMG("gap", Trapezoid(fine), draws, antithetic=True)(
+        reference = MMG("gap", Trapezoid(fine), draws, antithetic=True)(
             subject.denoiser, subject.x, subject.cond, seed=10_000, logsnr_range=subject.logsnr_range
         )
         references = {
-            form: integrate(found.using(form).values, found.curve.weight, found.curve.independent)
+            form: integrate(reference.using(form).values, reference.curve.weight, reference.curve.independent)
             for form in OF_PRETRAINED
         }
         bar.update()
@@ -162,9 +162,9 @@ def measure(subject: Subject, evaluations: Sequence[int], seeds: int, fine: int,
         )
         for way in ways:
             for form in OF_PRETRAINED:
-                own = Repeats(torch.stack([repeat[form] for repeat in runs[way, count]]), *references[form])
+                here = Repeats(torch.stack([repeat[form] for repeat in runs[way, count]]), *references[form])
                 rows.append(
-                    f"| {name} | {count} | {way} | {form} | {own.spread:.3f} | {own.bias} | {(old.spread / own.spread) ** 2:.1f} |"
+                    f"| {name} | {count} | {way} | {form} | {here.spread:.3f} | {here.bias} | {(old.spread / here.spread) ** 2:.1f} |"
                 )
     return rows
 

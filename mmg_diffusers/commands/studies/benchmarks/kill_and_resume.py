@@ -71,7 +71,9 @@ class Bench:
         """Run until it is done."""
         process = self.start(output, processes)
         if process.wait() != 0:
-            raise RuntimeError(f"the run in {output} failed: {output.with_suffix('.log').read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the run in {output} failed: {output.with_suffix('.log').read_text('utf-8', 'replace')[-2000:]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,22 +109,24 @@ def stamps(output: Path) -> dict[str, int]:
 
 def workers(launch: int) -> list[int]:
     """Processes below the launcher that do the measuring."""
-    found = [child for child in psutil.Process(launch).children(recursive=True) if "mmg_diffusers" in child.cmdline()]
-    return [child.pid for child in found]
+    children = [
+        child for child in psutil.Process(launch).children(recursive=True) if "mmg_diffusers" in child.cmdline()
+    ]
+    return [child.pid for child in children]
 
 
 def kill(process: subprocess.Popen[bytes], worker: bool, draw: random.Random) -> bool:
     """Kill all, or a worker, on which the launcher has to end the rest; whether it was a worker."""
-    found = sorted(workers(process.pid))
-    if worker and found:
-        os.kill(draw.choice(found), signal.SIGKILL)
+    measuring = sorted(workers(process.pid))
+    if worker and measuring:
+        os.kill(draw.choice(measuring), signal.SIGKILL)
     else:
         os.killpg(process.pid, signal.SIGKILL)
-        for one in found:  # the launcher gives each a process group of its own
+        for one in measuring:  # the launcher gives each a process group of its own
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
     process.wait()
-    return worker and bool(found)
+    return worker and bool(measuring)
 
 
 def disturb(bench: Bench, output: Path, processes: int, number: int, pace: float, truth: Path, seed: int) -> Killed:
@@ -161,15 +165,15 @@ def disturb(bench: Bench, output: Path, processes: int, number: int, pace: float
     )
 
 
-def table_of(found: list[Killed]) -> str:
+def table_of(killed: list[Killed]) -> str:
     """A row for each number of processes."""
     lines = [
         "| processes | runs killed | with shards partly there | of these, one worker only | identical, bit for bit "
         "| pairs lost | counted twice | finished shards measured again |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for processes in sorted({run.processes for run in found}):
-        runs = [run for run in found if run.processes == processes]
+    for processes in sorted({run.processes for run in killed}):
+        runs = [run for run in killed if run.processes == processes]
         middle = [run for run in runs if run.in_the_middle]
         cells = (
             processes,
@@ -200,7 +204,7 @@ def main(
         bench.finish(truth, 1)
     written = sorted(stamps(truth).values())
     pace = (written[-1] - written[0]) / 1e9 / max(1, len(written) - 1)
-    found: list[Killed] = []
+    killed: list[Killed] = []
     plan = [(count, number) for count in processes or [1, 2] for number in range(runs)]
     for count, number in tqdm(plan, desc="runs", unit="run"):
         name = f"{count}-{number:02d}"
@@ -210,7 +214,7 @@ def main(
             write_whole(record, json.dumps(asdict(done), indent=1).encode())
             shutil.rmtree(output / name)
             (output / f"{name}.log").unlink()
-        found.append(Killed(**json.loads(record.read_text())))
-    said = table_of(found)
-    (output / "table.md").write_text(said + "\n")
-    print(said)
+        killed.append(Killed(**json.loads(record.read_text("utf-8"))))
+    table = table_of(killed)
+    write_whole(output / "table.md", (table + "\n").encode())
+    print(table)

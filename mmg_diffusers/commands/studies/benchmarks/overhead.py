@@ -1,7 +1,7 @@
 """What the pipeline costs beside the network: evaluations per second through it over those of the bare network.
 
-Weights are random. The two take turns at the same batch and dtype, and medians are told, as other work may run on the machine;
-on a CPU the time is the process' own. Loading and encoding are told apart, and are in no rate.
+Weights are random. The two take turns at the same batch and dtype, and medians are printed, as other work may run on the machine;
+on a CPU the time is the process's. Loading and encoding are printed apart, and are in no rate.
 """
 
 # diffusers annotates its configs more narrowly than it reads them.
@@ -75,7 +75,7 @@ def networks(size: Size) -> StableDiffusionPipeline:
 
 
 class Clock:
-    """Seconds that a call takes: of this process on a CPU, on the wall where a device has to be waited for."""
+    """Seconds that a call takes: of this process on a CPU, on the wall if a device has to be waited for."""
 
     def __init__(self, device: torch.device) -> None:
         self.wait = device.type == "cuda"
@@ -151,11 +151,11 @@ def main(
     for _ in range(rounds):
         network.append(rows * passes / clock(bare))
         pipeline.append(evaluations / clock(through))
-    share = statistics.median(own / alone for own, alone in zip(pipeline, network, strict=True))
+    share = statistics.median(through / alone for through, alone in zip(pipeline, network, strict=True))
     million = sum(parameter.numel() for parameter in parts.unet.parameters()) / 1e6
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "one CPU core"
+    place = torch.cuda.get_device_name() if device.type == "cuda" else "one CPU core"
     print(
-        f"UNet of {million:.0f} million parameters, {rows} rows of 4 x {z.shape[2]} x {z.shape[3]} in {dtype}, {where}\n"
+        f"UNet of {million:.0f} million parameters, {rows} rows of 4 x {z.shape[2]} x {z.shape[3]} in {dtype}, {place}\n"
     )
     print("| | |\n|---|--:|")
     print(f"| bare network, evaluations per second | {statistics.median(network):.2f} |")

@@ -78,16 +78,16 @@ def in_processes(model: Path, pairs: int, levels: int, processes: int) -> dict[s
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"a run of {pairs} pairs in {processes} processes failed: {done.stderr[-2000:]}")
-        return {"processes": processes, **json.loads((Path(folder) / "measured.json").read_text())}
+        return {"processes": processes, **json.loads((Path(folder) / "measured.json").read_text("utf-8"))}
 
 
-def table_of(found: list[dict[str, float]]) -> str:
+def table_of(runs: list[dict[str, float]]) -> str:
     """A row for each run."""
     lines = [
         "| processes | pairs | seconds | pairs/s | ms of the main process's CPU/pair | peak MiB of it | since the run began |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for run in found:
+    for run in runs:
         pairs, seconds = run["pairs"], run["seconds"]
         grown = (run["peak_bytes"] - run["peak_bytes_before"]) / 2**20
         lines.append(
@@ -108,13 +108,13 @@ def compare(
     with TemporaryDirectory() as folder:
         model = write_tiny_model(Path(folder))
         plan = [(count, 1) for count in pairs or (10, 100, 1000, 10_000)] + [(shared, 1), (shared, 2)]
-        found = [in_processes(model, count, levels, processes) for count, processes in plan]
-    one, two = found[-2:]
-    said = table_of(found)
-    said += f"\n\nTwo processes are {one['seconds'] / two['seconds']:.2f} times as fast as one."
-    write_whole(output / "scaling.json", json.dumps({"levels": levels, "runs": found}, indent=1).encode())
-    write_whole(output / "table.md", (said + "\n").encode())
-    print(said)
+        runs = [in_processes(model, count, levels, processes) for count, processes in plan]
+    one, two = runs[-2:]
+    table = table_of(runs)
+    table += f"\n\nTwo processes are {one['seconds'] / two['seconds']:.2f} times as fast as one."
+    write_whole(output / "scaling.json", json.dumps({"levels": levels, "runs": runs}, indent=1).encode())
+    write_whole(output / "table.md", (table + "\n").encode())
+    print(table)
 
 
 if __name__ == "__main__":

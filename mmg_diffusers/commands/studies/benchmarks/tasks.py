@@ -1,6 +1,7 @@
 """Run estimators over tasks whose information is known: resumable, in parallel, to a table and a figure."""
 
 import csv
+import io
 import json
 import math
 import time
@@ -42,7 +43,7 @@ class Plan:
         steps: of the training, at most.
         variants: measure every variant, not the default alone.
         joint: fit a joint network as well, for MINDE-J.
-        nodes: levels of the rules that are measured beside the default, which has its own.
+        nodes: levels of the rules that are measured beside the default's.
     """
 
     train: int = 100_000
@@ -65,7 +66,7 @@ def measure_task(key: str, seed: int, plan: Plan) -> dict[str, Any]:
         values and standard errors by variant, the default's certificate, and seconds.
     """
     task = get_task(key)
-    # Pairs that are fitted and pairs that are measured come from streams of their own.
+    # Pairs that are fitted and pairs that are measured come from separate streams.
     x, y = task.sample(plan.train, 2 * seed)
     test = dict(zip("xy", task.sample(plan.test, 2 * seed + 1), strict=True))
     began = time.process_time()
@@ -166,7 +167,7 @@ def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, wor
             write_whole(path, json.dumps(done.result(), indent=1).encode())
             bar.set_postfix_str(path.stem)
             bar.update()
-    return [json.loads(path.read_text()) for path in jobs]
+    return [json.loads(path.read_text("utf-8")) for path in jobs]
 
 
 @dataclass(frozen=True)
@@ -240,14 +241,15 @@ def table(summaries: Sequence[Summary]) -> str:
 def write(summaries: Sequence[Summary], folder: Path) -> str:
     """Write table.md, table.csv and figure.png; returns the table."""
     text = table(summaries)
-    (folder / "table.md").write_text(text + "\n")
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "truth", "variant", "mean", "sd", "worst", "covered", "certificate", "seconds"])
-        for s in summaries:
-            for name, mean in s.means.items():
-                numbers = (mean, s.spreads[name], s.worst[name], s.covered, s.certificate, s.seconds)
-                writer.writerow([s.name, round(s.truth, 5), name, *(round(number, 5) for number in numbers)])
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows)
+    writer.writerow(["task", "truth", "variant", "mean", "sd", "worst", "covered", "certificate", "seconds"])
+    for s in summaries:
+        for name, mean in s.means.items():
+            numbers = (mean, s.spreads[name], s.worst[name], s.covered, s.certificate, s.seconds)
+            writer.writerow([s.name, round(s.truth, 5), name, *(round(number, 5) for number in numbers)])
+    write_whole(folder / "table.md", (text + "\n").encode())
+    write_whole(folder / "table.csv", rows.getvalue().encode())
     figure = plot_errors(
         [f"{s.name} ({s.truth:.2f})" for s in summaries],
         [s.means[HEADLINE] - s.truth for s in summaries],

@@ -24,7 +24,7 @@ from mmg_diffusers.measure.quadrature import StratifiedUniform
 
 @dataclass(frozen=True)
 class Reading:
-    """One ratio, read with one form, of one training seed; `nats` is the numerator's own information."""
+    """One ratio, read with one form, of one training seed; `nats` is the numerator's information."""
 
     ratio: str
     rows: int
@@ -88,27 +88,27 @@ class Run:
             jobs[f"both.{r}"] = single, a, {"b": seen, "c": first_rows(picture, max(0, r - plan.fewer))}
             jobs[f"two.{r}"] = pair, a_two, {"b": first_rows(picture_two, r)}
         estimator = MMG("balanced", StratifiedUniform(plan.nodes))
-        found: dict[str, Estimate] = {}
+        estimates: dict[str, Estimate] = {}
         total = plan.nodes * sum(len(x) for _, x, _ in jobs.values())
         with tqdm(total=total, desc=f"{self.world.name}, measuring, seed {self.seed}", unit="z", mininterval=1) as bar:
             for name, (network, x, cond) in jobs.items():
                 path = self.folder / "estimates" / f"{name}.{self.seed}.safetensors"
                 if path.exists():
-                    found[name] = Estimate.load(path)
+                    estimates[name] = Estimate.load(path)
                     bar.update(plan.nodes * len(x))
                     continue
                 settings = {"measured": name, "training_seed": self.seed}
-                found[name] = estimator(
+                estimates[name] = estimator(
                     network.view("a"), x, cond, batch_size=plan.batch_size, progress=bar.update, settings=settings
                 )
-                found[name].save(path)
-        return found
+                estimates[name].save(path)
+        return estimates
 
-    def readings(self, found: Mapping[str, Estimate]) -> Iterator[Reading]:
+    def readings(self, estimates: Mapping[str, Estimate]) -> Iterator[Reading]:
         """All ratios, with all forms."""
         rows = self.rows()
         for form in FORMS:
-            nats = {name: estimate.using(form).in_mean().nats for name, estimate in found.items()}
+            nats = {name: estimate.using(form).in_mean().nats for name, estimate in estimates.items()}
             for r in rows:
                 one = nats[f"one.{r}"]
                 half = len(nats[f"two.{r}"])
@@ -119,7 +119,7 @@ class Run:
                     "additivity": (f"two.{r}", ratio_of(nats[f"two.{r}"], each)),
                 }
                 for ratio, (name, value) in values.items():
-                    estimate = found[name].using(form)
+                    estimate = estimates[name].using(form)
                     yield Reading(ratio, r, form, self.seed, value, estimate.mean(), estimate.certificate)
 
 

@@ -13,6 +13,7 @@ from mmg_diffusers.commands.figures import plot_ratios, save_figure
 from mmg_diffusers.commands.studies.consistency.plan import Plan
 from mmg_diffusers.commands.studies.consistency.running import Reading
 from mmg_diffusers.commands.studies.consistency.worlds import ShapesRows, World
+from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.moments import Form
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ def over_seeds(readings: Sequence[Reading], form: Form) -> pandas.DataFrame:
             }
         )
 
-    found = table.groupby(["ratio", "rows"])[["value", "stderr", "nats", "nats_stderr"]].apply(joined)
-    assert isinstance(found, pandas.DataFrame)
-    return found
+    joined_rows = table.groupby(["ratio", "rows"])[["value", "stderr", "nats", "nats_stderr"]].apply(joined)
+    assert isinstance(joined_rows, pandas.DataFrame)
+    return joined_rows
 
 
 def write(world: World, plan: Plan, readings: Sequence[Reading], folder: Path, form: Form = "balanced") -> str:
     """Write table.csv (all forms and seeds), table.md and figure.png; returns the table."""
-    frame(readings).to_csv(folder / "table.csv", index=False)
+    write_whole(folder / "table.csv", frame(readings).to_csv(index=False).encode())
     table = over_seeds(readings, form)
     low, high = plan.logsnr_range
     seeds = len({reading.seed for reading in readings})
@@ -91,7 +92,7 @@ def write(world: World, plan: Plan, readings: Sequence[Reading], folder: Path, f
         exact = world.exact(plan.held_out)
         lines += ["", f"exact I(A; B): {world.truth:.3f} nats, over these pairs {float(exact.mean()):.3f}"]
     text = "\n".join(lines)
-    (folder / "table.md").write_text(text + "\n")
+    write_whole(folder / "table.md", (text + "\n").encode())
     drawn = {
         ratio: (
             table.loc[ratio].index.to_numpy(),

@@ -76,11 +76,11 @@ class Task:
 
     def _examples(self, a: Tensor, picture: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         rows = torch.randint(1, self.world.rows + 1, (len(a),), generator=generator)
-        found = {"a": a, "b": first_rows(picture, rows)}
+        examples = {"a": a, "b": first_rows(picture, rows)}
         if self.copies == 1:
             fewer = (torch.rand(len(a), generator=generator) * rows).long()
-            found["c"] = first_rows(picture, fewer)
-        return found
+            examples["c"] = first_rows(picture, fewer)
+        return examples
 
     def network(
         self, logsnr_range: tuple[float, float], widths: Sequence[int], layers: int, seed: int = 0

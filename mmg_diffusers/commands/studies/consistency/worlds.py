@@ -23,7 +23,7 @@ from mmg_diffusers.worlds.shapes.world import WORDS
 class World(ABC):
     """Pairs of A and a picture B. Values are standardised, `(N, C, H, W)`; A may be of one pixel.
 
-    `rows` is the picture's height, and `truth` the exact I(A; B) in nats where it is known.
+    `rows` is the picture's height, and `truth` the exact I(A; B) in nats, if it is known.
     """
 
     name: str
@@ -104,13 +104,13 @@ class Digits(World):
         s = self.shift
         padded = torch.nn.functional.pad(pictures, (s, s, s, s), value=float(self._train.min()))
         down, across = torch.randint(2 * s + 1, (2, count), generator=generator)
-        where = (
+        pixels = (
             torch.arange(count)[:, None, None, None],
             torch.arange(channels)[None, :, None, None],
             (down[:, None] + torch.arange(height))[:, None, :, None],
             (across[:, None] + torch.arange(width))[:, None, None, :],
         )
-        return (padded[where] - self._centre) / self._deviation
+        return (padded[pixels] - self._centre) / self._deviation
 
 
 class ShapesRows(World):
