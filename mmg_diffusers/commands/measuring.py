@@ -11,11 +11,10 @@ from mmg_diffusers.commands.console import say
 from mmg_diffusers.commands.inputs import Networks, read_marginal
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.measure.moments import Form, Keep
-from mmg_diffusers.measure.quadrature import AtLevels
-from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
+from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.tables import PairTable, read_pairs
-from mmg_diffusers.pipelines.pipeline import STEPS, MMGPipeline
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 
 @dataclass(frozen=True)
@@ -47,57 +46,28 @@ class Question:
         return pairs, read_marginal(self.marginal, pairs.prompts)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How pairs are measured; `levels` is of the null prompt, or the steps of the candidates' path."""
+def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan) -> Estimate | Filtered:
+    """Measure pairs: against the null prompt an estimate, against candidates a filter.
 
-    integrand: Form = "auto"
-    levels: int | None = None
-    draws: int = 1
-    tolerance: float | None = None
-    keep: Keep = "pair"
-    seed: int = 0
-    batch_size: int | None = None
-    resize: bool = False
-
-    def measure(self, pipe: MMGPipeline, pairs: PairTable, marginal: Marginal) -> Estimate | Filtered:
-        """Against the null prompt an estimate; against candidates a filter, along levels whose steps widen where they add little.
-
-        Raises:
-            ValueError: for options of the null prompt against candidates, and as `MMGPipeline` does.
-        """
-        if isinstance(marginal, NullPrompt):
-            return pipe(
-                pairs.images,
-                pairs.prompts,
-                given=pairs.given,
-                integrand=self.integrand,
-                levels=self.levels,
-                draws=self.draws,
-                tolerance=self.tolerance,
-                keep=self.keep,
-                seed=self.seed,
-                batch_size=self.batch_size,
-                resize=self.resize,
-            )
-        for name, value in (("given", pairs.given), ("tolerance", self.tolerance)):
-            if value is not None:
-                raise ValueError(f"--{name} belongs to the null prompt; leave it out, or set --marginal null")
-        steps = STEPS if self.levels is None else self.levels
-        return pipe.filter(
-            pairs.images,
-            pairs.prompts,
-            marginal,
-            levels=AtLevels.widening(*pipe.denoiser.logsnr_range, steps + 1).levels,
-            draws=self.draws,
-            keep=self.keep,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            resize=self.resize,
-        )
+    Raises:
+        ValueError: for options of the null prompt against candidates, and as `MMGPipeline` does.
+    """
+    check_options(marginal, plan, pairs.given is not None)
+    return pipe.measure(pairs.images, pairs.prompts, pairs.given, marginal, plan)
 
 
-def estimate(question: Question, settings: Settings, networks: Networks, output: Path) -> None:
+def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:
+    """Refuse options of the null prompt against candidates, by the names that they have here.
+
+    Raises:
+        ValueError: which says what to leave out.
+    """
+    for name, set_ in (("given", given), ("tolerance", plan.tolerance is not None)):
+        if set_ and marginal.candidates is not None:
+            raise ValueError(f"--{name} belongs to the null prompt; leave it out, or set --marginal null")
+
+
+def estimate(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
     """Write pairs.csv and the record, and print the mean.
 
     Raises:
@@ -106,7 +76,7 @@ def estimate(question: Question, settings: Settings, networks: Networks, output:
     needs("pandas", "data")
     pairs, marginal = question.read()
     check_writable(output)
-    result = settings.measure(networks.load(), pairs, marginal)
+    result = measure(networks.load(), pairs, marginal, plan)
     record = result.save(output / f"{'filter' if isinstance(result, Filtered) else 'estimate'}.safetensors")
     table = result.to_pandas()
     table.insert(1, "image", [str(path) for path in pairs.images])
@@ -114,12 +84,12 @@ def estimate(question: Question, settings: Settings, networks: Networks, output:
     write_whole(output / "pairs.csv", table.to_csv(index=False).encode())
     say(result)
     if isinstance(result, Filtered):
-        say(f"against the mixture: {result.against_mixture.using(settings.integrand)}")
+        say(f"against the mixture: {result.against_mixture.using(plan.integrand)}")
     for path in (output / "pairs.csv", record):
         say(f"wrote {path}")
 
 
-def report(question: Question, settings: Settings, networks: Networks, output: Path) -> None:
+def report(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
     """Write one HTML page.
 
     Raises:
@@ -134,7 +104,7 @@ def report(question: Question, settings: Settings, networks: Networks, output: P
     check_writable(output.parent)
     pairs, marginal = question.read()
     pipe = networks.load()
-    result = settings.measure(pipe, pairs, marginal)
+    result = measure(pipe, pairs, marginal, plan)
     title = f"What prompts say: {question.source.name}"
     page = build_report(result, pairs.images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
     write_whole(output, page.encode())

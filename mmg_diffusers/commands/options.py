@@ -13,7 +13,8 @@ import typer
 # The defaults of `MMGPipeline`.
 LEVELS, STEPS = 32, 64
 # Of the noise path along which studies compare candidates: steps, and the highest log-SNR.
-STUDY_STEPS, STUDY_HIGH = 26, 4.0
+# Steps of the demo, whose path of noise widens and ends early, so that it takes two minutes.
+DEMO_STEPS = 26
 
 Form = Literal["gap", "orthogonal", "auto", "balanced"]
 DtypeName = Literal["float32", "float16", "bfloat16"]
@@ -66,8 +67,12 @@ NullLevels = Annotated[
     int,
     typer.Option("--levels", min=2, help="Noise levels with the null prompt, each with noise of both signs."),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=2, help="Steps of the candidates' noise path.")]
-High = Annotated[float, typer.Option("--high", help="Highest log-SNR of the candidates' path.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=2, help=f"Steps of the candidates' noise path, by default {STEPS}.")
+]
+High = Annotated[
+    float | None, typer.Option("--high", help="Highest log-SNR of the candidates' path, by default the model's own.")
+]
 Draws = Annotated[int, typer.Option("--draws", min=1, help="Noise draws per level.")]
 Tolerated = Annotated[
     float | None,

@@ -9,9 +9,11 @@ import typer
 
 from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.console import say, shorten
-from mmg_diffusers.commands.inputs import Networks
-from mmg_diffusers.commands.measuring import Settings
-from mmg_diffusers.pipelines.pipeline import LEVELS
+from mmg_diffusers.commands.inputs import Networks, read_marginal
+from mmg_diffusers.commands.measuring import check_options
+from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.plan import Plan
+from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.runs.processes import this_process
 from mmg_diffusers.runs.shards import Outcome
 
@@ -30,6 +32,7 @@ class DataSet:
         truncate: whether prompts that are too long are cut; else they are bad pairs.
         strict: whether to stop at the first bad pair.
         cache: a folder that keeps encoded images and prompts.
+        marginal: as `read_marginal` takes it.
     """
 
     source: Path
@@ -38,9 +41,19 @@ class DataSet:
     truncate: bool = True
     strict: bool = False
     cache: Path | None = None
+    marginal: str = "null"
+
+    def read_marginal(self) -> Marginal:
+        """What prompts are compared with; "prompts" are those of the pairs that are measured.
+
+        Raises:
+            ValueError, OSError: as `read_marginal` does.
+        """
+        texts = Source(self.source, self.prompt).prompts(self.limit).prompts if self.marginal == "prompts" else ()
+        return read_marginal(self.marginal, texts)
 
 
-def run(data: DataSet, settings: Settings, networks: Networks, output: Path) -> None:
+def run(data: DataSet, plan: Plan, networks: Networks, output: Path) -> None:
     """Measure a data set, with the other processes of this launch.
 
     Raises:
@@ -49,6 +62,8 @@ def run(data: DataSet, settings: Settings, networks: Networks, output: Path) -> 
     """
     for package in ("pandas", "pyarrow"):
         needs(package, "data")
+    marginal = data.read_marginal()
+    check_options(marginal, plan)
     process = this_process()
     pipe = replace(networks, device=networks.device or str(process.device)).load()
     if data.cache is not None:
@@ -57,13 +72,8 @@ def run(data: DataSet, settings: Settings, networks: Networks, output: Path) -> 
         data.source,
         output,
         prompt=data.prompt,
-        integrand=settings.integrand,
-        levels=LEVELS if settings.levels is None else settings.levels,
-        draws=settings.draws,
-        tolerance=settings.tolerance,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        resize=settings.resize,
+        marginal=marginal,
+        plan=plan,
         truncate=data.truncate,
         strict=data.strict,
         limit=data.limit,

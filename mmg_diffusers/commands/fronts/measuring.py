@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mmg_diffusers.commands.options import (
+    DEMO_STEPS,
     LEVELS,
-    STUDY_STEPS,
     Batch,
     Device,
     Draws,
@@ -24,7 +24,6 @@ from mmg_diffusers.commands.options import (
     Resize,
     Revision,
     Seed,
-    Steps,
     Tolerated,
     Variant,
 )
@@ -34,7 +33,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
     levels: NullLevels = LEVELS,
-    steps: Steps = STUDY_STEPS,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of the noise path of the captions.")] = DEMO_STEPS,
     seed: Seed = 0,
     batch_size: Batch = None,
     device: Device = None,
@@ -83,11 +82,19 @@ def estimate(
     """
     from mmg_diffusers.commands import measuring
     from mmg_diffusers.commands.inputs import Networks
+    from mmg_diffusers.pairs.plan import Plan
 
     measuring.estimate(
         measuring.Question(source, prompt, given, marginal),
-        measuring.Settings(
-            integrand, levels, draws, tolerance, "pixel" if maps else "pair", seed, batch_size, resize
+        Plan(
+            integrand=integrand,
+            levels=levels,
+            draws=draws,
+            tolerance=tolerance,
+            keep="pixel" if maps else "pair",
+            seed=seed,
+            batch_size=batch_size,
+            resize=resize,
         ),
         Networks(model, device, dtype, variant, revision, quiet),
         output,
@@ -111,12 +118,11 @@ def report(
     """Write one self-contained HTML page: table, curves, maps, settings, certificates."""
     from mmg_diffusers.commands import measuring
     from mmg_diffusers.commands.inputs import Networks
+    from mmg_diffusers.pairs.plan import Plan
 
     measuring.report(
         measuring.Question(source, prompt, marginal=marginal),
-        measuring.Settings(
-            levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize
-        ),
+        Plan(levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize),
         Networks(model, device, quiet=quiet),
         output,
     )  # fmt: skip

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from mmg_diffusers.commands.options import (
-    LEVELS,
     Batch,
     Device,
     Draws,
     Dtype,
     Integrand,
+    Levels,
+    MarginalOption,
     Model,
     Prompt,
     Quiet,
@@ -28,8 +29,9 @@ def run(
     source: Annotated[Path, typer.Argument(help="A folder, a table of pairs, or a webdataset shard (.tar).")],
     output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     prompt: Prompt = None,
+    marginal: MarginalOption = "null",
     integrand: Integrand = "auto",
-    levels: Annotated[int, typer.Option(min=2, help="Noise levels, each seen with noise of both signs.")] = LEVELS,
+    levels: Levels = None,
     draws: Draws = 1,
     tolerance: Tolerated = None,
     seed: Seed = 0,
@@ -50,11 +52,19 @@ def run(
     """Measure a whole data set, on as many processes as torchrun or accelerate starts; resumes. Status 3: bad pairs."""
     from mmg_diffusers.commands import running
     from mmg_diffusers.commands.inputs import Networks
-    from mmg_diffusers.commands.measuring import Settings
+    from mmg_diffusers.pairs.plan import Plan
 
     running.run(
-        running.DataSet(source, prompt, limit, not no_truncate, strict, cache),
-        Settings(integrand, levels, draws, tolerance, "pair", seed, batch_size, resize),
+        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal),
+        Plan(
+            integrand=integrand,
+            levels=levels,
+            draws=draws,
+            tolerance=tolerance,
+            seed=seed,
+            batch_size=batch_size,
+            resize=resize,
+        ),
         Networks(model, device, dtype, quiet=quiet),
         output,
     )

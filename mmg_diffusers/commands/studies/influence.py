@@ -120,9 +120,7 @@ class Comparison:
                 images,
                 prompts,
                 given=asked.given,
-                quadrature=settings.quadrature(),
-                draws=settings.draws,
-                seed=settings.seed,
+                plan=settings.with_null(),
             )
             forms = {text: result.using(reading(text)) for text in readings}
             made = {text: (influence(form, convention), form.warnings()) for text, form in forms.items()}
@@ -131,10 +129,7 @@ class Comparison:
                 images,
                 prompts,
                 asked.marginal,
-                levels=settings.path(pipe),
-                draws=settings.draws,
-                prune=settings.prune,
-                seed=settings.seed,
+                plan=settings.with_candidates(pipe),
             )
             made = {"log q": (result.influence(convention), result.warnings())}
         for text, (curve, warnings) in made.items():

@@ -83,20 +83,15 @@ class Measurement:
                 self.images,
                 self.prompts,
                 given=asked.given,
-                levels=settings.levels,
-                draws=settings.draws,
+                plan=settings.with_null(),
                 keep="level",
-                seed=settings.seed,
             )
         return self.pipe.filter(
             self.images,
             self.prompts,
             asked.marginal,
-            levels=settings.path(self.pipe),
-            draws=settings.draws,
-            prune=settings.prune,
+            plan=settings.with_candidates(self.pipe),
             keep="level",
-            seed=settings.seed,
         ).against_mixture
 
 
@@ -162,7 +157,7 @@ def measure_maps(question: Question, settings: StudySettings) -> Maps:
     marginal = marginal_of(question.marginal, source, question.prompt, prompts)
     # Candidates are compared at every level of the path but the last.
     low, high = pipe.denoiser.logsnr_range
-    top = high if isinstance(marginal, NullPrompt) else settings.path(pipe)[-2]
+    top = high if isinstance(marginal, NullPrompt) else settings.last_step(pipe)
     bands = {"": None, **bands_of(question.bands, low, top)}
     asked = {"prompt": Isolated(None, marginal, "whole prompts")} if question.whole else {}
     asked |= {text: isolate([word_of(text, source)], prompts, marginal, question.replace_by) for text in question.words}

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from mmg_diffusers.commands.inputs import read_marginal
-from mmg_diffusers.commands.options import LEVELS, STUDY_HIGH, STUDY_STEPS, RuleName
+from mmg_diffusers.commands.options import LEVELS, RuleName
 from mmg_diffusers.files.whole import write_whole
-from mmg_diffusers.measure.quadrature import AtLevels, Quadrature, Simpson, Trapezoid
+from mmg_diffusers.measure.batches import range_within
+from mmg_diffusers.measure.quadrature import Simpson, Trapezoid
 from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Word
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.pipelines.shipped import shapes_model
@@ -31,27 +34,35 @@ class StudySettings:
 
     Args:
         levels, rule: of the null prompt.
-        steps, high, prune: of the noise path along which candidates are compared; it widens from the model's noisy end to
-            log-SNR `high`.
+        steps: of the noise path along which candidates are compared, even in log-SNR; by default those of a `Plan`.
+        high: its clean end, by default the model's own.
         draws: of noise.
         seed: names the noise.
     """
 
     levels: int = LEVELS
     rule: RuleName = "trapezoid"
-    steps: int = STUDY_STEPS
-    high: float = STUDY_HIGH
-    prune: float = 1e-4
+    steps: int | None = None
+    high: float | None = None
     draws: int = 1
     seed: int = 0
 
-    def quadrature(self) -> Quadrature:
-        """The rule with the null prompt."""
-        return RULES[self.rule](self.levels)
+    def with_null(self) -> Plan:
+        """The plan of a measurement with the null prompt."""
+        return Plan(rule=RULES[self.rule](self.levels), draws=self.draws, seed=self.seed)
 
-    def path(self, pipe: MMGPipeline) -> tuple[float, ...]:
-        """The levels of the candidates' path, in log-SNR."""
-        return AtLevels.widening(pipe.denoiser.logsnr_range[0], self.high, self.steps + 1).levels
+    def with_candidates(self, pipe: MMGPipeline) -> Plan:
+        """The plan of a measurement against candidates."""
+        low = pipe.denoiser.logsnr_range[0]
+        ends = None if self.high is None else (low, self.high)
+        return Plan(levels=self.steps, logsnr_range=ends, draws=self.draws, seed=self.seed)
+
+    def last_step(self, pipe: MMGPipeline) -> float:
+        """The level at which the last step of the candidates' path begins."""
+        path, model = self.with_candidates(pipe).path(), pipe.denoiser
+        ends = range_within(model, path.logsnr_range, path.quadrature)
+        nothing = torch.zeros(1, path.quadrature.nodes, dtype=torch.float64)
+        return float(path.quadrature.place(*ends, model.snap, nothing)[0][0, -2])
 
 
 def load_model(name: str | Path | None) -> MMGPipeline:

@@ -28,6 +28,7 @@ from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.pairs.marginals import Candidates
+from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pipelines.drawing import Switching, switch_prompts
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
@@ -71,7 +72,7 @@ class Question:
         return marginal
 
 
-def arrival(pipe: MMGPipeline, switching: Switching, levels: tuple[float, ...], seed: int) -> Influence:
+def arrival(pipe: MMGPipeline, switching: Switching, plan: Plan) -> Influence:
     """Which of the two prompts it is, in pictures that were drawn with one of them from the start to the end.
 
     Raises:
@@ -84,7 +85,7 @@ def arrival(pipe: MMGPipeline, switching: Switching, levels: tuple[float, ...], 
     images = [*switching.images[-1], *switching.images[0]]
     prompts = [first] * count + [second] * count
     among = Candidates((first, second))
-    return pipe.filter(images, prompts, among, levels=levels, seed=seed).influence(switching.convention)
+    return pipe.filter(images, prompts, among, plan=plan).influence(switching.convention)
 
 
 def _place(value: Value | None, digits: int) -> str:
@@ -107,7 +108,7 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
     check_plotting()
     check_writable(output)
     pipe = load_model(question.model)
-    levels = settings.path(pipe)
+    plan = settings.with_candidates(pipe)
     switching = switch_prompts(
         pipe,
         question.first,
@@ -117,10 +118,9 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
         candidates=question.candidates(),
         steps=question.sampling_steps,
         guidance=question.guidance,
-        levels=levels,
-        seed=settings.seed,
+        plan=plan,
     )
-    curve = arrival(pipe, switching, levels, settings.seed)
+    curve = arrival(pipe, switching, plan)
     arrived = float(curve.nats[:, 0].mean()) > 0
     (share, stderr), (other, _) = switching.share(), switching.share(switching.second)
     halves: dict[Axis, dict[str, Any]] = {
@@ -151,7 +151,7 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
                 "sampling_steps": question.sampling_steps,
                 "scheduler": type(pipe.pipe.components["scheduler"]).__name__,
                 "guidance": question.guidance,
-                "levels": levels,
+                **plan.record(candidates=True),
                 "seed": settings.seed,
             },
         },

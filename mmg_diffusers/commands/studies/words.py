@@ -109,7 +109,7 @@ def among_candidates(
     Args:
         pipe, images, prompts: what is measured.
         candidates: that differ word by word.
-        settings: how; draws are averaged as evidence, and candidates are followed to a posterior of 1e-6.
+        settings: how; draws are averaged as evidence.
         names: of places such as ``@2``.
 
     Raises:
@@ -121,10 +121,7 @@ def among_candidates(
         images,
         candidates.prompts,
         prior=candidates.prior,
-        levels=settings.path(pipe),
-        draws=settings.draws,
-        prune=1e-6,
-        seed=settings.seed,
+        plan=settings.with_candidates(pipe),
     )
     words = word_information(result, prompts, parts)
     words |= {f"{a} and {b}": nats for (a, b), nats in pair_information(result, prompts, parts).items()}
