@@ -1,4 +1,4 @@
-"""Checks of plain values, which say what was passed, what was expected, and where."""
+"""Checks of plain values. Their messages say what was passed, and what was expected."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ _SHORT = _Short()
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: its repr, cut where it is long; of bytes and arrays their size."""
+    """Show a value in a message: its repr, cut if it is long; the size of bytes and arrays."""
     text = _SHORT.repr(value)
     return text if len(text) <= 2 * LONGEST else f"{text[: 2 * LONGEST - 4]} ..."
 
 
 def reason(error: BaseException) -> str:
-    """What another library's error says, cut where it is long: some of them print the data that they could not read."""
+    """Quote another library's error, cut if it is long: some of them print the data that they could not read."""
     text = str(error).strip() or type(error).__name__
     return text if len(text) <= LONGEST_ERROR else f"{text[: LONGEST_ERROR - 4]} ..."
 
 
 def whole(value: object, name: str, least: int, hint: str = "") -> int:
-    """A whole number as an `int`; numpy's are taken too.
+    """Return a whole number as an `int`; numpy's are taken too.
 
     Args:
         value: what was passed.
@@ -90,7 +90,7 @@ def whole(value: object, name: str, least: int, hint: str = "") -> int:
 
 
 def finite(value: object, name: str) -> float:
-    """A finite number as a `float`; numpy's and one-element tensors are taken too.
+    """Return a finite number as a `float`; numpy's and one-element tensors are taken too.
 
     Raises:
         TypeError: for anything but a real number; text and truth values are none.
@@ -109,7 +109,7 @@ def finite(value: object, name: str) -> float:
 
 
 def two_ends(value: object, name: str, unbounded: bool = False) -> tuple[float, float]:
-    """The noisy end and the clean one of a part of the log-SNR axis.
+    """Return the noisy end and the clean one of a part of the log-SNR axis.
 
     Args:
         value: what was passed.
@@ -130,14 +130,22 @@ def two_ends(value: object, name: str, unbounded: bool = False) -> tuple[float, 
 
 
 def of_type(value: object, kind: type | tuple[type, ...], name: str, expected: str) -> None:
-    """Raise a TypeError that says what was expected, unless the value is of that type."""
+    """Refuse a value of another type.
+
+    Raises:
+        TypeError: says what was expected.
+    """
     if not isinstance(value, kind):
         got = f"the class {value.__name__} itself" if isinstance(value, type) else f"a {type(value).__name__}"
         raise TypeError(f"{name} is {got}; expected {expected}")
 
 
 def callback(value: object, name: str = "progress") -> None:
-    """Raise a TypeError for something that is neither nothing nor can be called."""
+    """Refuse a callback that cannot be called; ``None`` is no callback.
+
+    Raises:
+        TypeError: says what was expected.
+    """
     if value is not None and not callable(value):
         raise TypeError(
             f"{name} is {shown(value)}; expected a function of the number of steps done, such as a bar's update"
@@ -165,7 +173,7 @@ def needs(package: str, extra: str) -> None:
 
 
 def file_path(value: str | os.PathLike[str], name: str) -> Path:
-    """A path.
+    """Return a path.
 
     Raises:
         TypeError: for anything but text or a path.

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmg_diffusers.checks import reason, shown, whole
+from mmg_diffusers.pairs.prompts import Word, find_word
 
 
 class Unshowable:
@@ -60,3 +61,15 @@ def test_what_other_libraries_say_is_cut():
     assert reason(ValueError("no such column")) == "no such column"
     assert reason(ValueError()) == "ValueError"
     assert len(reason(ValueError("x" * 10_000))) == 400
+
+
+def test_messages_about_prompts_are_short():
+    prompt = "a large cat " * 50_000
+    for call in (
+        lambda: find_word(prompt, "dog"),
+        lambda: find_word(prompt, "cat"),
+        lambda: Word("cat").find(prompt[:240]),
+    ):
+        with pytest.raises(ValueError, match="cat") as refused:
+            call()
+        assert len(str(refused.value)) < 400

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import file_path, of_type, reason, shown
 
 
 def pack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
@@ -31,7 +31,7 @@ def unpack(body: bytes, form: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
     record = json.loads(header["__metadata__"]["record"])
     if record["format"] != form:
-        raise ValueError(f"format {record['format']!r}, expected {form!r}")
+        raise ValueError(f"format {shown(record['format'])}, expected {shown(form)}")
     return tensors, record
 
 
@@ -54,21 +54,25 @@ def read_record(path: str | Path, kind: str) -> bytes:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for package in ("mmg-diffusers", "torch", "diffusers", "transformers"):
         try:
-            found[package] = metadata.version(package)
+            known[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return known
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise a TypeError for settings that a record could not be written with."""
+    """Refuse settings that JSON cannot hold.
+
+    Raises:
+        TypeError: which says what they hold.
+    """
     of_type(settings, Mapping, "settings", "a mapping of names to what JSON can hold")
     try:
         json.dumps(dict(settings))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"the settings hold what JSON cannot ({error}); expected numbers, text, lists and mappings"
+            f"the settings hold what JSON cannot ({reason(error)}); expected numbers, text, lists and mappings"
         ) from error

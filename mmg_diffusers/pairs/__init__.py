@@ -4,11 +4,11 @@ May import `measure` and below; must not run a network.
 """
 
 from mmg_diffusers.pairs.image_pairs import ImagePairs
-from mmg_diffusers.pairs.images import ImageLike, load_image
+from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, load_image, read_picture
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, Word, find_word, replace_word, without, words_of
-from mmg_diffusers.pairs.sources import Source
+from mmg_diffusers.pairs.sources import Source, SourcePrompts
 from mmg_diffusers.pairs.tables import PairTable, read_candidates, read_pairs
 
 __all__ = [
@@ -22,14 +22,18 @@ __all__ = [
     "NullPrompt",
     "Options",
     "PairTable",
+    "Picture",
+    "PictureFile",
     "Plan",
     "Prompt",
     "Source",
+    "SourcePrompts",
     "Word",
     "find_word",
     "load_image",
     "read_candidates",
     "read_pairs",
+    "read_picture",
     "replace_word",
     "without",
     "words_of",

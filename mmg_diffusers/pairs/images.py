@@ -46,8 +46,8 @@ class Picture:
 
     Args:
         pixels: `(3, H, W)` float32 in [0, 1].
-        remarks: what a reader should be told, the same words for every image that it holds of.
-        name: the path of its file, where that is known.
+        remarks: what was done to it, for the notes of the record; the same words for every image it holds of.
+        name: the path of its file, if that is known.
     """
 
     pixels: Tensor
@@ -64,7 +64,7 @@ class PictureFile:
     """A picture as its file keeps it, decoded when its pair is measured.
 
     Args:
-        path: where the file lies, or lay; empty where that is not known.
+        path: where the file lies, or lay; empty if that is not known.
         body: the file's bytes; ``None`` while they are still to be read from the path.
         mode: the PIL mode that a data set wants its pictures in; grey ones for ``"L"``.
         remote: whether the path is one of `datasets`, which may lie in an archive or on the hub.
@@ -104,7 +104,7 @@ ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path 
 
 
 class Images(list[ImageLike]):
-    """Images that were looked at, with what a reader should be told of them."""
+    """Images that were looked at, with notes for the reader of the record."""
 
     def __init__(self, images: Sequence[ImageLike], notes: tuple[str, ...] = ()) -> None:
         super().__init__(images)
@@ -184,7 +184,7 @@ def _decoded(image: Image.Image, where: str, mode: str | None = None) -> tuple[T
 
 
 def _orientation(image: Image.Image) -> int:
-    """How a picture lies, as its EXIF data tell; 1 where they tell nothing that can be read."""
+    """The orientation in a picture's EXIF data; 1, upright, if they have none that can be read."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # of kinds that depend on how the data are damaged; the pixels are read all the same

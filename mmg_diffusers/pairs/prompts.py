@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mmg_diffusers.checks import of_type, shown, whole
+from mmg_diffusers.checks import LONGEST, of_type, shown, whole
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 
 def _spans(prompt: str, word: str) -> list[tuple[int, int]]:
-    return [found.span() for found in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", prompt)]
+    return [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", prompt)]
 
 
 def check_text(value: object, name: str) -> None:
@@ -51,11 +51,11 @@ def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[in
 
     Args:
         prompt, word: text; case counts, and a word is not found inside another.
-        occurrence: which one, from 0, where it occurs more than once.
+        occurrence: which one, from 0, if it occurs more than once.
 
     Raises:
-        TypeError: for what is no text.
-        ValueError: for a word that is not in the prompt, or stands there more often than `occurrence` tells.
+        TypeError: for anything but text.
+        ValueError: for a word that is not in the prompt, or stands there more often than `occurrence` says.
     """
     check_text(prompt, "the prompt")
     check_text(word, "the word")
@@ -63,22 +63,26 @@ def find_word(prompt: str, word: str, occurrence: int | None = None) -> tuple[in
         raise ValueError("the word is empty; expected a word of the prompt")
     places = _spans(prompt, word)
     if not places:
-        raise ValueError(f"no {word!r} in the prompt {prompt!r}; its words are {', '.join(words_of(prompt))}")
+        raise ValueError(
+            f"no {shown(word)} in the prompt {shown(prompt)}; its words are {', '.join(words_of(prompt))[:LONGEST]}"
+        )
     if occurrence is None:
         if len(places) > 1:
             raise ValueError(
-                f"{word!r} occurs {len(places)} times in {prompt!r}; say which with occurrence=0 to {len(places) - 1}"
+                f"{shown(word)} occurs {len(places)} times in {shown(prompt)}; say which with occurrence=0 to {len(places) - 1}"
             )
         return places[0]
     if whole(occurrence, "occurrence", 0) >= len(places):
-        raise ValueError(f"occurrence is {occurrence}; {word!r} occurs {len(places)} time(s) in {prompt!r}, from 0")
+        raise ValueError(
+            f"occurrence is {occurrence}; {shown(word)} occurs {len(places)} time(s) in {shown(prompt)}, from 0"
+        )
     return places[occurrence]
 
 
 def replace_word(prompt: str, word: str, by: str = "", occurrence: int | None = None) -> str:
     """The prompt with a word replaced by others, or left out; no space is doubled or left at an end.
 
-    Where a word is left out, the tokens after it move up; `Masked` keeps their places.
+    If a word is left out, the tokens after it move up; `Masked` keeps their places.
 
     Raises:
         TypeError, ValueError: as `find_word` does.
@@ -144,7 +148,7 @@ def words_of(prompt: str) -> list[str]:
     """The words of a prompt, without the punctuation between them.
 
     Raises:
-        TypeError: for what is no text.
+        TypeError: for anything but text.
     """
     check_text(prompt, "the prompt")
     return _WORD.findall(prompt)
@@ -152,7 +156,7 @@ def words_of(prompt: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of prompts: by what it says, or by its place where prompts say different things there.
+    """A word of prompts: by its text, or by its place if prompts have different words there.
 
     Args:
         text: the word, or several words in a row, that every prompt has once.
@@ -167,67 +171,69 @@ class Word:
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.place is None):
-            raise ValueError(f"a word is told by its text or by its place, got {self.text!r} and {self.place}")
+            raise ValueError(f"a word is given by its text or by its place, got {shown(self.text)} and {self.place}")
         if self.place is not None:
             whole(self.place, "the place of a word", 0)
         if self.text is not None:
             check_text(self.text, "the word")
 
     @classmethod
-    def parse(cls, told: str) -> Word:
-        """``red`` is a word, ``@2`` the third word of every prompt.
+    def parse(cls, text: str) -> Word:
+        """Read a word as a command line gives it: ``red`` is a word, ``@2`` the third word of every prompt.
 
         Raises:
             ValueError: for nothing, or a place that is no number.
         """
-        check_text(told, "the word")
-        if told.startswith("@"):
-            if not told[1:].isdecimal():
-                raise ValueError(f"{told!r} is no place of a word; expected @ and a number from 0, such as @2")
-            return cls(place=int(told[1:]))
-        if not told.strip():
+        check_text(text, "the word")
+        if text.startswith("@"):
+            if not text[1:].isdecimal():
+                raise ValueError(f"{shown(text)} is no place of a word; expected @ and a number from 0, such as @2")
+            return cls(place=int(text[1:]))
+        if not text.strip():
             raise ValueError("the word is empty; expected a word of the prompts, or its place from 0, such as @2")
-        return cls(told.strip())
+        return cls(text.strip())
 
     def __str__(self) -> str:
         return self.text if self.text is not None else f"@{self.place}"
 
     def find(self, prompt: str) -> tuple[str, int]:
-        """What this prompt says there, and which of its occurrences it is, as `find_word` counts them.
+        """Find the word in a prompt: its text there, and which of its occurrences it is, as `find_word` counts them.
 
         Raises:
-            ValueError: for a prompt without the word, or where its text occurs more than once.
+            ValueError: for a prompt without the word, or one in which its text occurs more than once.
         """
         if self.text is not None:
-            places = [f"@{k}" for k, said in enumerate(words_of(prompt)) if said == self.text]
+            places = [f"@{k}" for k, word in enumerate(words_of(prompt)) if word == self.text]
             if len(places) > 1:
                 raise ValueError(
-                    f"{self.text!r} occurs {len(places)} times in {prompt!r}; say which by its place: {' or '.join(places)}"
+                    f"{shown(self.text)} occurs {len(places)} times in {shown(prompt)}; say which by its place: {' or '.join(places)}"
                 )
             find_word(prompt, self.text)
             return self.text, 0
         assert self.place is not None
         check_text(prompt, "the prompt")
-        found = list(_WORD.finditer(prompt))
-        if self.place >= len(found):
-            raise ValueError(f"there is no word @{self.place} in {prompt!r}, which has {len(found)} words, from @0 on")
-        said, start = found[self.place].group(), found[self.place].start()
-        return said, [at for at, _ in _spans(prompt, said)].index(start)
+        words = list(_WORD.finditer(prompt))
+        if self.place >= len(words):
+            raise ValueError(
+                f"there is no word @{self.place} in {shown(prompt)}, which has {len(words)} words, from @0 on"
+            )
+        word, start = words[self.place].group(), words[self.place].start()
+        return word, [at for at, _ in _spans(prompt, word)].index(start)
 
     def place_in(self, prompts: Sequence[str]) -> int:
-        """The place at which all of these prompts have the word.
+        """Find the place at which all of these prompts have the word.
 
         Raises:
-            ValueError: where they have it at different places, or in a row with others; as `find` does.
+            ValueError: if they have it at different places, or in a row with others; as `find` does.
         """
         for prompt in prompts:
             self.find(prompt)
         if self.place is not None:
             return self.place
-        places = {place for prompt in prompts for place, said in enumerate(words_of(prompt)) if said == self.text}
+        places = {place for prompt in prompts for place, word in enumerate(words_of(prompt)) if word == self.text}
         if len(places) != 1:
             raise ValueError(
-                f"{self.text!r} is not one word at one place of all prompts; tell its place, such as @2, in prompts that "
+                f"{shown(self.text)} is not one word at one place of all prompts; give its place, such as @2, in prompts that "
                 "differ word by word"
             )
         return places.pop()
@@ -247,16 +253,16 @@ def without(prompt: str, words: Sequence[Word], by: str | None = None) -> Prompt
     """
     if not words:
         raise ValueError("no words to take out were given; expected at least one")
-    found = [word.find(prompt) for word in words]
-    spans = [find_word(prompt, *one) for one in found]
-    rising = sorted(range(len(found)), key=lambda k: spans[k])
+    places = [word.find(prompt) for word in words]
+    spans = [find_word(prompt, *one) for one in places]
+    rising = sorted(range(len(places)), key=lambda k: spans[k])
     for before, after in pairwise(rising):
         if spans[after][0] < spans[before][1]:
             raise ValueError(
-                f"{found[before][0]!r} and {found[after][0]!r} overlap in {prompt!r}; expected different words"
+                f"{shown(places[before][0])} and {shown(places[after][0])} overlap in {shown(prompt)}; expected different words"
             )
     left: Prompt = prompt
     # From the last to the first, so that what is replaced leaves the places of the others.
-    for said, occurrence in (found[k] for k in reversed(rising)):
-        left = Masked(left, said, occurrence) if by is None else replace_word(text_of(left), said, by, occurrence)
+    for text, occurrence in (places[k] for k in reversed(rising)):
+        left = Masked(left, text, occurrence) if by is None else replace_word(text_of(left), text, by, occurrence)
     return left

@@ -33,7 +33,7 @@ class Unusable:
 
 
 class Label(NamedTuple):
-    """What tells a pair from others: the path of its image, its texts, and the digest of its picture, empty if that is not known."""
+    """What distinguishes a pair from others: the path of its image, its texts, and the digest of its picture, empty if that is not known."""
 
     image: str
     prompt: str
@@ -120,7 +120,7 @@ def _name(image: object) -> str:
 def _digest(image: object) -> str:
     if isinstance(image, Picture) or (isinstance(image, PictureFile) and image.body is not None):
         return image.identity().digest
-    try:  # what cannot be measured may still be told from what takes its place
+    try:  # what cannot be measured can still be compared with what takes its place
         return Identity.of(image).digest if not isinstance(image, (str, Path)) else ""
     except TypeError:
         return ""
@@ -254,7 +254,7 @@ class _Columns:
 
 
 def _transformed(dataset: Any) -> bool:
-    """Whether rows come out of a transform of the user's own, which may make its columns of any others."""
+    """Whether rows come out of a transform by the user, which may make its columns of any others."""
     form = getattr(dataset, "format", None)
     return isinstance(form, Mapping) and form["type"] == "custom"
 
@@ -274,7 +274,7 @@ class Source:
         source: what `read_pairs` reads; a webdataset shard (``.tar``); a `datasets.Dataset`, map-style or streaming;
             mappings; or another `Source`.
         prompt: for all images; takes the place of a column.
-        folder: of the paths that a data set names, see `rows_of_dataset`; a table's paths lie in its own folder.
+        folder: of the paths that a data set names, see `rows_of_dataset`; a table's paths lie in the folder of the table.
 
     Raises:
         TypeError: for a source that cannot be gone through twice, or not at all.
@@ -330,7 +330,7 @@ class Source:
         return len(self._rows) if isinstance(self._rows, Sized) else None
 
     def prompts(self, limit: int | None = None) -> SourcePrompts:
-        """All prompts with their places, in one pass that decodes no picture, and reads none if the columns can be told apart.
+        """All prompts with their places, in one pass that decodes no picture, and reads none if the data set says which columns it has.
 
         Args:
             limit: only those of the first rows.
@@ -357,7 +357,7 @@ class Source:
     def _texts(self) -> Iterator[tuple[str, str | None]]:
         rows: Any = self._rows
         texts = [name for name in getattr(rows, "column_names", None) or [] if name in (*_PROMPT_KEYS, "given")]
-        # A transform of the user's own may need the other columns to make these.
+        # A transform by the user may need the other columns to make these.
         if _transformed(rows) or not {*texts} & {*_PROMPT_KEYS}:
             return ((row.prompt, row.given) for row in self)
         return ((row[_first(row, _PROMPT_KEYS)], row.get("given")) for row in _unformatted(rows.select_columns(texts)))

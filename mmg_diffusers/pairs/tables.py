@@ -31,7 +31,7 @@ class PairTable:
 
     Args:
         images, prompts, given: of each pair.
-        notes: what a reader should be told, such as how many hidden files were left out.
+        notes: for the reader of a record, such as how many hidden files were left out.
         faults: what keeps a pair from being measured, by its place; `read_pairs` refuses a table that has any.
     """
 

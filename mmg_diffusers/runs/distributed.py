@@ -38,7 +38,7 @@ def run_everywhere(
     Args:
         measure: measures the rows of one chunk.
         source: the same rows on every process.
-        output: a folder of its own for every combination of data set, model and settings.
+        output: a folder for it alone, another one for every combination of data set, model and settings.
         settings: what the numbers depend on, as JSON can hold it.
         strict: stop at the first bad pair; by default it is recorded with its reason, and tried again by the next run if its
             picture could not be read, or has changed.

@@ -50,7 +50,7 @@ class RunFolder:
     """Where a run is written.
 
     Args:
-        folder: made where it does not exist.
+        folder: made if it does not exist.
         settings: what the numbers depend on. A folder of other settings is refused.
 
     Raises:
@@ -119,7 +119,7 @@ class RunFolder:
         write_whole(self._mark(launch, rank), b"")
 
     def marked(self, launch: str | None, world: int) -> bool:
-        """Whether all processes of a launch are through; without a name of it nobody knows, and it counts as so."""
+        """Whether all processes of a launch are through; taken to be so for a launch without a name."""
         return launch is None or all(self._mark(launch, rank).exists() for rank in range(world))
 
     def unmark(self, launch: str, world: int) -> None:
@@ -185,7 +185,7 @@ class Standing(NamedTuple):
         return self.shard is not None and not (self.added or self.changed or self.retried)
 
     def before(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What is told of a chunk that is measured now: all places that changed, and all that were tried again."""
+        """All places of the chunk that ever changed, and all that were ever tried again, this time included."""
         old = Shard({}, None, ()) if self.shard is None else self.shard
         return tuple(sorted({*old.changed, *self.changed})), tuple(sorted({*old.retried, *self.retried}))
 
@@ -310,8 +310,8 @@ def run(
             )
         if unread:
             warnings.warn(
-                f"the pictures of {unread} measured pairs cannot be read now, so that nobody knows whether they have changed; "
-                "their numbers stand",
+                f"the pictures of {unread} measured pairs cannot be read now, so they were not compared; their "
+                "numbers stand",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -25,10 +25,10 @@ PART = 64
 
 
 class Stages:
-    """The results of a measurement by name, as JSON with the time and the versions that made each, in a folder of its own.
+    """The results of a measurement by name, as JSON with the time and the versions that made each, in a folder for it alone.
 
     Args:
-        folder: made where it does not exist.
+        folder: made if it does not exist.
         settings: what the results depend on. A folder of other settings is refused.
         data: what is measured, as `Identity.of` takes it: tensors, arrays, text, numbers, and lists and mappings of them. A
             folder of other data is refused, whatever they are called.
