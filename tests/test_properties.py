@@ -489,7 +489,7 @@ CONVENTIONS = st.one_of(
             alphas_cumprod_from_config({"beta_schedule": schedule}), prediction
         ),
         st.sampled_from(["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"]),
-        st.sampled_from([name for name in PREDICTIONS if name != "edm"]),
+        st.sampled_from([name for name in PREDICTIONS if "edm" not in name]),
     ),
     st.builds(
         lambda prediction, data: Karras(prediction, sigma_data=data),
@@ -498,7 +498,7 @@ CONVENTIONS = st.one_of(
     ),
     st.builds(
         lambda prediction, shift, scale: RectifiedFlow.shifted(prediction, shift=shift, time_scale=scale),
-        st.sampled_from([name for name in PREDICTIONS if name != "edm"]),
+        st.sampled_from([name for name in PREDICTIONS if "edm" not in name]),
         st.floats(0.2, 8),
         st.sampled_from([1.0, 1000.0]),
     ),

@@ -84,15 +84,17 @@ class Adapted(Denoiser):
     """A network in its own convention, made a `Denoiser`.
 
     Args:
-        network: called as ``network(x, time, **condition)``; returns a tensor of the shape of x, or one with more
-            channels, of which the first are the prediction (learned variance).
+        network: called as ``network(x, time, **condition)``; returns a tensor of the shape of x.
         convention: what the network is told about noise, and what it predicts.
         null: the condition, with a batch of one, that stands for "no condition"; ``None`` for a network that
             has no unconditional branch. Zeros are a legitimate condition, never a stand-in.
         dtype: dtype of the network's noisy input; by default that of its first parameter.
+        learned_variance: whether the network returns twice the channels of x (axis 1), of which the first half is the
+            prediction and the second a variance (DiT, PixArt, IF).
 
     Raises:
-        ValueError: by `forward` when the marginal is asked of a network without a null condition.
+        ValueError: by `forward` when the marginal is asked of a network without a null condition, and when what the network
+            returned has another shape than these.
     """
 
     def __init__(
@@ -102,8 +104,10 @@ class Adapted(Denoiser):
         null: Condition | None = None,
         *,
         dtype: torch.dtype | None = None,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
+        self.learned_variance = learned_variance
         self.network = network
         self.convention = convention
         self.null = None if null is None else dict(null)
@@ -147,8 +151,13 @@ class Adapted(Denoiser):
         z = z.to(wide)
         dtype = self.dtype or self._network_dtype(wide)
         out = self.network((per_event(c_in, z) * z).to(dtype), c_noise.to(z.device), **cond)
-        if out.shape[0] != z.shape[0] or out.shape[2:] != z.shape[2:] or out.shape[1] < z.shape[1]:
-            raise ValueError(f"the network returned {tuple(out.shape)} for a noisy input of {tuple(z.shape)}")
+        expected = (z.shape[0], z.shape[1] * (1 + self.learned_variance), *z.shape[2:])
+        if out.shape != expected:
+            twice = out.shape == (z.shape[0], 2 * z.shape[1], *z.shape[2:])
+            remedy = "; if the second half is a learned variance, say so with learned_variance=True" if twice else ""
+            raise ValueError(
+                f"the network returned {tuple(out.shape)} for a noisy input of {tuple(z.shape)}; expected {expected}{remedy}"
+            )
         out = out[:, : z.shape[1]].to(wide)
         return per_event(c_skip, z) * z + per_event(c_out, z) * out
 

@@ -53,6 +53,11 @@ class ForeignNetwork(nn.Module):
             return noisy / _column((signal**2 + noise**2).sqrt(), noisy), 2 * (signal / noise).log()
         assert isinstance(convention, RectifiedFlow)
         t = time.double() / convention.time_scale
+        match convention.told:
+            case "signal":  # Lumina (arXiv 2405.05945): t of t x + (1 - t) eps
+                t = 1 - t
+            case "unshifted":  # Esser et al. 2024 (arXiv 2403.03206), eq. 23: t_m of t_n, and the latent at t_m
+                t = convention.shift * t / (1 + (convention.shift - 1) * t)
         return noisy / _column(((1 - t) ** 2 + t**2).sqrt(), noisy), 2 * torch.log((1 - t) / t)
 
     def forward(self, noisy: Tensor, time: Tensor, *, present: Tensor, **condition: Tensor) -> Tensor:
@@ -76,7 +81,8 @@ class ForeignNetwork(nn.Module):
         sigma = s / a
         y = x + sigma * eps
         skip = data**2 / (sigma**2 + data**2)
-        return (x - skip * y) / (sigma * data / (sigma**2 + data**2).sqrt())
+        raw = (x - skip * y) / (sigma * data / (sigma**2 + data**2).sqrt())
+        return -raw if self.convention.prediction == "reversed_edm" else raw
 
 
 def foreign(oracle: Denoiser, convention: Convention, empty: Condition) -> Adapted:

@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,11 @@ def _edm(a: Tensor, s: Tensor, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]
     return (1 - skip) / out, -skip * sigma / out
 
 
+def _reversed_edm(a: Tensor, s: Tensor, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
+    p, q = _edm(a, s, sigma_data)
+    return -p, -q
+
+
 PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "epsilon": lambda a, s: (torch.zeros_like(a), torch.ones_like(a)),
     "sample": lambda a, s: (torch.ones_like(a), torch.zeros_like(a)),
@@ -41,9 +46,12 @@ PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "flow_prediction": lambda a, s: (-torch.ones_like(a), torch.ones_like(a)),
     "reversed_flow_prediction": lambda a, s: (torch.ones_like(a), -torch.ones_like(a)),
     "edm": _edm,
+    "reversed_edm": _reversed_edm,
 }
 """What a network predicts, as the factors (p, q) of its target p x + q eps. Names are those of diffusers; its flow
-prediction is eps - x, the reversed one x - eps."""
+prediction is eps - x, the reversed one x - eps. The reversed EDM prediction is -F, which EDM schedulers call v_prediction."""
+# Those that depend on the standard deviation of the data.
+_OF_DATA = {"edm": _edm, "reversed_edm": _reversed_edm}
 
 
 class Coefficients(NamedTuple):
@@ -212,7 +220,8 @@ class Karras(Convention):
     """Karras et al. 2022 (arXiv 2206.00364): y = x + sigma eps goes in, scaled; the level is ln(sigma) / 4.
 
     Args:
-        prediction: ``"edm"`` for the raw network F of the paper's table 1; ``"sample"`` for a denoiser D.
+        prediction: ``"edm"`` for the raw network F of the paper's table 1, ``"reversed_edm"`` for -F; ``"sample"`` for a
+            denoiser D.
         sigma_min, sigma_max: the range of sigma in training.
         sigma_data: standard deviation of the data that scales the input; ``None`` feeds y unscaled.
     """
@@ -247,27 +256,51 @@ class Karras(Convention):
         return -8 * timestep.double()
 
     def target(self, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        if self.prediction == "edm" and self.sigma_data is not None:
-            return _edm(a, s, self.sigma_data)
+        if self.prediction in _OF_DATA and self.sigma_data is not None:
+            return _OF_DATA[self.prediction](a, s, self.sigma_data)
         return super().target(a, s)
+
+
+Told = Literal["noise", "signal", "unshifted"]
+"""Which number of a flow's level a network is told: its share of noise, its share of signal, or the time before the shift."""
 
 
 @dataclass(frozen=True)
 class RectifiedFlow(Convention):
-    """Flow matching on (1 - t) x + t eps; the level is t, scaled as the network expects it.
+    """Flow matching on (1 - t) x + t eps; the level is t, told as the network expects it.
 
     Args:
         prediction: usually ``"flow_prediction"``, the velocity eps - x.
         times: `(T,)` float64 training values of t in (0, 1), increasing.
-        time_scale: what t is multiplied with: 1000 for Stable Diffusion 3, 1 for Flux.
+        time_scale: what the told number is multiplied with: 1000 for Stable Diffusion 3, 1 for Flux.
+        shift: k of t = k u / (1 + (k - 1) u), which made `times` of an even grid of u.
+        told: ``"noise"`` tells t; ``"signal"`` 1 - t (Lumina, Z-Image, Mochi); ``"unshifted"`` u (CogView4).
+
+    Raises:
+        ValueError: for another `told`, or a shift that is not positive.
     """
 
     times: Tensor
     time_scale: float = 1000.0
+    shift: float = 1.0
+    told: Told = "noise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.told not in ("noise", "signal", "unshifted"):
+            raise ValueError(f"told is {self.told!r}; expected 'noise', 'signal' or 'unshifted'")
+        if not (finite(self.shift, "shift") > 0 and finite(self.time_scale, "time_scale") > 0):
+            raise ValueError(f"expected shift > 0 and time_scale > 0, got {self.shift} and {self.time_scale}")
 
     @classmethod
     def shifted(
-        cls, prediction: str = "flow_prediction", *, shift: float = 1.0, steps: int = 1000, time_scale: float = 1000.0
+        cls,
+        prediction: str = "flow_prediction",
+        *,
+        shift: float = 1.0,
+        steps: int = 1000,
+        time_scale: float = 1000.0,
+        told: Told = "noise",
     ) -> RectifiedFlow:
         """The table of diffusers' flow-matching schedulers: t = shift u / (1 + (shift - 1) u), u = 1/T, 2/T, ... 1.
 
@@ -281,7 +314,7 @@ class RectifiedFlow(Convention):
         u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
         times = shift * u / (1 + (shift - 1) * u)
         notes = ("flow time 1 has no signal (log-SNR -inf) and was dropped",)
-        return cls(prediction, times[:-1], time_scale, notes=notes)
+        return cls(prediction, times[:-1], time_scale, shift, told, notes=notes)
 
     @property
     def levels(self) -> Tensor:
@@ -297,19 +330,23 @@ class RectifiedFlow(Convention):
         levels = self.levels
         return levels.to(logsnr.device)[_nearest(levels, logsnr.double())]
 
-    @staticmethod
-    def _time(logsnr: Tensor) -> Tensor:
-        return torch.sigmoid(-logsnr / 2)
-
     def c_in(self, logsnr: Tensor) -> Tensor:
-        t = self._time(logsnr)
+        t = torch.sigmoid(-logsnr / 2)
         return ((1 - t) ** 2 + t**2).sqrt()
 
     def c_noise(self, logsnr: Tensor) -> Tensor:
-        return self._time(logsnr) * self.time_scale
+        t = torch.sigmoid(-logsnr / 2)
+        if self.told == "signal":
+            t = torch.sigmoid(logsnr / 2)
+        elif self.told == "unshifted":
+            t = t / (self.shift - (self.shift - 1) * t)
+        return t * self.time_scale
 
     def at_timestep(self, timestep: Tensor) -> Tensor:
-        return -2 * torch.logit(timestep.double() / self.time_scale)
+        t = timestep.double() / self.time_scale
+        if self.told == "unshifted":
+            t = self.shift * t / (1 + (self.shift - 1) * t)
+        return (2 if self.told == "signal" else -2) * torch.logit(t)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.internals import named_weights
 from mmg_diffusers.pairs.prompts import Masked, Prompt
-from mmg_diffusers.pipelines.adapters.base import Codec, Origin
+from mmg_diffusers.pipelines.adapters.base import Codec, Null, Origin, stack
 
 Encoding = dict[str, Tensor]
 
@@ -233,13 +233,15 @@ class RememberingCodec:
 
         return torch.cat([encode(image)["x"] for image in images]).to(self.codec.device)
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Encoding]:
-        """Prompts to conditions of one row each."""
+    def prompts(self, prompts: Sequence[Prompt | Null]) -> list[Encoding]:
+        """Prompts, or the null, to conditions of one row each."""
         maker = self._maker("prompt")
 
-        def encode(prompt: Prompt) -> Encoding:
+        def encode(prompt: Prompt | Null) -> Encoding:
             if isinstance(prompt, Masked):
                 return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_masked(prompt))
+            if isinstance(prompt, Null):
+                return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_null(prompt.kind))
             return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_prompts([prompt]))
 
         device = self.codec.device
@@ -281,12 +283,12 @@ class KeptPrompts(Codec):
         prompts: those that are kept, on the CPU.
     """
 
-    def __init__(self, codec: Codec, prompts: Iterable[Prompt]) -> None:
+    def __init__(self, codec: Codec, prompts: Iterable[Prompt | Null]) -> None:
         self._codec = codec
-        self._kept: dict[Prompt, Encoding] = {}
+        self._kept: dict[Prompt | Null, Encoding] = {}
         self.add(prompts)
 
-    def add(self, prompts: Iterable[Prompt]) -> KeptPrompts:
+    def add(self, prompts: Iterable[Prompt | Null]) -> KeptPrompts:
         """Encode more prompts, while the encoders are there; returns the codec."""
         different = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._kept]
         encoded = RememberingCodec(self._codec, EncodingCache(0)).prompts(different)
@@ -309,12 +311,17 @@ class KeptPrompts(Codec):
     def multiple(self) -> int:
         return self._codec.multiple
 
+    def check_size(self, height: int, width: int) -> None:
+        self._codec.check_size(height, width)
+
     def encode_images(self, images: Tensor) -> Tensor:
         return self._codec.encode_images(images)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Encoding:
-        rows = [self._row(prompt) for prompt in prompts]
-        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        return stack([self._row(prompt) for prompt in prompts])
+
+    def encode_null(self, kind: str) -> Encoding:
+        return self._row(Null(kind))
 
     def check_masked(self, prompt: Masked) -> None:
         self._row(prompt)
@@ -328,7 +335,7 @@ class KeptPrompts(Codec):
     def describe(self) -> dict[str, Any]:
         return self._codec.describe()
 
-    def _row(self, prompt: Prompt) -> Encoding:
+    def _row(self, prompt: Prompt | Null) -> Encoding:
         if prompt not in self._kept:
             raise ValueError(
                 f"the text encoders were released, and {str(prompt)!r} is not among the {len(self._kept)} prompts that were "

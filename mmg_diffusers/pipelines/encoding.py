@@ -11,7 +11,7 @@ from torch import Tensor
 from mmg_diffusers.checks import warn, whole
 from mmg_diffusers.pairs.images import ImageLike, Images, as_list, load_image, read_picture, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
-from mmg_diffusers.pipelines.adapters.base import Codec
+from mmg_diffusers.pipelines.adapters.base import Codec, Null, stack
 from mmg_diffusers.pipelines.caching import EncodingCache, RememberingCodec
 
 P = TypeVar("P", str, Prompt)
@@ -51,6 +51,8 @@ class Encoder:
                     f"image {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
                     f"{self.codec.native_size[0]} x {self.codec.native_size[1]}). Crop it, or pass resize=True."
                 )
+            if not resized:
+                self.codec.check_size(height, width)
         if len(sizes) > 1 and not resized:
             raise ValueError(
                 f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
@@ -89,14 +91,13 @@ class Encoder:
                 tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
             yield start, self.remembering.images(tensors)
 
-    def condition(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        """Encode each different prompt once."""
+    def condition(self, prompts: Sequence[Prompt | Null]) -> dict[str, Tensor]:
+        """Encode each different prompt once, or the null."""
         unique = list(dict.fromkeys(prompts))
         encoded = self.remembering.prompts(unique)
         place = {prompt: k for k, prompt in enumerate(unique)}
         rows = torch.tensor([place[prompt] for prompt in prompts])
-        joined = {key: torch.cat([part[key] for part in encoded]) for key in encoded[0]}
-        return {key: value[rows.to(value.device)] for key, value in joined.items()}
+        return {key: value[rows.to(value.device)] for key, value in stack(encoded).items()}
 
 
 def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:

@@ -81,7 +81,8 @@ def load_pipeline(
     if not isinstance(config, dict) or "_class_name" not in config:
         raise ValueError(f"the {_INDEX} of {shown(path)} names no pipeline class; it is damaged or of another kind")
     find_family([config["_class_name"]])
-    extra: dict[str, Any] = {}
+    # Of parts that a folder says it has none of, diffusers asks for some all the same, unless it is given None.
+    extra: dict[str, Any] = {name: None for name, part in config.items() if part == [None, None]}
     for name, absent in UNUSED.items():
         if name in config:
             extra |= absent

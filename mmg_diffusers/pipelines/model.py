@@ -32,19 +32,21 @@ class PipelineModel:
 
     Args:
         pipe: a pipeline in memory. It stays at hand as ``pipe``, and its parts are read anew whenever they are used.
+        null: what stands for no prompt, in families that have more than one such condition: ``"zeros"`` or ``"empty"`` for
+            SDXL, say. By default what the pipeline itself would take. The record says which.
 
     Raises:
         TypeError: for something that is no pipeline.
-        ValueError: when the pipeline has no adapter, or cannot be measured.
+        ValueError: when the pipeline has no adapter, or cannot be measured, or has no such null.
     """
 
-    def __init__(self, pipe: DiffusionPipeline) -> None:
+    def __init__(self, pipe: DiffusionPipeline, *, null: str | None = None) -> None:
         if isinstance(pipe, type) or not hasattr(pipe, "components"):
             raise TypeError(
                 f"expected a pipeline of diffusers, got a {type(pipe).__name__}; MMGPipeline.from_pretrained loads one "
                 "from a folder or the hub"
             )
-        self.pipe = pipe
+        self.pipe, self._null = pipe, null
         self._source: dict[str, Any] = {"model": loaded_from(pipe) or "in memory"}
         self._progress: dict[str, Any] = {}
         self._cache = EncodingCache()
@@ -64,6 +66,7 @@ class PipelineModel:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         token: str | None = None,
+        null: str | None = None,
     ) -> Self:
         """Load a pipeline folder, or one from the hub. Weights are read from safetensors only.
 
@@ -71,6 +74,7 @@ class PipelineModel:
             pretrained_model_name_or_path: a folder in diffusers' format, or an id on the hub.
             torch_dtype: dtype of the networks, float32 by default; sums are always float64.
             variant, revision, cache_dir, local_files_only, token: as in ``DiffusionPipeline.from_pretrained``.
+            null: what stands for no prompt, see the class.
 
         Raises:
             TypeError: for something that is no path, or no floating-point dtype.
@@ -85,7 +89,7 @@ class PipelineModel:
             local_files_only=local_files_only,
             token=token,
         )
-        made = cls(pipe)
+        made = cls(pipe, null=null)
         made._source = {"model": str(pretrained_model_name_or_path), "revision": revision, "variant": variant}
         return made
 
@@ -225,14 +229,14 @@ class PipelineModel:
     @property
     def family(self) -> Family:
         """What the pipeline's class says of its network, convention, codec and null."""
-        return family_of(self.pipe)
+        return family_of(self.pipe, self._null)
 
     @property
     def _released(self) -> tuple[str, ...]:
         return () if self._kept is None else tuple(n for n in self.pipe.components if n.startswith("text_encoder"))
 
     def _settings(self) -> dict[str, Any]:
-        return {**self._source, "pipeline": type(self.pipe).__name__, **self.codec.describe()}
+        return {**self._source, "pipeline": type(self.pipe).__name__, **self.family.describe(), **self.codec.describe()}
 
     def _networks(self) -> list[nn.Module]:
         """All networks that a number depends on."""

@@ -47,6 +47,10 @@ def alphas_cumprod_from_config(config: Mapping[str, Any]) -> Tensor:
             "variance, between 0 and 1"
         )
     alphas = (1 - betas).cumprod(0)
+    if config.get("snr_shift_scale") is not None:
+        # Yang et al. 2024 (CogVideoX, arXiv 2408.06072): SNR divided by a factor, before zero SNR is enforced.
+        scale = finite(config["snr_shift_scale"], "snr_shift_scale")
+        alphas = alphas / (scale + (1 - scale) * alphas)
     if config.get("rescale_betas_zero_snr", False):
         # Lin et al. 2023 (arXiv 2305.08891), algorithm 1: shift and scale the signal so that it ends at 0.
         root = alphas.sqrt()
@@ -55,29 +59,120 @@ def alphas_cumprod_from_config(config: Mapping[str, Any]) -> Tensor:
     return alphas
 
 
-def convention_from_config(name: str, config: Mapping[str, Any]) -> Convention:
+_VP = (
+    *("DDIMScheduler", "DDIMInverseScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"),
+    *("PNDMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler"),
+    *("DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler", "DPMSolverSinglestepScheduler"),
+    *("DPMSolverSDEScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
+    *("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"),
+)
+_FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+_EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+# What EDM schedulers call the raw network's output F of Karras et al. (arXiv 2206.00364), and -F.
+_EDM_PREDICTIONS = {"epsilon": "edm", "v_prediction": "reversed_edm"}
+
+
+def convention_from_config(name: str, config: Mapping[str, Any], *, tokens: int | None = None) -> Convention:
     """The convention that a diffusers scheduler's class name and config describe.
 
     Schedulers that only differ in how they sample (DDIM, Euler, DPM-Solver ...) share their training config.
 
+    Args:
+        name: of the scheduler's class.
+        config: its config.
+        tokens: image tokens of the model's own size, for flows whose times are shifted by it.
+
     Raises:
-        ValueError: for a prediction or schedule that is not known.
+        ValueError: for a scheduler, a prediction or a schedule that is not known, and for times that are shifted by the
+            number of tokens unless that is given.
     """
-    if name.startswith("FlowMatch"):
-        if config.get("use_dynamic_shifting"):
-            raise ValueError(
-                f"{name} shifts its times by the image's size (use_dynamic_shifting), so its training levels are not in "
-                "the config; build RectifiedFlow.shifted(shift=...) for your size."
-            )
-        return RectifiedFlow.shifted(shift=config.get("shift", 1.0), steps=config.get("num_train_timesteps", 1000))
-    if name.startswith("EDM"):
-        # These schedulers call the raw network's output "epsilon".
-        if config.get("prediction_type", "epsilon") != "epsilon":
-            raise ValueError(f"{name} with prediction {config['prediction_type']!r} is not known; expected 'epsilon'")
+    if name in _FLOW or (name in _VP and config.get("use_flow_sigmas")):
+        return _flow(name, config, tokens)
+    if name in _EDM:
+        said = config.get("prediction_type", "epsilon")
+        if said not in _EDM_PREDICTIONS:
+            raise ValueError(f"{name} with prediction {said!r} is not known; expected one of {list(_EDM_PREDICTIONS)}")
         return Karras(
-            "edm",
+            _EDM_PREDICTIONS[said],
             sigma_min=config.get("sigma_min", 0.002),
             sigma_max=config.get("sigma_max", 80.0),
             sigma_data=config.get("sigma_data", 0.5),
         )
-    return DiscreteVP.from_alphas(alphas_cumprod_from_config(config), config.get("prediction_type", "epsilon"))
+    if name not in _VP:
+        raise ValueError(
+            f"the noise that {name} describes is not known; expected one of {', '.join((*_VP, *_FLOW, *_EDM))}. If the network "
+            "was trained with one of these, replace the pipeline's scheduler by it; else build a Convention of "
+            "mmg_diffusers.denoisers.conventions."
+        )
+    prediction = config.get("prediction_type", "epsilon")
+    alphas = alphas_cumprod_from_config(_training_part(name, config))
+    if config.get("timestep_type") == "continuous" and prediction == "v_prediction":
+        return _continuous(config, alphas)
+    return DiscreteVP.from_alphas(alphas, prediction)
+
+
+def _training_part(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with the defaults of the scheduler's own class, where those differ."""
+    if not name.startswith("CogVideoX"):
+        return config
+    return {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "snr_shift_scale": 3.0,
+        **config,
+    }
+
+
+def _continuous(config: Mapping[str, Any], alphas: Tensor) -> Karras:
+    """Euler's ``timestep_type="continuous"``: the variance-preserving z goes in, 0.25 ln sigma is told (CosXL, SVD)."""
+    sigmas = torch.exp(-torch.logit(alphas[alphas > 1e-12]) / 2)
+    low, high = config.get("sigma_min"), config.get("sigma_max")
+    return Karras(
+        "v_prediction",
+        sigma_min=float(sigmas[0]) if low is None else low,
+        sigma_max=float(sigmas[-1]) if high is None else high,
+        sigma_data=1.0,
+    )
+
+
+def _flow(name: str, config: Mapping[str, Any], tokens: int | None) -> RectifiedFlow:
+    prediction = config.get("prediction_type", "flow_prediction")
+    if name in _FLOW:
+        prediction, shift = "flow_prediction", config.get("shift", 1.0)
+    else:
+        shift = config.get("flow_shift", 1.0)
+    if config.get("use_dynamic_shifting"):
+        if tokens is None:
+            raise ValueError(
+                f"{name} shifts its times by the image's size (use_dynamic_shifting), so its training levels are not in "
+                "the config; give tokens=, the number of image tokens, or build RectifiedFlow.shifted(shift=...)."
+            )
+        shift = dynamic_shift(config, tokens)
+    steps = config.get("num_train_timesteps", 1000)
+    if config.get("invert_sigmas"):
+        return RectifiedFlow.shifted(
+            "reversed_flow_prediction", shift=shift, steps=steps, time_scale=float(steps), told="signal"
+        )
+    return RectifiedFlow.shifted(prediction, shift=shift, steps=steps, time_scale=float(steps))
+
+
+def dynamic_shift(config: Mapping[str, Any], tokens: int) -> float:
+    """The shift k of t = k u / (1 + (k - 1) u) for an image of so many tokens (Esser et al., arXiv 2403.03206, section 5.3.2).
+
+    Its logarithm, or itself for ``time_shift_type="linear"``, is linear in the number of tokens.
+
+    Raises:
+        ValueError: for another kind of shift.
+    """
+    first, last = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    mu = low + (high - low) / (last - first) * (whole(tokens, "tokens", 1) - first)
+    match config.get("time_shift_type", "exponential"):
+        case "exponential":
+            return math.exp(mu)
+        case "linear":
+            return mu
+        case other:
+            raise ValueError(f"unknown time_shift_type {other!r}; expected 'exponential' or 'linear'")

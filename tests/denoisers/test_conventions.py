@@ -26,6 +26,16 @@ SCHEDULES = {
         "rescale_betas_zero_snr": True,
     },
 }
+CONTINUOUS = {"timestep_type": "continuous", "prediction_type": "v_prediction", "sigma_min": 0.002, "sigma_max": 120.0}
+COGVIDEOX = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 3.0,
+}
+FLOW_SIGMAS = {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"}
 
 
 def vp(schedule: str, prediction: str) -> DiscreteVP:
@@ -33,14 +43,24 @@ def vp(schedule: str, prediction: str) -> DiscreteVP:
 
 
 CONVENTIONS = [
-    *((f"{schedule}-{p}", vp(schedule, p)) for schedule in SCHEDULES for p in PREDICTIONS if p != "edm"),
+    *((f"{schedule}-{p}", vp(schedule, p)) for schedule in SCHEDULES for p in PREDICTIONS if "edm" not in p),
     *((f"karras-{p}", Karras(p)) for p in PREDICTIONS),
     ("karras-data-2", Karras("edm", sigma_data=2.0)),
+    ("karras-data-2-reversed", Karras("reversed_edm", sigma_data=2.0)),
     ("karras-unscaled", Karras("sample", sigma_data=None)),
-    *((f"flow-{p}", RectifiedFlow.shifted(p)) for p in PREDICTIONS if p != "edm"),
+    ("euler-continuous", convention_from_config("EulerDiscreteScheduler", CONTINUOUS)),
+    ("edm-v", convention_from_config("EDMEulerScheduler", {"prediction_type": "v_prediction", "sigma_data": 1.0})),
+    ("cogvideox", convention_from_config("CogVideoXDDIMScheduler", COGVIDEOX)),
+    *((f"flow-{p}", RectifiedFlow.shifted(p)) for p in PREDICTIONS if "edm" not in p),
     ("flow-shift-3", RectifiedFlow.shifted(shift=3.0)),
     ("flow-unit-time", RectifiedFlow.shifted(time_scale=1.0)),
-    *((f"reversed-time-{p}", Interpolant(p, lambda t: t, lambda t: 1 - t)) for p in PREDICTIONS if p != "edm"),
+    ("flow-signal", RectifiedFlow.shifted("reversed_flow_prediction", shift=6.0, time_scale=1.0, told="signal")),
+    ("flow-unshifted", RectifiedFlow.shifted(shift=3.25, told="unshifted")),
+    ("mochi", convention_from_config("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True})),
+    ("dpm-flow", convention_from_config("DPMSolverMultistepScheduler", FLOW_SIGMAS)),
+    ("unipc-flow", convention_from_config("UniPCMultistepScheduler", FLOW_SIGMAS)),
+    ("dynamic", convention_from_config("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, tokens=4096)),
+    *((f"reversed-time-{p}", Interpolant(p, lambda t: t, lambda t: 1 - t)) for p in PREDICTIONS if "edm" not in p),
     ("cosine", Interpolant("v_prediction", lambda t: torch.cos(t * 1.55), lambda t: torch.sin(t * 1.55))),
     ("karras-by-hand", Interpolant("epsilon", torch.ones_like, lambda t: t, (80.0, 0.002))),
 ]
@@ -98,6 +118,81 @@ def test_a_level_without_signal_is_dropped_and_said():
 )
 def test_convention_from_a_scheduler_config(name, config, kind):
     assert isinstance(convention_from_config(name, config), kind)
+
+
+def told_by(scheduler, steps=7, **options):
+    """What a scheduler of diffusers tells a network, and log-SNR of the latent there, from its own sigmas."""
+    scheduler.set_timesteps(steps, **options)
+    sigmas = scheduler.sigmas[:steps].double()
+    if getattr(scheduler.config, "invert_sigmas", False):
+        sigmas = 1 - sigmas
+    flow = "FlowMatch" in type(scheduler).__name__ or scheduler.config.get("use_flow_sigmas")
+    logsnr = 2 * torch.log((1 - sigmas) / sigmas) if flow else -2 * sigmas.log()
+    return scheduler.timesteps[:steps].double(), logsnr
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "options", "atol"),
+    [
+        (diffusers.DPMSolverMultistepScheduler(**FLOW_SIGMAS), {}, 1.0),  # rounds what it tells
+        (diffusers.UniPCMultistepScheduler(**FLOW_SIGMAS), {}, 1.0),
+        (diffusers.EulerDiscreteScheduler(**CONTINUOUS), {}, 1e-5),
+        (diffusers.EDMEulerScheduler(prediction_type="v_prediction"), {}, 1e-5),
+        (diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True, shift=3.0), {}, 1e-2),
+        (diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), {"mu": 1.15}, 1e-2),
+        (
+            diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type="linear"),
+            {"mu": 2.0},
+            1e-2,
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_told_agrees_with_diffusers(scheduler, options, atol):
+    """At its own sigmas, a scheduler tells what the convention that is read from its config tells."""
+    told, logsnr = told_by(scheduler, **options)
+    convention = convention_from_config(type(scheduler).__name__, scheduler.config, tokens=4096)
+    seen = logsnr.isfinite() & (logsnr > -25)
+    assert seen.sum() >= 5
+    torch.testing.assert_close(convention.timestep(logsnr[seen]), told[seen], rtol=0, atol=atol)
+    torch.testing.assert_close(convention.at_timestep(convention.timestep(logsnr[seen])), logsnr[seen])
+
+
+def test_a_flow_that_is_shifted_by_size_says_its_shift():
+    config = dict(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).config)
+    name = "FlowMatchEulerDiscreteScheduler"
+    assert convention_from_config(name, config, tokens=4096).shift == pytest.approx(math.exp(1.15))
+    assert convention_from_config(name, config | {"time_shift_type": "linear"}, tokens=256).shift == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="shifts its times by the image's size"):
+        convention_from_config(name, config)
+    with pytest.raises(ValueError, match="unknown time_shift_type 'square'"):
+        convention_from_config(name, config | {"time_shift_type": "square"}, tokens=256)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("kind", [diffusers.CogVideoXDDIMScheduler, diffusers.CogVideoXDPMScheduler])
+def test_cogvideox_shifts_its_snr(kind, scale):
+    scheduler = kind(prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=scale)
+    convention = convention_from_config(kind.__name__, scheduler.config)
+    torch.testing.assert_close(
+        torch.sigmoid(convention.levels).float(), scheduler.alphas_cumprod[:-1].float(), rtol=1e-3, atol=1e-6
+    )
+    assert convention.notes == ("timestep 999 has no signal (log-SNR -inf) and was dropped",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CMStochasticIterativeScheduler", "KarrasVeScheduler", "ScoreSdeVeScheduler", "SCMScheduler"),
+        *("DDPMWuerstchenScheduler", "IPNDMScheduler", "VQDiffusionScheduler", "CosineDPMSolverMultistepScheduler"),
+        *("FlowMatchLCMScheduler", "LCMScheduler", "TCDScheduler", "FlowMatchNextYearScheduler"),
+    ],
+)
+def test_schedulers_that_are_not_known_are_refused_by_name(name):
+    with pytest.raises(
+        ValueError, match=f"the noise that {name} describes is not known; expected one of DDIMScheduler"
+    ):
+        convention_from_config(name, {})
 
 
 def test_config_is_read_not_the_schedulers_state():

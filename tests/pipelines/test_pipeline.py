@@ -387,7 +387,7 @@ def test_an_epsilon_folder_speaks_of_the_noise(pipe, folder, sample, estimate):
     assert abs(wrong.mean().value - estimate.mean().value) > 1
     # Networks that do predict the noise give what the v-prediction that they are made of gives.
     wrapper = other.denoiser.network
-    wrapper.unet = Speaking(wrapper.unet, other.pipe.scheduler.alphas_cumprod)
+    wrapper.module = Speaking(wrapper.module, other.pipe.scheduler.alphas_cumprod)
     torch.testing.assert_close(
         other(list(sample.images), sample.prompts, levels=6, seed=3).using("gap").nats,
         estimate.using("gap").nats,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import torch
@@ -13,6 +14,7 @@ from mmg_diffusers.checks import warn
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pipelines.schedulers import convention_from_config
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -27,6 +29,46 @@ class Origin(NamedTuple):
     networks: tuple[nn.Module, ...]
     tokenizers: tuple[Any, ...]
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Null:
+    """No prompt, as a model was trained to have none: it is encoded, cached and kept as prompts are.
+
+    Args:
+        kind: one of `Family.nulls`.
+    """
+
+    kind: str
+
+
+Encode = Callable[[Sequence["Prompt | Null"]], Condition]
+"""Encodes prompts, or the null, with one codec, or finds them in a cache."""
+
+
+def stack(encodings: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Conditions of one row each as one of many. Those of unequal length (axis 1) are filled up with zeros at the end.
+
+    Raises:
+        ValueError: for unequal lengths without a mask (a key that ends in "mask") that tells what was filled up.
+    """
+    stacked: dict[str, Tensor] = {}
+    for key in encodings[0]:
+        parts = [encoding[key] for encoding in encodings]
+        longest = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+        if any(part.ndim > 1 and part.shape[1] < longest for part in parts):
+            if not any(name.endswith("mask") for name in encodings[0]):
+                raise ValueError(
+                    f"{key} differs in length between prompts, and there is no mask among {list(encodings[0])}"
+                )
+            parts = [_longer(part, longest) for part in parts]
+        stacked[key] = torch.cat(parts)
+    return stacked
+
+
+def _longer(part: Tensor, length: int) -> Tensor:
+    rest = part.new_zeros(part.shape[0], length - part.shape[1], *part.shape[2:])
+    return torch.cat([part, rest], 1)
 
 
 class Codec(ABC):
@@ -51,13 +93,36 @@ class Codec(ABC):
     def multiple(self) -> int:
         """Heights and widths have to be multiples of this."""
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise a ValueError for an image, of a good multiple, that the network cannot take all the same."""
+        return None
+
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
         """Images `(N, 3, H, W)` in [0, 1] to the variable that is denoised, `(N, *event)` float32. Deterministic."""
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Prompts to a condition with one row each."""
+        """Prompts to a condition with one row each, of tensors whose first axis counts the prompts.
+
+        A text's encoding must not depend on the others. Of texts that differ in length see `stack`.
+        """
+
+    def encode_null(self, kind: str) -> dict[str, Tensor]:
+        """The condition that stands for no prompt, one row. Families with other nulls than these two override this.
+
+        Args:
+            kind: ``"empty"``, or ``"zeros"`` in place of every tensor.
+
+        Raises:
+            ValueError: for a kind that is not known.
+        """
+        empty = self.encode_prompts([""])
+        if kind == "empty":
+            return empty
+        if kind == "zeros":
+            return {key: torch.zeros_like(value) for key, value in empty.items()}
+        raise ValueError(f"{type(self).__name__} knows no null {kind!r}")
 
     def check_masked(self, prompt: Masked) -> None:
         """Find out whether `encode_masked` can mask the word, without running the text encoder.
@@ -96,6 +161,7 @@ class Family(ABC):
 
     Args:
         pipe: the pipeline of diffusers.
+        null: which of `nulls` stands for no prompt; by default the first.
     """
 
     name: ClassVar[str]
@@ -104,9 +170,11 @@ class Family(ABC):
     """Names of the pipeline classes that belong to it; their subclasses do too."""
     parts: ClassVar[tuple[str, ...]]
     """Components of the pipeline that a measurement needs."""
+    learned_variance: bool = False
+    """Whether the network returns twice the channels of its input, of which the second half is a variance."""
 
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
+    def __init__(self, pipe: Any, null: str | None = None) -> None:
+        self.pipe, self.chosen = pipe, null
 
     def check(self, released: Sequence[str] = ()) -> None:
         """Find out whether the pipeline can be measured, without running a network.
@@ -120,6 +188,9 @@ class Family(ABC):
         lacking = [name for name in self.parts if getattr(self.pipe, name, None) is None and name not in released]
         if lacking:
             raise ValueError(f"the pipeline has no {lacking[0]}; load it with all of {', '.join(self.parts)}")
+        if self.chosen is not None and self.chosen not in self.nulls():
+            kinds = " or ".join(repr(kind) for kind in self.nulls()) or "none at all: it has no unconditional branch"
+            raise ValueError(f"null is {self.chosen!r}; expected, for {self.name}, {kinds}")
         reason = self.refusal()
         if reason is not None:
             raise ValueError(reason)
@@ -142,23 +213,39 @@ class Family(ABC):
     def codec(self) -> Codec:
         """Turns images and prompts into what the network takes."""
 
-    @abstractmethod
     def convention(self) -> Convention:
         """What the network is told about noise, and what it predicts; from configs, never from mutable state."""
+        scheduler = self.pipe.scheduler
+        tokens = getattr(self.codec(), "tokens", None)
+        return convention_from_config(type(scheduler).__name__, scheduler.config, tokens=tokens)
 
-    def null(self, encode: Callable[[Sequence[Prompt]], Condition]) -> Condition | None:
+    def nulls(self) -> Mapping[str, str]:
+        """What may stand for no prompt: kinds, as ``MMGPipeline(pipe, null=...)`` takes them, with what a record says of them.
+        The default comes first; there are none for a network without an unconditional branch.
+
+        Zeros are among them only if the model was trained with zeros.
+        """
+        return {"empty": "the encoded empty prompt"}
+
+    def null(self, encode: Encode) -> Condition | None:
         """The model's own "no condition", one row; ``None`` for a network that has no unconditional branch.
 
-        Never zeros, unless the model was trained with zeros.
-
         Args:
-            encode: encodes prompts with this family's codec, or finds them in a cache.
+            encode: encodes with this family's codec, or finds in a cache.
         """
-        return encode([""])
+        kinds = list(self.nulls())
+        return encode([Null(self.chosen or kinds[0])]) if kinds else None
 
-    def denoiser(self, encode: Callable[[Sequence[Prompt]], Condition]) -> Adapted:
+    def describe(self) -> dict[str, Any]:
+        """What belongs into a record, beside what the codec says."""
+        nulls = self.nulls()
+        said = {"family": self.name, "null": nulls.get(self.chosen or next(iter(nulls), ""), "none")}
+        shift = getattr(self.convention(), "shift", 1.0)
+        return said if shift == 1 else {**said, "flow_shift": round(shift, 6)}
+
+    def denoiser(self, encode: Encode) -> Adapted:
         """The network as a `Denoiser`."""
-        return Adapted(self.network(), self.convention(), self.null(encode))
+        return Adapted(self.network(), self.convention(), self.null(encode), learned_variance=self.learned_variance)
 
 
 Adapter = Callable[[Any], "tuple[Adapted, Codec]"]
@@ -181,7 +268,10 @@ def _family_of_function(names: tuple[str, ...], adapter: Adapter) -> type[Family
         def convention(self) -> Convention:
             return adapter(self.pipe)[0].convention
 
-        def denoiser(self, encode: Callable[[Sequence[Prompt]], Condition]) -> Adapted:
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+        def denoiser(self, encode: Encode) -> Adapted:
             return adapter(self.pipe)[0]
 
     return Function
@@ -233,10 +323,14 @@ def find_family(names: Sequence[str]) -> type[Family]:
     )
 
 
-def family_of(pipe: DiffusionPipeline) -> Family:
+def family_of(pipe: DiffusionPipeline, null: str | None = None) -> Family:
     """The family of a diffusers pipeline, sharing its weights.
+
+    Args:
+        pipe: the pipeline.
+        null: what stands for no prompt, if the family has more than one.
 
     Raises:
         ValueError: when it has none.
     """
-    return find_family([cls.__name__ for cls in type(pipe).__mro__])(pipe)
+    return find_family([cls.__name__ for cls in type(pipe).__mro__])(pipe, null)

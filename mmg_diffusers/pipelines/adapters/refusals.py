@@ -1,0 +1,87 @@
+"""Why a pipeline cannot be measured, and what still works: what families refuse alike."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mmg_diffusers.internals import loaded_from
+
+CANDIDATES = "compare candidate prompts with `measure_candidates`, which needs no unconditional branch"
+"""What still works without one."""
+
+# Words of names that mean nothing else, wherever they stand, and those that do so at a name's end.
+_ANYWHERE = {"lcm", "tcd", "dmd", "dmd2"}
+_AT_END = {"turbo", "lightning", "sprint", "schnell", "distilled", "distill"}
+# Words after these are no part of a name's end: sizes, steps, versions, dtypes, formats and base models.
+_QUALIFIER = re.compile(
+    r"\d+(\.\d+)*(b|m|k|px|steps?)?|v\d+(\.\d+)*|steps?|fp\d+|bf16|int\d|nf4|gguf|diffusers|unet|transformer|lora|ms|"
+    r"xl|sd|sdxl|sd15|sd21|sd3|alpha|sigma|base|large|medium|small|light|original|full"
+)
+_HYPER = re.compile(r"(^|-)hyper-(sd\w*|flux|lora)(-|$)")
+_FEW_STEPS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "SCMScheduler")
+
+
+def model_name(place: str) -> str:
+    """What a model is called, in lower case with hyphens: the last part of a path or hub id, without a hub cache's prefix and
+    hash, or trailing slashes.
+    """
+    parts = [part for part in re.split(r"[/\\]+", place) if part not in ("", ".")]
+    if len(parts) > 2 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
+        parts = parts[:-2]
+    last = parts[-1] if parts else ""
+    if last.startswith("models--"):
+        last = last.split("--")[-1]
+    return re.sub(r"[\s_-]+", "-", last).lower()
+
+
+def distilled_name(place: str) -> bool:
+    """Whether a name says that its model is distilled: as one of its words, and as its last if the word means other things too.
+
+    ``sd-turbo``, ``sdxl-lightning-4step`` and ``lcm-sdxl`` say so, ``lightning-strikes-photos`` and ``balcmodel`` do not.
+    """
+    name = model_name(place)
+    words = [word for word in name.split("-") if word]
+    if _ANYWHERE & set(words) or _HYPER.search(name):
+        return True
+    while words and _QUALIFIER.fullmatch(words[-1]):
+        words.pop()
+    return bool(words) and words[-1] in _AT_END
+
+
+def distilled(pipe: Any, network: Any) -> str | None:
+    """Why a pipeline has no honest unconditional branch; ``None`` if nothing says that it has none.
+
+    Args:
+        pipe: the pipeline, whose scheduler and name are looked at.
+        network: its network, whose config is.
+    """
+    place = loaded_from(pipe)
+    config, scheduler = network.config, type(pipe.scheduler).__name__
+    reason = None
+    if config.get("time_cond_proj_dim") is not None:
+        reason = "its network is told the guidance (time_cond_proj_dim)"
+    elif config.get("guidance_embeds"):
+        reason = "its network is told the guidance (guidance_embeds)"
+    elif scheduler in _FEW_STEPS:
+        reason = f"its scheduler, {scheduler}, is for networks that were distilled to a few steps"
+    elif distilled_name(place):
+        reason = "its name says so"
+    if reason is None:
+        return None
+    remedy = "; with a network that is not, replace the scheduler" if scheduler in _FEW_STEPS else ""
+    return (
+        f"{model_name(place) or 'this model'} is guidance-distilled ({reason}{remedy}): it was never trained without a "
+        f"prompt, so its empty prompt is no marginal. Measure the model that it was distilled from, or {CANDIDATES}."
+    )
+
+
+def other_input(network: Any, channels: int) -> str | None:
+    """Why a network that takes more channels than the variable has cannot be measured."""
+    taken = network.config.in_channels
+    if taken == channels:
+        return None
+    return (
+        f"the {type(network).__name__} takes {taken} channels where the latent has {channels}: it is also given an image or "
+        "mask (inpainting, depth, editing, upscaling), which is not supported"
+    )

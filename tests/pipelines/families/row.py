@@ -1,0 +1,87 @@
+"""What a row of the table says of a family, in its own words and not in the library's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """A family, or a variant of one, as its own pipeline runs it.
+
+    Args:
+        name: of the row.
+        build: makes the pipeline in memory, tiny and random, the same each time (`parts.ready`).
+        level: the log-SNR at which the network is, from (pipe, what it is told), float64: `vp`, `flow`, ...
+        prediction: what the network returns: epsilon, sample, v, flow (eps - x) or -flow.
+        call: options of ``pipe(prompts, ...)`` beside prompts, steps, size and guidance; ``...`` takes one of
+            these away.
+        guidance: the name of the option of ``pipe(...)`` that turns guidance on.
+        branches: what the rows of a call are: null and prompt ("uc"), prompt and null ("cu"), or two calls ("c,u").
+        combine: the pipeline's guided output from (prompt's, null's, g).
+        network: the component that denoises.
+        time: the network's argument that tells the level.
+        null: as `MMGPipeline` takes it.
+        prompts: two, the second longer.
+        sign: -1 if the pipeline turns the network's output before the scheduler gets it.
+        learned_variance: whether the second half of the network's channels is a variance.
+        event: a tensor as the network or the scheduler has it, from (pipe, it), as `(B, *event)`.
+        packed: the inverse, from (pipe, event), as the network has it.
+        axes: arguments of the network whose rows are not on axis 0.
+        ignore: arguments in which null and prompt differ by design (said in the family's docstring).
+        steps: of the pipeline's run.
+        images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    level: Callable[[Any, Tensor], Tensor]
+    prediction: Literal["epsilon", "sample", "v", "flow", "-flow"]
+    call: Mapping[str, Any] = field(default_factory=dict)
+    guidance: str = "guidance_scale"
+    branches: Literal["uc", "cu", "c,u"] = "uc"
+    combine: Callable[[Tensor, Tensor, float], Tensor] = lambda c, u, g: u + g * (c - u)
+    network: str = "transformer"
+    time: str = "timestep"
+    null: str | None = None
+    prompts: tuple[Any, Any] = ("a red dot", "a large blue square, far off")
+    sign: int = 1
+    learned_variance: bool = False
+    event: Callable[[Any, Tensor], Tensor] = lambda pipe, x: x
+    packed: Callable[[Any, Tensor], Any] = lambda pipe, x: x
+    axes: Mapping[str, int] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    images: Callable[[Any, Tensor], Tensor] | None = None
+    steps: int = 3
+
+
+# ---- levels, from the papers ----
+
+
+def vp(pipe, told):
+    """Log-SNR of an index into a table of betas (Ho et al. 2020, eq. 4)."""
+    config = pipe.scheduler.config
+    start, end, steps = config.beta_start, config.beta_end, config.num_train_timesteps
+    if config.beta_schedule == "scaled_linear":
+        betas = np.linspace(start**0.5, end**0.5, steps, dtype=np.float64) ** 2
+    elif config.beta_schedule == "linear":
+        betas = np.linspace(start, end, steps, dtype=np.float64)
+    else:
+        at = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - at[1:] / at[:-1], 0.999)
+    alphas = np.cumprod(1 - betas)
+    return torch.from_numpy(np.log(alphas / (1 - alphas)))[told.long()]
+
+
+def flow(scale, signal=False):
+    """Log-SNR of (1 - s) x + s eps (Liu et al. 2022), where ``scale s`` is told, or ``scale (1 - s)``."""
+
+    def level(pipe, told):
+        share = told.double() / scale
+        return 2 * torch.log(share / (1 - share)) if signal else 2 * torch.log((1 - share) / share)
+
+    return level

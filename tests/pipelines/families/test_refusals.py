@@ -1,0 +1,223 @@
+"""What cannot be measured is refused with its reason, and what can is not."""
+
+import json
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, LCMScheduler, TCDScheduler
+
+from mmg_diffusers import MMGPipeline
+from mmg_diffusers.denoisers.base import Adapted
+from mmg_diffusers.denoisers.conventions import RectifiedFlow
+from mmg_diffusers.pipelines.adapters.base import stack
+from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
+from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
+from tests.pipelines.families import stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+
+HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("stabilityai/sd-turbo", "sd-turbo"),
+        ("x/sd-turbo/", "sd-turbo"),
+        (f"/home/me/.cache/huggingface/hub/models--stabilityai--sd-turbo/snapshots/{HASH}", "sd-turbo"),
+        (f"/hub/models--stabilityai--sd-turbo/snapshots/{HASH}//", "sd-turbo"),
+        ("C:\\models\\SD_Turbo\\", "sd-turbo"),
+        ("", ""),
+    ],
+)
+def test_names_are_read_off_places(place, name):
+    assert model_name(place) == name
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("sd-turbo", "sdxl-turbo/", "x/stable-diffusion-3.5-large-turbo", "Z-Image-Turbo", "SDXL-Lightning"),
+        *(
+            "sdxl-lightning-4step",
+            "SDXL_Lightning_8steps_unet",
+            "lcm-sdxl",
+            "LCM_Dreamshaper_v7",
+            "PixArt-LCM-XL-2-1024-MS",
+        ),
+        *("Hyper-SD", "Hyper-SDXL-8steps", "hyper-flux-16steps-lora", "tcd-sdxl", "dmd2", "FLUX.1-schnell"),
+        *("Sana_Sprint_1.6B_1024px_diffusers", "HunyuanDiT-v1.2-Diffusers-Distilled", "dreamshaper-xl-v2-turbo"),
+        f"hub/models--stabilityai--sdxl-turbo/snapshots/{HASH}",
+    ],
+)
+def test_names_of_distilled_models(place):
+    assert distilled_name(place)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("lightning-strikes-photos", "balcmodel", "turbo-lion-portraits", "hyper-realistic-portraits", "sprint-races"),
+        *(
+            "turbo/stable-diffusion-v1-5",
+            "lcm/sdxl-base",
+            "stable-diffusion-xl-base-1.0",
+            "stable-diffusion-3-medium",
+            "",
+        ),
+        *("turbocharger", "lightningbolt", f"hub/models--turbo--plain/snapshots/{HASH}"),
+    ],
+)
+def test_names_of_others(place):
+    assert not distilled_name(place)
+
+
+def changed(pipe, **config):
+    pipe.register_to_config(**config)
+    return pipe
+
+
+def replaced(pipe, **parts):
+    for name, part in parts.items():
+        setattr(pipe, name, part)
+    return pipe
+
+
+SD = stable_diffusion.pipeline(stable_diffusion.ddim)
+XL = stable_diffusion_xl.pipeline()
+SD3 = stable_diffusion_3.pipeline()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: replaced(SD(), scheduler=LCMScheduler()), r"LCMScheduler, is for networks that were distilled"),
+        (lambda: replaced(XL(), scheduler=TCDScheduler()), r"TCDScheduler.*measure_candidates"),
+        (lambda: replaced(SD(), unet=stable_diffusion.unet(time_cond_proj_dim=8)), "told the guidance"),
+        (lambda: replaced(SD(), unet=stable_diffusion.unet(channels=9)), "takes 9 channels where the latent has 4"),
+        (
+            lambda: replaced(XL(), text_encoder=None),
+            r"text of width 40 where 1 text encoder\(s\) give 24: one is missing",
+        ),
+        (lambda: replaced(XL(), text_encoder_2=None), "has no text_encoder_2"),
+        (lambda: replaced(XL(), unet=stable_diffusion.unet(40)), "expected 'text_time'"),
+        (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
+        (lambda: changed(SD3(), _name_or_path="x/sd3-turbo/"), "sd3-turbo is guidance-distilled"),
+    ],
+)
+def test_pipelines_that_cannot_be_measured(make, message):
+    with pytest.raises(ValueError, match=message):
+        MMGPipeline(make())
+
+
+def test_a_null_that_a_family_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="null is 'zeros'; expected, for Stable Diffusion 3, 'empty'"):
+        MMGPipeline(SD3(), null="zeros")
+    zeros, empty = (MMGPipeline(XL(), null=kind).denoiser.null for kind in ("zeros", "empty"))
+    assert all(not value.any() for value in zeros.values())
+    assert all(value.any() for value in empty.values())
+
+
+def test_an_image_that_the_grid_does_not_hold_is_refused():
+    model = MMGPipeline(SD3())
+    with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
+        model(torch.rand(3, 48, 16), "a dot", levels=2)
+
+
+def test_text_that_no_encoder_sees_is_reported():
+    both, clip_alone = (MMGPipeline(stable_diffusion_3.pipeline(with_t5)()) for with_t5 in (True, False))
+    text = "a" * 90
+    assert both.codec.truncated(text) is None
+    assert clip_alone.codec.truncated(text) == "a" * 15
+    assert both.codec.truncated("a" * 300) == "a" * (300 - 254)
+
+
+def test_released_text_encoders_keep_the_record_and_the_null(tmp_path):
+    for build in (XL, SD3):
+        model, whole = MMGPipeline(build()), MMGPipeline(build())
+        for each in (model, whole):
+            each.set_progress_bar_config(disable=True)
+        model.release_text_encoders(["a dot"])
+        image = torch.rand(3, *model.codec.native_size, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(model(image, "a dot", levels=2).nats, whole(image, "a dot", levels=2).nats)
+        one, other = model.describe(), whole.describe()
+        assert one.pop("missing") != other.pop("missing")
+        assert one == other
+
+
+def test_a_folder_without_t5_says_so(tmp_path):
+    stable_diffusion_3.pipeline(with_t5=False)().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["text_encoder_3"] == [None, None]
+    assert MMGPipeline.from_pretrained(tmp_path).describe()["t5_tokens"] == "none (zeros in their place)"
+
+
+def test_a_shift_by_size_is_in_the_record():
+    pipe = replaced(SD3(), scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True))
+    assert MMGPipeline(pipe).describe()["flow_shift"] == pytest.approx(1.57, abs=0.1)
+
+
+def test_the_refiner_knows_the_clean_levels_and_one_score():
+    pipe = stable_diffusion_xl.refiner()()
+    model = MMGPipeline(pipe)
+    low, _ = model.denoiser.logsnr_range
+    assert low == pytest.approx(float(model.denoiser.convention.levels[199]))
+    assert int(model.denoiser.convention.timesteps[-1]) == 199
+    assert "6.0" in model.describe()["size"]
+    given = []
+    pipe.unet.register_forward_pre_hook(
+        lambda m, a, k: given.append(k["added_cond_kwargs"]["time_ids"]), with_kwargs=True
+    )
+    model(torch.rand(3, 16, 16), "a dot", levels=2)
+    assert all(torch.equal(ids, torch.tensor([[16.0, 16, 0, 0, 6]]).expand_as(ids)) for ids in given)
+
+
+# ---- nouns ----
+
+
+def test_more_channels_are_cut_for_a_learned_variance_alone():
+    def twice(x, time):
+        return torch.cat([x, x + 1], 1)
+
+    convention = RectifiedFlow.shifted()
+    z, level = torch.randn(2, 3, 4, 4), convention.levels[[400, 500]]
+    with pytest.raises(ValueError, match=r"expected \(2, 3, 4, 4\); if the second half is a learned variance"):
+        Adapted(twice, convention, {})(z, level)
+    assert Adapted(twice, convention, {}, learned_variance=True)(z, level).shape == z.shape
+    with pytest.raises(ValueError, match=r"expected \(2, 6, 4, 4\)"):
+        Adapted(lambda x, time: x, convention, {}, learned_variance=True)(z, level)
+
+
+def test_unequal_lengths_are_stacked_with_their_mask():
+    short, long = ({"states": torch.ones(1, n, 2), "mask": torch.ones(1, n)} for n in (2, 3))
+    stacked = stack([short, long])
+    assert stacked["states"][..., 0].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert stacked["mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    with pytest.raises(ValueError, match="states differs in length between prompts"):
+        stack([{"states": short["states"]}, {"states": long["states"]}])
+
+
+def test_rows_are_run_at_their_length():
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    seen = []
+
+    def run(rows, length):
+        seen.append((rows.tolist(), length))
+        return rows[:, None].float() * 10 + length
+
+    assert each_length(mask, run)[:, 0].tolist() == [2, 13, 21, 32]
+    assert seen == [([2], 1), ([0, 3], 2), ([1], 3)]
+
+
+def test_tokens_are_packed_as_diffusers_packs_them():
+    from diffusers import FluxPipeline
+
+    x = torch.randn(2, 3, 4, 6)
+    tokens = pack(x)
+    assert torch.equal(tokens, FluxPipeline._pack_latents(x, 2, 3, 4, 6))
+    assert torch.equal(unpack(tokens, x), x)
+
+
+def test_times_are_told_in_float32():
+    half, single = torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1)
+    time = torch.tensor([333.3], dtype=torch.float64)
+    assert told(time, half).dtype == told(time, single).dtype == torch.float32
+    assert told(time, time).dtype == torch.float64
+    assert told(torch.tensor([5]), half).dtype == torch.int64
