@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmg_diffusers.checks import of_type
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
+from mmg_diffusers.denoisers.precision import onto
 
 Condition = Mapping[str, Tensor]
 """What a denoiser is conditioned on: batch-first tensors, keyed as the network's own keyword arguments."""
@@ -130,7 +131,7 @@ class Adapted(Denoiser):
                 "this network has no unconditional branch, so it has no marginal denoiser. Give `given=` a condition "
                 "for the base, or compare candidates (`classify`), which needs none."
             )
-        return {key: value.to(z.device).expand(len(z), *value.shape[1:]) for key, value in self.null.items()}
+        return {key: onto(value, z.device).expand(len(z), *value.shape[1:]) for key, value in self.null.items()}
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         return self._predict(z, logsnr, self._condition(cond, z))
@@ -150,7 +151,7 @@ class Adapted(Denoiser):
         wide = torch.promote_types(z.dtype, torch.float32)
         z = z.to(wide)
         dtype = self.dtype or self._network_dtype(wide)
-        out = self.network((per_event(c_in, z) * z).to(dtype), c_noise.to(z.device), **cond)
+        out = self.network((per_event(c_in, z) * z).to(dtype), onto(c_noise, z.device), **cond)
         expected = (z.shape[0], z.shape[1] * (1 + self.learned_variance), *z.shape[2:])
         if out.shape != expected:
             twice = out.shape == (z.shape[0], 2 * z.shape[1], *z.shape[2:])

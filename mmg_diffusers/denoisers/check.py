@@ -12,6 +12,7 @@ from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Interpolant, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.denoisers.precision import widened
 
 # The foreign side is written from the papers' own formulas, not from the library's conversion, so that a
 # mistake in one is not repeated in the other. Each returns (z, logsnr) from a network's input and time.
@@ -137,12 +138,12 @@ def _need(holds: bool, message: str) -> None:
 
 
 def _error(eps: Tensor, predicted: Tensor) -> float:
-    return float((eps - predicted).double().square().mean())
+    return float(widened(eps - predicted).square().mean())
 
 
 def _linear(eps: Tensor, z: Tensor) -> float:
     """Mean squared error of the best multiple of z about its mean."""
-    eps, z = ((part - part.mean(0)).double().flatten() for part in (eps, z))
+    eps, z = (widened(part - part.mean(0)).flatten() for part in (eps, z))
     return float(eps.square().mean() - (eps @ z) ** 2 / (z @ z) / len(z))
 
 
@@ -150,8 +151,8 @@ def _multiple(eps: Tensor, predicted: Tensor, variables: int) -> tuple[float, fl
     """The multiple of a prediction that has the least mean squared error, and how much less that is, beyond three standard errors
     over the variables.
     """  # fmt: skip
-    along = ((eps - predicted) * predicted).double().flatten(1).sum(1).view(-1, variables).sum(0)
-    energy = float(predicted.double().square().sum())
+    along = widened((eps - predicted) * predicted).flatten(1).sum(1).view(-1, variables).sum(0)
+    energy = float(widened(predicted).square().sum())
     if energy == 0.0:
         return 1.0, 0.0
     total, chance = float(along.sum()), 3 * float(along.std()) * variables**0.5
@@ -246,7 +247,7 @@ def _answer(denoiser: Denoiser, z: Tensor, level: Tensor, cond: Condition | None
 
 def _check_prediction(name: str, level: float, eps: Tensor, predicted: Tensor, linear: float, variables: int) -> None:
     """Raise an AssertionError for a prediction that is not the noise."""
-    error, drawn = _error(eps, predicted), float(eps.double().square().mean())
+    error, drawn = _error(eps, predicted), float(widened(eps).square().mean())
     at = f"at log-SNR {level:.2f} the error of the {name} branch is {error:.3f} per dimension"
     if linear < 0.5:
         _need(

@@ -19,7 +19,7 @@ def per_event(level: Tensor, like: Tensor) -> Tensor:
 
     There may be several batch axes.
     """
-    return level.to(device=like.device, dtype=like.dtype).reshape(*level.shape, *(1,) * (like.ndim - level.ndim))
+    return level.to(like.dtype).to(like.device).reshape(*level.shape, *(1,) * (like.ndim - level.ndim))
 
 
 def reference_gain(logsnr: Tensor, sigma: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmg_diffusers.checks import of_type, two_ends
 from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
 from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.denoisers.precision import onto
 from mmg_diffusers.measure.draws import PairDraws
 from mmg_diffusers.measure.quadrature import Quadrature
 
@@ -121,8 +122,8 @@ class Block:
     def _batch(self, index: Tensor, eps: Tensor, device: torch.device) -> Batch:
         pair, draw, level = index.T
         logsnr = self.logsnr[pair, draw, level]
-        eps = eps.to(device)
-        z = add_noise(self.pairs.x[pair.to(self.pairs.x.device)].to(device), logsnr, eps)
+        eps = onto(eps, device)
+        z = add_noise(onto(self.pairs.x[pair.to(self.pairs.x.device)], device), logsnr, eps)
         return Batch((pair, draw, level), z, logsnr, eps)
 
 
@@ -174,7 +175,7 @@ def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Cond
     """The rows of a condition, on the device."""
     if cond is None:
         return None
-    return {key: value.to(device) for key, value in condition_rows(cond, index).items()}
+    return {key: onto(value, device) for key, value in condition_rows(cond, index).items()}
 
 
 def check_condition(cond: Condition | None, count: int, name: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmg_diffusers.checks import callback, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type, same_rows
 from mmg_diffusers.denoisers.forwards import Forwards, device_of
+from mmg_diffusers.denoisers.precision import widened
 from mmg_diffusers.measure.batches import (
     Batch,
     Block,
@@ -37,17 +38,18 @@ def per_pixel(square: Tensor) -> Tensor:
 def moments(eps: Tensor, z: Tensor, base: Tensor, conditional: Tensor) -> dict[str, Tensor]:
     """What every integrand is made of, before the sum over the event: float64, each of the shape of z.
 
-    Differences of squares are formed without their cancellation: of the raw outputs, then in float64.
+    Differences of squares are formed without their cancellation: of the raw outputs on their device, then in float64, which is on the
+    CPU if the device has none.
     """
-    difference = (conditional - base).double()
-    wrong = (eps - conditional).double()
+    difference = widened(conditional - base)
+    wrong = widened(eps - conditional)
     orthogonal = difference.square()
     return {
         "gap": orthogonal + 2 * wrong * difference,
         "orthogonal": orthogonal,
         "error": wrong.square(),
-        "energy": difference * (conditional.double() + base.double()),
-        "along": difference * z.double(),
+        "energy": difference * (widened(conditional) + widened(base)),
+        "along": difference * widened(z),
     }
 
 
@@ -67,7 +69,8 @@ class _Comparer:
         y, c = rows_of(self.cond, owner, device), rows_of(self.given, owner, device)
         base, conditional = self.forwards.branches(batch.z, batch.logsnr, [c, y])
         # One condition in both branches means one prediction; the last bits of a batched product may differ.
-        same = torch.as_tensor(same_rows(c, y), device=device)
+        equal = same_rows(c, y)
+        same = equal.to(device) if isinstance(equal, Tensor) else torch.full((1,), equal, device=device)
         base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
         found = moments(batch.eps, batch.z, base, conditional)
         sums = torch.stack([found[name].flatten(1).sum(1) for name in MOMENTS])

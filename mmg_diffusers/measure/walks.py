@@ -11,6 +11,7 @@ from torch import Tensor
 from mmg_diffusers.denoisers.base import Condition
 from mmg_diffusers.denoisers.forwards import Forwards
 from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.denoisers.precision import onto, sums_on, widened
 from mmg_diffusers.measure.batches import Block, Progress, check_finite, rows_of
 from mmg_diffusers.measure.curve import moments, per_pixel
 from mmg_diffusers.measure.draws import PairDraws, brownian_path
@@ -86,7 +87,7 @@ class Walk:
         paths = [(pair, draw) for pair in range(len(block.pairs)) for draw in draws]
         owner = torch.tensor([pair for pair, _ in paths])
         sources = [PairDraws(self.seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
-        x = block.pairs.x[owner.to(block.pairs.x.device)].to(device)
+        x = onto(block.pairs.x[owner.to(block.pairs.x.device)], device)
         alive = before.in_play(field.log_prior, self.floor)[owner]
         own = field.of(owner)
         total = own.log_prior
@@ -95,7 +96,7 @@ class Walk:
         gains: list[Tensor] = []
         evaluations = 0
         for level, (eps, xi) in enumerate(brownian_path(sources, grid, tuple(x.shape[1:]), x.dtype)):
-            noise, xi = eps.to(device), xi.to(device)
+            noise, xi = onto(eps, device), onto(xi, device)
             z = add_noise(x, grid[level].expand(len(x)), noise)
             log_share = torch.log_softmax(total.masked_fill(~alive, -torch.inf), 1)
             # Where one candidate is left, it is the mixture, and no step can move its posterior.
@@ -103,8 +104,10 @@ class Walk:
             step = self.follow(z, grid[level], growth[level], noise, xi, followed, log_share, own)
             evaluations += int(followed.sum())
             if step.mixture is not None and step.true is not None:
-                told = innovation(step.true.double() - step.mixture, xi, growth[level])
-                compared.add(moments(noise, z, step.mixture, step.true), told.cpu())
+                home = sums_on(device)
+                surprise = innovation(widened(step.true) - step.mixture, xi.to(home), growth[level])
+                seen = moments(*(part.to(home) for part in (noise, z, step.mixture, step.true)))
+                compared.add(seen, surprise.cpu())
             # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
             # still, but for what it lost against that mixture at this step in earlier draws.
             gained = torch.logsumexp(log_share + step.score, 1)
@@ -131,7 +134,7 @@ class Walk:
 
 def innovation(predicted: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
     """The part of a step's score whose expectation is 0, `(B,)` float64 nats; linear in `predicted`."""
-    return -growth.sqrt() * (xi * predicted).double().flatten(1).sum(1)
+    return -growth.sqrt() * widened(xi * predicted).flatten(1).sum(1)
 
 
 def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
@@ -140,7 +143,7 @@ def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Te
     From `predicted`, `eps` and the innovation `xi`, all `(B, *event)`, and the step's relative growth of the SNR: minus
     half of what the increment of the observation lies off its prediction, squared, in units of its noise.
     """
-    square = (eps - predicted).double().square().flatten(1).sum(1)
+    square = widened(eps - predicted).square().flatten(1).sum(1)
     return -growth * square / 2 + innovation(predicted, xi, growth)
 
 
@@ -174,11 +177,12 @@ class Follower:
         """Scores are 0 where a candidate is not alive; `log_share` are the log weights of the mixture."""
         out = torch.zeros(alive.shape, dtype=torch.float64)
         mixture = true = None
+        rows, device = self.forwards.rows, self.forwards.device
+        home = sums_on(device)
         truth = field.truth
         if truth is not None:
-            mixture, true = torch.zeros_like(z, dtype=torch.float64), torch.zeros_like(z)
+            mixture, true = torch.zeros(z.shape, dtype=torch.float64, device=home), torch.zeros_like(z)
         path, candidate = alive.nonzero(as_tuple=True)
-        rows, device = self.forwards.rows, self.forwards.device
         for p, k in zip(path.split(rows), candidate.split(rows), strict=True):
             if not len(p):
                 continue  # every path has settled
@@ -188,8 +192,8 @@ class Follower:
             check_finite(predicted, logsnr)
             out[p, k] = step_score(predicted, eps[here], xi[here], growth).cpu()
             if truth is not None and mixture is not None and true is not None:
-                share = log_share[p, k].exp().to(device)
-                mixture.index_add_(0, here, predicted.double() * share.view(-1, *(1,) * (predicted.ndim - 1)))
+                share = log_share[p, k].exp().to(home)
+                mixture.index_add_(0, here.to(home), widened(predicted) * share.view(-1, *(1,) * (predicted.ndim - 1)))
                 is_true = (k == truth[p]).to(device)
                 true[here[is_true]] = predicted[is_true].to(true.dtype)
         return Step(out, mixture, true)
