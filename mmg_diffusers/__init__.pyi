@@ -11,6 +11,7 @@ from .measure.tolerance import Tolerance as Tolerance
 from .pairs.marginals import Candidates as Candidates
 from .pairs.marginals import Negatives as Negatives
 from .pairs.marginals import NullPrompt as NullPrompt
+from .pairs.plan import Plan as Plan
 from .pairs.prompts import Masked as Masked
 from .pipelines.pipeline import MMGPipeline as MMGPipeline
 from .pipelines.shipped import shapes_model as shapes_model

@@ -1,5 +1,5 @@
 """``python -m mmg_diffusers`` is ``mmg-diffusers``."""
 
-from mmg_diffusers.commands.app import app
+from mmg_diffusers.commands.entry import main
 
-app()
+main()

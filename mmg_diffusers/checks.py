@@ -5,27 +5,77 @@ from __future__ import annotations
 import math
 import operator
 import os
+import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
+from reprlib import Repr
 from typing import SupportsFloat, SupportsIndex
 
 # Counts, seeds and ids travel in 64-bit integers.
 MOST = 2**63 - 1
+# Characters of a value, and of another error's text, that a message shows.
+LONGEST, LONGEST_ERROR = 80, 400
+
+
+class _Short(Repr):
+    """A repr that shortens what is inside of containers, too, without writing it out first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = self.maxarray = 6
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, LONGEST, LONGEST, LONGEST
+
+    def repr1(self, x: object, level: int) -> str:
+        if isinstance(x, (bytes, bytearray, memoryview)):
+            body = x.nbytes if isinstance(x, memoryview) else len(x)
+            return repr(x) if body <= 16 and not isinstance(x, memoryview) else f"<{body:,} bytes>"
+        if isinstance(x, str) and len(x) > LONGEST:
+            return f"{x[: LONGEST - 24]!r}... ({len(x):,} characters)"
+        if isinstance(x, int) and x.bit_length() > 200:  # Python refuses to write out the longest
+            return f"<an integer of {x.bit_length():,} bits>"
+        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+        if isinstance(shape, tuple) and dtype is not None and math.prod(shape) > 4:
+            return f"<{type(x).__name__} {tuple(shape)} of {str(dtype).removeprefix('torch.')}>"
+        return super().repr1(x, level)
+
+    def repr_instance(self, x: object, level: int) -> str:
+        try:
+            text = repr(x)
+        except Exception:  # a value that cannot even be shown must not hide what is wrong with it
+            return f"<{type(x).__name__}>"
+        return text if len(text) <= self.maxother else f"{text[: self.maxother - 4]} ..."
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its repr, cut where it is long; of bytes and arrays their size."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 2 * LONGEST else f"{text[: 2 * LONGEST - 4]} ..."
+
+
+def reason(error: BaseException) -> str:
+    """What another library's error says, cut where it is long: some of them print the data that they could not read."""
+    text = str(error).strip() or type(error).__name__
+    return text if len(text) <= LONGEST_ERROR else f"{text[: LONGEST_ERROR - 4]} ..."
 
 
 def whole(value: object, name: str, least: int, hint: str = "") -> int:
-    """A whole number, as an `int`; numpy's are taken too.
+    """A whole number as an `int`; numpy's are taken too.
 
     Args:
         value: what was passed.
         name: how the user knows it.
         least: the smallest that is allowed.
-        hint: what the number counts, where the name does not say it.
+        hint: what the number counts, unless the name says it.
 
     Raises:
-        TypeError: for what is no whole number, a truth value among them.
+        TypeError: for anything but a whole number; a truth value is none.
         ValueError: for less than `least`, or for more than 64 bits hold.
     """
-    refused = TypeError(f"{name} is {value!r}, a {type(value).__name__}; expected a whole number")
+    refused = TypeError(f"{name} is {shown(value)}, a {type(value).__name__}; expected a whole number")
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise refused
     try:
@@ -33,20 +83,20 @@ def whole(value: object, name: str, least: int, hint: str = "") -> int:
     except TypeError as error:  # an array of several, or a tensor of floats
         raise refused from error
     if number < least:
-        raise ValueError(f"{name} is {number}; expected at least {least}{hint}")
+        raise ValueError(f"{name} is {shown(number)}; expected at least {least}{hint}")
     if number > MOST:
-        raise ValueError(f"{name} is {number}; expected at most {MOST}, what 64 bits hold")
+        raise ValueError(f"{name} is {shown(number)}; expected at most {MOST}, what 64 bits hold")
     return number
 
 
 def finite(value: object, name: str) -> float:
-    """A finite number, as a `float`; numpy's and one-element tensors are taken too.
+    """A finite number as a `float`; numpy's and one-element tensors are taken too.
 
     Raises:
-        TypeError: for what is no real number, text and truth values among them.
+        TypeError: for anything but a real number; text and truth values are none.
         ValueError: for NaN or infinity.
     """
-    refused = TypeError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
+    refused = TypeError(f"{name} is {shown(value)}, a {type(value).__name__}; expected a number")
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise refused
     try:
@@ -67,13 +117,13 @@ def two_ends(value: object, name: str, unbounded: bool = False) -> tuple[float, 
         unbounded: whether ends may be infinite.
 
     Raises:
-        TypeError: for what are no numbers.
-        ValueError: for not two of them, or NaN.
+        TypeError: for anything but numbers.
+        ValueError: for more or fewer than two of them, or NaN.
     """
     of_type(value, (tuple, list), name, "two numbers, the noisy end and the clean one")
     assert isinstance(value, (tuple, list))
     if len(value) != 2:
-        raise ValueError(f"{name} is {value!r}; expected two numbers, the noisy end and the clean one")
+        raise ValueError(f"{name} is {shown(value)}; expected two numbers, the noisy end and the clean one")
     infinite = (-math.inf, math.inf) if unbounded else ()
     low, high = (float(end) if end in infinite else finite(end, f"an end of {name}") for end in value)
     return low, high
@@ -89,14 +139,44 @@ def of_type(value: object, kind: type | tuple[type, ...], name: str, expected: s
 def callback(value: object, name: str = "progress") -> None:
     """Raise a TypeError for something that is neither nothing nor can be called."""
     if value is not None and not callable(value):
-        raise TypeError(f"{name} is {value!r}; expected a function of the number of steps done, such as a bar's update")
+        raise TypeError(
+            f"{name} is {shown(value)}; expected a function of the number of steps done, such as a bar's update"
+        )
+
+
+def needs(package: str, extra: str) -> None:
+    """Import an optional package, before any work that would miss it at its end.
+
+    Args:
+        package: the name it is imported by.
+        extra: of this package, that installs it.
+
+    Raises:
+        ModuleNotFoundError: when it is not installed; says how to install it.
+    """
+    try:
+        import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
+            raise  # it is there, and something that it needs is not
+        raise ModuleNotFoundError(
+            f"{package} is not installed; pip install 'mmg-diffusers[{extra}]'", name=package
+        ) from error
 
 
 def file_path(value: str | os.PathLike[str], name: str) -> Path:
     """A path.
 
     Raises:
-        TypeError: for what is neither text nor a path.
+        TypeError: for anything but text or a path.
     """
     of_type(value, (str, os.PathLike), name, "a path, as text or pathlib.Path")
     return Path(value)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside of this package that the call came from."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mmg_diffusers":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -64,7 +64,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "sources": ("pairs.sources",),
     "stages": ("runs.stages",),
     "storage": ("files.whole",),
-    "tables": ("pairs.tables", "commands.options"),
+    "tables": ("pairs.tables", "commands.inputs"),
     "tasks": ("worlds.tasks",),
     "tasks.laws": ("worlds.tasks.laws",),
     "tasks.maps": ("worlds.tasks.maps",),

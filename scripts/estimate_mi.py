@@ -9,7 +9,8 @@ The same as ``mmg-diffusers run``.
 
 import typer
 
-from mmg_diffusers.commands.app import run
+from mmg_diffusers.commands.console import with_messages
+from mmg_diffusers.commands.fronts.running import run
 
 if __name__ == "__main__":
-    typer.run(run)
+    typer.run(with_messages(run))

@@ -29,7 +29,7 @@ from mmg_diffusers import Candidates, Estimate, MMGPipeline, NullPrompt, shapes_
 from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.analysis.words import Isolated, decompose_maps, isolate, pair_surprise
 from mmg_diffusers.commands.figures import plot_map_grid
-from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.commands.inputs import gather, read_marginal
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pairs.images import ImageLike, load_image
 from mmg_diffusers.pairs.prompts import Word

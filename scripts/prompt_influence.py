@@ -29,7 +29,7 @@ from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.analysis.influence import AXES, Axis, Influence, influence
 from mmg_diffusers.analysis.words import Isolated, isolate
 from mmg_diffusers.commands.figures import plot_influence
-from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.commands.inputs import gather, read_marginal
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.measure.moments import FORMS, Integrand, Outside
 from mmg_diffusers.measure.quadrature import AtLevels, Simpson, Trapezoid

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from mmg_diffusers import Candidates, MMGPipeline, shapes_model
 from mmg_diffusers.analysis.influence import AXES, Axis, Influence
 from mmg_diffusers.commands.figures import plot_switching
-from mmg_diffusers.commands.options import read_marginal
+from mmg_diffusers.commands.inputs import read_marginal
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pipelines.drawing import Switching, switch_prompts

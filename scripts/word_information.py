@@ -30,7 +30,7 @@ from mmg_diffusers.analysis.words import (
     word_information,
 )
 from mmg_diffusers.commands.figures import plot_words
-from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.commands.inputs import gather, read_marginal
 from mmg_diffusers.measure.estimate import Value, mean_over_pairs
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pairs.images import ImageLike

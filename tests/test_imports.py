@@ -15,13 +15,14 @@ ROOT = Path(mmg_diffusers.__file__).parent
 MAY_IMPORT = {
     "moved": set(),
     "checks": set(),
+    "internals": set(),
     "files": {"checks"},
-    "denoisers": {"checks", "files"},
+    "denoisers": {"checks", "files", "internals"},
     "measure": {"checks", "files", "denoisers"},
     "pairs": {"checks", "files", "denoisers", "measure"},
     "analysis": {"checks", "files", "denoisers", "measure", "pairs"},
     "runs": {"checks", "files", "denoisers", "measure", "pairs", "analysis"},
-    "pipelines": {"checks", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
+    "pipelines": {"checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
     "arrays": {"checks", "files", "denoisers", "measure", "pairs", "runs"},
     "worlds": {"checks", "files"},
 }

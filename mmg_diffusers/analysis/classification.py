@@ -13,7 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import MOST, finite, of_type, whole
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.candidates import CandidateCurve
-from mmg_diffusers.measure.estimate import Value, mean_over_pairs
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 # Deviation of the prior of log trust.
 LOG_TRUST = 0.5

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.influence import Influence
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import file_path, needs, of_type
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import pack, read_record, unpack, versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.candidates import CandidateCurve
-from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.marginals import Mixture
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ class Filtered:
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, log q and its error, the posterior's own reading, and both forms against the mixture."""
+        needs("pandas", "data")
         import pandas
 
         gap, orthogonal = (self.against_mixture.using(form) for form in ("gap", "orthogonal"))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.denoisers.conventions import Convention
-from mmg_diffusers.measure.estimate import Estimate, Value
-from mmg_diffusers.measure.moments import noise_variance
-from mmg_diffusers.measure.quadrature import upper_simpson, upper_trapezoid
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.moments import WEIGHED, noise_variance
+from mmg_diffusers.measure.quadrature import starts, upper_simpson, upper_trapezoid
+from mmg_diffusers.measure.value import Value, stderr_over_pairs
 
 Axis = Literal["logsnr", "timestep", "tau"]
 """What noise levels are counted in: log-SNR; the network's own timestep; or tau, 0 at the clean end and 1 at the noisy one."""
@@ -24,22 +25,29 @@ AXES: tuple[Axis, ...] = ("logsnr", "timestep", "tau")
 class Influence:
     """I(A; B | X_tau): what the condition still adds once the variable is seen at a noise level (arXiv 2310.09031, eq. 29).
 
-    `logsnr` `(L,)` rises; `nats` and `stderr` `(N, L)` hold half the integral from `logsnr[l]` to the clean end for every
-    pair, and the standard error that its noise draws leave. `nats[:, 0]` is the pair's whole information. `convention`
-    tells timesteps, where it is known.
+    `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the integral
+    from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave. `nats[:, 0]` is the pair's
+    whole information. `convention` tells timesteps, if it is known. `in_mean`, of forms that are weighed, holds what each pair
+    adds to the mean, and what the error of the mean is told from, `(N, L)` each; see `Estimate.in_mean`.
     """
 
     logsnr: Tensor
     nats: Tensor
     stderr: Tensor
     convention: Convention | None = None
+    in_mean: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.nats)
 
     def __getitem__(self, index: slice) -> Influence:
-        """Some of the pairs."""
-        return replace(self, nats=self.nats[index], stderr=self.stderr[index])
+        """Some of the pairs; the mean of several weighs forms as over all, and one pair's is its own."""
+        in_mean = None if self.in_mean is None else (self.in_mean[0][index], self.in_mean[1][index])
+        return replace(self, nats=self.nats[index], stderr=self.stderr[index], in_mean=in_mean)
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """What the mean is made of, and what its error is told from, `(N, L)` each."""
+        return (self.nats, self.nats) if self.in_mean is None or len(self) == 1 else self.in_mean
 
     def on(self, axis: Axis) -> Tensor:
         """`(L,)` the levels on an axis; it falls where diffusion time is counted.
@@ -63,8 +71,8 @@ class Influence:
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """Mean over pairs and its standard error, `(L,)` each; of a single pair, that pair's own."""
-        count = len(self.nats)
-        return self.nats.mean(0), self.nats.std(0) / count**0.5 if count > 1 else self.stderr[0]
+        nats, moving = self._rows()
+        return nats.mean(0), stderr_over_pairs(moving) if len(self) > 1 else self.stderr[0]
 
     def at(self, level: float, axis: Axis = "logsnr") -> Value:
         """Mean over pairs at a level between those that were measured, with its standard error; both interpolated.
@@ -84,7 +92,8 @@ class Influence:
                 f"{axis} is {level:g}; expected one between {low:.3f} and {high:.3f}, where it was measured"
             )
         mean, stderr = self.mean()
-        return Value(*(float(np.interp(level, place[order], values[order])) for values in (mean, stderr)))
+        value, error = (float(np.interp(level, place[order], values[order])) for values in (mean, stderr))
+        return Value(value, error)
 
     def arrived(self) -> tuple[Tensor, Tensor]:
         """The share of the mean information that has arrived at each level, and its standard error (jackknife), `(L,)` each.
@@ -94,8 +103,8 @@ class Influence:
         """
         total = self._total()
         share = 1 - total / total[0]
-        left_out = 1 - (total - self.nats) / (total - self.nats)[:, :1]
-        return share, jackknife(left_out)
+        left_out = self._left_out(total)
+        return share, jackknife(1 - left_out / left_out[:, :1])
 
     def half(self, axis: Axis = "logsnr") -> Value:
         """Where half of the mean information has arrived, with its standard error over pairs (jackknife).
@@ -108,14 +117,19 @@ class Influence:
         """
         to = self._to(axis)
         total = self._total()
-        crossings = [self._crossing(total), *(self._crossing(total - own) for own in self.nats)]
+        crossings = [self._crossing(total), *(self._crossing(rest) for rest in self._left_out(total))]
         if len(self) == 1:
-            return Value(float(to(torch.tensor(crossings[:1]))[0]), float("nan"))
-        told = to(torch.tensor(crossings, dtype=torch.float64))
-        return Value(float(told[0]), float(jackknife(told[1:, None])[0]))
+            return Value(float(to(torch.tensor(crossings[:1]))[0]), float("nan"), axis)
+        places = to(torch.tensor(crossings, dtype=torch.float64))
+        return Value(float(places[0]), float(jackknife(places[1:, None])[0]), axis)
+
+    def _left_out(self, total: Tensor) -> Tensor:
+        """The total without each pair in turn, `(N, L)`; of weighed forms, whose weight moves with a pair, to first order."""
+        nats, moving = self._rows()
+        return total - (nats.mean(0) + moving - moving.mean(0)) if moving is not nats else total - nats
 
     def _total(self) -> Tensor:
-        total = self.nats.sum(0)
+        total = self._rows()[0].sum(0)
         if float(total[0]) <= 0:
             raise ValueError(f"the mean information is {float(total[0]) / len(self):.4f} nats; no half of it arrives")
         return total
@@ -149,18 +163,32 @@ def influence(estimate: Estimate, convention: Convention | None = None) -> Influ
     Raises:
         ValueError: for another quadrature, or a single level.
     """
-    found = estimate.curve.grid()
-    grid, weight = found if found is not None else (torch.empty(0), torch.empty(0))
-    rules = (upper_trapezoid(grid), upper_simpson(grid)) if len(grid) > 1 else ()
+    known = estimate.curve.grid()
+    grid, weight = known if known is not None else (torch.empty(0), torch.empty(0))
+    ends = estimate.logsnr_range
+    rules = (upper_trapezoid(grid, *ends), upper_simpson(grid, *ends)) if len(grid) > 1 else ()
     upper = next((rule for rule in rules if torch.allclose(weight, rule[0])), None)
     if upper is None:
         raise ValueError(
             "influence over noise needs levels that all pairs share, with the weights of the trapezoidal rule or Simpson's; "
             "measure with quadrature=Trapezoid(levels), the default, or Simpson(levels)"
         )
-    values = estimate.values
-    nats = values.nanmean(1) @ upper.T / 2
     # The whole is the estimate, to the last bit.
-    nats[:, 0] = estimate.nats
-    stderr = (noise_variance(values) @ (upper.T / 2).square()).sqrt()
-    return Influence(grid, nats, stderr, convention)
+    nats = _upwards(estimate.values, upper, estimate.nats)
+    in_mean = None
+    spread = estimate.values
+    if estimate.integrand in WEIGHED:
+        first, second = (_upwards(*each) for each in zip(
+            estimate.values_in_mean(), (upper, upper), estimate.in_mean(), strict=True
+        ))  # fmt: skip
+        in_mean = first, second
+        spread = estimate.curve.weighed(estimate.curve.shares().moving)
+    stderr = (noise_variance(spread) @ (upper.T / 2).square()).sqrt()
+    return Influence(starts(grid, *ends), nats, stderr, convention, in_mean)
+
+
+def _upwards(values: Tensor, upper: Tensor, whole: Tensor) -> Tensor:
+    """Half the integrals `(N, L)` of values `(N, D, L)` from each start, the first of which are known."""
+    nats = values.nanmean(1) @ upper.T / 2
+    nats[:, 0] = whole
+    return nats

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification, Parts
-from mmg_diffusers.measure.estimate import Value, mean_over_pairs
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives
 from mmg_diffusers.pairs.prompts import Prompt, Word, without, words_of
 

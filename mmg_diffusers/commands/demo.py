@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.influence import influence
+from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.figures import plot_influence, plot_maps, plot_mmse, save_figure
+from mmg_diffusers.commands.texts import CERTIFICATE, plus_minus, title_of
+from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.estimate import Estimate, Value
 from mmg_diffusers.measure.moments import OF_PRETRAINED
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 # The candidates' posterior has settled below this level; two paths scatter less than one, more would take too long here.
 SETTLED, PATHS = 5.0, 2
@@ -40,40 +47,36 @@ class Demonstration:
 
     def table(self) -> Table:
         """The numbers side by side."""
+        needs("rich", "cli")
+        from rich.table import Table
+
         table = Table(title=f"What captions say about {len(self.sample)} fresh images of the Shapes world")
         table.add_column("")
         for column in ("nats", "log-SNR", "below", "above"):
             table.add_column(column, justify="right", no_wrap=True)
         bound, grid = self.bound, self.posterior.curve.logsnr
         table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
-        table.add_row("exact, these pairs", _plus_minus(self.exact_here))
-        table.add_row(f"bound, {len(CAPTIONS)} captions", _plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
+        table.add_row("exact, these pairs", plus_minus(self.exact_here))
+        table.add_row(f"bound, {len(CAPTIONS)} captions", plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
         for form in OF_PRETRAINED:
             read = self.estimate.using(form)
             edge, (low, high) = read.boundary, read.logsnr_range
             table.add_row(
                 f"null prompt, {form}",
-                _plus_minus(read.mean()),
+                plus_minus(read.mean()),
                 f"{low:.2f} .. {high:.2f}",
                 f"{edge.low.value:.3f}{'' if edge.low_decayed else ' !'}",
                 f"{edge.high.value:.3f}{'' if edge.high_decayed else ' !'}",
             )
-        table.add_row("certificate", _plus_minus(self.estimate.certificate))
+        table.add_row("certificate", plus_minus(self.estimate.certificate))
         table.caption = (
             "± one standard error over pairs. bound: candidate prompts, calibrated on other pairs. below, above: estimated "
-            "nats beyond the range; ! where the curve has not decayed. certificate: gap - orthogonal, 0 for ideal networks."
+            f"nats beyond the range; ! if the curve has not decayed. certificate: {CERTIFICATE}."
         )
         return table
 
     def save(self, folder: Path) -> list[Path]:
         """Write the record, a summary and the figures; returns their paths."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
-
-        from mmg_diffusers.commands.figures import plot_influence, plot_maps, plot_mmse
-
         folder.mkdir(parents=True, exist_ok=True)
         summary = {
             "pairs": len(self.sample),
@@ -89,14 +92,14 @@ class Demonstration:
             "versions": dict(self.estimate.versions),
         }
         made = [self.estimate.save(folder / "estimate.safetensors"), folder / "summary.json"]
-        made[1].write_text(json.dumps(summary, indent=1) + "\n")
+        write_whole(made[1], (json.dumps(summary, indent=1) + "\n").encode())
         shown = min(8, len(self.sample))
         figures = {
-            "mmse": plot_mmse(self.estimate, title="Denoising errors with and without the caption"),
+            "mmse": plot_mmse(self.estimate, title=title_of("mmse", "caption")),
             "influence": plot_influence(
                 {form: influence(self.estimate.using(form)) for form in OF_PRETRAINED},
                 ceiling=self.exact,
-                title="What the caption still adds, by noise level",
+                title=title_of("influence", "caption"),
             ),
             "maps": plot_maps(
                 list(self.sample.images[:shown]),
@@ -108,14 +111,8 @@ class Demonstration:
             ),
         }
         for name, figure in figures.items():
-            made.append(folder / f"{name}.png")
-            figure.savefig(made[-1], dpi=100)
-            plt.close(figure)
+            made.append(save_figure(figure, folder / f"{name}.png", dpi=100))
         return made
-
-
-def _plus_minus(value: Value) -> str:
-    return f"{value.value:.3f} ± {value.stderr:.3f}"
 
 
 def demonstrate(

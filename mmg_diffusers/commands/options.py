@@ -1,68 +1,98 @@
-"""What options of the command line stand for: images and prompts to look at, and what prompts are compared with."""
+"""The options that commands and scripts share: one name, one meaning and one default for each.
+
+Imports nothing heavy, so that ``--help`` is quick; tests hold the choices and the defaults to those of the packages that know.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-from mmg_diffusers.pairs.images import ImageLike
-from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
-from mmg_diffusers.pairs.tables import read_candidates, read_pairs
-from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
+import typer
 
+# The defaults of `MMGPipeline`.
+LEVELS, STEPS = 32, 64
+# Of the noise path along which studies compare candidates: steps, and the highest log-SNR.
+STUDY_STEPS, STUDY_HIGH = 26, 4.0
 
-def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tuple[list[ImageLike], list[str]]:
-    """Images and prompts to look at: ``shapes``, fresh pairs of the Shapes world, or what `read_pairs` reads.
+Form = Literal["gap", "orthogonal", "auto", "balanced"]
+DtypeName = Literal["float32", "float16", "bfloat16"]
+AxisName = Literal["logsnr", "timestep", "tau"]
+RuleName = Literal["trapezoid", "simpson"]
 
-    Args:
-        source: ``shapes``, an image, a folder or a table.
-        prompt: of all images, in place of their own.
-        count, seed: of Shapes pairs.
+# ---- what is measured ----
 
-    Raises:
-        FileNotFoundError, ValueError: as `read_pairs` does.
-    """
-    if str(source) == "shapes":
-        sample = Shapes("soft").sample(count, seed)
-        return list(sample.images), sample.prompts if prompt is None else [prompt] * count
-    pairs = read_pairs(source, prompt)
-    return list(pairs.images), pairs.prompts
+Model = Annotated[
+    str, typer.Argument(help="A pipeline folder, an id on the hub, or `shapes`, the model that ships with the package.")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Folder or id; the shipped model by default.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="Folder or id; the shipped model by default.")]
+Source = Annotated[
+    str, typer.Argument(help="An image, a folder or a table of pairs; `shapes` are fresh pairs of that world.")
+]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="Prompt of all images; else a column of the table.")]
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="Prompt of all images.")]
+Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Of the Shapes world.")]
+ReplaceBy = Annotated[
+    str | None,
+    typer.Option("--replace-by", help="What takes the place of a word (nothing: left out); masked by default."),
+]
 
+_MARGINALS = (
+    "What prompts are compared with: null, the null prompt; prompts, the run's own; negatives:15, as many of other "
+    "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'."
+)
+MarginalOption = Annotated[str, typer.Option("--marginal", help=_MARGINALS)]
+StudyMarginal = Annotated[
+    str | None, typer.Option("--marginal", help="null, prompts, negatives:15, shapes, or a file of candidates.")
+]
+StudyMarginals = Annotated[
+    list[str] | None, typer.Option("--marginal", help="null, prompts, negatives:15, shapes, or a file of candidates.")
+]
 
-def read_marginal(told: str, prompts: Sequence[str]) -> Marginal:
-    """What prompts are compared with, as it is told on a command line.
+# ---- how ----
 
-    Args:
-        told: ``null``, the null prompt; ``prompts``, the run's own different prompts, each as probable as it is frequent
-            among them; ``negatives`` or ``negatives:COUNT``, prompts sampled from other pairs; ``shapes``, the captions of the
-            Shapes world; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``, ``.parquet``) with a
-            column of prompts and, where they are not equally probable, one named ``prior``.
-        prompts: of the run.
+Integrand = Annotated[Form, typer.Option("--integrand", help="Which form `nats` holds; the table has all.")]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels",
+        min=2,
+        help=f"Noise levels, by default {LEVELS}, each seen with noise of both signs; against candidates steps of the noise "
+        f"path, by default {STEPS}.",
+    ),
+]
+NullLevels = Annotated[
+    int,
+    typer.Option("--levels", min=2, help="Noise levels with the null prompt, each with noise of both signs."),
+]
+Steps = Annotated[int, typer.Option("--steps", min=2, help="Steps of the candidates' noise path.")]
+High = Annotated[float, typer.Option("--high", help="Highest log-SNR of the candidates' path.")]
+Draws = Annotated[int, typer.Option("--draws", min=1, help="Noise draws per level.")]
+Tolerated = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance",
+        min=0.0,
+        help="In place of --draws: draw noise for a pair until it leaves no more than this standard error, in nats.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Names the pairs of the Shapes world, and the noise.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the model's own size.")]
+SamplingSteps = Annotated[
+    int, typer.Option("--sampling-steps", min=1, help="Steps of the sampler, for images that are drawn.")
+]
+Guidance = Annotated[
+    float, typer.Option("--guidance", help="Of images that are drawn; above 1 they do not sample p(x | y).")
+]
 
-    Raises:
-        FileNotFoundError: for a file that there is not.
-        ValueError: for fewer than two candidates, the same one twice, or a prior that is none.
-    """
-    kind, _, count = told.partition(":")
-    if told == "null":
-        return NullPrompt()
-    if told == "shapes":
-        return Candidates(CAPTIONS)
-    if told == "prompts":
-        number = Counter(prompts)
-        if len(number) < 2:
-            raise ValueError(
-                f"all {len(prompts)} prompts are {prompts[0]!r}; candidates need others to be compared with"
-            )
-        return Candidates(tuple(number), tuple(times / len(prompts) for times in number.values()))
-    if kind == "negatives":
-        if count and not count.isdecimal():
-            raise ValueError(f"the marginal is {told!r}; expected negatives, or negatives:15 for as many")
-        return Negatives(int(count)) if count else Negatives()
-    path = Path(told)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"the marginal is {told!r}, which is no file; expected null, prompts, negatives:COUNT, shapes, or a file of candidates"
-        )
-    return read_candidates(path)
+# ---- with what, and where to ----
+
+Batch = Annotated[int | None, typer.Option("--batch-size", help="Rows per forward pass, the one memory knob.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; by default the best there is.")]
+Dtype = Annotated[DtypeName, typer.Option("--dtype", help="Dtype of the networks.")]
+Variant = Annotated[str | None, typer.Option("--variant", help="Variant of the weights, e.g. fp16.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Revision on the hub.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Axis = Annotated[AxisName, typer.Option("--axis", help="Of the figure.")]
+Output = Annotated[Path, typer.Option("--output", help="Folder for tables, numbers and figures.")]

@@ -17,7 +17,9 @@ from torch import Tensor
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.words import parts_by_place, word_information
-from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words
+from mmg_diffusers.commands.console import shorten
+from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot
+from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
 from mmg_diffusers.measure.moments import OF_PRETRAINED
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 # Pairs beyond these are counted, not shown: a page should open on a phone.
 MOST_ROWS, MOST_MAPS = 200, 12
-# Settings longer than this are cut; the record has them.
+# Settings longer than this are shortened; the record has them.
 LONGEST = 160
 
 _STYLE = """
@@ -67,8 +69,7 @@ def _picture(pixels: NDArray[np.floating]) -> Image.Image:
 
 def _drawn(draw: Callable[[Axes], object], about: str) -> str:
     """A figure of the size of a phone, so that its letters can be read on one."""
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(4.6, 3.5), layout="constrained")
     draw(axes)
     buffer = io.BytesIO()
@@ -101,7 +102,7 @@ class _Thumb:
         self.html = f'<img class="thumb" src="{_png(picture)}" alt="">'
 
 
-def _said(value: Value) -> tuple[str, str, str]:
+def _cells(value: Value) -> tuple[str, str, str]:
     return f"{value.value:.4f}", f"{value.stderr:.4f}", f"{value.bits().value:.4f}"
 
 
@@ -125,11 +126,10 @@ def _half(curve: Influence) -> str:
     if float(curve.nats[:, 0].mean()) <= 0:
         return ""
     half = curve.half()
-    told = f"Half of it has arrived at log-SNR {half.value:.2f} ± {half.stderr:.2f}"
+    sentence = f"Half of it has arrived at log-SNR {plus_minus(half, 2)}"
     if curve.convention is not None:
-        tau = curve.half("tau")
-        told += f", diffusion time τ = {tau.value:.3f} ± {tau.stderr:.3f}"
-    return f"<p>{told}.</p>"
+        sentence += f", {AXIS_NAMES['tau']} = {plus_minus(curve.half('tau'))}"
+    return f"<p>{sentence}.</p>"
 
 
 def _of_estimate(estimate: Estimate, convention: Convention | None) -> _Reading:
@@ -138,22 +138,22 @@ def _of_estimate(estimate: Estimate, convention: Convention | None) -> _Reading:
     over = influence(estimate, convention)
     axis = "logsnr" if convention is None else "tau"
     return _Reading(
-        f"{mean.value:.3f} ± {mean.stderr:.3f} nats",
+        f"{plus_minus(mean)} nats",
         f"mean over {len(estimate)} pairs, {estimate.integrand} form, log-SNR {low:.2f} to {high:.2f}, "
         f"{estimate.evaluations:,} evaluations",
         estimate.warnings(),
         _table(
-            ((form, *_said(estimate.using(form).mean())) for form in OF_PRETRAINED),
+            ((form, *_cells(estimate.using(form).mean())) for form in OF_PRETRAINED),
             ("form", "nats", "± stderr", "bits"),
         ),
-        f"<p>Certificate (gap - orthogonal, 0 for ideal networks): {certificate.value:.4f} ± {certificate.stderr:.4f} nats. "
+        f"<p>Certificate ({CERTIFICATE}): {plus_minus(certificate, 4)} nats. "
         f"Estimated beyond the range: {edge.low.value:.4f} below, {edge.high.value:.4f} above.</p>" + _half(over),
         (
-            _drawn(lambda ax: plot_mmse(estimate, ax=ax), "denoising errors with and without the prompt"),
-            _drawn(lambda ax: plot_curves(estimate, ax=ax), "gap and orthogonal along log-SNR"),
+            _drawn(lambda ax: plot_mmse(estimate, ax=ax), title_of("mmse")),
+            _drawn(lambda ax: plot_curves(estimate, ax=ax), title_of("curves")),
             _drawn(
                 lambda ax: plot_influence({str(estimate.integrand): over}, axis=axis, ax=ax),
-                "what the prompt still adds by noise level",
+                title_of("influence"),
             ),
         ),
         estimate,
@@ -163,54 +163,52 @@ def _of_estimate(estimate: Estimate, convention: Convention | None) -> _Reading:
     )
 
 
-def _of_filter(found: Filtered, convention: Convention | None) -> _Reading:
-    mean, compared, below = found.mean(), found.against_mixture, found.below
-    over = found.influence(convention)
+def _of_filter(result: Filtered, convention: Convention | None) -> _Reading:
+    mean, compared, below = result.mean(), result.against_mixture, result.below
+    over = result.influence(convention)
     axis = "logsnr" if convention is None else "tau"
-    entropy = found.entropy_by_level[:, -1]
+    entropy = result.entropy_by_level[:, -1]
     readings = {
         "log q, a bound": mean,
         "entropy of q": mean_over_pairs(entropy),
         "gap to the mixture": compared.using("gap").mean(),
         "orthogonal to it": compared.using("orthogonal").mean(),
     }
-    low, high = float(found.logsnr[0]), float(found.logsnr[-1])
+    low, high = float(result.logsnr[0]), float(result.logsnr[-1])
     figures = [
-        _drawn(lambda ax: plot_curves(compared, ax=ax), "gap and orthogonal to the mixture along log-SNR"),
-        _drawn(
-            lambda ax: plot_influence({"log q": over}, axis=axis, ax=ax), "what the prompt still adds by noise level"
-        ),
+        _drawn(lambda ax: plot_curves(compared, ax=ax), title_of("mixture")),
+        _drawn(lambda ax: plot_influence({"log q": over}, axis=axis, ax=ax), title_of("influence")),
     ]
-    words = _words(found)
+    words = _words(result)
     if words:
-        figures.append(_drawn(lambda ax: plot_words(words, ax=[ax]), "information of each word given the others"))
+        figures.append(_drawn(lambda ax: plot_words(words, ax=[ax]), title_of("words")))
     return _Reading(
-        f"{mean.value:.3f} ± {mean.stderr:.3f} nats or more",
-        f"mean over {len(found)} pairs and {found.mixture.slots.shape[1]} candidates each, log-SNR {low:.2f} to {high:.2f} in "
-        f"{len(found.logsnr) - 1} steps, {found.evaluations:,} evaluations",
-        found.warnings(),
-        _table(((name, *_said(value)) for name, value in readings.items()), ("reading", "nats", "± stderr", "bits")),
-        f"<p>Never above {found.mixture.ceiling:.4f} nats. Settled from log-SNR {found.settled:.2f} on. Estimated below the "
-        f"path's noisy end, and not in the bound: {below.value:.4f} ± {below.stderr:.4f} nats.</p>" + _half(over),
+        f"{plus_minus(mean)} nats or more",
+        f"mean over {len(result)} pairs and {result.mixture.slots.shape[1]} candidates each, log-SNR {low:.2f} to {high:.2f} in "
+        f"{len(result.logsnr) - 1} steps, {result.evaluations:,} evaluations",
+        result.warnings(),
+        _table(((name, *_cells(value)) for name, value in readings.items()), ("reading", "nats", "± stderr", "bits")),
+        f"<p>Never above {result.mixture.ceiling:.4f} nats. Settled from log-SNR {result.settled:.2f} on. Estimated below the "
+        f"path's noisy end, and not in the bound: {plus_minus(below, 4)} nats.</p>" + _half(over),
         figures,
         compared,
-        found.nats,
-        found.stderr,
-        found.settings,
+        result.nats,
+        result.stderr,
+        result.settings,
     )
 
 
-def _words(found: Filtered) -> dict[str, Value]:
+def _words(result: Filtered) -> dict[str, Value]:
     """Each word given the others, where all pairs have the same candidates and these differ word by word."""
     try:
-        parts = parts_by_place(found.classification.candidates)
-        nats = word_information(found.classification, found.truth, parts)
+        parts = parts_by_place(result.classification.candidates)
+        nats = word_information(result.classification, result.truth, parts)
     except ValueError:
         return {}
-    said = {place: list(dict.fromkeys(labels)) for place, labels in parts.items()}
+    words = {place: list(dict.fromkeys(labels)) for place, labels in parts.items()}
     return {
-        f"{', '.join(said[place][:3])}{', ...' if len(said[place]) > 3 else ''}": mean_over_pairs(own)
-        for place, own in nats.items()
+        f"{', '.join(words[place][:3])}{', ...' if len(words[place]) > 3 else ''}": mean_over_pairs(values)
+        for place, values in nats.items()
     }
 
 
@@ -220,12 +218,12 @@ def _maps(compared: Estimate, images: Sequence[NDArray[np.floating]], prompts: S
     maps = compared.pixel_map("orthogonal")[0][:MOST_MAPS].double().numpy()
     top = max(float(maps.max()), 1e-12)
     made: list[str] = []
-    for image, own, prompt in zip(images, maps, prompts, strict=False):
-        laid = Image.fromarray((lay_over(np.asarray(image), own, top) * 255).round().astype(np.uint8))
+    for image, information, prompt in zip(images, maps, prompts, strict=False):
+        laid = Image.fromarray((lay_over(np.asarray(image), information, top) * 255).round().astype(np.uint8))
         laid.thumbnail((256, 256))
         made.append(
-            f'<figure><img src="{_png(_picture(image))}" alt=""><img src="{_png(laid)}" alt="map of the information">'
-            f"<figcaption>{escape(prompt)}: {own.sum():.2f} nats</figcaption></figure>"
+            f'<figure><img src="{_png(_picture(image))}" alt=""><img src="{_png(laid)}" alt="{title_of("map")}">'
+            f"<figcaption>{escape(prompt)}: {information.sum():.2f} nats</figcaption></figure>"
         )
     return [
         "<h2>Where</h2>",
@@ -235,7 +233,7 @@ def _maps(compared: Estimate, images: Sequence[NDArray[np.floating]], prompts: S
 
 
 def build_report(
-    found: Estimate | Filtered,
+    result: Estimate | Filtered,
     images: Sequence[ImageLike],
     prompts: Sequence[str],
     *,
@@ -245,7 +243,7 @@ def build_report(
     """The page, as text. It holds its figures and styles, runs no script and loads nothing.
 
     Args:
-        found: measured with ``keep="pixel"``, for maps; an estimate with the trapezoidal rule or Simpson's, for influence.
+        result: measured with ``keep="pixel"``, for maps; an estimate with the trapezoidal rule or Simpson's, for influence.
         images: as `MMGPipeline` takes them, one a pair.
         prompts: one a pair; they are escaped.
         convention: of the model, to tell diffusion time by.
@@ -254,12 +252,12 @@ def build_report(
     Raises:
         ValueError: when images or prompts do not fit the measurement, or an image cannot be read.
     """
-    if not len(images) == len(prompts) == len(found):
+    if not len(images) == len(prompts) == len(result):
         raise ValueError(
-            f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(found)} pairs; expected one each"
+            f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(result)} pairs; expected one each"
         )
     shown = [load_image(image, k).permute(1, 2, 0).numpy() for k, image in enumerate(images[:MOST_ROWS])]
-    read = _of_filter(found, convention) if isinstance(found, Filtered) else _of_estimate(found, convention)
+    read = _of_filter(result, convention) if isinstance(result, Filtered) else _of_estimate(result, convention)
     gap, orthogonal = (read.compared.using(form).nats.tolist() for form in ("gap", "orthogonal"))
     rows = (
         (
@@ -271,8 +269,8 @@ def build_report(
         )
         for k, image in enumerate(shown)
     )
-    left_out = f"<p>{len(found) - MOST_ROWS} more pairs are in the record.</p>" if len(found) > MOST_ROWS else ""
-    settings = {**read.settings, **{f"{name} version": v for name, v in found.versions.items()}}
+    left_out = f"<p>{len(result) - MOST_ROWS} more pairs are in the record.</p>" if len(result) > MOST_ROWS else ""
+    settings = {**read.settings, **{f"{name} version": v for name, v in result.versions.items()}}
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="number">{read.headline}</p>',
@@ -286,17 +284,13 @@ def build_report(
         "<h2>Pairs</h2>",
         _table(rows, ("image", "prompt", "nats", "gap", "orthogonal"), text=(0, 1)) + left_out,
         "<h2>Settings</h2>",
-        _table(((name, _short(str(value))) for name, value in settings.items()), text=(0, 1)),
+        _table(((name, shorten(str(value), LONGEST)) for name, value in settings.items()), text=(0, 1)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} letters)"
 
 
 def _error(stderr: Tensor) -> str:

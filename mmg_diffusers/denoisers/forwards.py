@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
+from mmg_diffusers.internals import execution_device_of_hook
 
 # Numbers in one batch of network inputs that fit comfortably beside the activations of a U-Net, by device type.
 _COMFORT = {"cpu": 2**16, "cuda": 2**18}
@@ -31,9 +32,9 @@ def device_of(denoiser: Denoiser, fallback: Tensor) -> torch.device:
     Of one without weights, where `fallback` is.
     """
     for module in denoiser.modules():
-        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        device = execution_device_of_hook(module)
         if device is not None:
-            return torch.device(device)
+            return device
     for tensor in (*denoiser.parameters(), *denoiser.buffers()):
         return tensor.device
     return fallback.device

@@ -12,7 +12,7 @@ from mmg_diffusers.measure.divergence import (
     interaction_information,
     kl_divergence,
 )
-from mmg_diffusers.measure.estimate import Boundary, Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.estimate import Boundary, Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.moments import Curve, Outside
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
@@ -28,6 +28,7 @@ from mmg_diffusers.measure.quadrature import (
     Trapezoid,
 )
 from mmg_diffusers.measure.tolerance import Tolerance
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 __all__ = [
     "MINDE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -128,7 +129,16 @@ def blocks(
         yield Block(part, start, logsnr, weight)
 
 
-def range_within(denoiser: Denoiser, asked: tuple[float, float] | None, quadrature: Quadrature) -> tuple[float, float]:
+class Levels(Protocol):
+    """What knows the levels that there are: a denoiser, or its convention."""
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]: ...
+
+    def snap(self, logsnr: Tensor, /) -> Tensor: ...
+
+
+def range_within(denoiser: Levels, asked: tuple[float, float] | None, quadrature: Quadrature) -> tuple[float, float]:
     """The ends of the integral: the denoiser's own, a part of them that is asked for, and what the rule covers."""
     low, high = denoiser.logsnr_range
     if asked is not None:

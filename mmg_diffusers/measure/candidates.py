@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,9 @@ class NoisePath:
     """How candidates are followed from noisy to clean.
 
     Args:
-        quadrature: a deterministic rule; its distinct levels are the path's grid.
+        quadrature: a deterministic rule; its distinct levels are the path's grid, between the levels nearest to the ends of the
+            range. An observation has the noise of a level that the network knows, so that a path, other than an integral, begins
+            and ends at such levels; `CandidateCurve.logsnr` states them, and paths over adjoining ranges adjoin.
         draws: paths per variable, each with noise of its own; evidence is averaged over them.
         prune: a candidate whose posterior along the path falls below this is not followed further; its probability
             stays what it was. 0 follows all to the end.
@@ -243,7 +245,8 @@ def measure_candidates(
     size = max(1, 16 * forwards.rows // (count * together))
     for block in blocks(denoiser, pairs, path.quadrature, 1, seed, low, high, size):
         own = slice(block.start, block.start + len(block.pairs))
-        grid = block.logsnr[0, 0]
+        grid = _with_ends(block.logsnr[0, 0], denoiser.snap(torch.tensor([low, high], dtype=torch.float64)))
+        block = replace(block, logsnr=grid.expand(*block.logsnr.shape[:2], -1))
         walked = Walked.none(len(block.pairs), len(grid) - 1, count)
         true = None if truth is None else truth.cpu()[own]
         for draws in rounds:
@@ -254,6 +257,14 @@ def measure_candidates(
             innovation = walked.compared.innovation
         curves.append(CandidateCurve(walked.score, grid, block.pairs.ids, walked.evaluations, mixture, innovation))
     return CandidateCurve.merge(curves)
+
+
+def _with_ends(levels: Tensor, ends: Tensor) -> Tensor:
+    """Rising levels, and the levels nearest to the ends of the range, if a rule (such as Gauss') places none there."""
+    low, high = (end for end in ends.split(1))
+    below = [low] if float(levels[0] - low) > 1e-9 else []
+    above = [high] if float(high - levels[-1]) > 1e-9 else []
+    return torch.cat([*below, levels, *above])
 
 
 def _log_prior(prior: Tensor | None, pairs: int, count: int) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor
 from mmg_diffusers.checks import of_type
 from mmg_diffusers.denoisers.base import Condition, Denoiser, Versus, check_denoiser_type
 from mmg_diffusers.denoisers.exact import GaussianReference
-from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
+from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
 
 Form = Literal["gap", "orthogonal"]
 
@@ -39,9 +40,10 @@ class Entropy:
         """`(N,)` standard error of `nats` from the noise draws."""
         return self.ratio.stderr
 
-    def mean(self) -> Value:
-        """The entropy, with its standard error over x."""
-        return mean_over_pairs(self.nats, self.stderr)
+    def mean(self, cluster: Labels | None = None) -> Value:
+        """The entropy, with its standard error over x. `cluster` as in `Estimate.mean`."""
+        nats, moving = (self.reference - ratio for ratio in self.ratio.in_mean(cluster))
+        return mean_over_pairs(nats, self.stderr, moving=moving, cluster=cluster)
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,11 @@ class Interaction:
         """`(N,)` from the noise draws, as if those of the two were independent (they are shared, so it errs large)."""
         return (self.alone.stderr.square() + self.conditional.stderr.square()).sqrt()
 
-    def mean(self) -> Value:
-        """Mean over pairs with its standard error; noise that the two share cancels."""
-        return mean_over_pairs(self.nats, self.stderr)
+    def mean(self, cluster: Labels | None = None) -> Value:
+        """Mean over pairs with its standard error; noise that the two share cancels. `cluster` as in `Estimate.mean`."""
+        parts = zip(self.alone.in_mean(cluster), self.conditional.in_mean(cluster), strict=True)
+        nats, moving = (alone - conditional for alone, conditional in parts)
+        return mean_over_pairs(nats, self.stderr, moving=moving, cluster=cluster)
 
 
 def interaction_information(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type, two_ends
+from mmg_diffusers.checks import file_path, needs, of_type, two_ends
 from mmg_diffusers.files.records import pack, read_record, unpack, versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.moments import (
@@ -25,8 +24,10 @@ from mmg_diffusers.measure.moments import (
     integrate,
     noise_error,
 )
-from mmg_diffusers.measure.quadrature import trapezoid, trapezoid_within
+from mmg_diffusers.measure.quadrature import trapezoid_over, trapezoid_within
 from mmg_diffusers.measure.tolerance import Tolerance
+from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
+from mmg_diffusers.measure.weighing import Share, halved, share_of
 
 if TYPE_CHECKING:
     import pandas
@@ -34,21 +35,6 @@ if TYPE_CHECKING:
 FORMAT = "mmg_diffusers.Estimate/3"
 # An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
 DECAYED = 0.05
-
-
-class Value(NamedTuple):
-    """A number in nats and its standard error."""
-
-    value: float
-    stderr: float
-
-    def bits(self) -> Value:
-        """The same in bits."""
-        nats = torch.tensor(2.0).log().item()
-        return Value(self.value / nats, self.stderr / nats)
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} +- {self.stderr:.4f} nats"
 
 
 class Boundary(NamedTuple):
@@ -64,20 +50,13 @@ class Boundary(NamedTuple):
     high_decayed: bool
 
 
-def mean_over_pairs(nats: Tensor, stderr: Tensor | None = None) -> Value:
-    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with that pair's own error, if it is known."""
-    count = len(nats)
-    own = math.nan if stderr is None else float(stderr[0])
-    return Value(float(nats.mean()), float(nats.std()) / count**0.5 if count > 1 else own)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Mutual information of every pair, in nats, with what is needed to believe it.
 
     `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the log-SNR
     range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
-    misinforms). Its mean over pairs estimates I(X; Y).
+    misinforms). It depends on the model, the settings, the seed and the pair's id alone. `mean` estimates I(X; Y).
     """
 
     curve: Curve
@@ -104,35 +83,66 @@ class Estimate:
         Far from 0, in units of its standard error, the two branches are not the marginal and the conditional of one
         distribution, and the estimate says so about the model, not about the data.
         """
-        nats, stderr = integrate(self.curve.gap - self.curve.orthogonal, self.curve.weight, self.curve.independent)
-        return mean_over_pairs(nats, stderr)
+        return mean_over_pairs(*self._difference)
+
+    @cached_property
+    def _difference(self) -> tuple[Tensor, Tensor]:
+        """`(N,)` gap - orthogonal in nats, and the standard error that the noise leaves in it."""
+        return integrate(self.curve.gap - self.curve.orthogonal, self.curve.weight, self.curve.independent)
 
     @cached_property
     def gap_share(self) -> float:
-        """The share of the gap form in the estimate, between 0 (orthogonal) and 1 (gap, and differences outside)."""
+        """The share of the gap form in the mean over pairs, between 0 (orthogonal) and 1 (gap, and differences outside)."""
         if self.integrand not in WEIGHED:
             return float(self.integrand != "orthogonal")
-        difference, stderr = self.certificate
-        if difference == 0.0:
-            return 0.0
-        share = max(0.0, 1.0 - (stderr / difference) ** 2)
+        return float(self._share_in_mean().share)
+
+    def _share_in_mean(self, cluster: Labels | None = None) -> Share:
+        """The share in the mean over pairs, by the certificate; that of a single pair is the pair's."""
+        if len(self) == 1:
+            share, moving = self.curve.shares()
+            return Share(share[0], moving[0])
+        difference, stderr = torch.tensor(mean_over_pairs(*self._difference, cluster=cluster), dtype=torch.float64)
+        share = share_of(difference, stderr)
         # What over-fitting takes from gap it adds to orthogonal.
-        return share / 2 if self.integrand == "balanced" and difference < 0 else share
+        return halved(share) if self.integrand == "balanced" and difference < 0 else share
 
     @property
     def values(self) -> Tensor:
-        """`(N, D, L)` the integrand; half its integral over log-SNR is `nats`."""
+        """`(N, D, L)` the integrand of each pair; half its integral over log-SNR is `nats`."""
         if self.integrand not in WEIGHED:
             return self.curve.values(self.integrand)
-        return self.curve.orthogonal + self.gap_share * (self.curve.gap - self.curve.orthogonal)
+        return self.curve.weighed(self.curve.shares().share)
+
+    def values_in_mean(self, cluster: Labels | None = None) -> tuple[Tensor, Tensor]:
+        """What each pair adds to the mean, and what the error of the mean is told from: `(N, D, L)` each.
+
+        Both are `values`, unless forms are weighed. Then all pairs share one weight in the mean, and the error counts that it
+        is told from the same pairs.
+        """
+        if self.integrand not in WEIGHED:
+            return self.values, self.values
+        share, moving = self._share_in_mean(cluster)
+        return self.curve.weighed(float(share)), self.curve.weighed(float(moving))
+
+    def in_mean(self, cluster: Labels | None = None) -> tuple[Tensor, Tensor]:
+        """Half the integrals of `values_in_mean`, `(N,)` nats each: `mean` is the mean of the first, with the error of the second."""
+        first, second = (
+            integrate(values, self.curve.weight, self.curve.independent)[0] for values in self.values_in_mean(cluster)
+        )
+        return first, second
 
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
-        return integrate(self.values, self.curve.weight, self.curve.independent)
+        nats, stderr = integrate(self.values, self.curve.weight, self.curve.independent)
+        if self.integrand in WEIGHED:
+            moving = self.curve.weighed(self.curve.shares().moving)
+            stderr = integrate(moving, self.curve.weight, self.curve.independent)[1]
+        return nats, stderr
 
     @property
     def nats(self) -> Tensor:
-        """`(N,)` pointwise mutual information."""
+        """`(N,)` pointwise mutual information; that of a pair does not depend on the others."""
         return self._integrated[0]
 
     @property
@@ -151,9 +161,17 @@ class Estimate:
             raise ValueError("this was measured without a tolerance; measure with tolerance=Tolerance(stderr)")
         return self.tolerance.reached(noise_error(self.curve, self.integrand))
 
-    def mean(self) -> Value:
-        """Mutual information: the mean over pairs, with its standard error over pairs."""
-        return mean_over_pairs(self.nats, self.stderr)
+    def mean(self, cluster: Labels | None = None) -> Value:
+        """Mutual information: the mean over pairs, with its standard error over pairs.
+
+        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`.
+
+        Args:
+            cluster: one label a pair, the same for pairs that are not independent, such as several captions of one image; see
+                `mmg_diffusers.measure.value.stderr_over_pairs`.
+        """
+        nats, moving = self.in_mean(cluster)
+        return mean_over_pairs(nats, self.stderr, moving=moving, cluster=cluster)
 
     def bits(self) -> Tensor:
         """`nats` in bits."""
@@ -176,7 +194,7 @@ class Estimate:
     @cached_property
     def boundary(self) -> Boundary:
         """Information estimated to lie beyond either end of the range, with flags; see `Boundary`."""
-        values = self.curve.by_level(self.values) / 2
+        values = self.curve.by_level(self.values_in_mean()[0]) / 2
         profile = values.mean(0)
         peak = float(profile.abs().max())
         ends: list[Value] = []
@@ -243,14 +261,14 @@ class Estimate:
             return maps[integrand], maps[f"{integrand}_stderr"]
         if f"{integrand}_levels" not in maps:
             raise ValueError("a band needs the maps at every level; measure with keep='level'")
-        found = curve.grid()
-        if found is None or not torch.allclose(found[1], trapezoid(found[0])):
+        grid = curve.grid()
+        if grid is None or not torch.allclose(grid[1], trapezoid_over(grid[0], *self.logsnr_range)):
             raise ValueError(
                 "a band needs rising levels that all pairs share, with the weights of the trapezoidal rule; measure with "
                 "quadrature=Trapezoid(levels), the default"
             )
         ends = two_ends(band, "band", unbounded=True)
-        weight = trapezoid_within(found[0], *ends).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
+        weight = trapezoid_within(grid[0], *ends, self.logsnr_range).view(1, -1, *(1,) * (maps[integrand].ndim - 1)) / 2
         nats = (weight * maps[f"{integrand}_levels"]).sum(1)
         return nats, (weight.square() * maps[f"{integrand}_variance"]).sum(1).sqrt()
 
@@ -258,6 +276,7 @@ class Estimate:
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, nats, stderr, both forms, draws, and with a tolerance whether it was reached."""
+        needs("pandas", "data")
         import pandas
 
         gap, orthogonal = self.using("gap"), self.using("orthogonal")
@@ -277,7 +296,7 @@ class Estimate:
 
     @staticmethod
     def merge(shards: Sequence[Estimate]) -> Estimate:
-        """Join estimates of different pairs; "auto" and "balanced" weigh the two forms anew over all of them.
+        """Join estimates of different pairs; the means of "auto" and "balanced" weigh the two forms anew over all of them.
 
         Raises:
             ValueError: when the shards were measured with different settings or integrands, or share a pair.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.denoisers.levels import reference_gain
 from mmg_diffusers.files.records import within
+from mmg_diffusers.measure.weighing import Share, share_of
 
 Form = Literal["gap", "orthogonal", "auto", "balanced"]
 FORMS: tuple[Form, ...] = ("gap", "orthogonal", "auto", "balanced")
@@ -109,7 +111,9 @@ class Curve:
 
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
     `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are `logsnr`
-    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last.
+    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last. `logsnr_range` is what
+    is integrated, and what was asked for: the weights of a draw add up to its length, though the levels nearest to its ends may
+    lie a little outside or inside of it.
 
     `maps`, where pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
     ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there are the integrands themselves, ``_levels``, and the
@@ -173,6 +177,16 @@ class Curve:
             return self.energy - 2 * reference_gain(self.logsnr, integrand.sigma) * self.along
         return self.gap if integrand == "gap" else self.orthogonal
 
+    def weighed(self, share: Tensor | float) -> Tensor:
+        """`(N, D, L)` orthogonal + share (gap - orthogonal), for one share or `(N,)` of them."""
+        if isinstance(share, Tensor):
+            share = share.view(-1, 1, 1)
+        return self.orthogonal + share * (self.gap - self.orthogonal)
+
+    def shares(self) -> Share:
+        """`(N,)` the share of gap that each pair's own difference and noise ask for."""
+        return share_of(*integrate(self.gap - self.orthogonal, self.weight, self.independent))
+
     def by_level(self, values: Tensor) -> Tensor:
         """`(N, D, L)` values, by rising level and averaged over draws: `(N, L)`."""
         return values.gather(2, self.logsnr.argsort(2)).nanmean(1)
@@ -200,13 +214,25 @@ class Curve:
         """From what `packed` gave."""
         maps = within(tensors, "maps")
         low, high = record["logsnr_range"]
-        return cls(
+        curve = cls(
             **{name: value for name, value in tensors.items() if not name.startswith("maps/")},
             logsnr_range=(low, high),
             evaluations=record["evaluations"],
             independent=record["independent"],
             maps=maps,
         )
+        return replace(curve, logsnr_range=curve._integrated_range())
+
+    def _integrated_range(self) -> tuple[float, float]:
+        """The range that the weights integrate. Version 0.1 stated the one that was asked for, and integrated from the level nearest
+        to its noisy end to the one nearest to its clean end.
+        """  # fmt: skip
+        grid, (low, high) = self.grid(), self.logsnr_range
+        if grid is None:
+            return low, high
+        first, last, length = float(grid[0][0]), float(grid[0][-1]), float(grid[1].sum())
+        between_levels = math.isclose(length, last - first, rel_tol=1e-9)
+        return (first, last) if between_levels and not math.isclose(length, high - low, rel_tol=1e-9) else (low, high)
 
     @staticmethod
     def merge(curves: Sequence[Curve]) -> Curve:
@@ -257,11 +283,12 @@ class Curve:
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
     """`(N,)` standard error in nats that the draws leave in a pair.
 
-    Of ``"auto"`` and ``"balanced"``, whose weight is known only when all pairs are, the larger of gap's and orthogonal's:
-    their own cannot exceed it.
+    Of ``"auto"`` and ``"balanced"`` the largest of gap's, orthogonal's and that of the pair's weighed form.
     """
-    forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
-    return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
+    if integrand not in WEIGHED:
+        return integrate(curve.values(integrand), curve.weight, curve.independent)[1]
+    read = (curve.gap, curve.orthogonal, curve.weighed(curve.shares().moving))
+    return torch.stack([integrate(values, curve.weight, curve.independent)[1] for values in read]).amax(0)
 
 
 def check_keep(keep: Keep) -> None:

@@ -3,8 +3,10 @@
 May import `measure` and below; must not run a network.
 """
 
+from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.images import ImageLike, load_image
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
+from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, Word, find_word, replace_word, without, words_of
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pairs.tables import PairTable, read_candidates, read_pairs
@@ -12,12 +14,15 @@ from mmg_diffusers.pairs.tables import PairTable, read_candidates, read_pairs
 __all__ = [
     "Candidates",
     "ImageLike",
+    "ImagePairs",
     "Marginal",
     "Masked",
     "Mixture",
     "Negatives",
     "NullPrompt",
+    "Options",
     "PairTable",
+    "Plan",
     "Prompt",
     "Source",
     "Word",

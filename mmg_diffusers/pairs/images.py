@@ -1,9 +1,17 @@
-"""Images as users have them, to tensors in [0, 1]; anything doubtful is refused by its place in the list."""
+"""Images as users have them, to tensors in [0, 1]; anything doubtful is refused by its place in the list.
+
+However an image comes in, it goes through `read_picture`: turned upright by its EXIF orientation, transparent pixels laid on white.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,8 +21,94 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path"
-"""A PIL image; an array `(H, W, 3)`; a tensor `(3, H, W)`; or a path. Floats lie in [0, 1], integers are uint8."""
+from mmg_diffusers.checks import reason, shown
+from mmg_diffusers.files.identity import Identity
+
+LAID_ON_WHITE = "transparent pixels are laid on white"
+ONE_FRAME = "of images with several frames one is measured, the first unless another was chosen"
+WITHOUT_PROFILE = "CMYK images are brought to RGB without a colour profile"
+_ORIENTATION = 0x0112
+# What turns a picture upright, by the orientation that its EXIF data tell.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as it is measured.
+
+    Args:
+        pixels: `(3, H, W)` float32 in [0, 1].
+        remarks: what a reader should be told, the same words for every image that it holds of.
+        name: the path of its file, where that is known.
+    """
+
+    pixels: Tensor
+    remarks: tuple[str, ...] = ()
+    name: str = ""
+
+    def identity(self) -> Identity:
+        """The digest of its pixels."""
+        return Identity.of(self.pixels)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture as its file keeps it, decoded when its pair is measured.
+
+    Args:
+        path: where the file lies, or lay; empty where that is not known.
+        body: the file's bytes; ``None`` while they are still to be read from the path.
+        mode: the PIL mode that a data set wants its pictures in; grey ones for ``"L"``.
+        remote: whether the path is one of `datasets`, which may lie in an archive or on the hub.
+    """
+
+    path: str
+    body: bytes | None = field(default=None, repr=False)
+    mode: str | None = None
+    remote: bool = False
+
+    def read(self) -> PictureFile:
+        """The same with its bytes.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            OSError: when it cannot be read.
+            ValueError: for a path that no file can have.
+        """
+        if self.body is not None:
+            return self
+        away = self.remote and "://" in self.path
+        return replace(self, body=_fetch(self.path) if away else _read(self.path))
+
+    def identity(self) -> Identity:
+        """The digest of the file's bytes, the same as `Identity.of_file`.
+
+        Raises:
+            OSError, ValueError: as `read` does.
+        """
+        body = self.read().body
+        assert body is not None
+        return Identity.of(body)
+
+
+ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path | Picture | PictureFile"
+"""A PIL image; an array `(H, W, 3)`; a tensor `(3, H, W)`; a path. Floats lie in [0, 1], integers are uint8."""
+
+
+class Images(list[ImageLike]):
+    """Images that were looked at, with what a reader should be told of them."""
+
+    def __init__(self, images: Sequence[ImageLike], notes: tuple[str, ...] = ()) -> None:
+        super().__init__(images)
+        self.notes = notes
 
 
 def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
@@ -24,7 +118,7 @@ def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
         TypeError: for something that holds no images.
         ValueError: when there are none.
     """
-    if isinstance(images, (Image.Image, str, Path)):
+    if isinstance(images, (Image.Image, str, Path, Picture, PictureFile)):
         return [images]
     if not isinstance(images, (Sequence, np.ndarray, Tensor)) or isinstance(images, bytes):
         raise TypeError(f"images is a {type(images).__name__}; expected an image, or a list, array or tensor of images")
@@ -33,10 +127,10 @@ def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
             return [images]
         if images.ndim != 4:
             raise ValueError(f"an array of images has 3 or 4 dimensions, got shape {tuple(images.shape)}")
-    found = list(images)
-    if not found:
+    each = list(images)
+    if not each:
         raise ValueError("no images were given; expected at least one")
-    return found
+    return each
 
 
 def _array(image: NDArray[np.generic], where: str) -> Tensor:
@@ -64,61 +158,145 @@ def _tensor(image: Tensor, where: str) -> Tensor:
     return image.detach().cpu()
 
 
-def _picture(image: Image.Image, where: str) -> Tensor:
+# ---- pictures of PIL ----
+
+
+def _decoded(image: Image.Image, where: str, mode: str | None = None) -> tuple[Tensor, tuple[str, ...]]:
+    """A picture upright, on white and in RGB, and what is to be said of that."""
     # Modes of more than 8 bits are cut off at 255 by PIL, to white.
     if image.mode == "F" or image.mode.startswith("I"):
         raise ValueError(
             f"{where} has more than 8 bits a channel (mode {image.mode}); bring it to uint8, or to floats in [0, 1]"
         )
     with _readable(where):
-        pixels = np.asarray(image.convert("RGB"))
-    return _array(pixels, where)
+        # The frames of an .mpo are other pictures beside the one that a phone shows.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        image.load()
+        remarks = [ONE_FRAME] if frames > 1 else []
+        remarks += [WITHOUT_PROFILE] if image.mode == "CMYK" else []
+        turn = _TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
+        pixels, see_through = _on_white(upright)
+        remarks += [LAID_ON_WHITE] if see_through else []
+        if mode not in (None, "RGB", "RGBA") and pixels.size:
+            pixels = np.asarray(Image.fromarray(pixels).convert(mode).convert("RGB"))
+    return _array(pixels, where), tuple(remarks)
 
 
-def _read(path: str | Path, where: str) -> Tensor:
+def _orientation(image: Image.Image) -> int:
+    """How a picture lies, as its EXIF data tell; 1 where they tell nothing that can be read."""
     try:
-        found = Path(path).is_file()
-    except OSError as error:
-        raise ValueError(f"{where[:80]}... is no path: {error.strerror}") from error
-    if not found:
-        raise FileNotFoundError(f"{where}: there is no such file")
-    with _readable(where):
-        file = Image.open(path)
-    with file:
-        return _picture(file, where)
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of kinds that depend on how the data are damaged; the pixels are read all the same
+        return 1
+
+
+def _on_white(image: Image.Image) -> tuple[NDArray[np.uint8], bool]:
+    """RGB pixels `(H, W, 3)`, and whether some of them let the ground through, which is white."""
+    alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    if not alpha and not (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
+        return np.asarray(image.convert("RGB")), False
+    whole = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    pixels = np.asarray(whole).astype(np.uint16)
+    colour, cover = pixels[..., :3], pixels[..., 3:]
+    laid = (colour * cover + 255 * (255 - cover) + 127) // 255
+    return laid.astype(np.uint8), bool((cover < 255).any())
 
 
 @contextmanager
 def _readable(where: str) -> Iterator[None]:
-    """Name the file that PIL cannot read. For a damaged one, each format's reader raises what its parser happens to."""
+    """Name the image that PIL cannot read. For a damaged one, each format's reader raises what its parser happens to."""
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{where} cannot be read as an image: {error}") from error
+        raise ValueError(f"{where} cannot be read as an image: {reason(error)}") from error
 
 
-def load_image(image: ImageLike, place: int = 0) -> Tensor:
-    """One image as `(3, H, W)` float32 in [0, 1].
+# ---- files ----
+
+
+def _read(path: str | Path) -> bytes:
+    """The bytes of a file; of what keeps it from being read, only what is wrong with the path itself is a ValueError."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        return Path(path).read_bytes()
+    except ValueError as error:  # a null byte
+        raise FileNotFoundError(errno.ENOENT, "there is no such file") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"this is no path: {error.strerror}") from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise FileNotFoundError(errno.ENOENT, "there is no such file") from error
+        raise
+
+
+def _fetch(address: str) -> bytes:
+    """The bytes of a file in an archive or on the hub, as `datasets` names them."""
+    from datasets.utils.file_utils import xopen
+
+    try:
+        with xopen(address, "rb") as file:
+            return file.read()
+    except Exception as error:  # of the many libraries that bring it
+        raise OSError(f"{shown(address)} cannot be fetched: {reason(error)}") from error
+
+
+def _from_file(file: PictureFile, where: str) -> Picture:
+    name = file.path if file.path.isprintable() else repr(file.path)
+    where = f"{where} ({name if len(name) <= 200 else shown(name)})" if name else where
+    try:
+        body = file.read().body
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: there is no such file") from error
+    except OSError as error:
+        raise OSError(error.errno, f"{where} cannot be read: {error.strerror or reason(error)}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    assert body is not None
+    with _readable(where):
+        opened = Image.open(io.BytesIO(body))
+    with opened:
+        pixels, remarks = _decoded(opened, where, file.mode)
+    return Picture(pixels.float() / 255, remarks, file.path)
+
+
+# ---- the one way in ----
+
+
+def read_picture(image: ImageLike, place: int = 0) -> Picture:
+    """One image as it is measured: upright by its EXIF orientation, as diffusers' own ``load_image`` turns it, with transparent
+    pixels laid on white.
+
+    Args:
+        image: however it comes.
+        place: its place in the user's list, by which messages call it.
 
     Raises:
-        ValueError: for a wrong shape or dtype, pixels that are not finite or outside [0, 1], an unreadable file.
+        ValueError: for a wrong shape or dtype, pixels that are not finite or outside [0, 1], a file that is no picture.
         FileNotFoundError: for a path that does not exist.
+        OSError: for a file that cannot be read now.
         TypeError: for something that is no image.
     """
     where = f"image {place}"
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, PictureFile):
+        return _from_file(image, where)
     if isinstance(image, (str, Path)):
-        name = str(image)
-        tensor = _read(image, f"{where} ({name if name.isprintable() else repr(name)})")
-    elif isinstance(image, Image.Image):
-        tensor = _picture(image, where)
+        return _from_file(PictureFile(str(image)), where)
+    remarks: tuple[str, ...] = ()
+    if isinstance(image, Image.Image):
+        tensor, remarks = _decoded(image, where)
     elif isinstance(image, np.ndarray):
         tensor = _array(image, where)
     elif isinstance(image, Tensor):
         tensor = _tensor(image, where)
     else:
         raise TypeError(f"{where} is a {type(image).__name__}; expected a PIL image, numpy array, tensor or path")
+    name = str(getattr(image, "filename", "") or "")
     if tensor.dtype == torch.uint8:
-        return tensor.float() / 255
+        return Picture(tensor.float() / 255, remarks, name)
     tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{where} has NaN or infinite pixels; repair it or leave it out")
@@ -127,7 +305,16 @@ def load_image(image: ImageLike, place: int = 0) -> Tensor:
         raise ValueError(
             f"{where} has pixels in [{low:.3g}, {high:.3g}]; expected [0, 1]. Divide by 255, or map [-1, 1] by (x + 1) / 2"
         )
-    return tensor.clamp(0, 1)
+    return Picture(tensor.clamp(0, 1), remarks, name)
+
+
+def load_image(image: ImageLike, place: int = 0) -> Tensor:
+    """The pixels of `read_picture`, `(3, H, W)` float32 in [0, 1].
+
+    Raises:
+        ValueError, OSError, TypeError: as `read_picture` does.
+    """
+    return read_picture(image, place).pixels
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

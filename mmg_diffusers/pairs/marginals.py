@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import finite, of_type, whole
-from mmg_diffusers.pairs.prompts import Masked, check_text
+from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.pairs.image_pairs import ImagePairs
+from mmg_diffusers.pairs.plan import Plan
+from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text
+
+if TYPE_CHECKING:
+    from mmg_diffusers.measure.measured import Measured
 
 T = TypeVar("T")
 
@@ -46,10 +53,20 @@ class Mixture:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def rows(self, places: Sequence[int]) -> Mixture:
+        """The candidates of some of the variables, by their places."""
+        index = torch.as_tensor(list(places), dtype=torch.int64)
+        return Mixture(self.names, self.slots[index], self.prior[index], self.truth[index])
+
     @property
     def log_prior(self) -> Tensor:
         """`(N, K)`, -infinity where there is no candidate."""
         return self.prior.double().log()
+
+    def true_names(self) -> list[str]:
+        """The true candidate of every variable."""
+        true = self.slots.gather(1, self.truth[:, None])[:, 0]
+        return [self.names[k] for k in true.tolist()]
 
     @property
     def ceiling(self) -> float:
@@ -57,15 +74,116 @@ class Mixture:
         return float(-self.log_prior.gather(1, self.truth[:, None]).mean())
 
 
-@dataclass(frozen=True)
-class NullPrompt:
-    """The model's own unconditional branch, as in the papers. Often not the marginal of the conditional branch: its
-    estimate comes with a certificate, and a flag where the curve does not decay.
-    """  # fmt: skip
+class Bench(Protocol):
+    """What a marginal measures with: a model that is ready, which `mmg_diffusers.pipelines.bench` makes of a pipeline."""
+
+    def against_null(self, pairs: ImagePairs, plan: Plan) -> Measured:
+        """Compare each prompt with the model's own unconditional branch."""
+        ...
+
+    def against_mixture(self, pairs: ImagePairs, mixture: Mixture, plan: Plan, marginal: Marginal) -> Measured:
+        """Compare each prompt with the mixture of its candidates, along one noise path."""
+        ...
+
+
+class Marginal(ABC):
+    """What a prompt is compared with. It checks the prompts, and measures.
+
+    A new one is a subclass with these methods; nothing else asks which it is.
+    """
+
+    @property
+    def label(self) -> str:
+        """What records call it."""
+        return type(self).__name__
+
+    @property
+    def note(self) -> str | None:
+        """What a reader should be told; ``None`` if nothing."""
+        return None
+
+    @property
+    @abstractmethod
+    def candidates(self) -> int | None:
+        """How many candidates a prompt is compared with, at most; ``None`` without any."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """What a number depends on, as JSON can hold it: what runs are stamped with."""
+
+    @abstractmethod
+    def check(self, pairs: ImagePairs) -> None:
+        """Refuse prompts and contexts that cannot be compared, before a network runs.
+
+        Raises:
+            ValueError: with the reason.
+        """
+
+    @abstractmethod
+    def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
+        """Measure the pairs: an `Estimate` against the null prompt, a `Filtered` against candidates."""
+
+    def texts(self, pairs: ImagePairs) -> Sequence[Prompt]:
+        """The prompts that are going to be encoded for these pairs."""
+        return pairs.texts
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether a run has to know all of its prompts before it measures the first pair; `over` takes them."""
+        return False
+
+    def over(self, prompts: Sequence[str], ids: Tensor) -> Marginal:
+        """The marginal of a whole run whose pairs have these prompts and ids, so that a part of them is measured as if
+        with all; by default itself.
+        """
+        return self
 
 
 @dataclass(frozen=True)
-class Candidates:
+class NullPrompt(Marginal):
+    """The model's own unconditional branch, as in the papers.
+
+    It is often not the marginal of the conditional branch: its estimate comes with a certificate, and a flag if the curve does
+    not decay.
+    """
+
+    @property
+    def candidates(self) -> None:
+        return None
+
+    def record(self) -> dict[str, Any]:
+        return {"marginal": self.label}
+
+    def check(self, pairs: ImagePairs) -> None:
+        return None
+
+    def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
+        return bench.against_null(pairs, plan)
+
+
+class _Mixed(Marginal):
+    """A marginal that is the mixture of each pair's candidates."""
+
+    @abstractmethod
+    def mixture(self, prompts: Sequence[str], ids: Tensor) -> Mixture:
+        """The candidates of variables with these true prompts and ids."""
+
+    def check(self, pairs: ImagePairs) -> None:
+        if pairs.given is not None:
+            raise ValueError(
+                "given= belongs to the null prompt; groups= of `Candidates` makes the information conditional"
+            )
+        self.mixture(pairs.plain_prompts(), pairs.ids)
+
+    def texts(self, pairs: ImagePairs) -> Sequence[Prompt]:
+        return self.mixture(pairs.plain_prompts(), pairs.ids).names
+
+    def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
+        return bench.against_mixture(pairs, self.mixture(pairs.plain_prompts(), pairs.ids), plan, self)
+
+
+@dataclass(frozen=True)
+class Candidates(_Mixed):
     """A set of prompts that the true one comes from; their mixture is the marginal, and no null prompt is needed.
 
     Args:
@@ -106,6 +224,15 @@ class Candidates:
             raise ValueError(f"got {len(self.groups)} groups for {len(names)} candidates; expected a label each")
 
     @property
+    def candidates(self) -> int:
+        return len(self.prompts)
+
+    def record(self) -> dict[str, Any]:
+        groups = None if self.groups is None else [str(label) for label in self.groups]
+        content = Identity.of(list(self.prompts), self.probability, groups)
+        return {"marginal": self.label, "candidates": len(self.prompts), "content": content.digest}
+
+    @property
     def probability(self) -> Tensor:
         """`(K,)` float64."""
         count = len(self.prompts)
@@ -135,7 +262,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Negatives:
+class Negatives(_Mixed):
     """Prompts of other pairs of the same run, drawn for each pair: InfoNCE's bound, which cannot exceed ln(count + 1).
 
     Args:
@@ -180,20 +307,74 @@ class Negatives:
         return Mixture(tuple(names), slots, prior, torch.zeros(len(prompts), dtype=torch.int64))
 
     @property
+    def candidates(self) -> int:
+        return self.count + 1
+
+    def record(self) -> dict[str, Any]:
+        return {"marginal": self.label, "negatives": self.count, "negatives_seed": self.seed}
+
+    @property
     def note(self) -> str:
-        """What a reader should be told."""
         return f"sampled negatives: a bound (InfoNCE) that cannot exceed ln {self.count + 1} = {math.log(self.count + 1):.3f}"
 
+    @property
+    def needs_all(self) -> bool:
+        return True
 
-Marginal = NullPrompt | Candidates | Negatives
-"""What a prompt can be compared with."""
+    def over(self, prompts: Sequence[str], ids: Tensor) -> DrawnNegatives:
+        return DrawnNegatives(self, self.mixture(prompts, ids), tuple(ids.tolist()))
+
+
+class DrawnNegatives(_Mixed):
+    """Negatives that were drawn over a whole run: a part of its pairs is measured against what all of them lent.
+
+    Args:
+        negatives: how they were drawn.
+        whole: the candidates of every pair of the run.
+        ids: the pairs' ids.
+    """
+
+    def __init__(self, negatives: Negatives, whole: Mixture, ids: Sequence[int]) -> None:
+        self.negatives, self.whole = negatives, whole
+        self._place = {pair: place for place, pair in enumerate(ids)}
+
+    @property
+    def label(self) -> str:
+        return self.negatives.label
+
+    @property
+    def note(self) -> str:
+        return self.negatives.note
+
+    @property
+    def candidates(self) -> int:
+        return self.negatives.candidates
+
+    def record(self) -> dict[str, Any]:
+        lent = Identity.of(list(self.whole.names), self.whole.slots, self.whole.prior)
+        return {**self.negatives.record(), "content": lent.digest}
+
+    def mixture(self, prompts: Sequence[str], ids: Tensor) -> Mixture:
+        """The candidates of pairs of the run.
+
+        Raises:
+            ValueError: for a pair that was not in the run, or had another prompt there.
+        """
+        absent = [pair for pair in ids.tolist() if pair not in self._place]
+        if absent:
+            raise ValueError(f"pair {absent[0]} is not in the run that the negatives were drawn over")
+        mixture = self.whole.rows([self._place[pair] for pair in ids.tolist()])
+        for prompt, name in zip(prompts, mixture.true_names(), strict=True):
+            if prompt != name:
+                raise ValueError(
+                    f"the negatives were drawn for a pair with the prompt {name!r}, which is now {prompt!r}"
+                )
+        return mixture
 
 
 def check_marginal(marginal: Marginal) -> None:
     """Raise a TypeError for something that is no marginal."""
-    of_type(
-        marginal, (NullPrompt, Candidates, Negatives), "marginal", "NullPrompt(), Candidates([...]) or Negatives(count)"
-    )
+    of_type(marginal, Marginal, "marginal", "NullPrompt(), Candidates([...]) or Negatives(count)")
 
 
 def _listed(values: Sequence[T], name: str) -> Sequence[T]:

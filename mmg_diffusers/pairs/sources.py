@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type
+from mmg_diffusers.checks import needs, of_type
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.prompts import check_text
 from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, read_pairs
@@ -137,6 +137,7 @@ def _leave_undecoded(dataset: Any) -> tuple[Any, dict[str, Any]]:
     features = getattr(dataset, "features", None)
     if not features or not hasattr(dataset, "cast_column"):
         return dataset, {}
+    needs("datasets", "data")
     import datasets
 
     # A format or transform of the user's own wants decoded pictures, and returns what it likes.
@@ -202,10 +203,7 @@ class Source:
 def _webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
     if not shard.is_file():
         raise FileNotFoundError(f"there is no {shard}; expected a webdataset shard")
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise ImportError(
-            "webdataset shards are read by the package `datasets`; pip install 'mmg-diffusers[data]'"
-        ) from error
+    needs("datasets", "data")
+    from datasets import load_dataset
+
     return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)

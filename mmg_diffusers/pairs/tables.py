@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmg_diffusers.checks import file_path
+from mmg_diffusers.checks import file_path, needs
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_text
 
@@ -112,6 +112,8 @@ def _read_table(path: Path, prompt: str | None) -> PairTable:
 
 
 def _frame(path: Path) -> pandas.DataFrame:
+    for package in ("pandas", *(["pyarrow"] if path.suffix.lower() == ".parquet" else [])):
+        needs(package, "data")
     import pandas
 
     try:

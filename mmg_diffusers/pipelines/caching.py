@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -22,9 +21,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import file_path, whole
+from mmg_diffusers.checks import file_path, warn, whole
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.internals import named_weights
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
 
@@ -45,8 +45,10 @@ def fingerprint(networks: Iterable[nn.Module]) -> str | None:
     are loaded, scaled or switched, by a change of dtype. Changes that bypass autograd's bookkeeping (``parameter.data``) are
     noticed by a few elements of every tensor.
 
+    Weights that sequential offload keeps elsewhere are read from there.
+
     Returns:
-        ``None`` where weights are not in memory (sequential offload).
+        ``None`` if weights are nowhere in memory.
     """
     total = hashlib.sha256()
     for network in networks:
@@ -58,12 +60,12 @@ def fingerprint(networks: Iterable[nn.Module]) -> str | None:
 
 
 _networks: WeakKeyDictionary[nn.Module, tuple[list[object], str]] = WeakKeyDictionary()
-_tokenizers: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
+_tokenizers: WeakKeyDictionary[Any, tuple[object, str]] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
 def _network_digest(network: nn.Module) -> str | None:
-    tensors = [*network.named_parameters(), *network.named_buffers()]
+    tensors = list(named_weights(network))
     if any(tensor.is_meta for _, tensor in tensors):
         return None
     switches = _switches(network)
@@ -107,12 +109,12 @@ def _versions() -> dict[str, str]:
 
 
 def _vocabulary(tokenizer: Any) -> str:
-    known = _tokenizers.get(tokenizer)
-    if known is None or known[0] != len(tokenizer):
+    known, seen = _tokenizers.get(tokenizer), (tokenizer.model_max_length, sorted(tokenizer.get_added_vocab().items()))
+    if known is None or known[0] != seen:
         fast = getattr(tokenizer, "backend_tokenizer", None)
         words = fast.to_str() if fast is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
         text = f"{type(tokenizer).__name__} {tokenizer.model_max_length} {words}"
-        known = _tokenizers[tokenizer] = (len(tokenizer), hashlib.sha256(text.encode()).hexdigest())
+        known = _tokenizers[tokenizer] = (seen, hashlib.sha256(text.encode()).hexdigest())
     return known[1]
 
 
@@ -170,11 +172,10 @@ class EncodingCache:
         try:
             write_whole(self._path(self.folder, key), safetensors.torch.save(ready, metadata=header))
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"encodings are not kept in {self.folder} any more ({error}); make room, and those that are missing will be "
                 "kept the next time",
                 RuntimeWarning,
-                stacklevel=2,
             )
             self.folder = None
 
@@ -282,11 +283,16 @@ class KeptPrompts(Codec):
 
     def __init__(self, codec: Codec, prompts: Iterable[Prompt]) -> None:
         self._codec = codec
-        encoded = RememberingCodec(codec, EncodingCache(0)).prompts(different := list(dict.fromkeys(prompts)))
-        self._kept = {
-            prompt: {name: value.cpu() for name, value in row.items()}
-            for prompt, row in zip(different, encoded, strict=True)
-        }
+        self._kept: dict[Prompt, Encoding] = {}
+        self.add(prompts)
+
+    def add(self, prompts: Iterable[Prompt]) -> KeptPrompts:
+        """Encode more prompts, while the encoders are there; returns the codec."""
+        different = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._kept]
+        encoded = RememberingCodec(self._codec, EncodingCache(0)).prompts(different)
+        for prompt, row in zip(different, encoded, strict=True):
+            self._kept[prompt] = {name: value.cpu() for name, value in row.items()}
+        return self
 
     @property
     def device(self) -> torch.device:

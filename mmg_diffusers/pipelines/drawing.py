@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmg_diffusers.analysis.influence import Axis, jackknife
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import warn, whole
 from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.internals import changeable_inputs, progress_options
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -49,7 +50,7 @@ def guidance_notes(guidance: float) -> tuple[str, ...]:
         f"images were drawn with guidance {guidance:g}: they do not sample p(image | prompt), and what prompts say of them is not "
         "the model's information"
     )
-    warnings.warn(note, stacklevel=3)
+    warn(note)
     return (note,)
 
 
@@ -88,7 +89,7 @@ def _sample(
         "callback_on_step_end": change,
         "callback_on_step_end_tensor_inputs": ["prompt_embeds"],
     }  # fmt: skip
-    shown = dict(getattr(plain, "_progress_bar_config", {}))
+    shown = progress_options(plain)
     plain.set_progress_bar_config(disable=True)
     parts: list[Images] = []
     bar = tqdm(**{"total": len(prompts), "desc": "drawing", "leave": False, **pipe.progress_bar_config})
@@ -117,7 +118,7 @@ def _sample(
 class Switching:
     """Images drawn with one prompt until a diffusion time, and with another after it (S times, C images at each).
 
-    `step` `(S,)` is the number of steps that followed the first prompt, rising; `logsnr` `(S,)` the level that the second one
+    `step` `(S,)` is the number of the sampler's calls that followed the first prompt, rising; `logsnr` `(S,)` the level that the second one
     began at; `posterior` `(S, C, K)` of the candidates, of which `first` and `second` are the two prompts; `images`
     `(S, C, H, W, 3)`. Images at the same place begin with the same noise at every time.
     """
@@ -211,13 +212,15 @@ def switch_prompts(
     convention.at_tau(asked)
     plain: Any = pipe.pipe
     other = pipe.encoder.condition([second]).get("encoder_hidden_states")
-    if other is None or "prompt_embeds" not in getattr(plain, "_callback_tensor_inputs", ()):
+    if other is None or "prompt_embeds" not in changeable_inputs(plain):
         raise ValueError(f"{type(plain).__name__} does not let its prompt be changed between steps")
     notes = guidance_notes(guidance)
-    plain.scheduler.set_timesteps(steps)
-    levels_used = convention.at_timestep(plain.scheduler.timesteps)
-    tau_used = convention.tau(levels_used)
-    switches = sorted({steps if tau == 0 else int((tau_used > tau).sum()) for tau in asked})
+    # A sampler may call the network more often than it takes steps (PNDM, Heun): what is switched between are its calls.
+    scheduler = deepcopy(plain.scheduler)
+    scheduler.set_timesteps(steps)
+    levels_used = convention.at_timestep(scheduler.timesteps)
+    tau_used, calls = convention.tau(levels_used), len(scheduler.timesteps)
+    switches = sorted({calls if tau == 0 else int((tau_used > tau).sum()) for tau in asked})
     images: list[Images] = []
     posteriors: list[Tensor] = []
     with tqdm(**{"total": len(switches), "desc": "switching", "leave": False, **pipe.progress_bar_config}) as bar:
@@ -240,7 +243,7 @@ def switch_prompts(
             posteriors.append(found.posterior)
             bar.update()
     clean = convention.logsnr_range[1]
-    began = [float(levels_used[switch]) if switch < steps else clean for switch in switches]
+    began = [float(levels_used[switch]) if switch < calls else clean for switch in switches]
     return Switching(
         tuple(among.prompts),
         list(among.prompts).index(first),

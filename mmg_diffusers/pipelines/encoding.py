@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import whole
-from mmg_diffusers.pairs.images import ImageLike, as_list, load_image, resize
+from mmg_diffusers.checks import warn, whole
+from mmg_diffusers.pairs.images import ImageLike, Images, as_list, load_image, read_picture, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
 from mmg_diffusers.pipelines.adapters.base import Codec
 from mmg_diffusers.pipelines.caching import EncodingCache, RememberingCodec
@@ -27,17 +26,22 @@ class Encoder:
         self.codec = codec
         self.remembering = RememberingCodec(codec, EncodingCache() if cache is None else cache)
 
-    def check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> list[ImageLike]:
+    def check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> Images:
         """Look at every image once, so that a bad one is found before a network runs.
 
-        As many as are encoded at one time are kept as tensors, so that they are not decoded twice.
+        As many as are encoded at one time are kept as tensors, so that they are not decoded twice. Warns of what is done to
+        some of them, such as to transparent pixels, which is in the notes of what is returned as well.
         """
         pictures = as_list(images)
         multiple = self.codec.multiple
         sizes: dict[tuple[int, int], int] = {}
+        remarks: dict[str, list[int]] = {}
         few = len(pictures) <= _CHUNK
         for place, picture in enumerate(pictures):
-            loaded = load_image(picture, place)
+            looked_at = read_picture(picture, place)
+            for remark in looked_at.remarks:
+                remarks.setdefault(remark, []).append(place)
+            loaded = looked_at.pixels
             if few:
                 pictures[place] = loaded
             height, width = loaded.shape[1:]
@@ -52,7 +56,10 @@ class Encoder:
                 f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
                 "Measure each size on its own, or pass resize=True."
             )
-        return pictures
+        for remark, places in remarks.items():
+            others = f" and {len(places) - 4} more" if len(places) > 4 else ""
+            warn(f"{remark} (image {', '.join(map(str, places[:4]))}{others})")
+        return Images(pictures, tuple(remarks))
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see.
@@ -70,7 +77,7 @@ class Encoder:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)
         if notes:
-            warnings.warn("; ".join(notes), stacklevel=4)
+            warn("; ".join(notes))
         return tuple(notes)
 
     def images(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mmg_diffusers.checks import file_path, of_type
-from mmg_diffusers.pipelines.adapters.base import find_adapter
+from mmg_diffusers.internals import came_from_file
+from mmg_diffusers.pipelines.adapters.base import find_family
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -77,7 +78,7 @@ def load_pipeline(
         ) from error
     if not isinstance(config, dict) or "_class_name" not in config:
         raise ValueError(f"the model_index.json of {path!r} names no pipeline class; it is damaged or of another kind")
-    find_adapter([config["_class_name"]])
+    find_family([config["_class_name"]])
     extra: dict[str, Any] = {}
     for name, absent in UNUSED.items():
         if name in config:
@@ -130,7 +131,7 @@ def _lacking(pipe: DiffusionPipeline) -> list[str]:
     """Names of weights that the files of a pipeline that was just loaded did not hold."""
     weights = dict(_weights(pipe))
     # diffusers leaves them without storage; transformers draws them, and marks those that it did load.
-    loaded = {name for name, weight in weights.items() if getattr(weight, "_is_hf_initialized", False)}
+    loaded = {name for name, weight in weights.items() if came_from_file(weight)}
     marking = {name.split(".")[0] for name in loaded}
     return [
         name

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from mmg_diffusers.checks import file_path
+from mmg_diffusers.checks import file_path, needs
 from mmg_diffusers.files.whole import PARTIAL, claim, write_whole
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.sources import Label, Row
@@ -204,6 +204,7 @@ class Outcome:
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair, good or bad, in the order of the source."""
+        needs("pandas", "data")
         import pandas
 
         table = pandas.DataFrame({"pair": sorted(self.rows)})
@@ -224,6 +225,7 @@ class Outcome:
         Raises:
             ImportError: when `datasets` is not installed.
         """
+        needs("datasets", "data")
         import datasets
 
         return datasets.Dataset.from_pandas(self.to_pandas(), preserve_index=False)
@@ -255,9 +257,12 @@ class RunFolder:
     Raises:
         ValueError: when the folder belongs to a run with other settings.
         OSError: when it cannot be written to.
+        ModuleNotFoundError: when what its table needs is not installed.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+        for package in ("pandas", "pyarrow"):  # for the table at its end
+            needs(package, "data")
         self.folder = file_path(folder, "the folder of a run")
         self.shards = Shards(self.folder / "shards")
         try:

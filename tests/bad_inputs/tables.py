@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pandas
 
-from mmg_diffusers.commands.options import read_marginal
+from mmg_diffusers.commands.inputs import read_marginal
 from mmg_diffusers.pairs.tables import read_pairs
 from mmg_diffusers.pipelines.caching import EncodingCache
 from mmg_diffusers.runs.shards import Outcome, RunFolder

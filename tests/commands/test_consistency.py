@@ -26,8 +26,8 @@ from mmg_diffusers.commands.studies.consistency import (
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.measure.quadrature import Trapezoid
 from tests.arrays.test_variables import png
-from tests.commands.test_examples import ROOT
-from tests.commands.test_examples import run as call
+from tests.commands.calling import ROOT
+from tests.commands.calling import run as call
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
 

@@ -39,10 +39,10 @@ def test_units_and_tables(estimate):
     assert estimate.mean().bits().value == pytest.approx(estimate.mean().value / math.log(2))
     frame = estimate.to_pandas()
     assert list(frame["pair"]) == list(range(20))
-    assert frame["nats"].mean() == pytest.approx(estimate.mean().value)
-    share = estimate.gap_share
-    mixed = frame["orthogonal"] + share * (frame["gap"] - frame["orthogonal"])
-    assert mixed.to_numpy() == pytest.approx(estimate.nats.numpy())
+    assert frame["nats"].tolist() == estimate.nats.tolist()
+    gap, orthogonal = frame["gap"].mean(), frame["orthogonal"].mean()
+    mixed = orthogonal + estimate.gap_share * (gap - orthogonal)
+    assert mixed == pytest.approx(estimate.mean().value)
     assert estimate.evaluations == 20 * 12 * 2 * 2
 
 

@@ -1,5 +1,6 @@
 """Rules integrate constants exactly, closed forms well, and converge at their order."""
 
+import itertools
 import math
 from itertools import pairwise
 
@@ -16,7 +17,10 @@ from mmg_diffusers.measure.quadrature import (
     StratifiedProfile,
     StratifiedUniform,
     Trapezoid,
+    simpson_over,
+    starts,
     trapezoid,
+    trapezoid_over,
     trapezoid_within,
     upper_simpson,
     upper_trapezoid,
@@ -74,7 +78,52 @@ def test_levels_of_ones_own_choice():
     assert float(steps[0]) > 10 * float(steps[-1])
     snapped, weight = asked.place(*asked.bounds(*SD.logsnr_range), SD.snap, uniform(1, 6))
     assert torch.isin(snapped, SD.levels).all()
-    assert float(weight.sum()) == pytest.approx(float(snapped[0, -1] - snapped[0, 0]))
+    assert float(weight.sum()) == pytest.approx(11.0)
+
+
+# Ends that lie between the levels of Stable Diffusion, which stand 0.7 apart at the clean end: below the nearest, and above it.
+BETWEEN = (-4.9993, 2.0, 6.6, 6.85)
+
+
+def own_levels(nodes):
+    return lambda low, high: AtLevels((low, *sorted({(3 * low + high) / 4, (low + high) / 2}), high))
+
+
+@pytest.mark.parametrize("rule", [*RULES, own_levels])
+@pytest.mark.parametrize("nodes", [3, 16, 65])
+def test_the_range_that_was_asked_for_is_integrated_and_adjoining_ranges_add_up(rule, nodes):
+    def length(low, high):
+        quadrature = rule(nodes)(low, high) if rule is own_levels else rule(nodes)
+        ends = quadrature.bounds(low, high)
+        _, weight = quadrature.place(*ends, SD.snap, uniform(1, quadrature.nodes))
+        assert float(weight.sum()) == pytest.approx(ends[1] - ends[0], rel=1e-12)
+        return float(weight.sum())
+
+    for low, middle, high in itertools.combinations(BETWEEN, 3):
+        if (middle, high) == (6.6, 6.85):
+            continue  # one level only
+        assert length(low, middle) + length(middle, high) == pytest.approx(length(low, high), rel=1e-12)
+        assert length(low, high) == pytest.approx(high - low, rel=1e-12)
+
+
+@pytest.mark.parametrize(("rule", "degree"), [(Trapezoid, 1), (Simpson, 2)])
+def test_an_end_between_two_levels(rule, degree):
+    """An end inside of the levels: polynomials up to the rule's degree are exact. One beyond them: the last value goes on."""
+    known = torch.tensor([0.0, 1.0, 2.0, 4.0, 5.0], dtype=torch.float64)
+
+    def snap(levels):
+        return known[(levels[..., None] - known).abs().argmin(-1)]
+
+    levels, weight = rule(40).place(0.3, 4.8, snap, uniform(1, 40))
+    assert torch.equal(levels[0], known)
+    for power in range(degree + 1):
+        exact = (4.8 ** (power + 1) - 0.3 ** (power + 1)) / (power + 1)
+        assert float((weight * levels**power).sum()) == pytest.approx(exact)
+    levels, weight = rule(40).place(0.7, 4.4, snap, uniform(1, 40))
+    assert levels[0].tolist() == [1.0, 2.0, 4.0]
+    for power in range(degree + 1):
+        exact = 0.3 * 1 + (4.0 ** (power + 1) - 1) / (power + 1) + 0.4 * 4.0**power
+        assert float((weight * levels**power).sum()) == pytest.approx(exact)
 
 
 def test_logistic_is_exact_on_constants_in_expectation():
@@ -145,6 +194,17 @@ def test_integrals_from_every_level_upwards():
     torch.testing.assert_close(upper_trapezoid(levels)[0], trapezoid(levels))
     torch.testing.assert_close(upper_trapezoid(levels)[2, 2:], trapezoid(levels[2:]))
     assert upper_trapezoid(levels)[2, :2].tolist() == [0.0, 0.0]
+    # Ends beside the first and the last level.
+    for low, high in ((-4.7, 5.5), (-5.2, 6.1), (-4.7, 6.1)):
+        begin = starts(levels, low, high)
+        for upper in (upper_trapezoid(levels, low, high), upper_simpson(levels, low, high)):
+            torch.testing.assert_close(upper.sum(1), high - begin)
+        torch.testing.assert_close(upper_trapezoid(levels, low, high)[0], trapezoid_over(levels, low, high))
+        torch.testing.assert_close(upper_simpson(levels, low, high)[0], simpson_over(levels, low, high))
+        for row, start in zip(upper_trapezoid(levels, low, high)[:-1], begin, strict=False):
+            torch.testing.assert_close(row, trapezoid_within(levels, float(start), high, (low, high)))
+        bands = [trapezoid_within(levels, *band, (low, high)) for band in ((-math.inf, 1.0), (1.0, math.inf))]
+        torch.testing.assert_close(sum(bands), trapezoid_over(levels, low, high))
 
 
 def test_bands_of_the_trapezoid_add_up():

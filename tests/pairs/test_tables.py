@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmg_diffusers import Candidates, Negatives, NullPrompt
-from mmg_diffusers.commands.options import gather, read_marginal
+from mmg_diffusers.commands.inputs import gather, read_marginal
 from mmg_diffusers.worlds.shapes import CAPTIONS
 
 PROMPTS = ["a cat", "a dog", "a cat", "a cow"]

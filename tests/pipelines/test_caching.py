@@ -57,7 +57,8 @@ def test_nothing_is_encoded_twice(own, sample, monkeypatch):
     counted = Counted(own, monkeypatch)
     images, prompts = list(sample.images), ["a red circle", "a circle", "a red circle", "a square"]
     first = own(images, prompts, levels=2)
-    assert counted.take() == (4, 3)
+    # The null prompt is encoded as well.
+    assert counted.take() == (4, 4)
     again = own(images, prompts, levels=2)
     assert counted.take() == (0, 0)
     assert torch.equal(again.nats, first.nats)
@@ -68,7 +69,7 @@ def test_nothing_is_encoded_twice(own, sample, monkeypatch):
     own.set_encoding_cache(max_bytes=0)
     assert torch.equal(own(images, prompts, levels=2).nats, first.nats)
     assert own(images, prompts, levels=2)
-    assert counted.take() == (8, 6)
+    assert counted.take() == (8, 8)
 
 
 def double(network):
@@ -219,7 +220,7 @@ def test_what_the_files_say_of_the_machine(own, sample, tmp_path):
     own.set_encoding_cache(folder=tmp_path)
     own(sample.images[0], "a red circle", levels=2)
     files = list(tmp_path.rglob("*.safetensors"))
-    assert len(files) == 2
+    assert len(files) == 3  # the picture, the prompt and the null prompt
     for path in files:
         body = path.read_bytes()
         header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])

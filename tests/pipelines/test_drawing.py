@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, HeunDiscreteScheduler, PNDMScheduler
 
 from mmg_diffusers import Candidates
 from mmg_diffusers.pipelines.drawing import Switching, draw, switch_prompts
@@ -86,3 +87,23 @@ def test_where_the_first_prompt_wins_half_of_the_time(pipe):
 def test_bad_switches_are_refused(pipe, arguments, options, says):
     with pytest.raises(ValueError, match=says):
         switch_prompts(pipe, *arguments, **options)
+
+
+@pytest.mark.parametrize("sampler", [PNDMScheduler, HeunDiscreteScheduler, DDIMScheduler])
+def test_a_switch_counts_the_calls_of_the_sampler(pipe, sampler, monkeypatch):
+    """PNDM makes six calls for five steps, Heun nine: tau = 0 follows the first prompt to the end, tau = 1 the second."""
+    config = {**pipe.pipe.scheduler.config, **({"skip_prk_steps": True} if sampler is PNDMScheduler else {})}
+    monkeypatch.setattr(pipe.pipe, "scheduler", sampler.from_config(config))
+    found = switch_prompts(pipe, FIRST, SECOND, [1.0, 0.5, 0.0], count=2, steps=5, levels=2, seed=3)
+    calls = {PNDMScheduler: 6, HeunDiscreteScheduler: 9, DDIMScheduler: 5}[sampler]
+    assert found.step.tolist()[0] == 0
+    assert found.step.tolist()[-1] == calls
+    # The switch in the middle begins at the first call whose diffusion time is no longer above one half.
+    scheduler = sampler.from_config(config)
+    scheduler.set_timesteps(5)
+    tau = found.convention.tau(found.convention.at_timestep(scheduler.timesteps))
+    assert int(found.step[1]) == int((tau > 0.5).sum())
+    assert float(found.tau[1]) == pytest.approx(float(tau[int(found.step[1])]))
+    for at, prompt in ((0, SECOND), (-1, FIRST)):
+        alone = draw(pipe, [prompt] * 2, steps=5, seed=3).images
+        np.testing.assert_allclose(found.images[at], alone, atol=1e-5)

@@ -229,7 +229,7 @@ def test_a_tolerance_draws_on_where_it_is_needed(pipe, sample):
     # Its first draws are those of a measurement without.
     fixed = pipe(images, sample.prompts[:3], levels=6, integrand="gap", seed=3, draws=2)
     torch.testing.assert_close(found.curve.gap[:, :2], fixed.curve.gap, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match=r"tolerance= belong to the null prompt"):
+    with pytest.raises(ValueError, match=r"tolerance= belongs to the null prompt"):
         pipe(images, sample.prompts[:3], marginal=Candidates(CAPTIONS), tolerance=wanted)
 
 

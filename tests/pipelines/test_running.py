@@ -90,7 +90,7 @@ def test_released_encoders(own, images, expected):
     assert torch.equal(own(images, PROMPTS, **OPTIONS).nats, expected)
     assert torch.isfinite(own(images[0], PROMPTS[0], given=masked, levels=2).nats).all()
     assert torch.isfinite(own(images[0], PROMPTS[0], marginal=Candidates(PROMPTS), levels=2).nats).all()
-    with pytest.raises(ValueError, match=r"released, and 'a dog' is not among the 3 prompts.*load the pipeline again"):
+    with pytest.raises(ValueError, match=r"released, and 'a dog' is not among the 4 prompts.*load the pipeline again"):
         own(images[0], "a dog", levels=2)
 
 

@@ -72,7 +72,9 @@ def test_nothing_is_measured_twice(pipe, table, whole, monkeypatch):
 
 
 def test_a_run_with_other_settings_is_refused(pipe, table, whole):
-    with pytest.raises(ValueError, match=r"other settings \(levels: 2 there, 3 now\)"):
+    with pytest.raises(
+        ValueError, match=r"other settings \(quadrature: 'Trapezoid\(nodes=2\)' there, 'Trapezoid\(nodes=3\)' now\)"
+    ):
         pipe.run(table, whole[0], levels=3, progress=False)
 
 
@@ -420,7 +422,7 @@ def test_the_command_says_what_was_bad_and_what_was_mended(table, tmp_path):
     shard.write_bytes(shard.read_bytes()[:100])
     said = call(*command, "--cache", tmp_path / "cache")
     assert "note: a shard was damaged" in said.output
-    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2  # the good picture, and the text
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 3  # the good picture, the text and the null prompt
     said = call(*command, "--strict", "--seed", "1")
     assert said.exit_code == 2
     assert "seed: 0 there, 1 now" in said.output

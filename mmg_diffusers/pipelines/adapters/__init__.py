@@ -1,8 +1,18 @@
-"""Adapters: one file a family of pipelines, found by the class name of the pipeline."""
+"""Families of pipelines: one file each, found by the class name of the pipeline.
 
-from mmg_diffusers.pipelines.adapters.base import Codec, Origin, adapt, adapters, register
-from mmg_diffusers.pipelines.adapters.stable_diffusion import adapt_stable_diffusion
+May import whatever `pipelines` may; no family imports another.
+"""
 
-register("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")(adapt_stable_diffusion)
+from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
+from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 
-__all__ = ["Codec", "Origin", "adapt", "adapters", "register"]
+__all__ = [
+    "Codec",
+    "Family",
+    "Origin",
+    "StableDiffusion",
+    "adapters",
+    "family_of",
+    "find_family",
+    "register",
+]

@@ -1,0 +1,119 @@
+"""Maps laid over their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.figures.base import pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top: float) -> NDArray[np.float64]:
+    """A grey image with a non-negative map laid over it, as pixels `(H, W, 3)` in [0, 1].
+
+    Args:
+        image: `(H, W, 3)` in [0, 1].
+        information: `(h, w)`, of any resolution.
+        top: what is drawn as the brightest colour.
+    """
+    needs("matplotlib", "plot")
+    import matplotlib
+
+    height, width = image.shape[:2]
+    rows = (np.arange(height) * information.shape[0]) // height
+    columns = (np.arange(width) * information.shape[1]) // width
+    colour = matplotlib.colormaps["magma"](np.clip(information[rows][:, columns] / top, 0, 1))[..., :3]
+    grey = np.asarray(image, dtype=float).mean(-1, keepdims=True)
+    return 0.7 * colour + 0.3 * grey
+
+
+def plot_maps(
+    images: Sequence[NDArray[np.floating]],
+    maps: Tensor,
+    *,
+    titles: Sequence[str] = (),
+    columns: int = 4,
+    unit: str = "nats",
+) -> Figure:
+    """Images, and below each the same with its map of information laid over it; one scale for all maps.
+
+    Args:
+        images: N images `(H, W, 3)` in [0, 1].
+        maps: `(N, h, w)`, of any resolution.
+        titles: above the images.
+        columns: images in a row.
+        unit: what the maps are in.
+    """
+    plt = pyplot()
+    count = len(images)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        2 * rows, columns, figsize=(1.9 * columns + 0.6, 4.0 * rows), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    values = maps.numpy()
+    top = max(float(np.abs(values).max()), 1e-12)
+    signed = float(values.min()) < 0
+    scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+    drawn = None
+    for k in range(count):
+        above, below = axes[2 * (k // columns), k % columns], axes[2 * (k // columns) + 1, k % columns]
+        height, width = images[k].shape[:2]
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        above.imshow(images[k])
+        below.imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
+        drawn = below.imshow(values[k], extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+        if k < len(titles):
+            above.set_title(titles[k], fontsize=7, parse_math=False)  # a caption may speak of dollars
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{unit} per latent pixel")
+    return figure
+
+
+def plot_map_grid(
+    images: NDArray[np.floating], maps: Mapping[str, Tensor], *, titles: Sequence[str] = ()
+) -> Figure:  # fmt: skip
+    """A column an image, a row a kind of map; every row has its own scale, up to the 99.5th percentile of its sizes.
+
+    Args:
+        images: `(N, H, W, 3)` in [0, 1].
+        maps: `(N, h, w)` by name. Rows that are negative somewhere are drawn in two colours, blue below 0.
+        titles: above the images.
+    """
+    plt = pyplot()
+    count, rows = len(images), len(maps) + 1
+    figure, axes = plt.subplots(
+        rows, count, figsize=(1.5 * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
+    )
+    # Square pictures leave the names of the rows too little room at the edge.
+    figure.set_layout_engine("constrained", w_pad=0.1)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    for k in range(count):
+        axes[0, k].imshow(images[k])
+        if k < len(titles):
+            axes[0, k].set_title(titles[k], fontsize=7, parse_math=False)
+    for row, (name, values) in enumerate(maps.items(), start=1):
+        top = max(float(values.abs().quantile(0.995)), 1e-12)
+        signed = float(values.min()) < 0
+        scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+        drawn = None
+        for k in range(count):
+            height, width = images[k].shape[:2]
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            axes[row, k].imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
+            drawn = axes[row, k].imshow(values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+        axes[row, 0].set_ylabel(name, fontsize=8)
+        if drawn is not None:
+            figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8)
+    return figure

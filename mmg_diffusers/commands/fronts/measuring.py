@@ -1,0 +1,130 @@
+"""`demo`, `estimate`, `report` and `inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmg_diffusers.commands.options import (
+    LEVELS,
+    STUDY_STEPS,
+    Batch,
+    Device,
+    Draws,
+    Dtype,
+    Integrand,
+    Levels,
+    MarginalOption,
+    Model,
+    NullLevels,
+    Prompt,
+    Quiet,
+    Resize,
+    Revision,
+    Seed,
+    Steps,
+    Tolerated,
+    Variant,
+)
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
+    pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
+    levels: NullLevels = LEVELS,
+    steps: Steps = STUDY_STEPS,
+    seed: Seed = 0,
+    batch_size: Batch = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the shipped model against the exact information of its world; a table and three figures."""
+    from mmg_diffusers.commands.console import console
+    from mmg_diffusers.commands.demo import demonstrate, report
+    from mmg_diffusers.commands.figures import check_plotting
+    from mmg_diffusers.commands.inputs import Networks
+    from mmg_diffusers.files.whole import check_writable
+
+    check_plotting()
+    check_writable(output)
+    pipe = Networks("shapes", device, quiet=quiet).load()
+    shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
+    report(shown, output, console)
+
+
+def estimate(
+    model: Model,
+    source: Annotated[
+        Path, typer.Argument(help="An image, a folder (with metadata.csv, .jsonl or .parquet), or a table of pairs.")
+    ],
+    prompt: Prompt = None,
+    given: Annotated[str | None, typer.Option(help="Context of all images, for i(image; prompt | context).")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
+    marginal: MarginalOption = "null",
+    integrand: Integrand = "auto",
+    levels: Levels = None,
+    draws: Draws = 1,
+    tolerance: Tolerated = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Keep pixel maps in the record.")] = False,
+    seed: Seed = 0,
+    resize: Resize = False,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    variant: Variant = None,
+    revision: Revision = None,
+    quiet: Quiet = False,
+) -> None:
+    """Mutual information of images and prompts: a table, a record, and the mean with its standard error.
+
+    Against candidates or negatives, `nats` is log q, a lower bound by the posterior along one noise path.
+    """
+    from mmg_diffusers.commands import measuring
+    from mmg_diffusers.commands.inputs import Networks
+
+    measuring.estimate(
+        measuring.Question(source, prompt, given, marginal),
+        measuring.Settings(
+            integrand, levels, draws, tolerance, "pixel" if maps else "pair", seed, batch_size, resize
+        ),
+        Networks(model, device, dtype, variant, revision, quiet),
+        output,
+    )  # fmt: skip
+
+
+def report(
+    model: Model,
+    source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
+    prompt: Prompt = None,
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
+    marginal: MarginalOption = "null",
+    levels: Levels = None,
+    draws: Draws = 1,
+    seed: Seed = 0,
+    resize: Resize = False,
+    batch_size: Batch = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write one self-contained HTML page: table, curves, maps, settings, certificates."""
+    from mmg_diffusers.commands import measuring
+    from mmg_diffusers.commands.inputs import Networks
+
+    measuring.report(
+        measuring.Question(source, prompt, marginal=marginal),
+        measuring.Settings(
+            levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize
+        ),
+        Networks(model, device, quiet=quiet),
+        output,
+    )  # fmt: skip
+
+
+def inspect(model: Model, variant: Variant = None, revision: Revision = None) -> None:
+    """Say what the adapter finds in a model: family, prediction, levels, null, latent, and what is missing."""
+    from mmg_diffusers.commands import running
+    from mmg_diffusers.commands.inputs import Networks
+
+    running.inspect(Networks(model, "cpu", variant=variant, revision=revision, quiet=True))

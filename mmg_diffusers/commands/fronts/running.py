@@ -1,0 +1,70 @@
+"""`run` and `collect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmg_diffusers.commands.options import (
+    LEVELS,
+    Batch,
+    Device,
+    Draws,
+    Dtype,
+    Integrand,
+    Model,
+    Prompt,
+    Quiet,
+    Resize,
+    Seed,
+    Tolerated,
+)
+
+
+def run(
+    model: Model,
+    source: Annotated[Path, typer.Argument(help="A folder, a table of pairs, or a webdataset shard (.tar).")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
+    prompt: Prompt = None,
+    integrand: Integrand = "auto",
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels, each seen with noise of both signs.")] = LEVELS,
+    draws: Draws = 1,
+    tolerance: Tolerated = None,
+    seed: Seed = 0,
+    resize: Resize = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad pair.")] = False,
+    no_truncate: Annotated[
+        bool, typer.Option("--no-truncate", help="Prompts that are too long are bad pairs.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps encoded images and prompts, for runs with other settings.")
+    ] = None,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Measure a whole data set, on as many processes as torchrun or accelerate starts; resumes. Status 3: bad pairs."""
+    from mmg_diffusers.commands import running
+    from mmg_diffusers.commands.inputs import Networks
+    from mmg_diffusers.commands.measuring import Settings
+
+    running.run(
+        running.DataSet(source, prompt, limit, not no_truncate, strict, cache),
+        Settings(integrand, levels, draws, tolerance, "pair", seed, batch_size, resize),
+        Networks(model, device, dtype, quiet=quiet),
+        output,
+    )
+
+
+def collect(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, finished or not, going on or stopped.")],
+    table: Annotated[Path | None, typer.Option(help="Write one row a pair: .csv or .parquet.")] = None,
+) -> None:
+    """What a run has so far, without measuring; nothing in its folder is changed. Status 3: some pairs were bad."""
+    from mmg_diffusers.commands import running
+
+    running.collect(folder, table)

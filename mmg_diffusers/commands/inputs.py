@@ -1,0 +1,120 @@
+"""What options stand for: the model, images and prompts to look at, and what prompts are compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mmg_diffusers.commands.console import shorten
+from mmg_diffusers.commands.options import DtypeName
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
+from mmg_diffusers.pairs.tables import read_candidates, read_pairs
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.shipped import shapes_model
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
+
+# Letters of a user's text that a message repeats.
+LONGEST = 120
+
+
+def best_device() -> str:
+    """The fastest device that is there."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Which model runs, and how.
+
+    Args:
+        model: a pipeline folder, an id on the hub, or ``shapes``, the model that ships.
+        device: the best there is, by default.
+        dtype: of the networks, by its name.
+        variant, revision: of the weights, on the hub.
+        quiet: no progress bar.
+    """
+
+    model: str
+    device: str | None = None
+    dtype: DtypeName = "float32"
+    variant: str | None = None
+    revision: str | None = None
+    quiet: bool = False
+
+    def load(self) -> MMGPipeline:
+        """The pipeline, on its device.
+
+        Raises:
+            ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
+        """
+        pipe = MMGPipeline.from_pretrained(
+            shapes_model() if self.model == "shapes" else self.model,
+            torch_dtype=getattr(torch, self.dtype),
+            variant=self.variant,
+            revision=self.revision,
+        )
+        pipe.set_progress_bar_config(disable=self.quiet)
+        return pipe.to(self.device or best_device())
+
+
+def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tuple[list[ImageLike], list[str]]:
+    """Images and prompts to look at: ``shapes``, fresh pairs of the Shapes world, or what `read_pairs` reads.
+
+    Args:
+        source: ``shapes``, an image, a folder or a table.
+        prompt: of all images, in place of their own.
+        count, seed: of Shapes pairs.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_pairs` does.
+    """
+    if str(source) == "shapes":
+        sample = Shapes("soft").sample(count, seed)
+        return list(sample.images), sample.prompts if prompt is None else [prompt] * count
+    pairs = read_pairs(source, prompt)
+    return list(pairs.images), pairs.prompts
+
+
+def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
+    """What prompts are compared with, as a command line says it.
+
+    Args:
+        text: ``null``, the null prompt; ``prompts``, the run's own different prompts, each as probable as it is frequent
+            among them; ``negatives`` or ``negatives:COUNT``, prompts sampled from other pairs; ``shapes``, the captions of the
+            Shapes world; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``, ``.parquet``) with a
+            column of prompts and, unless they are equally probable, one named ``prior``.
+        prompts: of the run.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for fewer than two candidates, the same one twice, or a prior that is not one.
+    """
+    kind, _, count = text.partition(":")
+    if text == "null":
+        return NullPrompt()
+    if text == "shapes":
+        return Candidates(CAPTIONS)
+    if text == "prompts":
+        number = Counter(prompts)
+        if len(number) < 2:
+            same = shorten(repr(prompts[0]), LONGEST)
+            raise ValueError(f"all {len(prompts)} prompts are {same}; candidates need others to be compared with")
+        return Candidates(tuple(number), tuple(times / len(prompts) for times in number.values()))
+    if kind == "negatives":
+        if count and not (count.isascii() and count.isdecimal()):
+            raise ValueError(
+                f"the marginal is {shorten(repr(text), LONGEST)}; expected negatives, or negatives:15 for as many"
+            )
+        return Negatives(int(count)) if count else Negatives()
+    path = Path(text)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the marginal is {shorten(repr(text), LONGEST)}, which is no file; expected null, prompts, negatives:COUNT, "
+            "shapes, or a file of candidates"
+        )
+    return read_candidates(path)

@@ -1,0 +1,126 @@
+"""Whole data sets for a command, and what a run has so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.console import say, shorten
+from mmg_diffusers.commands.inputs import Networks
+from mmg_diffusers.commands.measuring import Settings
+from mmg_diffusers.pipelines.pipeline import LEVELS
+from mmg_diffusers.runs.processes import this_process
+from mmg_diffusers.runs.shards import Outcome
+
+# Bad pairs that are printed, and letters of the reason of each.
+SHOWN, LONGEST = 20, 400
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a run goes through.
+
+    Args:
+        source: a folder, a table or a webdataset shard.
+        prompt: of all images, in place of a column.
+        limit: only the first pairs.
+        truncate: whether prompts that are too long are cut; else they are bad pairs.
+        strict: whether to stop at the first bad pair.
+        cache: a folder that keeps encoded images and prompts.
+    """
+
+    source: Path
+    prompt: str | None = None
+    limit: int | None = None
+    truncate: bool = True
+    strict: bool = False
+    cache: Path | None = None
+
+
+def run(data: DataSet, settings: Settings, networks: Networks, output: Path) -> None:
+    """Measure a data set, with the other processes of this launch.
+
+    Raises:
+        ValueError, TypeError, OSError, ImportError: as `MMGPipeline.run` does.
+        typer.Exit: with status 3, when pairs were bad.
+    """
+    for package in ("pandas", "pyarrow"):
+        needs(package, "data")
+    process = this_process()
+    pipe = replace(networks, device=networks.device or str(process.device)).load()
+    if data.cache is not None:
+        pipe.set_encoding_cache(folder=data.cache)
+    outcome = pipe.run(
+        data.source,
+        output,
+        prompt=data.prompt,
+        integrand=settings.integrand,
+        levels=LEVELS if settings.levels is None else settings.levels,
+        draws=settings.draws,
+        tolerance=settings.tolerance,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        resize=settings.resize,
+        truncate=data.truncate,
+        strict=data.strict,
+        limit=data.limit,
+        progress=not networks.quiet,
+    )
+    if outcome is not None:
+        say(f"measured by {process.num_processes} process(es)")
+        print_outcome(outcome)
+
+
+def collect(folder: Path, table: Path | None) -> None:
+    """Print what a run has so far, and write its table.
+
+    Raises:
+        ValueError: for a folder that holds no run, or a table that is neither .csv nor .parquet.
+        ImportError: when the table needs a package that is not installed.
+        typer.Exit: with status 3, when pairs were bad.
+    """
+    if table is not None:
+        kind = table.suffix.lower()
+        if kind not in (".csv", ".parquet"):
+            raise ValueError(f"cannot tell what {table} is by its ending; expected .csv or .parquet")
+        needs("pandas", "data")
+        if kind == ".parquet":
+            needs("pyarrow", "data")
+    outcome = Outcome.load(folder)
+    if table is not None:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        rows = outcome.to_pandas()
+        rows.to_csv(table, index=False) if table.suffix.lower() == ".csv" else rows.to_parquet(table, index=False)
+    print_outcome(outcome)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print what a run has.
+
+    Raises:
+        typer.Exit: with status 3, when pairs were bad.
+    """
+    if outcome.estimate is not None:
+        say(outcome.estimate)
+    for note in outcome.notes:
+        say(f"note: {note}")
+    for failure in outcome.failures[:SHOWN]:
+        say(f"pair {failure.place}: {shorten(failure.reason, LONGEST)}")
+    if outcome.failures:
+        say(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad")
+        raise typer.Exit(3)
+
+
+def inspect(networks: Networks) -> None:
+    """Print what the adapter finds in a model."""
+    from rich.table import Table
+
+    from mmg_diffusers.commands.console import console
+
+    table = Table(show_header=False)
+    for key, value in networks.load().describe().items():
+        table.add_row(key, shorten(str(value)))
+    console.print(table)

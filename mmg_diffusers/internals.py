@@ -1,0 +1,74 @@
+"""Every private attribute of diffusers, transformers and accelerate that the library reads, each in a function of its own.
+
+`tests/test_internals.py` holds each of them against the installed versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def execution_device(pipe: Any) -> torch.device:
+    """Where the networks of a pipeline run, also if hooks bring them there from elsewhere."""
+    return pipe._execution_device if hasattr(pipe, "_execution_device") else pipe.device
+
+
+def changeable_inputs(pipe: Any) -> tuple[str, ...]:
+    """Names of the tensors that a pipeline's callback may change between steps."""
+    return tuple(getattr(pipe, "_callback_tensor_inputs", ()))
+
+
+def progress_options(pipe: Any) -> dict[str, Any]:
+    """The options that ``set_progress_bar_config`` took."""
+    return dict(getattr(pipe, "_progress_bar_config", {}))
+
+
+def loaded_from(pipe: Any) -> str:
+    """The folder or id that a pipeline was loaded from; empty if it was built in memory."""
+    return str(getattr(pipe.config, "_name_or_path", None) or "")
+
+
+def without_private(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without its private entries, which say where it was loaded from."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def came_from_file(weight: Tensor) -> bool:
+    """Whether transformers loaded a weight from a file; it marks those that it did."""
+    return bool(getattr(weight, "_is_hf_initialized", False))
+
+
+def execution_device_of_hook(module: nn.Module) -> torch.device | None:
+    """Where accelerate's hook brings the weights of a module when it is called; ``None`` without one."""
+    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return None if device is None else torch.device(device)
+
+
+def offloaded_weights(module: nn.Module) -> Mapping[str, Tensor] | None:
+    """The weights that accelerate's hook on a module brings in when it is called, by their names; ``None`` without one."""
+    hook = getattr(module, "_hf_hook", None)
+    for each in getattr(hook, "hooks", (hook,)):
+        weights = getattr(each, "weights_map", None)
+        if weights is not None:
+            return weights
+    return None
+
+
+def named_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, read from where sequential offload keeps those that have no storage of their own.
+
+    A tensor that is nowhere to be had comes as it is, without storage.
+    """
+    for place, module in network.named_modules():
+        kept = offloaded_weights(module)
+        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for name, tensor in own:
+            if tensor.is_meta and kept is not None:
+                with suppress(KeyError):
+                    tensor = torch.as_tensor(kept[name])
+            yield f"{place}.{name}" if place else name, tensor

@@ -1,0 +1,59 @@
+"""Pairs of images and prompts, one of each, as a measurement takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.prompts import Masked, Prompt
+
+
+@dataclass(frozen=True)
+class ImagePairs:
+    """Images with a prompt each.
+
+    Args:
+        images: N, as `load_image` takes them.
+        prompts: N.
+        given: N contexts, or ``None``: information about the prompt, given the context.
+        ids: `(N,)` int64, all different; with the seed they name the noise.
+        notes: what a reader should be told of them.
+    """
+
+    images: Sequence[ImageLike]
+    prompts: Sequence[Prompt]
+    given: Sequence[Prompt] | None
+    ids: Tensor
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = {len(self.images), len(self.prompts), len(self.ids)}
+        if self.given is not None:
+            counts.add(len(self.given))
+        if len(counts) != 1 or self.ids.dtype != torch.int64 or len(self.ids.unique()) < len(self.ids):
+            raise ValueError(f"expected an image, a prompt and an id of its own for each pair, got {sorted(counts)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def plain_prompts(self) -> list[str]:
+        """The prompts as candidates.
+
+        Raises:
+            ValueError: for a masked one.
+        """
+        if any(isinstance(prompt, Masked) for prompt in self.prompts):
+            raise ValueError(
+                "masked prompts are no candidates; give whole prompts, and groups= of `Candidates` for a word"
+            )
+        return list(cast("Sequence[str]", self.prompts))
+
+    @property
+    def texts(self) -> list[Prompt]:
+        """All prompts and contexts."""
+        return [*self.prompts, *(self.given or [])]

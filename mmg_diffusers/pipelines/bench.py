@@ -1,0 +1,231 @@
+"""A model that is ready to measure: its denoiser and encoder, held still while they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.denoisers.base import Denoiser
+from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.denoisers.forwards import memory_notes
+from mmg_diffusers.measure.batches import Pairs
+from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.proposals import gap_fitted
+from mmg_diffusers.measure.quadrature import StratifiedProfile
+from mmg_diffusers.pairs.image_pairs import ImagePairs
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, Mixture
+from mmg_diffusers.pairs.plan import Plan
+from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pipelines.encoding import Encoder, ids_for, one_each
+
+# A path that begins this far above the noisy end, in log-SNR, is remarked on.
+LATE = 0.5
+
+
+@contextmanager
+def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Put networks into evaluation mode, and back into training where they were: dropout would change the numbers."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a measurement runs on. Made anew for every measurement, from the parts that the pipeline has then.
+
+    Args:
+        make: makes the denoiser, which may encode the null prompt, and so run a network.
+        convention: of the model, which knows its levels.
+        encoder: of its images and prompts.
+        settings: what the record says of the model.
+        progress: options of the tqdm bar.
+    """
+
+    make: Callable[[], Denoiser]
+    convention: Convention
+    encoder: Encoder
+    settings: Mapping[str, Any]
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """Of the model, made when it is first needed: after everything is checked."""
+        return self.make()
+
+    def pairs(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt],
+        given: Prompt | Sequence[Prompt] | None,
+        pair_ids: Sequence[int] | None,
+        plan: Plan,
+        marginal: Marginal,
+    ) -> ImagePairs:
+        """Checked pictures, a prompt and a context for each, and what the text encoder will not see of them.
+
+        Raises:
+            TypeError, ValueError: for what cannot be measured.
+        """
+        pictures = self.encoder.check_images(images, plan.resize)
+        texts = one_each(prompts, len(pictures), "prompts")
+        contexts = None if given is None else one_each(given, len(pictures), "given")
+        pairs = ImagePairs(pictures, texts, contexts, ids_for(pair_ids, len(pictures)))
+        marginal.check(pairs)
+        if marginal.candidates is None:
+            plan.check(self.convention)
+        return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs))))
+
+    def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
+        """Compare each prompt with the model's unconditional branch, or with its context.
+
+        Raises:
+            ValueError: for a plan that does not fit the model.
+        """
+        plan.check(self.convention)
+        estimator = plan.estimator()
+        settings = self._settings(plan)
+        if any(isinstance(context, Masked) for context in pairs.given or []):
+            settings["given"] = "the prompt with words masked"
+        parts: list[Estimate] = []
+        each = estimator.quadrature.nodes * estimator.draws * (1 + estimator.antithetic)
+        # With a tolerance nobody knows beforehand how much there is to do.
+        with self._bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as bar:
+            for rows, x in self._chunks(pairs.images, plan):
+                parts.append(
+                    estimator(
+                        self.denoiser,
+                        x,
+                        self.encoder.condition(pairs.prompts[rows]),
+                        None if pairs.given is None else self.encoder.condition(pairs.given[rows]),
+                        seed=plan.seed,
+                        keep=plan.keep,
+                        pair_ids=pairs.ids[rows],
+                        logsnr_range=plan.logsnr_range,
+                        batch_size=plan.batch_size,
+                        progress=bar.update,
+                        settings=settings,
+                    )
+                )
+        merged = Estimate.merge(parts)
+        return replace(merged, notes=(*merged.notes, *pairs.notes))
+
+    def against_mixture(self, pairs: ImagePairs, mixture: Mixture, plan: Plan, marginal: Marginal) -> Filtered:
+        """Follow each pair's candidates along its noise path, and compare the true one with their mixture.
+
+        Raises:
+            ValueError: for a plan that does not fit the model or the candidates.
+        """
+        plan.check(self.convention, candidates=mixture.slots.shape[1])
+        curve = self._follow(pairs.images, pairs.ids, mixture.names, mixture.prior, plan, mixture)
+        remarks = (*self._remarks(plan.path()), *pairs.notes, *([] if marginal.note is None else [marginal.note]))
+        return Filtered(curve, mixture, {**self._path_settings(plan), "marginal": marginal.label}, notes=remarks)
+
+    def against_each_other(
+        self, images: Sequence[ImageLike], ids: Tensor, candidates: Candidates, plan: Plan, notes: tuple[str, ...]
+    ) -> tuple[CandidateCurve, dict[str, Any], tuple[str, ...]]:
+        """Follow the same candidates for every image, none of them known to be true.
+
+        Returns:
+            their scores, the settings of the record, and notes.
+        """
+        plan.check(self.convention, candidates=len(candidates.prompts))
+        if plan.keep != "pair":
+            raise ValueError(f"keep is {plan.keep!r}; maps belong to `filter`, which is told the true prompts")
+        curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan, None)
+        return curve, self._path_settings(plan), (*self._remarks(plan.path()), *notes)
+
+    def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
+        """Where a few pairs have their information; see `MMGPipeline.pilot`."""
+        x = torch.cat([part for _, part in self._chunks(pairs.images, plan)])
+        return gap_fitted(
+            self.denoiser,
+            x,
+            self.encoder.condition(pairs.prompts),
+            None if pairs.given is None else self.encoder.condition(pairs.given),
+            nodes=nodes,
+            pairs=len(x),
+            seed=plan.seed,
+            logsnr_range=plan.logsnr_range,
+            batch_size=plan.batch_size,
+        )
+
+    def _follow(
+        self,
+        images: Sequence[ImageLike],
+        ids: Tensor,
+        names: Sequence[str],
+        prior: Tensor,
+        plan: Plan,
+        mixture: Mixture | None,
+    ) -> CandidateCurve:
+        path = plan.path()
+        condition = self.encoder.condition(names)
+        parts: list[CandidateCurve] = []
+        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
+            for rows, x in self._chunks(images, plan):
+                parts.append(
+                    measure_candidates(
+                        self.denoiser,
+                        Pairs.of(x, ids[rows]),
+                        condition,
+                        path,
+                        slots=None if mixture is None else mixture.slots[rows],
+                        truth=None if mixture is None else mixture.truth[rows],
+                        prior=prior if mixture is None else prior[rows],
+                        seed=plan.seed,
+                        batch_size=plan.batch_size,
+                        keep=plan.keep,
+                        progress=bar.update,
+                    )
+                )
+        return CandidateCurve.merge(parts)
+
+    def _chunks(self, images: Sequence[ImageLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+        for start, x in self.encoder.images(list(images), plan.resize):
+            yield slice(start, start + len(x)), x
+
+    def _settings(self, plan: Plan) -> dict[str, Any]:
+        asked = plan.logsnr_range
+        return {**self.settings, "logsnr_range": None if asked is None else list(asked), "resized": plan.resize}
+
+    def _path_settings(self, plan: Plan) -> dict[str, Any]:
+        path = plan.path()
+        return {
+            **self._settings(plan),
+            "quadrature": repr(path.quadrature),
+            "draws": path.draws,
+            "seed": plan.seed,
+            "prune": path.prune,
+        }
+
+    def _remarks(self, path: NoisePath) -> tuple[str, ...]:
+        """What a reader should be told of the model, of memory, and of a path that does not begin at the noisy end."""
+        remarks = (*self.denoiser.notes, *memory_notes(self.denoiser))
+        low, high = self.denoiser.logsnr_range
+        begins = path.quadrature.bounds(*(path.logsnr_range or (low, high)))[0]
+        if begins <= low + LATE:
+            return remarks
+        return (
+            *remarks,
+            f"the path begins at log-SNR {begins:.2f}, above the noisy end {low:.2f}: the posterior, and the mixture that it "
+            "makes, do not know what is told below",
+        )
+
+    def _bar(self, total: int | None, name: str) -> tqdm:
+        return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self.progress})

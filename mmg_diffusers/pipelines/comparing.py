@@ -1,0 +1,117 @@
+"""Candidates compared with each other: the measurements that need no unconditional branch, and what all measurements share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from mmg_diffusers.analysis.classification import Calibration, Classification
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.checks import of_type
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
+from mmg_diffusers.pairs.plan import Options, Plan
+from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pipelines.encoding import ids_for
+from mmg_diffusers.pipelines.model import PipelineModel
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class ComparingModel(PipelineModel):
+    """A pipeline that measures images with their prompts, against any marginal, and compares candidates."""
+
+    def filter(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        candidates: Sequence[str] | Marginal,
+        *,
+        plan: Plan | None = None,
+        pair_ids: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Filtered:
+        """Mutual information of each image with its prompt against the mixture of candidates, not the null prompt.
+
+        The noise of a pair is one Brownian path; the candidates' posterior along it makes the marginal. It decays at
+        the clean end, and log q(prompt | image) is a bound whatever the network's errors.
+
+        Args:
+            images, prompts, plan, pair_ids: as in ``pipe(images, prompts)``. The true prompt is known, and always followed.
+            candidates: the prompts to compare with, every true one among them; `Candidates` for a prior or groups,
+                `Negatives` to sample them from the other pairs.
+
+        Raises:
+            ValueError: for prompts that are not among the candidates, and as `classify` does.
+        """
+        marginal = candidates if isinstance(candidates, Marginal) else Candidates(candidates)
+        if marginal.candidates is None:
+            raise ValueError(
+                f"{marginal.label} has no candidates to filter by; give a list of them, Candidates or Negatives"
+            )
+        return cast(Filtered, self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids))
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        candidates: Sequence[str],
+        *,
+        prior: Sequence[float] | None = None,
+        calibration: Calibration | None = None,
+        plan: Plan | None = None,
+        pair_ids: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Classification:
+        """Compare candidate prompts for each image, without the unconditional branch.
+
+        Every candidate is scored along the same noise path; `Classification.posterior` is q(candidate | image), and
+        `Classification.bound` a lower bound on the mutual information whatever the network's errors.
+
+        Args:
+            images, plan, pair_ids: as in ``pipe(images, prompts)``.
+            candidates: K different prompts.
+            prior: their probabilities, uniform by default.
+            calibration: from `Classification.calibrate` on other pairs.
+
+        Raises:
+            ValueError: for fewer than two candidates, duplicates, a prior that does not fit, or bad images.
+        """
+        chosen, among = Plan.of(plan, **options), Candidates(candidates, prior)
+        chosen.path()
+        if calibration is not None:
+            of_type(calibration, Calibration, "calibration", "what Classification.calibrate returns")
+            calibration.check(len(among.prompts))
+        with self.ready() as bench:
+            pictures = bench.encoder.check_images(images, chosen.resize)
+            notes = (*pictures.notes, *bench.encoder.check_prompts(among.prompts))
+            curve, settings, remarks = bench.against_each_other(
+                pictures, ids_for(pair_ids, len(pictures)), among, chosen, notes
+            )
+        return Classification(
+            curve, tuple(among.prompts), among.probability, calibration or Calibration(), settings, notes=remarks
+        )
+
+    def measure(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt],
+        given: Prompt | Sequence[Prompt] | None,
+        marginal: Marginal,
+        plan: Plan,
+        pair_ids: Sequence[int] | None = None,
+    ) -> Estimate | Filtered:
+        """Measure pairs against a marginal: an `Estimate` against the null prompt, a `Filtered` against candidates.
+
+        Args:
+            images, prompts, given, marginal, plan, pair_ids: as in ``pipe(images, prompts)``.
+
+        Raises:
+            ValueError: for inputs that do not fit, before any network is run where that can be seen.
+        """
+        check_marginal(marginal)
+        _ = plan.estimator() if marginal.candidates is None else plan.path()
+        with self.ready() as bench:
+            pairs = bench.pairs(images, prompts, given, pair_ids, plan, marginal)
+            return cast("Estimate | Filtered", marginal.measure(bench, pairs, plan))

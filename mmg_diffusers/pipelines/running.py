@@ -1,0 +1,81 @@
+"""Runs of a pipeline over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmg_diffusers.checks import file_path
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.pairs.marginals import Marginal, check_marginal
+from mmg_diffusers.pairs.plan import Plan
+from mmg_diffusers.pairs.prompts import check_text
+from mmg_diffusers.pairs.sources import Row, Source
+from mmg_diffusers.runs.distributed import run_everywhere
+from mmg_diffusers.runs.shards import Outcome
+
+if TYPE_CHECKING:
+    from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+
+def run_pairs(
+    pipe: MMGPipeline,
+    source: str | Path | Iterable[Mapping[str, Any]],
+    output: str | Path,
+    *,
+    prompt: str | None,
+    marginal: Marginal,
+    plan: Plan,
+    truncate: bool,
+    strict: bool,
+    limit: int | None,
+    progress: bool,
+) -> Outcome | None:
+    """Measure every pair of a data set; see `MMGPipeline.run`."""
+    check_marginal(marginal)
+    # An option that no pair can be measured with is no bad pair.
+    plan.check(pipe.denoiser, candidates=marginal.candidates)
+    rows = Source(source, prompt)
+    if marginal.needs_all:
+        seen = [(row.place, row.prompt) for row in islice(iter(rows), limit)]
+        marginal = marginal.over([text for _, text in seen], torch.tensor([place for place, _ in seen]))
+
+    def measure(some: Sequence[Row]) -> Estimate:
+        if not truncate:
+            for row in some:
+                check_text(row.prompt, "the prompt")
+                lost = pipe.codec.truncated(row.prompt)
+                if lost is not None:
+                    raise ValueError(f"the text encoder does not see {lost!r}, the end of {row.prompt!r}")
+        contexts = [row.given for row in some if row.given is not None]
+        if contexts and len(contexts) < len(some):
+            raise ValueError("some pairs of a chunk have a context and some have none; give all or none")
+        return pipe(
+            [row.picture() for row in some],
+            [row.prompt for row in some],
+            given=contexts or None,
+            marginal=marginal,
+            plan=plan,
+            pair_ids=[row.place for row in some],
+        )
+
+    settings = {
+        **pipe.describe(),
+        "weights": pipe.fingerprint(),
+        **plan.record(candidates=marginal.candidates is not None),
+        **marginal.record(),
+        "truncate": truncate,
+        "prompt": prompt,
+    }
+    bar = pipe.progress_bar_config
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        return run_everywhere(
+            measure, rows, file_path(output, "output"), settings, strict=strict, limit=limit, progress=progress
+        )
+    finally:
+        pipe.set_progress_bar_config(**bar)

@@ -1,0 +1,408 @@
+"""Break the library on purpose, one edit at a time, and see that a test fails each time.
+
+    python scripts/mutants.py                  # all of them, in a copy of the tree
+    python scripts/mutants.py --only jackknife # those whose name, or file, holds a word
+
+A mutant that survives is a test that is missing. The list is below; `tests/test_mutants.py` holds that every edit still fits the code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = (
+    "mmg_diffusers",
+    "scripts",
+    "tests",
+    "examples",
+    "docs",
+    "pyproject.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+    "Makefile",
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """An edit of one file, and the tests of which one has to fail.
+
+    Args:
+        name: what is wrong with the edited code.
+        file: in the package.
+        old: text that stands in the file exactly once.
+        new: what takes its place.
+        tests: files, or tests in them, in tests/.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def apply(self, root: Path) -> None:
+        """Edit the file under a root.
+
+        Raises:
+            ValueError: unless the old text stands there exactly once.
+        """
+        path = root / "mmg_diffusers" / self.file
+        text = path.read_text("utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(
+                f"{self.name}: the text to edit stands {text.count(self.old)} times in {self.file}, expected once"
+            )
+        path.write_text(text.replace(self.old, self.new), "utf-8")
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    # ---- denoisers ----
+    Mutant(
+        "signal and noise change places",
+        "denoisers/levels.py",
+        "per_event(a, x) * x + per_event(s, x) * eps",
+        "per_event(s, x) * x + per_event(a, x) * eps",
+        "denoisers measure/test_estimators.py",
+    ),
+    Mutant(
+        "a reference without its variance",
+        "denoisers/levels.py",
+        "s / (a**2 * sigma**2 + s**2)",
+        "s / (a**2 * sigma + s**2)",
+        "measure/test_divergence.py denoisers",
+    ),
+    Mutant(
+        "v with the other sign",
+        "denoisers/conventions.py",
+        '"v_prediction": lambda a, s: (-s, a)',
+        '"v_prediction": lambda a, s: (s, -a)',
+        "denoisers/test_conventions.py",
+    ),
+    Mutant(
+        "the nearest level is the one below",
+        "denoisers/conventions.py",
+        "(logsnr - rising[left]).abs() <= (rising[right] - logsnr).abs()",
+        "(logsnr - rising[left]).abs() <= 9e9",
+        "denoisers/test_conventions.py",
+    ),
+    Mutant(
+        "the skip is lost",
+        "denoisers/base.py",
+        "return per_event(c_skip, z) * z + per_event(c_out, z) * out",
+        "return per_event(c_out, z) * out",
+        "denoisers/test_conventions.py",
+    ),
+    Mutant(
+        "a scale moves the level by half of what it does",
+        "denoisers/base.py",
+        "self._step = 2 * math.log(scale)",
+        "self._step = math.log(scale)",
+        "denoisers measure",
+    ),
+    Mutant(
+        "branches change places",
+        "denoisers/base.py",
+        "return list(out.chunk(copies))",
+        "return list(out.chunk(copies))[::-1]",
+        "measure pipelines/test_pipeline.py",
+    ),
+    # ---- measure ----
+    Mutant(
+        "nats are twice what they are",
+        "measure/moments.py",
+        "widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3)) / 2",
+        "widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3))",
+        "measure/test_estimators.py",
+    ),
+    Mutant(
+        "the spread of draws for the error of their mean",
+        "measure/moments.py",
+        "return _variance(values) / (~values.isnan()).sum(1)",
+        "return _variance(values)",
+        "measure",
+    ),
+    Mutant(
+        "the scatter of one draw without its factor",
+        "measure/moments.py",
+        ".square() * (2 / 3)",
+        ".square()",
+        "measure",
+    ),
+    Mutant(
+        "a variance of n in place of n - 1",
+        "measure/moments.py",
+        ".square().nansum(1) / (count - 1)",
+        ".square().nansum(1) / count",
+        "measure",
+    ),
+    Mutant(
+        "the cross term once",
+        "measure/curve.py",
+        '"gap": orthogonal + 2 * wrong * difference',
+        '"gap": orthogonal + wrong * difference',
+        "measure/test_estimators.py",
+    ),
+    Mutant(
+        "the gap with the other sign",
+        "measure/curve.py",
+        "wrong = (eps - conditional).double()",
+        "wrong = (conditional - eps).double()",
+        "measure/test_estimators.py",
+    ),
+    Mutant(
+        "a copy of the noise counts as a draw of its own",
+        "measure/curve.py",
+        "own.index_put_(seen.where, values / self.copies, accumulate=True)",
+        "own.index_put_(seen.where, values, accumulate=True)",
+        "measure",
+    ),
+    Mutant(
+        "evaluations of one branch",
+        "measure/curve.py",
+        "evaluations=2 * self.copies",
+        "evaluations=self.copies",
+        "measure pipelines/test_pipeline.py",
+    ),
+    Mutant(
+        "a path whose steps are independent",
+        "measure/draws.py",
+        "eps = keep[level] * eps + fresh[level] * innovation",
+        "eps = innovation",
+        "measure",
+    ),
+    Mutant(
+        "one stream of noise for all pairs",
+        "measure/draws.py",
+        'whole(pair, "pair id", 0)], dtype=np.uint64)',
+        '0 * whole(pair, "pair id", 0)], dtype=np.uint64)',
+        "measure",
+    ),
+    Mutant(
+        "a step's score without its half",
+        "measure/walks.py",
+        "return -growth * square / 2 + innovation",
+        "return -growth * square + innovation",
+        "measure analysis",
+    ),
+    Mutant(
+        "innovations with the other sign",
+        "measure/walks.py",
+        "return -growth.sqrt() * (xi * predicted)",
+        "return growth.sqrt() * (xi * predicted)",
+        "measure analysis",
+    ),
+    Mutant(
+        "one path rules a candidate out",
+        "measure/walks.py",
+        "AGREED = 2",
+        "AGREED = 1",
+        "measure analysis pipelines/test_pipeline.py",
+    ),
+    Mutant(
+        "the mixture forgets the prior",
+        "measure/walks.py",
+        "total = own.log_prior\n",
+        "total = torch.where(own.log_prior.isfinite(), 0.0, own.log_prior)\n",
+        "measure analysis",
+    ),
+    # ---- analysis ----
+    Mutant(
+        "a jackknife without its (n - 1) / n",
+        "analysis/influence.py",
+        "return ((count - 1) / count * (left_out",
+        "return (1.0 * (left_out",
+        "analysis",
+    ),
+    Mutant(
+        "a calibration without its prior",
+        "analysis/classification.py",
+        "value = value + held / len(index)",
+        "value = value + 0 * held / len(index)",
+        "analysis",
+    ),
+    Mutant(
+        "a bound without the prior's entropy",
+        "analysis/classification.py",
+        "return Value(self.entropy + value, stderr)",
+        "return Value(value, stderr)",
+        "analysis",
+    ),
+    Mutant(
+        "a posterior without the prior",
+        "analysis/classification.py",
+        "return torch.log_softmax(self.prior.log() + evidence, dim=1)",
+        "return torch.log_softmax(evidence, dim=1)",
+        "analysis",
+    ),
+    Mutant(
+        "a share that is what is left",
+        "analysis/influence.py",
+        "share = 1 - total / total[0]",
+        "share = total / total[0]",
+        "analysis",
+    ),
+    Mutant(
+        "maps that lose what lies at edges",
+        "analysis/maps.py",
+        "return weight / weight.sum(0)",
+        "return weight / weight.sum(0).max()",
+        "analysis/test_maps.py",
+    ),
+    Mutant(
+        "ties count as below",
+        "analysis/maps.py",
+        "(below + upto).double().mean() / (2 * len(order))",
+        "(2 * below).double().mean() / (2 * len(order))",
+        "analysis/test_maps.py",
+    ),
+    # ---- pairs ----
+    Mutant(
+        "one stream for the negatives of all pairs",
+        "pairs/marginals.py",
+        "np.random.default_rng([self.seed, own])",
+        "np.random.default_rng([self.seed, 0])",
+        "pairs pipelines",
+    ),
+    Mutant(
+        "negatives may be the pair itself",
+        "pairs/marginals.py",
+        "others = np.delete(np.arange(len(prompts)), row)",
+        "others = np.arange(len(prompts))",
+        "pairs pipelines",
+    ),
+    Mutant(
+        "a ceiling with the other sign",
+        "pairs/marginals.py",
+        "return float(-self.log_prior.gather",
+        "return float(self.log_prior.gather",
+        "pairs analysis pipelines",
+    ),
+    Mutant(
+        "a group's prior is not normalised by the group",
+        "pairs/marginals.py",
+        "self.probability[own] / self.probability[own].sum()",
+        "self.probability[own]",
+        "pairs pipelines",
+    ),
+    # ---- pipelines ----
+    Mutant(
+        "latents without the VAE's scale",
+        "pipelines/adapters/stable_diffusion.py",
+        "return (latents.float() - shift) * vae.config.scaling_factor",
+        "return latents.float() - shift",
+        "pipelines",
+    ),
+    Mutant(
+        "latents without the VAE's shift",
+        "pipelines/adapters/stable_diffusion.py",
+        "return (latents.float() - shift) * vae.config.scaling_factor",
+        "return latents.float() * vae.config.scaling_factor",
+        "pipelines",
+    ),
+    Mutant(
+        "images in [0, 1] for a VAE of [-1, 1]",
+        "pipelines/adapters/stable_diffusion.py",
+        "images = (2 * images - 1).to(",
+        "images = images.to(",
+        "pipelines",
+    ),
+    Mutant(
+        "the null prompt is a prompt",
+        "pipelines/adapters/base.py",
+        'return encode([""])',
+        'return encode(["a"])',
+        "pipelines",
+    ),
+    Mutant(
+        "networks stay in training mode",
+        "pipelines/bench.py",
+        "        module.training = False\n",
+        "        pass\n",
+        "pipelines/test_parts.py",
+    ),
+    Mutant(
+        "a denoiser that is kept for ever",
+        "pipelines/model.py",
+        "all(map(is_, networks, theirs)) and _alike(kept, made)",
+        "True",
+        "pipelines/test_parts.py",
+    ),
+    Mutant(
+        "a switch counts steps",
+        "pipelines/drawing.py",
+        "calls = convention.tau(levels_used), len(scheduler.timesteps)",
+        "calls = convention.tau(levels_used), steps",
+        "pipelines/test_drawing.py",
+    ),
+    Mutant(
+        "a table that ends with signal though it should not",
+        "pipelines/schedulers.py",
+        "root = (root - root[-1]) * root[0] / (root[0] - root[-1])",
+        "root = root",
+        "denoisers/test_conventions.py",
+    ),
+    Mutant("a path prunes ten times as much", "pairs/plan.py", "PRUNE = 1e-9", "PRUNE = 1e-2", "pipelines pairs"),
+    # ---- files ----
+    Mutant(
+        "an identity that forgets shapes",
+        "files/identity.py",
+        'total.update(kind + f"{dtype} {shape} ".encode())',
+        'total.update(kind + f"{dtype} ".encode())',
+        "files",
+    ),
+    Mutant(
+        "a folder of other settings is taken", "files/whole.py", "    if differ:\n", "    if False:\n", "files runs"
+    ),
+)
+
+
+def killed(mutant: Mutant) -> bool:
+    """Whether a test fails on the edited code."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, copy / name)
+        mutant.apply(copy)
+        tests = [f"tests/{each}" for each in mutant.tests.split()]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        done = subprocess.run(
+            command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}, capture_output=True
+        )
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout.decode()[-2000:]}")
+    return done.returncode == 1
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Only mutants whose name or file holds this.")] = "",
+    processes: Annotated[int, typer.Option(min=1, help="How many run side by side.")] = 2,
+) -> None:
+    """Run the mutants, print which survive, and exit with 1 if any does."""
+    chosen = [mutant for mutant in MUTANTS if only in mutant.name or only in mutant.file]
+    survivors = 0
+    with ThreadPoolExecutor(processes) as pool:
+        for mutant, dead in zip(chosen, pool.map(killed, chosen), strict=True):
+            survivors += not dead
+            typer.echo(f"{'killed' if dead else 'SURVIVED'}  {mutant.file}: {mutant.name}")
+    typer.echo(f"{len(chosen) - survivors} of {len(chosen)} mutants were killed")
+    raise typer.Exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

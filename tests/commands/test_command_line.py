@@ -1,0 +1,110 @@
+"""The command line, with small arguments."""
+
+import json
+from pathlib import Path
+
+import pandas
+import pytest
+from PIL import Image
+
+from mmg_diffusers import Estimate
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.worlds.shapes import Shapes
+from tests.commands.calling import call
+
+
+def test_help_has_examples():
+    for command in ("demo", "estimate", "inspect"):
+        said = call(command, "--help")
+        assert said.exit_code == 0
+        assert "Example:" in said.output
+    assert call("--version").output.strip()
+
+
+def test_inspect():
+    said = call("inspect", "shapes")
+    assert said.exit_code == 0, said.output
+    for word in ("Stable Diffusion", "v_prediction", "empty prompt", "latent_scaling", "1000", "nothing"):
+        assert word in said.output
+
+
+def test_estimate_of_a_folder_with_one_prompt(world, tmp_path):
+    folder, _ = world
+    out = tmp_path / "out"
+    said = call("estimate", "shapes", folder, "--prompt", "a red circle", "--levels", 3, "--output", out, "--quiet")
+    assert said.exit_code == 0, said.output
+    assert "+-" in said.output
+    assert "3 pairs" in said.output
+    table = pandas.read_csv(out / "pairs.csv")
+    record = Estimate.load(out / "estimate.safetensors")
+    assert table["nats"].tolist() == pytest.approx(record.nats.tolist())
+    assert table["prompt"].tolist() == ["a red circle"] * 3
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_estimate_of_a_table(world, tmp_path, kind):
+    folder, sample = world
+    rows = pandas.DataFrame({"file_name": ["2.png", "0.png"], "text": [sample.prompts[2], sample.prompts[0]]})
+    path = folder / f"pairs.{kind}"
+    if kind == "csv":
+        rows.to_csv(path, index=False)
+    elif kind == "jsonl":
+        rows.to_json(path, orient="records", lines=True)
+    else:
+        pytest.importorskip("pyarrow")
+        rows.to_parquet(path)
+    out = tmp_path / "out"
+    said = call("estimate", "shapes", path, "--levels", 3, "--output", out, "--quiet", "--maps")
+    assert said.exit_code == 0, said.output
+    table = pandas.read_csv(out / "pairs.csv")
+    assert [Path(p).name for p in table["image"]] == ["2.png", "0.png"]
+    assert Estimate.load(out / "estimate.safetensors").pixel_map()[0].shape == (2, 8, 8)
+
+
+def test_estimate_against_candidates(world, tmp_path):
+    folder, sample = world
+    table = pandas.DataFrame({"image": ["0.png", "1.png", "2.png"], "prompt": sample.prompts})
+    table.to_csv(folder / "against.csv", index=False)
+    out = tmp_path / "out"
+    arguments = ["estimate", "shapes", folder / "against.csv", "--levels", 4, "--output", out, "--quiet"]
+    said = call(*arguments, "--marginal", "prompts", "--maps")
+    assert said.exit_code == 0, said.output
+    assert f"nats or more, over 3 pairs and {len(set(sample.prompts))} candidates" in said.output
+    assert "against the mixture:" in said.output
+    record = Filtered.load(out / "filter.safetensors")
+    assert pandas.read_csv(out / "pairs.csv")["nats"].tolist() == pytest.approx(record.nats.tolist())
+    assert record.against_mixture.pixel_map()[0].shape == (3, 8, 8)
+    said = call(*arguments, "--marginal", "negatives:2")
+    assert "cannot exceed ln 3" in said.output
+    (tmp_path / "few.txt").write_text("a cat\na dog\n")
+    for more, says in (
+        (["--marginal", tmp_path / "few.txt"], "is not among the 2 candidates"),
+        (["--marginal", "nowhere"], "which is no file"),
+        (["--marginal", "prompts", "--given", "a"], "belongs to the null prompt"),
+        (["--marginal", "negatives:9"], "9 negatives need 10 pairs"),
+    ):
+        said = call(*arguments, *more)
+        assert said.exit_code == 2
+        assert says in " ".join(said.output.split())
+
+
+def test_demo(tmp_path):
+    said = call("demo", "--pairs", 4, "--levels", 6, "--steps", 6, "--output", tmp_path / "demo", "--quiet")
+    assert said.exit_code == 0, said.output
+    for word in (
+        "exact I(image; caption)",
+        f"{Shapes().mutual_information():.3f}",
+        "bound, 48 captions",
+        "gap",
+        "orthogonal",
+        "auto",
+        "certificate",
+    ):
+        assert word in said.output
+    for name in ("mmse.png", "maps.png", "influence.png"):
+        with Image.open(tmp_path / "demo" / name) as picture:
+            assert min(picture.size) > 200
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["pairs"] == 4
+    record = Estimate.load(tmp_path / "demo" / "estimate.safetensors")
+    assert summary["gap"][0] == pytest.approx(record.using("gap").mean().value)

@@ -1,0 +1,50 @@
+"""Help and version are quick, and options say what the packages behind them know."""
+
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from mmg_diffusers.analysis.influence import AXES
+from mmg_diffusers.commands import options
+from mmg_diffusers.commands.app import app
+from mmg_diffusers.measure.moments import FORMS
+from mmg_diffusers.pipelines import pipeline
+
+HEAVY = ("torch", "numpy", "scipy", "pandas", "pyarrow", "diffusers", "transformers", "accelerate", "matplotlib", "PIL")
+COMMANDS = [entry.callback.__name__ for entry in app.registered_commands if entry.callback is not None]
+
+
+def after(code):
+    """CPU seconds of this code in a new process, and the heavy modules that it has then."""
+    end = (
+        "\nfinally:\n    import sys, resource"
+        f"\n    print('HEAVY', [m for m in {HEAVY} if m in sys.modules])"
+        "\n    print('CPU', resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
+    )
+    lines = "try:\n" + "\n".join("    " + line for line in code.splitlines()) + end
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True)
+    heavy, seconds = done.stdout.splitlines()[-2:]
+    assert done.returncode == 0, done.stderr
+    return float(seconds.split()[1]), heavy.removeprefix("HEAVY ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
+def test_help_and_version_import_nothing_heavy(arguments):
+    import_alone, _ = after("import typer.rich_utils")
+    seconds, heavy = after(
+        f"import sys; sys.argv = {['mmg-diffusers', *arguments]}\nfrom mmg_diffusers.commands.entry import main\nmain()"
+    )
+    assert heavy == "[]"
+    assert seconds < import_alone + 1
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert after("import mmg_diffusers; mmg_diffusers.__version__")[1] == "[]"
+
+
+def test_choices_and_defaults_are_those_of_the_packages():
+    assert get_args(options.Form) == FORMS
+    assert get_args(options.AxisName) == AXES
+    assert (options.LEVELS, options.STEPS) == (pipeline.LEVELS, pipeline.STEPS)

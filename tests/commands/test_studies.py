@@ -1,0 +1,178 @@
+"""The studies, as scripts with small arguments."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from mmg_diffusers import shapes_model
+from mmg_diffusers.worlds.shapes import Shapes
+from tests.commands.calling import CIRCLE, ROOT, run
+
+
+def test_pixel_maps(tmp_path, capsys):
+    script = ROOT / "scripts" / "pixel_maps.py"
+    small = ["--pairs", 1, "--steps", 4, "--levels", 4, "--output", tmp_path]
+    some = tmp_path / "candidates.txt"
+    some.write_text("\n".join(f"a small {c} {s} on the left" for c in ("red", "blue") for s in ("circle", "square")))
+    run(script, *small, "--word", "colour", "--together", "colour,circle", "--prompt", CIRCLE, "--marginal", some)
+    said = capsys.readouterr().out
+    for word in (
+        "| prompt |",
+        "| colour |",
+        "| colour, gap |",
+        "| colour,circle, synergy |",
+        "what other candidates say",
+    ):
+        assert word in said
+    bands = ["--band", "-2:1", "--band", "1:"]
+    run(script, *small, "--word", "colour", *bands, "--marginal", "null", "--no-whole", "--npz")
+    said = capsys.readouterr().out
+    assert "colour: masked" in said
+    with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
+        maps = {name: file.get_tensor(name) for name in file.keys()}
+    assert maps["colour"].shape == maps["colour/stderr"].shape == (1, 32, 32)
+    assert float(maps["colour, gap"].min()) < 0 <= float(maps["colour"].min())
+    assert (maps["colour, -2:1"] + maps["colour, 1:"] <= maps["colour"] + 1e-9).all()
+    with np.load(tmp_path / "maps.npz") as arrays:
+        assert np.array_equal(arrays["colour"], maps["colour"].numpy())
+    record = json.loads((tmp_path / "maps.json").read_text())
+    assert record["nats"]["colour"] == pytest.approx(maps["colour"].sum((1, 2)).tolist())
+    assert record["measured"]["colour"]["settings"]["given"] == "the prompt with words masked"
+    assert (tmp_path / "maps.png").stat().st_size > 1000
+
+
+def test_pixel_maps_of_images_that_are_not_square(world, tmp_path, capsys):
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    Image.new("RGB", (40, 24), "gray").save(folder / "wide.png")
+    arguments = [folder, "--prompt", "a red circle", "--levels", 3, "--output", tmp_path]
+    script = ROOT / "scripts" / "pixel_maps.py"
+    run(script, *arguments, "--word", "red", "--replace-by", "blue")
+    assert "red: replaced by 'blue'" in capsys.readouterr().out
+    with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
+        assert file.get_tensor("red").shape == (1, 24, 40)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        ("pixel_maps.py", ["--word", "@9"], "there is no word @9"),
+        ("pixel_maps.py", ["--prompt", CIRCLE, "--word", "blue"], "no 'blue' in the prompt"),
+        ("pixel_maps.py", ["--prompt", "red on red", "--word", "red"], "say which by its place: @0 or @2"),
+        ("pixel_maps.py", ["--band", "3:1"], "the band is '3:1'"),
+        ("pixel_maps.py", ["--band", "-1:7"], "between -5.36 and"),
+        ("pixel_maps.py", ["--no-whole"], "nothing was asked for"),
+        ("pixel_maps.py", ["--together", "colour"], "expected two words"),
+        ("pixel_maps.py", ["--marginal", "nowhere.txt"], "which is no file"),
+        ("pixel_maps.py", ["--marginal", "negatives:1", "--word", "colour"], "cannot isolate a word"),
+        ("prompt_influence.py", ["--at", "1.5"], "tau is 1.5"),
+        ("prompt_influence.py", ["--read", "D(1)"], "no reading 'D\\(1\\)'"),
+        ("prompt_influence.py", ["--prompt", CIRCLE, "--marginal", "prompts"], "candidates need others"),
+        ("prompt_switching.py", ["--tau", "-0.1"], "tau is -0.1"),
+        ("prompt_switching.py", ["--marginal", "null"], "pictures are read as candidates"),
+        ("word_information.py", ["--prompt", CIRCLE], "which words"),
+        ("word_information.py", ["--word", "colour"], "every word that differs is measured"),
+    ],
+)
+def test_scripts_refuse_bad_input_before_they_measure(tmp_path, script, arguments, says):
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        run(ROOT / "scripts" / script, *arguments, "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompt_influence(world, tmp_path, capsys):
+    folder, _ = world
+    script = ROOT / "scripts" / "prompt_influence.py"
+    small = ["--pairs", 2, "--levels", 5, "--steps", 4, "--output", tmp_path]
+    with pytest.warns(UserWarning, match="do not sample"):
+        run(script, *small, "--generated", "--sampling-steps", 2, "--guidance", 2, "--at", 0.5, "--each", 1)
+    said = capsys.readouterr().out
+    names = ("null, gap", "null, orthogonal", "null, C(1)", "shapes, log q")
+    for word in names:
+        assert f"| {word} |" in said
+    assert "still to come at tau 0.5" in said
+    assert "warning: images were drawn with guidance 2" in said
+    rows = pandas.read_csv(tmp_path / "influence.csv")
+    assert set(rows["curve"]) == set(names)
+    gap = rows[rows["curve"] == "null, gap"]
+    assert gap["tau"].iloc[0] == pytest.approx(1.0)
+    assert gap["timestep"].iloc[0] == pytest.approx(999)
+    assert gap["nats"].iloc[-1] == 0.0
+    assert (tmp_path / "influence-000.png").stat().st_size > 1000
+    # Prompts, words and models side by side.
+    table = ["--model", shapes_model(), "--levels", 4, "--rule", "simpson", "--output", tmp_path]
+    run(script, folder, *table, "--prompt", CIRCLE, "--prompt", "a large blue circle on the right", "--word", "circle")
+    found = json.loads((tmp_path / "influence.json").read_text())["curves"]
+    assert list(found) == [f"{p}, circle, null, auto" for p in (CIRCLE, "a large blue circle on the right")]
+    assert all(row["word"] == "masked" for row in found.values())
+    with safe_open(tmp_path / "pairs.safetensors", framework="pt") as file:
+        assert {file.get_tensor(name).shape for name in file.keys()} == {(3, 4)}
+
+
+def test_prompt_switching(tmp_path, capsys):
+    small = ["--count", 2, "--sampling-steps", 3, "--times", 3, "--steps", 4]
+    run(ROOT / "scripts" / "prompt_switching.py", *small, "--output", tmp_path)
+    said = capsys.readouterr().out
+    assert "half of the information has arrived at tau" in said
+    assert "wins half of the time from tau" in said
+    found = json.loads((tmp_path / "switching.json").read_text())
+    assert found["switch_at_step"] == [0, 1, 3]
+    assert found["switch_at_logsnr"] == sorted(found["switch_at_logsnr"])
+    assert found["switch_at_tau"][-1] == 0.0
+    assert all(0 <= share <= 1 for share in found["first_wins"])
+    with safe_open(tmp_path / "switching.safetensors", framework="pt") as file:
+        assert file.get_tensor("images").shape == (3, 2, 32, 32, 3)
+
+
+def test_word_information(tmp_path, capsys):
+    script = ROOT / "scripts" / "word_information.py"
+    small = ["--pairs", 2, "--steps", 3, "--levels", 3, "--output", tmp_path]
+    run(script, *small)
+    said = capsys.readouterr().out
+    for kind in ("size", "colour", "shape", "side"):
+        assert re.search(rf"\| {kind} \| \S+ ± \S+ \| {Shapes().conditional_information(kind):.3f} \|", said)
+    split = json.loads((tmp_path / "words.json").read_text())["shared by two"]["colour, side"]
+    assert set(split) == {"redundancy", "unique_1", "unique_2", "synergy", "interaction"}
+    table = pandas.read_csv(tmp_path / "words.csv")
+    assert split["interaction"][0] == pytest.approx((table["colour and side"] - table["colour"] - table["side"]).mean())
+    assert (tmp_path / "words.png").stat().st_size > 1000
+    run(script, *small, "--marginal", "null", "--word", "colour", "--word", "side", "--replace-by", "")
+    assert json.loads((tmp_path / "words.json").read_text())["words"] == "left out"
+    assert "colour, side: interaction" in capsys.readouterr().out
+
+
+def test_measure_analyses(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = ROOT / "scripts" / "measure_analyses.py"
+    small = ["--pairs", 2, "--few", 2, "--steps", 2, "--draws", 1, "--map-draws", 1, "--prune", 0.015]
+    small += ["--null-levels", 4, "--switched", 2, "--sampling-steps", 1, "--output", tmp_path]
+    run(script, *small, "--stage", "pruning")
+    assert "evaluations saved" in capsys.readouterr().out
+    before = os.stat(tmp_path / "pruning.json").st_mtime_ns
+    run(script, *small)
+    assert os.stat(tmp_path / "pruning.json").st_mtime_ns == before
+    said = capsys.readouterr().out
+    assert (tmp_path / "table.md").read_text() in said
+    for word in (
+        "final posterior, I",
+        "colour given the rest",
+        "gap - log q, worst of 10 levels",
+        "influence at tau = T is the MI of the run | True | exactly | yes",
+        "colour: AUROC",
+        "colour: distractor's mean",
+        "| 1e-6 | yes |",
+        "share of a map from log-SNR 3 up",
+        "wins half of the time",
+        "4 steps, 2 pairs",
+    ):
+        assert word in said
+    for name in ("maps.png", "influence.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    with pytest.raises(ValueError, match=r"other settings.*pairs: 2 there, 3 now"):
+        run(script, *small[2:], "--pairs", 3)

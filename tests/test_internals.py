@@ -1,0 +1,57 @@
+"""Each private attribute that is read is there in the installed versions, and says what is taken from it."""
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from mmg_diffusers import internals, shapes_model
+
+
+@pytest.fixture
+def plain():
+    return StableDiffusionPipeline.from_pretrained(shapes_model())
+
+
+def test_attributes_of_pipelines_are_there(plain):
+    assert internals.execution_device(plain) == plain.device == torch.device("cpu")
+    assert "prompt_embeds" in internals.changeable_inputs(plain)
+    assert internals.loaded_from(plain) == str(shapes_model())
+    plain.set_progress_bar_config(disable=True, leave=False)
+    assert internals.progress_options(plain) == {"disable": True, "leave": False}
+
+
+def test_a_pipeline_in_memory_has_no_place(plain):
+    built = StableDiffusionPipeline(**plain.components)
+    assert internals.loaded_from(built) == ""
+    assert internals.progress_options(built) == {}
+
+
+def test_weights_from_files_are_marked(plain):
+    assert all(map(internals.came_from_file, plain.text_encoder.parameters()))
+    assert not internals.came_from_file(torch.nn.Parameter(torch.zeros(1)))
+
+
+def test_configs_lose_where_they_came_from(plain):
+    config = internals.without_private(plain.vae.config)
+    assert "scaling_factor" in config
+    assert not any(name.startswith("_") for name in config)
+    assert any(name.startswith("_") for name in plain.vae.config)
+
+
+def test_hooks_of_sequential_offload_hold_the_weights(plain):
+    from accelerate import cpu_offload
+
+    before = {name: weight.clone() for name, weight in internals.named_weights(plain.unet)}
+    expected = {name for name, _ in (*plain.unet.named_parameters(), *plain.unet.named_buffers())}
+    assert set(before) == expected
+    cpu_offload(plain.unet, execution_device=torch.device("cpu"))
+    assert all(parameter.is_meta for parameter in plain.unet.parameters())
+    after = dict(internals.named_weights(plain.unet))
+    assert all(torch.equal(after[name], before[name]) for name in expected)
+    devices = {internals.execution_device_of_hook(module) for module in plain.unet.modules()} - {None}
+    assert devices == {torch.device("cpu")}
+
+
+def test_a_network_without_hooks_has_none(plain):
+    assert internals.offloaded_weights(plain.unet) is None
+    assert internals.execution_device_of_hook(plain.unet) is None
