@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.arrays.values import named
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Condition, Denoiser
 
 # Devices whose numbers have 32 bits at most.
@@ -78,7 +78,7 @@ class MultiDenoiser(nn.Module, ABC):
         """Raise a ValueError for a name that the network does not have."""
         unknown = [name for name in names if name not in self.shapes]
         if unknown:
-            raise ValueError(f"no variable {reprlib.repr(unknown[0])}; the network has {named(self.shapes)}")
+            raise ValueError(f"no variable {shown(unknown[0])}; the network has {named(self.shapes)}")
 
 
 class GaussianStart(MultiDenoiser):

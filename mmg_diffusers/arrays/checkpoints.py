@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
-import textwrap
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import reason, shown
 from mmg_diffusers.files.records import within
 from mmg_diffusers.files.whole import write_whole
 
@@ -91,7 +90,7 @@ def _flat(record: Any) -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    return "nothing" if value is None else reprlib.repr(value)
+    return "nothing" if value is None else shown(value)
 
 
 def _refusal(path: Path, differ: list[str]) -> str:
@@ -165,7 +164,7 @@ def load_checkpoint(
         except RuntimeError as error:
             raise ValueError(
                 f"{path} holds another architecture for {name!r}; continue with the settings that it was written "
-                f"with, or delete it. {textwrap.shorten(str(error), 200)}"
+                f"with, or delete it. {reason(error)}"
             ) from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(tensors, optimizer)})
     return state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.values import as_array, named, pairs_in
-from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
+from mmg_diffusers.checks import callback, file_path, finite, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
@@ -70,7 +69,7 @@ def fit_model(
     count = pairs_in(arrays, FEWEST)
     unknown = [name for name in (*given, *base) if name not in arrays]
     if unknown:
-        raise ValueError(f"there is no variable {reprlib.repr(unknown[0])}; the data hold {named(arrays)}")
+        raise ValueError(f"there is no variable {shown(unknown[0])}; the data hold {named(arrays)}")
     order = np.random.default_rng(seed).permutation(count)
     few = max(32, round(held_out * count))
     if count - few < FEWEST // 2:

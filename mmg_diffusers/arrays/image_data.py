@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import reprlib
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmg_diffusers.arrays.values import named
-from mmg_diffusers.checks import needs
+from mmg_diffusers.checks import needs, reason, shown
 from mmg_diffusers.files.idx import read_idx
 from mmg_diffusers.pairs.images import load_image
 
@@ -97,7 +95,7 @@ def _read_parquet(path: Path, image: str, label: str) -> ImageSet:
     try:
         table = pandas.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as parquet: {textwrap.shorten(str(error), 200)}") from error
+        raise ValueError(f"{path} cannot be read as parquet: {reason(error)}") from error
     if image not in table.columns:
         raise ValueError(f"{path} has the columns {named(table.columns)}; expected {image!r} among them")
     labels = table[label].to_numpy() if label in table.columns else None
@@ -111,9 +109,7 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
     try:
         rows = datasets.load_dataset(**arguments)
     except (OSError, ValueError) as error:  # of a folder without pictures, an id that is not known, a hub that is away
-        raise ValueError(
-            f"{arguments} cannot be read as an image data set: {textwrap.shorten(str(error), 200)}"
-        ) from error
+        raise ValueError(f"{arguments} cannot be read as an image data set: {reason(error)}") from error
     columns = rows.column_names
     if image not in columns:
         raise ValueError(f"{arguments} has the columns {named(columns)}; expected {image!r} among them")
@@ -135,7 +131,7 @@ def _decoded(cells: Iterable[Any], labels: NDArray[Any] | None, where: str) -> I
             pictures.append(_pixels(cell if isinstance(cell, Image.Image) else Image.open(io.BytesIO(cell["bytes"]))))
         except (OSError, TypeError, KeyError, ValueError) as error:
             raise ValueError(
-                f"{where}: row {row} holds no picture ({textwrap.shorten(str(error), 200)}); repair it or leave it out"
+                f"{where}: row {row} holds no picture ({reason(error)}); repair it or leave it out"
             ) from error
         if pictures[-1].shape != pictures[0].shape:
             raise ValueError(
@@ -150,7 +146,7 @@ def _decoded(cells: Iterable[Any], labels: NDArray[Any] | None, where: str) -> I
 
 def _join(parts: list[ImageSet], where: Path) -> ImageSet:
     if len({part.images.shape[1:] for part in parts}) > 1:
-        shapes = reprlib.repr(sorted({part.images.shape[1:] for part in parts}))
+        shapes = shown(sorted({part.images.shape[1:] for part in parts}))
         raise ValueError(f"{where} holds pictures of the shapes {shapes}; use one size")
     labels = [part.labels for part in parts if part.labels is not None]
     return ImageSet(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from mmg_diffusers.arrays.base import GaussianStart
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import seeded
 from mmg_diffusers.arrays.values import named
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
 # The time embedding's fastest wave turns this many radians in one unit of log-SNR, so that neighbouring levels look
@@ -79,7 +79,7 @@ def _size_of(shapes: Mapping[str, Sequence[int]]) -> tuple[int, int]:
     sizes = {(shape[1], shape[2]) for shape in shapes.values()} - {(1, 1)}
     if len(sizes) != 1:
         raise ValueError(
-            f"expected one size of more than one pixel among {reprlib.repr(dict(shapes))}; bring images to one size, or use "
+            f"expected one size of more than one pixel among {shown(dict(shapes))}; bring images to one size, or use "
             "VectorNetwork if there are none"
         )
     return sizes.pop()
@@ -279,9 +279,7 @@ class ImageNetwork(GaussianStart):
             raise ValueError(f"nothing is diffused; name one or more of {named(self.channels)}")
         refused = [name for name in noisy if name in self.parts or name in given]
         if refused:
-            raise ValueError(
-                f"{reprlib.repr(refused[0])} cannot be diffused: it is given, or was made to be given in part"
-            )
+            raise ValueError(f"{shown(refused[0])} cannot be diffused: it is given, or was made to be given in part")
         self._check(noisy, "diffused")
         self._check(given, "given")
         some = next(iter(noisy.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from mmg_diffusers.arrays.image_networks import channel_covariance
 from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.values import as_array, named
+from mmg_diffusers.checks import shown
 from mmg_diffusers.files.records import within
 
 
@@ -113,9 +113,7 @@ class ImagePreprocessing:
             deviation, mean = torch.std_mean(images.double(), (0, 2, 3))
             flat = (deviation <= 1e-9).nonzero().flatten().tolist()
             if flat:
-                raise ValueError(
-                    f"{name} has constant channels {reprlib.repr(flat)}, which carry no information; remove them"
-                )
+                raise ValueError(f"{name} has constant channels {shown(flat)}, which carry no information; remove them")
             channels, height, width = images.shape[1:]
             pictures[name] = Picture(mean, deviation, (channels, height, width))
         draft = ImagePreprocessing(pictures, vectors, torch.zeros(0), tuple(data))
@@ -134,7 +132,7 @@ class ImagePreprocessing:
         if name in self.vectors:
             return self.vectors[name]({name: values})[name].float()[:, :, None, None]
         if name not in self.pictures:
-            raise ValueError(f"no variable {reprlib.repr(name)}; fitted were {named(self.order)}")
+            raise ValueError(f"no variable {shown(name)}; fitted were {named(self.order)}")
         known, images = self.pictures[name], as_pictures(values, name)
         if images.shape[1:] != known.shape:
             raise ValueError(f"{name} has pictures of shape {tuple(images.shape[1:])}; fitted were {known.shape}")

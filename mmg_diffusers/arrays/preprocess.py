@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mmg_diffusers.arrays.columns import Array, Column
 from mmg_diffusers.arrays.values import LARGEST, as_array, named
+from mmg_diffusers.checks import shown
 from mmg_diffusers.files.records import within
 
 __all__ = ["Column", "Preprocessing", "Variable", "as_array"]
@@ -103,7 +103,7 @@ class Preprocessing:
         """
         unknown = [name for name in data if name not in self.variables]
         if unknown:
-            raise ValueError(f"no variable {reprlib.repr(unknown[0])}; fitted were {named(self.variables)}")
+            raise ValueError(f"no variable {shown(unknown[0])}; fitted were {named(self.variables)}")
         ready: dict[str, Tensor] = {}
         for name, values in data.items():
             array = as_array(values, name)

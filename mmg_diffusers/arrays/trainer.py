@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import reprlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from mmg_diffusers.arrays.checkpoints import Origin, Tensors, cosine_rate, load_
 from mmg_diffusers.arrays.fitting import Fit
 from mmg_diffusers.arrays.losses import Levels, held_out_loss, listed, losses, shown_of
 from mmg_diffusers.arrays.seeds import generator_of, step_generator
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.runs.processes import only_cpus
 
@@ -106,9 +105,7 @@ class TrainSettings:
         for name in ("steps", "batch", "draws", "warmup", "check_every", "patience"):
             object.__setattr__(self, name, whole(getattr(self, name), name, 1))
         if self.weighting not in get_args(Weighting):
-            raise ValueError(
-                f"weighting is {reprlib.repr(self.weighting)}; expected one of {', '.join(get_args(Weighting))}"
-            )
+            raise ValueError(f"weighting is {shown(self.weighting)}; expected one of {', '.join(get_args(Weighting))}")
         for name in ("lr", "weight_decay", "clip", "uniform", "average"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
         if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0 <= self.weight_decay):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import reprlib
 import textwrap
 from collections.abc import Iterable, Mapping, Sized
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from mmg_diffusers.checks import reason, shown
 
 # Values above this, and spreads below its inverse, have squares that floats do not hold.
 LARGEST = 1e100
@@ -34,9 +35,7 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise ValueError(
-            f"{name} is no array ({textwrap.shorten(str(error), 100)}); expected rows of one length"
-        ) from error
+        raise ValueError(f"{name} is no array ({reason(error)}); expected rows of one length") from error
     if array.dtype == object or array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} has dtype {array.dtype}; expected numbers, or integer labels. Of text, "
@@ -78,7 +77,7 @@ def pairs_in(data: Mapping[str, Sized], fewest: int) -> int:
     if not counts:
         raise ValueError("there are no variables; expected two or more by name, such as {'x': x, 'y': y}")
     if len(set(counts.values())) > 1:
-        raise ValueError(f"variables differ in length: {reprlib.repr(counts)}; expected one row a pair in each")
+        raise ValueError(f"variables differ in length: {shown(counts)}; expected one row a pair in each")
     count = next(iter(counts.values()))
     if count < fewest:
         raise ValueError(f"got {count} pairs; expected at least {fewest}, of which a part is held out to be measured")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import reprlib
-import textwrap
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.image_data import read_images
 from mmg_diffusers.arrays.values import named
-from mmg_diffusers.checks import needs
+from mmg_diffusers.checks import needs, reason, shown
+from mmg_diffusers.files.text import read_text
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -59,7 +59,7 @@ def _holds_pictures(path: Path, columns: Sequence[str]) -> bool:
     try:
         schema = parquet.read_schema(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise ValueError(f"{path} cannot be read as parquet: {textwrap.shorten(str(error), 200)}") from error
+        raise ValueError(f"{path} cannot be read as parquet: {reason(error)}") from error
     return columns[0] in schema.names and pyarrow.types.is_struct(schema.field(columns[0]).type)
 
 
@@ -74,11 +74,11 @@ def _from_numpy(path: Path, wanted: dict[str, list[str]]) -> Arrays:
             for key, names in wanted.items():
                 name = _single(names or [key], key, path)
                 if name not in arrays.files:
-                    raise ValueError(f"there is no array {reprlib.repr(name)} among {named(arrays.files)}")
+                    raise ValueError(f"there is no array {shown(name)} among {named(arrays.files)}")
                 variables[key] = arrays[name]
         return variables
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} cannot be used: {textwrap.shorten(str(error), 200)}") from error
+        raise ValueError(f"{path} cannot be used: {reason(error)}") from error
 
 
 def _single(names: Sequence[str], key: str, path: Path) -> str:
@@ -108,17 +108,15 @@ def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
     import pandas
 
     try:
-        table = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
+        table = pandas.read_csv(StringIO(read_text(path))) if path.suffix == ".csv" else pandas.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table: {textwrap.shorten(str(error), 200)}") from error
+        raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     variables: Arrays = {}
     for key, names in wanted.items():
         names = names or [key]
         missing = [name for name in names if name not in table.columns]
         if missing:
-            raise ValueError(
-                f"{path} has the columns {named(table.columns)}; expected {reprlib.repr(missing[0])} among them"
-            )
+            raise ValueError(f"{path} has the columns {named(table.columns)}; expected {shown(missing[0])} among them")
         values = table[names].to_numpy()
         if values.dtype.kind not in "biuf":
             raise ValueError(f"{path}: columns {named(names)} have dtype {values.dtype}; expected numbers")

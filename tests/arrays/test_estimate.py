@@ -202,9 +202,12 @@ def test_members_of_a_stack_train_as_if_alone():
 def test_correlated_normals():
     x, y = correlated(6000)
     found = estimate_mi(x, y, settings=QUICK)
-    value, stderr = found.mean()
-    assert abs(value + 0.5 * math.log(1 - 0.64)) < 4 * stderr
-    assert stderr < 0.03
+    truth = -0.5 * math.log(1 - 0.64)
+    # The weighed mean may lean on either form, whose errors alone say little of how well it is met.
+    for form, most in (("gap", 0.02), ("orthogonal", 0.013), ("balanced", 0.035)):
+        value, stderr = found.using(form).mean()
+        assert abs(value - truth) < 4 * min(stderr, 0.02), form
+        assert stderr < most
     assert len(found) == 1800
     assert found.settings["fit_steps"] == 150  # nothing to learn beyond the Gaussian start
     again = estimate_mi(torch.from_numpy(x), y.tolist(), settings=QUICK)

@@ -231,7 +231,7 @@ def test_bad_variables_are_said(tmp_path, name, options, says):
 def test_text_in_a_table_is_no_matter_for_its_numbers(tmp_path):
     """A byte order mark, as Notepad and Excel write it, and line separators inside of another column."""
     text = "x,y,name\n1.5,2.5,one\u2028two\n3.5,4.5,a\u0085b\n"
-    for encoding in ("utf-8", "utf-8-sig"):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         (tmp_path / "v.csv").write_bytes(text.encode(encoding))
         variables = read_variables(tmp_path / "v.csv")
         assert variables["x"].tolist() == [[1.5], [3.5]]
