@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmg_diffusers import MMG, Adapted
 from mmg_diffusers.denoisers.base import Rescaled
-from mmg_diffusers.denoisers.conventions import Interpolant
+from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.measure.quadrature import Trapezoid
 
 AGREE = 0.9

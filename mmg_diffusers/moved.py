@@ -46,7 +46,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "marginals": ("pairs.marginals",),
     "moments": ("measure.moments",),
     "networks": ("arrays.networks",),
-    "noise": ("denoisers.levels", "denoisers.conventions", "pipelines.schedulers"),
+    "noise": ("denoisers.levels", "denoisers.conventions", "denoisers.interpolant", "pipelines.schedulers"),
     "pipeline": ("pipelines.pipeline",),
     "plotting": ("commands.figures",),
     "preprocess": ("arrays.preprocess",),

@@ -21,6 +21,11 @@ DATA = {
     "candidates",
     "given",
     "source",
+    "rows",
+    "folder",
+    "measure",
+    "network",
+    "held_out",
     "x",
     "y",
     "cond",
@@ -36,7 +41,7 @@ EXCEPTIONS = {
     "measure/estimate.py Estimate": OLD,
 }
 # The options of a command are its parameters; each has a definition in `commands.options` or beside it.
-FRONTS = ("commands/fronts/", "commands/studies/benchmarks/")
+FRONTS = ("commands/fronts/", "commands/studies/benchmarks/", "commands/studies/train.py")
 
 
 def sizes(path):

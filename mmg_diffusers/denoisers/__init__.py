@@ -6,8 +6,9 @@ know how anything is measured.
 
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, Rescaled, Versus
 from mmg_diffusers.denoisers.check import DenoiserCheck, check_denoiser
-from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Interpolant, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
+from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.denoisers.levels import add_noise
 
 __all__ = [

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type
-from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Interpolant, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.denoisers.levels import add_noise
 from mmg_diffusers.denoisers.precision import widened
 

@@ -9,8 +9,9 @@ import torch
 from mmg_diffusers import MMG
 from mmg_diffusers.denoisers.base import Adapted, Rescaled
 from mmg_diffusers.denoisers.check import check_denoiser, foreign, present
-from mmg_diffusers.denoisers.conventions import PREDICTIONS, DiscreteVP, Interpolant, Karras, RectifiedFlow
+from mmg_diffusers.denoisers.conventions import PREDICTIONS, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.exact import GaussianReference
+from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.denoisers.levels import add_noise, signal_and_noise
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.pipelines.schedulers import alphas_cumprod_from_config, convention_from_config
