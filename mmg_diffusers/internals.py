@@ -33,6 +33,11 @@ def loaded_from(pipe: Any) -> str:
     return str(getattr(pipe.config, "_name_or_path", None) or "")
 
 
+def preprocessed(pipe: Any, prompt: str, clean: bool) -> str:
+    """What a pipeline makes of a prompt before it is tokenized: lower case, and cleaned of markup and links if asked to."""
+    return pipe._text_preprocessing(prompt, clean_caption=clean)[0]
+
+
 def without_private(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without its private entries, which say where it was loaded from."""
     return {key: value for key, value in config.items() if not key.startswith("_")}

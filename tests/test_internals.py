@@ -55,3 +55,9 @@ def test_hooks_of_sequential_offload_hold_the_weights(plain):
 def test_a_network_without_hooks_has_none(plain):
     assert internals.offloaded_weights(plain.unet) is None
     assert internals.execution_device_of_hook(plain.unet) is None
+
+
+def test_prompts_are_cleaned_as_their_pipeline_cleans_them():
+    from diffusers import PixArtAlphaPipeline
+
+    assert internals.preprocessed(object.__new__(PixArtAlphaPipeline), " A Dot ", clean=False) == "a dot"

@@ -29,7 +29,7 @@ def same_rows(one: Condition | None, other: Condition | None) -> Tensor | bool:
         return one is other
     if one.keys() != other.keys() or any(one[key].shape != other[key].shape for key in one):
         return False
-    equal = [(one[key] == other[key].to(one[key].device)).view(*one[key].shape, 1).flatten(1).all(1) for key in one]
+    equal = [(one[key] == other[key].to(one[key].device)).reshape(len(one[key]), -1).all(1) for key in one]
     return torch.stack(equal).all(0)
 
 

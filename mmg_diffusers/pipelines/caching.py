@@ -323,6 +323,9 @@ class KeptPrompts(Codec):
     def encode_null(self, kind: str) -> Encoding:
         return self._row(Null(kind))
 
+    def check_prompt(self, prompt: str) -> None:
+        self._codec.check_prompt(prompt)
+
     def check_masked(self, prompt: Masked) -> None:
         self._row(prompt)
 

@@ -67,11 +67,12 @@ class Encoder:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see.
 
         Raises:
-            ValueError: for a masked word that it will not see either, or cannot mask.
+            ValueError: for a prompt that cannot be encoded, or a masked word that the encoder will not see or cannot mask.
         """
         notes: list[str] = []
         different = dict.fromkeys(prompts)
         for text in dict.fromkeys(text_of(prompt) for prompt in different):
+            self.codec.check_prompt(text)
             lost = self.codec.truncated(text)
             if lost is not None:
                 notes.append(f"the text encoder does not see {lost!r}, the end of {text!r}")

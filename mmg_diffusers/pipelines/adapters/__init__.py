@@ -4,14 +4,21 @@ May import whatever `pipelines` may; no family imports another.
 """
 
 from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
+from mmg_diffusers.pipelines.adapters.dit import DiT
+from mmg_diffusers.pipelines.adapters.flux import Flux
+from mmg_diffusers.pipelines.adapters.pixart import PixArtAlpha, PixArtSigma
 from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 from mmg_diffusers.pipelines.adapters.stable_diffusion_3 import StableDiffusion3
 from mmg_diffusers.pipelines.adapters.stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
     "Codec",
+    "DiT",
     "Family",
+    "Flux",
     "Origin",
+    "PixArtAlpha",
+    "PixArtSigma",
     "StableDiffusion",
     "StableDiffusion3",
     "StableDiffusionXL",

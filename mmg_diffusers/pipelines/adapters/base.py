@@ -144,6 +144,10 @@ class Codec(ABC):
         self.check_masked(prompt)
         raise NotImplementedError(f"{type(self).__name__} overrides check_masked and not encode_masked")
 
+    def check_prompt(self, prompt: str) -> None:
+        """Raise a ValueError for a prompt that cannot be encoded, such as a class that there is not."""
+        return None
+
     @abstractmethod
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that the text encoder will not see, or ``None``."""

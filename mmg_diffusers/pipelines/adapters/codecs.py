@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.internals import execution_device, without_private
+from mmg_diffusers.internals import execution_device, preprocessed, without_private
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
 
 # Switches of an autoencoder that are no part of its config.
@@ -94,6 +94,26 @@ def size_of(network: Any) -> tuple[int, int]:
     size = network.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
+
+
+class CleaningCodec(PipelineCodec):
+    """For pipelines that clean prompts of markup and links by default, if bs4 and ftfy are installed, and else make them lower
+    case. The record says which. Stands before `LatentCodec` or `PixelCodec` among the bases.
+    """
+
+    @property
+    def cleans(self) -> bool:
+        """What ``clean_caption`` of the pipeline comes to here."""
+        from diffusers.utils import is_bs4_available, is_ftfy_available
+
+        return is_bs4_available() and is_ftfy_available()
+
+    def rewritten(self, prompt: str) -> str:
+        return preprocessed(self.pipe, prompt, self.cleans)
+
+    def text_settings(self) -> dict[str, Any]:
+        cleaned = "cleaned of markup and links, in lower case"
+        return {"prompts": cleaned if self.cleans else "in lower case, not cleaned (bs4 or ftfy is not installed)"}
 
 
 class PixelCodec(PipelineCodec):

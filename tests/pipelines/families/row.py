@@ -33,6 +33,8 @@ class Row:
         packed: the inverse, from (pipe, event), as the network has it.
         axes: arguments of the network whose rows are not on axis 0.
         ignore: arguments in which null and prompt differ by design (said in the family's docstring).
+        asked: from (pipe, prompts) what ``pipe(...)`` takes for prompts.
+        size: height and width in pixels; the model's own by default.
         steps: of the pipeline's run.
         images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
@@ -56,6 +58,8 @@ class Row:
     axes: Mapping[str, int] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     images: Callable[[Any, Tensor], Tensor] | None = None
+    asked: Callable[[Any, tuple], list] = lambda pipe, prompts: list(prompts)
+    size: tuple[int, int] | None = None
     steps: int = 3
 
 

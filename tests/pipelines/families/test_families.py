@@ -24,13 +24,17 @@ def pipeline(row_name):
 @cache
 def recorded(row_name):
     row, pipe = next(row for row in ROWS if row.name == row_name), pipeline(row_name)
-    return parity.runs(row, pipe, parity.model_of(row, pipe).codec.native_size)
+    return parity.runs(row, pipe, size_of(row, parity.model_of(row, pipe)))
 
 
-def pictures(model, count=2, seed=0):
-    """Images in [0, 1] of the model's own size, `(3, H, W)` each."""
+def size_of(row, model):
+    return row.size or model.codec.native_size
+
+
+def pictures(row, model, count=2, seed=0):
+    """Images in [0, 1] of the row's size, `(3, H, W)` each."""
     generator = np.random.default_rng(seed)
-    height, width = model.codec.native_size
+    height, width = size_of(row, model)
     return [torch.from_numpy(generator.random((3, height, width), dtype=np.float32)) for _ in range(count)]
 
 
@@ -44,7 +48,7 @@ def test_parity(row):
         condition = model.encoder.condition(list(run.moments[0].prompts))
         for moment in run.moments:
             parity.hold(moment, denoiser, condition, network)
-        images = torch.stack(pictures(model))
+        images = torch.stack(pictures(row, model))
         with torch.no_grad():
             expected = parity.latents_by_pipeline(row, pipe, run, images)
         ours = model.codec.encode_images(images)
@@ -72,7 +76,7 @@ def test_oracle_in_the_networks_place(row):
     """The exact denoiser of two pictures, dressed as the network, comes back through the front door."""
     pipe = row.build()
     model, network = parity.model_of(row, pipe), getattr(pipe, row.network)
-    images = [torch.full((3, *model.codec.native_size), shade) for shade in (0.1, 0.9)]
+    images = [torch.full((3, *size_of(row, model)), shade) for shade in (0.1, 0.9)]
     x = torch.cat([model.codec.encode_images(image[None]) for image in images]).double()
     world = TwoPictures(row, x)
     network.double()
@@ -105,10 +109,10 @@ def test_oracle_in_the_networks_place(row):
 @each_row
 def test_same_condition_is_exactly_zero(row):
     model = parity.model_of(row, pipeline(row.name))
-    out = model(pictures(model), list(row.prompts), given=list(row.prompts), levels=2)
+    out = model(pictures(row, model), list(row.prompts), given=list(row.prompts), levels=2)
     assert out.nats.tolist() == [0.0, 0.0]
     # And not since nothing is ever measured.
-    assert (model(pictures(model), list(row.prompts), levels=2).nats != 0).all()
+    assert (model(pictures(row, model), list(row.prompts), levels=2).nats != 0).all()
 
 
 @each_row
@@ -117,7 +121,7 @@ def test_rows_do_not_depend_on_their_batch(row):
     """Batches of 1, 3 and 16, and a prompt beside a longer one."""
     model = parity.model_of(row, pipeline(row.name))
     denoiser = model.denoiser
-    event = model.codec.encode_images(pictures(model)[0][None]).shape[1:]
+    event = model.codec.encode_images(pictures(row, model)[0][None]).shape[1:]
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(16, *event, generator=generator)
     logsnr = denoiser.snap(torch.linspace(-3, 3, 16, dtype=torch.float64))
@@ -137,7 +141,7 @@ def test_rows_do_not_depend_on_their_batch(row):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_runs(row, dtype):
     model = parity.model_of(row, row.build().to(dtype))
-    out = model(pictures(model), list(row.prompts), levels=2)
+    out = model(pictures(row, model), list(row.prompts), levels=2)
     assert out.nats.isfinite().all()
     assert f"torch.{model.describe()['dtype']}" == str(dtype)
 
@@ -150,7 +154,7 @@ def test_a_folder_is_the_same_and_pickles_are_refused(row, tmp_path):
     loaded = MMGPipeline.from_pretrained(folder, null=row.null)
     loaded.set_progress_bar_config(disable=True)
     model = parity.model_of(row, pipe)
-    one, other = (each(pictures(model), list(row.prompts), levels=2).nats for each in (model, loaded))
+    one, other = (each(pictures(row, model), list(row.prompts), levels=2).nats for each in (model, loaded))
     assert torch.equal(one, other)
     weights = next((folder / row.network).glob("*.safetensors"))
     weights.rename(weights.with_suffix(".bin"))

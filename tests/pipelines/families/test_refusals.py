@@ -4,15 +4,15 @@ import json
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, LCMScheduler, TCDScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, PixArtAlphaPipeline, TCDScheduler
 
 from mmg_diffusers import MMGPipeline
-from mmg_diffusers.denoisers.base import Adapted
+from mmg_diffusers.denoisers.base import Adapted, same_rows
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from mmg_diffusers.pipelines.adapters.base import stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
-from tests.pipelines.families import stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import dit, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
 
@@ -169,7 +169,54 @@ def test_the_refiner_knows_the_clean_levels_and_one_score():
     assert all(torch.equal(ids, torch.tensor([[16.0, 16, 0, 0, 6]]).expand_as(ids)) for ids in given)
 
 
+def test_classes_by_name_or_number():
+    model = MMGPipeline(dit.pipeline(lambda: DDIMScheduler(clip_sample=False))())
+    labels = [model.codec.encode_prompts([text])["class_labels"].item() for text in ("goldfish", "Tinca tinca", "207")]
+    assert labels == [1, 0, 207]
+    assert model.describe()["null"] == "class 1000, which stands for none"
+    for wrong in ("gold", "1000", "-1", ""):
+        with pytest.raises(ValueError, match="is no class of this model; expected a number from 0 to 999"):
+            model(torch.rand(3, 16, 16), wrong, levels=2)
+
+
+def test_flux_is_measured_if_the_user_says_what_it_is():
+    pipe = flux.pipeline()()
+    with pytest.raises(ValueError, match='say so with null="empty"; else compare candidate prompts'):
+        MMGPipeline(pipe)
+    assert MMGPipeline(pipe, null="empty").describe()["null"] == "the encoded empty prompt"
+    dev = replaced(flux.pipeline()(), transformer=flux.transformer(guidance_embeds=True))
+    with pytest.raises(
+        ValueError, match=r"guidance-distilled \(its network is told the guidance \(guidance_embeds\)\)"
+    ):
+        MMGPipeline(dev, null="empty")
+    fill = replaced(flux.pipeline()(), transformer=flux.transformer(in_channels=32))
+    with pytest.raises(ValueError, match="takes 32 channels where 2 x 2 latents have 16"):
+        MMGPipeline(fill, null="empty")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_record_says_whether_prompts_were_cleaned(monkeypatch, installed):
+    from diffusers.pipelines.pixart_alpha import pipeline_pixart_alpha
+
+    model = MMGPipeline(pixart.pipeline(PixArtAlphaPipeline)())
+    monkeypatch.setattr("diffusers.utils.is_bs4_available", lambda: installed)
+    monkeypatch.setattr("diffusers.utils.is_ftfy_available", lambda: installed)
+    monkeypatch.setattr(pipeline_pixart_alpha, "is_bs4_available", lambda: installed)
+    monkeypatch.setattr(pipeline_pixart_alpha, "is_ftfy_available", lambda: installed)
+    monkeypatch.setattr(type(model.pipe), "_clean_caption", lambda self, text: text.replace("<b>", ""))
+    said = "cleaned of markup and links" if installed else "not cleaned"
+    assert said in model.describe()["prompts"]
+    assert model.codec.rewritten("A <b>Dot") == ("A Dot" if installed else "a <b>dot")
+    if not installed:
+        assert model.codec.truncated("A" * 130 + " ") == "a" * 12
+
+
 # ---- nouns ----
+
+
+def test_rows_of_class_labels_are_compared():
+    one, other = {"label": torch.tensor([1, 2])}, {"label": torch.tensor([1, 3])}
+    assert torch.equal(torch.as_tensor(same_rows(one, other)), torch.tensor([True, False]))
 
 
 def test_more_channels_are_cut_for_a_learned_variance_alone():

@@ -1,0 +1,82 @@
+"""DiT: a transformer on VAE latents, conditioned on a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmg_diffusers.pipelines.adapters.base import Family, register
+from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
+from mmg_diffusers.pipelines.adapters.networks import Network, told
+from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+
+
+class _Transformer(Network):
+    """The transformer's call."""
+
+    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor) -> Tensor:
+        return self.module(x, timestep=told(time, x), class_labels=class_labels, return_dict=False)[0]
+
+
+class DiTCodec(LatentCodec):
+    """VAE latents and class numbers. A prompt is a class by one of its names, or by its number ("207")."""
+
+    encoders: ClassVar = {}
+
+    def label(self, prompt: str) -> int:
+        """The number of a class.
+
+        Raises:
+            ValueError: for a name or a number that there is not.
+        """
+        labels, count = self.pipe.labels, self.network.config.num_embeds_ada_norm
+        number = labels.get(prompt.strip(), int(prompt) if prompt.strip().isdecimal() else None)
+        if number is None or number >= count:
+            names = ", ".join(list(labels)[:4])
+            raise ValueError(
+                f"{prompt!r} is no class of this model; expected a number from 0 to {count - 1} as text"
+                + (f", or one of {len(labels)} names ({names}, ...)" if labels else "; it has no names (id2label)")
+            )
+        return number
+
+    def check_prompt(self, prompt: str) -> None:
+        self.label(prompt)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        return {"class_labels": torch.tensor([self.label(prompt) for prompt in prompts], device=self.device)}
+
+    def encode_null(self, kind: str) -> dict[str, Tensor]:
+        return {"class_labels": torch.tensor([self.network.config.num_embeds_ada_norm], device=self.device)}
+
+
+@register
+class DiT(Family):
+    """DiT on ImageNet's classes. No class is the one after the last, 1000, which labels were replaced by in training."""
+
+    name = "DiT"
+    pipelines = ("DiTPipeline",)
+    parts = ("transformer", "vae", "scheduler")
+
+    @property
+    def learned_variance(self) -> bool:
+        config = self.pipe.transformer.config
+        return config.out_channels == 2 * config.in_channels
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.pipe.transformer,)
+
+    def network(self) -> nn.Module:
+        return _Transformer(self.pipe.transformer)
+
+    def codec(self) -> DiTCodec:
+        return DiTCodec(self.pipe)
+
+    def nulls(self) -> Mapping[str, str]:
+        return {"class": f"class {self.pipe.transformer.config.num_embeds_ada_norm}, which stands for none"}
+
+    def refusal(self) -> str | None:
+        transformer = self.pipe.transformer
+        return distilled(self.pipe, transformer) or other_input(transformer, self.pipe.vae.config.latent_channels)
