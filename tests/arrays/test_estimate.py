@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from mmg_diffusers import MMG, estimate_mi
-from mmg_diffusers.arrays.estimate import as_array, fit_model
-from mmg_diffusers.arrays.fitting import FitSettings, Fitter, Levels, fit, held_out_loss, paired
+from mmg_diffusers.arrays import estimate as estimate_module
+from mmg_diffusers.arrays.estimate import fit_model
+from mmg_diffusers.arrays.fitted import FittedModel
+from mmg_diffusers.arrays.fitting import FitSettings, Fitter, fit, held_out_loss, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
-from mmg_diffusers.arrays.preprocess import Column, Preprocessing
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.worlds.tasks import get_task
 
@@ -23,68 +24,7 @@ def correlated(count, rho=0.8, seed=0):
     return x, rho * x + math.sqrt(1 - rho**2) * noise
 
 
-# ---- preprocessing ----
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        np.random.default_rng(0).standard_t(1.5, 20000),
-        np.random.default_rng(1).uniform(3, 5, 20000),
-        np.exp(2 * np.random.default_rng(2).standard_normal(20000)),
-        np.random.default_rng(3).standard_normal(20000) ** 3,
-    ],
-    ids=["tails", "uniform", "lognormal", "cubes"],
-)
-def test_ranks_become_normal_and_stay_in_order(values):
-    column = Column.fit(values[:10000])
-    assert column.ranks is not None
-    fresh = column(values[10000:])
-    assert abs(fresh.mean()) < 0.05
-    assert abs(fresh.std() - 1) < 0.05
-    assert abs((fresh**4).mean() - 3) < 0.5
-    order = np.argsort(values[10000:])
-    assert (np.diff(fresh[order]) >= 0).all()
-    assert np.abs(fresh).max() < 7
-
-
-def test_normal_columns_stay_linear():
-    column = Column.fit(5 + 2 * np.random.default_rng(0).standard_normal(20000))
-    assert column.ranks is None
-    assert column(np.array([5.0]))[0] == pytest.approx(0, abs=0.05)
-
-
-def test_two_variables_meet_in_their_canonical_basis():
-    task = get_task("multinormal-sparse-3-3-2-2.0")
-    x, y = task.sample(20000, 0)
-    found = Preprocessing.fit({"x": x, "y": y})
-    fresh = found({"x": x, "y": y})
-    joined = torch.cat([fresh["x"], fresh["y"]], 1)
-    torch.testing.assert_close(joined.T @ joined / 20000, found.covariance, atol=0.03, rtol=0)
-    exact = -0.5 * np.log(1 - found.correlations**2).sum()
-    assert exact == pytest.approx(task.mi_nats, abs=0.03)
-    assert found.correlations[2] == 0  # noise
-
-
-def test_labels_become_indicators():
-    labels = np.array([3, 5, 9] * 100)
-    found = Preprocessing.fit({"x": np.random.default_rng(0).standard_normal((300, 1)), "y": labels})
-    assert found.sizes == {"x": 1, "y": 2}
-    with pytest.raises(ValueError, match="label 4"):
-        found({"y": np.array([4])})
-
-
 # ---- levels and rules ----
-
-
-def test_levels_follow_the_gap():
-    levels = Levels(-8.0, 12.0, 0.3)
-    levels.gap = torch.full((40,), 1e-8)
-    levels.gap[20] = 1.0
-    drawn = levels.draw(4096, torch.Generator().manual_seed(0))
-    inside = ((drawn >= 2.0) & (drawn < 2.5)).float().mean()
-    assert float(inside) == pytest.approx(0.7 + 0.3 / 40, abs=0.01)
-    assert -8 <= float(drawn.min()) < -7.5 < 11.5 < float(drawn.max()) <= 12
 
 
 def test_gap_fitted_looks_where_few_coordinates_speak():
@@ -255,6 +195,55 @@ def test_conditional_information():
     assert abs(estimate_mi(x, y, settings=QUICK).mean().value - value) > 0.1
 
 
+def test_what_is_measured_took_no_part_in_the_fit(monkeypatch):
+    """Pairs are told apart by x: three parts that share none, and that are all of them."""
+    x, y = correlated(1000)
+    parts = {}
+    fit = estimate_module.fit
+    monkeypatch.setattr(
+        estimate_module,
+        "fit",
+        lambda network, data, held, *rest, **options: (
+            parts.update(fitted=data["x"], held=held["x"]) or fit(network, data, held, *rest, **options)
+        ),
+    )
+    measure = FittedModel.estimate
+    monkeypatch.setattr(
+        FittedModel,
+        "estimate",
+        lambda model, data, **options: (
+            parts.update(measured=model.preprocessing({"x": data["x"]})["x"], all=model.preprocessing({"x": x})["x"])
+            or measure(model, data, **options)
+        ),
+    )
+    estimate_mi(x, y, settings=FitSettings(steps=1, pilot=1, batch=8))
+    parts = {name: set(values.flatten().tolist()) for name, values in parts.items()}
+    assert {name: len(values) for name, values in parts.items()} == {
+        "fitted": 665,
+        "held": 35,
+        "measured": 300,
+        "all": 1000,
+    }
+    assert parts["fitted"] | parts["held"] | parts["measured"] == parts["all"]
+
+
+@pytest.mark.parametrize(("rho", "high"), [(0.5, 12.0), (math.sqrt(1 - math.exp(-8.0)), 15.0), (1 - 1e-9, 22.0)])
+def test_the_range_reaches_beyond_what_the_correlation_tells(monkeypatch, rho, high):
+    """The curve of a Gaussian pair falls beyond log-SNR -log(1 - rho^2); 7 more leave a thousandth of it."""
+    x, y = correlated(3000, rho)
+    ranges = []
+    fit = estimate_module.fit
+    monkeypatch.setattr(
+        estimate_module,
+        "fit",
+        lambda network, *rest, **options: ranges.append(network.logsnr_range) or fit(network, *rest, **options),
+    )
+    fit_model({"x": x, "y": y}, settings=FitSettings(steps=1, pilot=1, batch=8))
+    # While the branches still differ at the clean end, as after a single step, it is tried again with all of the range.
+    assert ranges[0] == (-8.0, pytest.approx(high, abs=0.2))
+    assert ranges[1:] == ([(-8.0, 22.0)] if high < 22 else [])
+
+
 def test_pairs_of_ones_own_to_measure():
     x, y = correlated(3000)
     found = estimate_mi(x, y, test=correlated(500, seed=1), settings=QUICK)
@@ -271,38 +260,6 @@ def test_the_smaller_variable_is_diffused():
     y = x[:, :1] + rng.standard_normal((1000, 1))
     assert fit_model({"x": x, "y": y}, settings=QUICK).diffused == "y"
     assert fit_model({"x": x, "y": (y[:, 0] > 0).astype(int)}, settings=QUICK).diffused == "x"
-
-
-def test_what_looks_like_labels_in_floats_is_said():
-    x, _ = correlated(1000)
-    labels = (x[:, 0] > 0).astype(int) + (x[:, 0] > 1)
-
-    def notes(y):
-        return Preprocessing.fit({"x": x, "y": as_array(y, "y")}).notes
-
-    assert notes(labels) == ()
-    (said,) = notes(labels * 0.5)
-    assert "column 0 of y holds 3 different floats in 1000 pairs" in said
-    assert "pass them as integers" in said
-    # Many values are no labels, and neither is a law with one atom.
-    assert notes(np.arange(1000) % 40 / 7) == notes(np.where(labels > 0, x[:, 0], 0.0)) == ()
-    found = estimate_mi(x, labels * 0.5, settings=FitSettings(steps=2, pilot=1, batch=8))
-    assert any("different floats in" in text for text in found.warnings())
-
-
-def test_numbers_in_any_dress_are_the_same():
-    x, _ = correlated(300)
-    halves = np.round(x * 8) / 8
-    for values in (
-        halves.astype(np.float16),
-        halves.astype(">f8"),
-        torch.from_numpy(halves).bfloat16(),
-        halves.tolist(),
-    ):
-        np.testing.assert_array_equal(as_array(values, "x"), halves)
-    sparse = torch.from_numpy(halves).to_sparse().requires_grad_()
-    np.testing.assert_array_equal(as_array(sparse, "x"), halves)
-    assert as_array(halves[:, 0] > 0, "y").dtype == bool
 
 
 def test_repeated_columns_are_said():

@@ -197,6 +197,14 @@ def test_check_denoiser_passes_on_a_view():
     assert float(found.error[0]) < 0.1
 
 
+def test_the_network_is_told_the_level():
+    net, times = network(logsnr_range=(-6.0, 4.0)), []
+    net.unet.register_forward_pre_hook(lambda module, args: times.append(args[1]))
+    logsnr = torch.linspace(-6, 4, 5, dtype=torch.float64)
+    net.view("x")(torch.randn(5, 1, 6, 6), logsnr)
+    torch.testing.assert_close(times[0], torch.linspace(0, 80, 5))
+
+
 def test_training_finds_what_pixels_share():
     """All pixels of a picture are equal: the linear start sees one at a time, the network all."""
     generator = torch.Generator().manual_seed(0)
@@ -266,6 +274,11 @@ def test_pictures_and_labels_are_made_ready():
     torch.testing.assert_close(ready["x"].std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
     flat = ready["y"].flatten(1).T
     torch.testing.assert_close(flat @ flat.T / 300, torch.eye(2), atol=0.02, rtol=0)
+    torch.testing.assert_close(as_pictures(images, "x"), torch.from_numpy(images / 255).permute(0, 3, 1, 2).float())
+    dim = (images // 3).astype(np.uint8)
+    torch.testing.assert_close(
+        ImagePreprocessing.fit({"x": dim})({"x": dim})["x"].std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0
+    )
     # A tensor has its channels first.
     same = found({"x": torch.from_numpy(images).permute(0, 3, 1, 2)})["x"]
     torch.testing.assert_close(same, ready["x"])

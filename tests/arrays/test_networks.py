@@ -76,7 +76,7 @@ def test_a_stack_is_its_members():
     for k in range(2):
         alone = network.member(k).view("x")(z[k], logsnr[k], {"y": y[k]})
         torch.testing.assert_close(together[k], alone, rtol=1e-5, atol=1e-6)
-    assert float((together[0] - together[1]).abs().max()) > 0.1
+    assert float((together[0] - together[1]).detach().abs().max()) > 0.1
     with pytest.raises(ValueError, match="member"):
         network.view("x")(z[0], logsnr[0])
     with pytest.raises(IndexError, match="2 members"):
@@ -95,6 +95,63 @@ def test_conditional_information_of_three_variables():
     truth = -0.5 * math.log(1 - partial**2)
     assert abs(found.value - truth) < 4 * found.stderr + 2e-3
     assert found.stderr < 0.02 < truth
+
+
+def test_norms_are_features_of_their_variables():
+    """Whatever the order in which variables are diffused and given: with one weight, that of the norm of x, nothing else speaks."""
+    sizes = {"x": 2, "y": 3}
+    network = VectorNetwork(sizes, torch.eye(5), width=4)
+    place = (5 + 2 * 2) * 5  # behind five values of every coordinate, and their products with two norms
+    with torch.no_grad():
+        network.inlet.weight.zero_()
+        network.inlet.weight[:, place] = torch.linspace(-1, 1, 4)
+        network.outlet.weight.normal_(generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    x, y, turned = torch.randn(6, 2, generator=generator), torch.randn(6, 3, generator=generator), torch.zeros(6, 2)
+    turned[:, 0], turned[:, 1] = -x[:, 1], x[:, 0]
+    logsnr = torch.zeros(6, dtype=torch.float64)
+
+    def hidden(diffused, z, given):
+        kept = []
+        hook = network.trunk[0].register_forward_pre_hook(lambda module, args: kept.append(args[0].detach()))
+        network.view(diffused)(z, logsnr, given)
+        hook.remove()
+        return kept[0]
+
+    for diffused, z, given in (("y", y, {"x": x}), ("x", x, {"y": y}), ("x", x, None)):
+        one = hidden(diffused, z, given)
+        same = hidden(diffused, turned, given) if diffused == "x" else hidden(diffused, 2 * z, {"x": turned})
+        torch.testing.assert_close(one, same)
+        more = hidden(diffused, 2 * z, given) if diffused == "x" else hidden(diffused, z, {"x": 2 * x})
+        assert float((one - more).abs().max()) > 0.1
+
+
+def test_the_crossed_denoiser_is_the_joint_one_against_both_conditional_ones():
+    cov = joint(0.9, 0.2)
+    network = VectorNetwork({"x": 2, "y": 2}, cov)
+    z, clean = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))
+    logsnr = torch.linspace(-5, 8, 30, dtype=torch.float64)
+    crossed = network.crossed("x", "y")
+    both = GaussianDenoiser(torch.block_diag(cov, torch.eye(1)), 4)
+    torch.testing.assert_close(crossed(z, logsnr), both(z, logsnr), rtol=1e-4, atol=1e-5)
+    swap = torch.tensor([2, 3, 0, 1])
+    halves = [
+        GaussianDenoiser(cov, 2)(z[:, :2], logsnr, {"y": clean[:, 2:]}),
+        GaussianDenoiser(cov[swap][:, swap], 2)(z[:, 2:], logsnr, {"y": clean[:, :2]}),
+    ]
+    found = crossed(z, logsnr, {"x": clean[:, :2], "y": clean[:, 2:]})
+    torch.testing.assert_close(found, torch.cat(halves, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_absent_has_a_learned_stand_in():
+    network = stir(VectorNetwork({"x": 2, "y": 1, "c": 1}, torch.eye(4)))
+    z, logsnr = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(8, dtype=torch.float64)
+    view, y = network.view("x"), torch.ones(8, 1)
+    before = {name: view(z, logsnr, cond).detach() for name, cond in (("none", None), ("y", {"y": y}))}
+    with torch.no_grad():
+        network.null[..., 2] += 1.0  # of y
+    assert float((view(z, logsnr) - before["none"]).detach().abs().max()) > 1e-3
+    assert torch.equal(view(z, logsnr, {"y": y}), before["y"])
 
 
 def test_mixed_precision_leaves_vectors_alone():

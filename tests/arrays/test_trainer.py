@@ -1,5 +1,6 @@
 """Training over any source: it learns, stops, resumes as if undisturbed, and runs on several processes."""
 
+import itertools
 import math
 import pickle
 from itertools import pairwise
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from mmg_diffusers.arrays import trainer as trainer_module
 from mmg_diffusers.arrays.checkpoints import cosine_rate
 from mmg_diffusers.arrays.estimate import FittedModel, fit_model
 from mmg_diffusers.arrays.fitting import FitSettings, losses, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
-from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, rows_of
+from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, join_processes, rows_of
 from mmg_diffusers.measure.estimate import Estimate
 from tests.launching import torchrun
 
@@ -113,6 +115,74 @@ def test_a_stopped_training_goes_on_as_if_undisturbed(tmp_path):
     done = trainer(path)
     assert done.step == 12
     assert done.run(progress=False).rounds == whole.rounds
+
+
+class Rank:
+    """One of several processes, alone: sums over processes are those of this one."""
+
+    def __init__(self, process_index, num_processes):
+        self.process_index, self.num_processes, self.inner = process_index, num_processes, join_processes()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def ranked(rank, count, source=None):
+    network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2), width=4)
+    data = bent(60)
+    settings = TrainSettings(steps=1, batch=8, check_every=1)
+    return Trainer(network, source or rows_of(data), data, ROLES, settings, accelerator=Rank(rank, count))
+
+
+def test_processes_see_different_examples_and_share_what_is_held_out(monkeypatch):
+    drawn = []
+
+    def source(size, generator):
+        drawn.append(torch.randn(size, 1, generator=generator))
+        return {"x": drawn[-1], "y": drawn[-1]}
+
+    for rank in range(3):
+        ranked(rank, 3, source).run(progress=False)
+    assert len({tuple(x.flatten().tolist()) for x in drawn}) == 3
+    held = [ranked(rank, 3).held_out["x"].flatten().tolist() for rank in range(3)]
+    assert sorted(itertools.chain(*held)) == sorted(bent(60)["x"].flatten().tolist())
+    # Batches of what is held out have noise of their own, on every process.
+    seeds = []
+    monkeypatch.setattr(trainer_module, "held_out_loss", lambda *args, seed, levels: seeds.append(seed) or 1.0)
+    for rank in range(3):
+        ranked(rank, 3)._look()
+    assert sorted(seeds) == list(range(6))
+
+
+@pytest.mark.parametrize("weighting", ["eps", "v"])
+def test_the_loss_of_a_step(monkeypatch, weighting):
+    """A mean over assignments and levels, per coordinate; the velocity's is 1 + 1/SNR times that of the noise."""
+    data = {"x": torch.randn(20, 3), "y": torch.randn(20, 1)}
+    network = VectorNetwork({"x": 3, "y": 1}, torch.eye(4), width=4)
+    one = Trainer(network, rows_of(data), data, ROLES, TrainSettings(batch=8, draws=2, weighting=weighting))
+    seen, found = [], []
+
+    def loss_of(batch, logsnr, eps):
+        seen.append((logsnr, eps))
+        errors = network.null.sum() * 0 + torch.stack([torch.full((32,), 6.0), torch.full((32,), 12.0)])
+        return errors, torch.ones(32)
+
+    backward = one.accelerator.backward
+    monkeypatch.setattr(one.accelerator, "backward", lambda loss: found.append(float(loss)) or backward(loss))
+    one._one_step(loss_of)
+    logsnr, eps = seen[0]
+    assert torch.equal(logsnr[:16], logsnr[16:])
+    assert torch.equal(eps["x"][:16], -eps["x"][16:])
+    weight = float((1 + torch.exp(-logsnr)).mean()) if weighting == "v" else 1.0
+    assert found == [pytest.approx(9 / 3 * weight, rel=1e-5)]
+
+
+def test_the_running_mean_begins_short():
+    one = trainer(settings=TrainSettings(average=0.99))
+    for count, share in ((0, 0.9), (10, 9 / 20), (10**6, 0.01)):
+        averaged = [torch.zeros(2)]
+        one._average(averaged, [torch.ones(2)], count)
+        torch.testing.assert_close(averaged[0], torch.full((2,), share))
 
 
 def test_foreign_checkpoints_are_refused(tmp_path):
