@@ -206,7 +206,7 @@ class Word:
             places = [f"@{k}" for k, word in enumerate(words_of(prompt)) if word == self.text]
             if len(places) > 1:
                 raise ValueError(
-                    f"{shown(self.text)} occurs {len(places)} times in {shown(prompt)}; say which by its place: {' or '.join(places)}"
+                    f"{shown(self.text)} occurs {len(places)} times in {shown(prompt)}; say which by its place: {' or '.join(places[:4])}"
                 )
             find_word(prompt, self.text)
             return self.text, 0

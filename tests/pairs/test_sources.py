@@ -284,6 +284,7 @@ WAYS = {
     ),
     "streaming": lambda path, folder: of_bytes(path).to_iterable_dataset(),
     "formatted": lambda path, folder: of_bytes(path).with_format("numpy"),
+    "formatted for pandas": lambda path, folder: of_bytes(path).with_format("pandas"),
     "formatted, streaming": lambda path, folder: of_bytes(path).to_iterable_dataset().with_format("torch"),
     "parquet of datasets": in_parquet,
     "a shard": lambda path, folder: shard_of(path, folder),

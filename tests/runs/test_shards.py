@@ -509,6 +509,28 @@ def test_a_picture_that_changed_under_its_name_is_measured_again(tmp_path, paint
     assert again.to_pandas()["image_digest"].tolist() == [row.label().digest for row in painted]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_that_stopped_before_it_cleared_away_what_changed(tmp_path, painted, first):
+    """Of two shards of one chunk, whichever comes first by its name, the newer counts; the other goes with the next run."""
+    folder = RunFolder(tmp_path / "run", {})
+    go(folder, painted)
+    old = {number: [(path, path.read_bytes()) for path in paths] for number, paths in folder.shards.listed().items()}
+    for value in range(100, 256):
+        paint(painted[3].image, value)
+        fresh = go(folder, painted).estimate.to_bytes()
+        (new,) = folder.shards.listed()[1]
+        if (new.name < old[1][0][0].name) == first:
+            break
+    stale, body = old[1][0]
+    stale.write_bytes(body)
+    os.utime(stale, ns=(0, 0))
+    assert Outcome.load(tmp_path / "run").estimate.to_bytes() == fresh
+    seen = []
+    assert go(folder, painted, seen).estimate.to_bytes() == fresh
+    assert not seen
+    assert folder.shards.listed()[1] == [new]
+
+
 def test_the_content_of_a_picture_counts_and_not_its_folder(tmp_path, painted):
     go(RunFolder(tmp_path / "run", {}), painted)
     moved = [row._replace(image=paint(tmp_path / "moved" / f"{row.place}.png", 30 * row.place)) for row in painted]
@@ -635,6 +657,7 @@ def test_files_that_are_missing_from_a_folder_that_is_there_are_bad_pairs(tmp_pa
 
 
 def test_a_run_of_version_0_1_is_read_and_its_pictures_are_compared_anew(tmp_path, painted, monkeypatch):
+    painted[6] = painted[6]._replace(image=np.full((8, 8, 3), 9, np.uint8))  # had a digest, of another kind
     old = RunFolder(tmp_path / "run", {})
     go(old, painted)
     estimate = Outcome.load(tmp_path / "run").estimate
@@ -642,7 +665,7 @@ def test_a_run_of_version_0_1_is_read_and_its_pictures_are_compared_anew(tmp_pat
         shard = old.shards.read(paths)
         body = shard.to_bytes()
         size = int.from_bytes(body[:8], "little")
-        pairs = [[place, *label[:3], ""] for place, label in shard.labels.items()]
+        pairs = [[place, *label[:3], "" if label.image else "0" * 16] for place, label in shard.labels.items()]
         header = json.dumps({"pairs": pairs, "failures": []}).encode()
         body = len(header).to_bytes(8, "little") + header + body[8 + size :]
         monkeypatch.setattr(Shard, "to_bytes", lambda _, body=body: body)
