@@ -157,8 +157,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the gap with the other sign",
         "measure/curve.py",
-        "wrong = (eps - conditional).double()",
-        "wrong = (conditional - eps).double()",
+        "wrong = widened(eps - conditional)",
+        "wrong = widened(conditional - eps)",
         "measure/test_estimators.py",
     ),
     Mutant(
@@ -199,8 +199,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "innovations with the other sign",
         "measure/walks.py",
-        "return -growth.sqrt() * (xi * predicted)",
-        "return growth.sqrt() * (xi * predicted)",
+        "return -growth.sqrt() * widened(xi * predicted)",
+        "return growth.sqrt() * widened(xi * predicted)",
         "measure analysis",
     ),
     Mutant(
@@ -299,30 +299,30 @@ MUTANTS: tuple[Mutant, ...] = (
     # ---- pipelines ----
     Mutant(
         "latents without the VAE's scale",
-        "pipelines/adapters/stable_diffusion.py",
-        "return (latents.float() - shift) * vae.config.scaling_factor",
-        "return latents.float() - shift",
+        "pipelines/adapters/codecs.py",
+        "return (latents - shift) * factor",
+        "return latents - shift",
         "pipelines",
     ),
     Mutant(
         "latents without the VAE's shift",
-        "pipelines/adapters/stable_diffusion.py",
-        "return (latents.float() - shift) * vae.config.scaling_factor",
-        "return latents.float() * vae.config.scaling_factor",
+        "pipelines/adapters/codecs.py",
+        "return (latents - shift) * factor",
+        "return latents * factor",
         "pipelines",
     ),
     Mutant(
         "images in [0, 1] for a VAE of [-1, 1]",
-        "pipelines/adapters/stable_diffusion.py",
-        "images = (2 * images - 1).to(",
-        "images = images.to(",
+        "pipelines/adapters/codecs.py",
+        "self.read((2 * images - 1).to(",
+        "self.read((1 * images).to(",
         "pipelines",
     ),
     Mutant(
         "the null prompt is a prompt",
         "pipelines/adapters/base.py",
-        'return encode([""])',
-        'return encode(["a"])',
+        'empty = self.encode_prompts([""])',
+        'empty = self.encode_prompts(["a"])',
         "pipelines",
     ),
     Mutant(
@@ -364,6 +364,37 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a folder of other settings is taken", "files/whole.py", "    if differ:\n", "    if False:\n", "files runs"
+    ),
+    # ---- runs ----
+    Mutant(
+        "a changed picture keeps its number",
+        "runs/shards.py",
+        "elif not kept.matches(now) or (now.digest and not kept.digest):",
+        "elif False:",
+        "runs",
+    ),
+    Mutant("bad pairs are for ever", "runs/shards.py", "retried += [place] if again else []", "retried += []", "runs"),
+    Mutant(
+        "names count and contents do not",
+        "pairs/sources.py",
+        "return self.same_texts(other) and self.digest == other.digest",
+        "return self.same_texts(other)",
+        "pairs runs",
+    ),
+    # ---- worlds ----
+    Mutant(
+        "a pointwise truth without the caption's probability",
+        "worlds/shapes/world.py",
+        "return np.log(chosen) - np.log(self.caption_probability[caption])",
+        "return np.log(chosen)",
+        "worlds",
+    ),
+    Mutant(
+        "an entropy with the other sign",
+        "worlds/shapes/world.py",
+        "return float(-(self.caption_probability * np.log(self.caption_probability)).sum())",
+        "return float((self.caption_probability * np.log(self.caption_probability)).sum())",
+        "worlds",
     ),
 )
 
