@@ -16,7 +16,8 @@ from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.checks import two_ends
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid, trapezoid_within
+from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
+from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
