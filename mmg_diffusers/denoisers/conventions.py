@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -22,36 +22,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.denoisers.levels import signal_and_noise
-
-# ---- predictions: the target as p x + q eps, from the scales (a, s) ----
-
-
-def _edm(a: Tensor, s: Tensor, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
-    # Karras et al. 2022, table 1: x = c_skip y + c_out F with y = x + sigma eps.
-    sigma = s / a
-    total = (sigma**2 + sigma_data**2).sqrt()
-    skip, out = sigma_data**2 / total**2, sigma * sigma_data / total
-    return (1 - skip) / out, -skip * sigma / out
-
-
-def _reversed_edm(a: Tensor, s: Tensor, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
-    p, q = _edm(a, s, sigma_data)
-    return -p, -q
-
-
-PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "epsilon": lambda a, s: (torch.zeros_like(a), torch.ones_like(a)),
-    "sample": lambda a, s: (torch.ones_like(a), torch.zeros_like(a)),
-    "v_prediction": lambda a, s: (-s, a),
-    "flow_prediction": lambda a, s: (-torch.ones_like(a), torch.ones_like(a)),
-    "reversed_flow_prediction": lambda a, s: (torch.ones_like(a), -torch.ones_like(a)),
-    "edm": _edm,
-    "reversed_edm": _reversed_edm,
-}
-"""What a network predicts, as the factors (p, q) of its target p x + q eps. Names are those of diffusers; its flow
-prediction is eps - x, the reversed one x - eps. The reversed EDM prediction is -F, which EDM schedulers call v_prediction."""
-# Those that depend on the standard deviation of the data.
-_OF_DATA = {"edm": _edm, "reversed_edm": _reversed_edm}
+from mmg_diffusers.denoisers.predictions import OF_DATA, PREDICTIONS
 
 
 class Coefficients(NamedTuple):
@@ -256,8 +227,8 @@ class Karras(Convention):
         return -8 * timestep.double()
 
     def target(self, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        if self.prediction in _OF_DATA and self.sigma_data is not None:
-            return _OF_DATA[self.prediction](a, s, self.sigma_data)
+        if self.prediction in OF_DATA and self.sigma_data is not None:
+            return OF_DATA[self.prediction](a, s, self.sigma_data)
         return super().target(a, s)
 
 

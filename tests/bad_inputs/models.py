@@ -80,7 +80,7 @@ ROWS = (
             "a part set to null",
             lambda r: r.load(json_change(INDEX, unet=[None, None])),
             ValueError,
-            "cannot load.*unet",
+            "the pipeline has no unet; load it with all of",
         ),
         ("code of its own, which is not run", lambda r: r.load(custom), ValueError, "custom code"),
         (

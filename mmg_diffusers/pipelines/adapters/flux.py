@@ -41,7 +41,10 @@ class FluxCodec(LatentCodec):
     """VAE latents, shifted and scaled; T5 token states and CLIP's pooled one."""
 
     encoders: ClassVar = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-    patch = 2
+
+    @property
+    def patch(self) -> int:
+        return 2
 
     @property
     def native_size(self) -> tuple[int, int]:
