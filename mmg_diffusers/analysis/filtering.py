@@ -266,7 +266,8 @@ class Filtered(Measured):
 
     @staticmethod
     def merge(parts: Sequence[Filtered]) -> Filtered:
-        """Join filters of different pairs, measured with the same candidates and settings.
+        """Join filters of different pairs, measured with the same candidates and settings; pairs may differ in how many of the
+        candidates are theirs.
 
         Raises:
             ValueError: for none, for other candidates, levels, settings or versions, or if a pair appears twice.
@@ -281,13 +282,10 @@ class Filtered(Measured):
                 )
         notes = same_origin(parts, "filter")
         width = max(part.mixture.slots.shape[1] for part in parts)
-        if any(part.mixture.slots.shape[1] != width for part in parts):
-            raise ValueError(
-                "filters have different numbers of candidates for each pair; merge those that have the same"
-            )
+        mixtures = [part.mixture.padded(width) for part in parts]
         mixture = Mixture(
             first.mixture.names,
-            *(torch.cat([getattr(part.mixture, name) for part in parts]) for name in ("slots", "prior", "truth")),
+            *(torch.cat([getattr(each, name) for each in mixtures]) for name in ("slots", "prior", "truth")),
         )
-        evidence = CandidateCurve.merge([part.evidence for part in parts])
+        evidence = CandidateCurve.merge([part.evidence.padded(width) for part in parts])
         return Filtered(evidence, mixture, first.settings, first.versions, notes)

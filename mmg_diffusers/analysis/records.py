@@ -25,12 +25,24 @@ def load(path: str | Path) -> Record:
     """
     body = read_record(path, "record")
     try:
+        return from_bytes(body)
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from error
+
+
+def from_bytes(body: bytes) -> Record:
+    """Read what the `to_bytes` of any result gave.
+
+    Raises:
+        ValueError: if it is truncated, or no record of this library.
+    """
+    try:
         header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
         told = json.loads(header["__metadata__"]["record"])["format"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no complete record of this library: {error!r:.200}") from error
+        raise ValueError(f"no complete record of this library: {error!r:.200}") from error
     for kind in KINDS:
         if told == kind.FORMAT:
-            return kind.load(path)
+            return kind.from_bytes(body)
     expected = ", ".join(f"{kind.FORMAT} ({kind.KIND})" for kind in KINDS)
-    raise ValueError(f"{path} has the format {told!r:.80}; expected one of {expected}")
+    raise ValueError(f"of the format {told!r:.80}; expected one of {expected}")

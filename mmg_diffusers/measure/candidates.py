@@ -87,6 +87,11 @@ class CandidateCurve(Record):
             mixture = Curve.unpacked(within(tensors, "mixture"), record["mixture"])
         return cls(**own, evaluations=record["evaluations"], mixture=mixture)
 
+    def padded(self, slots: int) -> CandidateCurve:
+        """The same with more slots, in which there is nobody: their scores are 0, and count only beside a prior above 0."""
+        more = slots - self.score.shape[-1]
+        return self if more == 0 else replace(self, score=torch.nn.functional.pad(self.score, (0, more)))
+
     @staticmethod
     def merge(curves: Sequence[CandidateCurve]) -> CandidateCurve:
         """Join the curves of different pairs.

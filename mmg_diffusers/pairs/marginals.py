@@ -58,6 +58,17 @@ class Mixture:
         index = torch.as_tensor(list(places), dtype=torch.int64)
         return Mixture(self.names, self.slots[index], self.prior[index], self.truth[index])
 
+    def padded(self, slots: int) -> Mixture:
+        """The same with more slots, whose prior is 0."""
+        more = (0, slots - self.slots.shape[1])
+        pad = torch.nn.functional.pad
+        return self if more[1] == 0 else Mixture(self.names, pad(self.slots, more), pad(self.prior, more), self.truth)
+
+    def used(self) -> tuple[tuple[str, ...], Tensor]:
+        """The names that are a candidate of some variable, and `(N, K)` the slots as indices into these."""
+        theirs, slots = self.slots.unique(return_inverse=True)
+        return tuple(self.names[k] for k in theirs.tolist()), slots
+
     @property
     def log_prior(self) -> Tensor:
         """`(N, K)`, -infinity where there is no candidate."""
@@ -176,7 +187,7 @@ class _Mixed(Marginal):
         self.mixture(pairs.plain_prompts(), pairs.ids)
 
     def texts(self, pairs: ImagePairs) -> Sequence[Prompt]:
-        return self.mixture(pairs.plain_prompts(), pairs.ids).names
+        return self.mixture(pairs.plain_prompts(), pairs.ids).used()[0]
 
     def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
         return bench.against_mixture(pairs, self.mixture(pairs.plain_prompts(), pairs.ids), plan, self)

@@ -132,7 +132,8 @@ class Bench:
             ValueError: for a plan that does not fit the model or the candidates.
         """
         plan.check(self.convention, candidates=mixture.slots.shape[1])
-        curve = self._follow(pairs.images, pairs.ids, mixture.names, mixture.prior, plan, mixture)
+        names, slots = mixture.used()
+        curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
         remarks = (*self._remarks(plan.path()), *pairs.notes, *([] if marginal.note is None else [marginal.note]))
         return Filtered(curve, mixture, {**self._path_settings(plan), "marginal": marginal.label}, notes=remarks)
 
@@ -147,7 +148,7 @@ class Bench:
         plan.check(self.convention, candidates=len(candidates.prompts))
         if plan.keep != "pair":
             raise ValueError(f"keep is {plan.keep!r}; maps belong to `filter`, which is told the true prompts")
-        curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan, None)
+        curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
         return curve, self._path_settings(plan), (*self._remarks(plan.path()), *notes)
 
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
@@ -172,8 +173,10 @@ class Bench:
         names: Sequence[str],
         prior: Tensor,
         plan: Plan,
-        mixture: Mixture | None,
+        slots: Tensor | None = None,
+        truth: Tensor | None = None,
     ) -> CandidateCurve:
+        """Follow candidates: those of every image by `slots`, with its true one by `truth`, or all of them for each."""
         path = plan.path()
         condition = self.encoder.condition(names)
         parts: list[CandidateCurve] = []
@@ -185,9 +188,9 @@ class Bench:
                         Pairs.of(x, ids[rows]),
                         condition,
                         path,
-                        slots=None if mixture is None else mixture.slots[rows],
-                        truth=None if mixture is None else mixture.truth[rows],
-                        prior=prior if mixture is None else prior[rows],
+                        slots=None if slots is None else slots[rows],
+                        truth=None if truth is None else truth[rows],
+                        prior=prior if slots is None else prior[rows],
                         seed=plan.seed,
                         batch_size=plan.batch_size,
                         keep=plan.keep,

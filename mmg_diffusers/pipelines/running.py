@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import file_path
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.marginals import Marginal, check_marginal
@@ -41,10 +41,10 @@ def run_pairs(
     plan.check(pipe.denoiser, candidates=marginal.candidates)
     rows = Source(source, prompt)
     if marginal.needs_all:
-        seen = [(row.place, row.prompt) for row in islice(iter(rows), limit)]
-        marginal = marginal.over([text for _, text in seen], torch.tensor([place for place, _ in seen]))
+        every = rows.prompts(limit)
+        marginal = marginal.over(every.prompts, torch.tensor(every.places))
 
-    def measure(some: Sequence[Row]) -> Estimate:
+    def measure(some: Sequence[Row]) -> Estimate | Filtered:
         if not truncate:
             for row in some:
                 check_text(row.prompt, "the prompt")
@@ -54,13 +54,13 @@ def run_pairs(
         contexts = [row.given for row in some if row.given is not None]
         if contexts and len(contexts) < len(some):
             raise ValueError("some pairs of a chunk have a context and some have none; give all or none")
-        return pipe(
+        return pipe.measure(
             [row.picture() for row in some],
             [row.prompt for row in some],
-            given=contexts or None,
-            marginal=marginal,
-            plan=plan,
-            pair_ids=[row.place for row in some],
+            contexts or None,
+            marginal,
+            plan,
+            [row.place for row in some],
         )
 
     settings = {

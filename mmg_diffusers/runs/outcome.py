@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmg_diffusers.checks import file_path, needs
-from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.sources import Label
-from mmg_diffusers.runs.shard_files import Failure, Shard, Shards, write_or_say
+from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, write_or_say
 
 if TYPE_CHECKING:
     import datasets
@@ -24,13 +23,14 @@ class Outcome:
     """What a run has.
 
     Args:
-        estimate: over the good pairs; ``None`` if there is none.
+        estimate: over the good pairs: an `Estimate` against the null prompt, a `Filtered` against candidates; ``None`` if there is
+            none.
         failures: the bad ones.
         rows: all pairs that were seen, by place.
         notes: what happened to the run, such as shards that were damaged and measured again.
     """
 
-    estimate: Estimate | None
+    estimate: Result | None
     failures: tuple[Failure, ...]
     rows: Mapping[int, Label]
     notes: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Outcome:
             _about_repeated(good),
         ]
         notes = (*notes, *(note for note in said if note))
-        return cls(Estimate.merge(parts) if parts else None, failures, rows, notes)
+        return cls(merged(parts) if parts else None, failures, rows, notes)
 
     def clusters(self) -> list[str]:
         """For each pair of the estimate, in its order, a name of its image: the same for pairs of the same picture.
@@ -81,7 +81,7 @@ class Outcome:
         """
         if self.estimate is None:
             raise ValueError("the run has no good pair; expected at least one to cluster")
-        places = self.estimate.curve.pair_ids.tolist()
+        places = self.estimate.pair_ids.tolist()
         return [self.rows[place].digest or f"pair {place}" for place in places]
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -8,14 +8,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.records import from_bytes
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.sources import Label
 
 # 1, of version 0.1, which is not written: no digest of pictures that had a path, and no transient failures.
 FORM = 2
+
+
+Result = Estimate | Filtered
+"""What a run measures: estimates against the null prompt, filters against candidates."""
+
+
+def merged(parts: Sequence[Result]) -> Result:
+    """Join what was measured of different pairs.
+
+    Raises:
+        TypeError, ValueError: for results that do not belong together.
+    """
+    kind: Any = type(parts[0])
+    return kind.merge(parts)
 
 
 class Failure(NamedTuple):
@@ -31,7 +47,7 @@ class Shard:
 
     Args:
         labels: of its pairs, by place.
-        estimate: over the good ones; ``None`` if there is none.
+        estimate: over the good ones, against candidates a filter; ``None`` if there is none.
         failures: the bad ones.
         transient: places of those that failed with an OSError, as they do while a disk or a share is away.
         changed: places of pairs that were measured again, since their pictures had changed.
@@ -39,7 +55,7 @@ class Shard:
     """
 
     labels: Mapping[int, Label]
-    estimate: Estimate | None
+    estimate: Result | None
     failures: tuple[Failure, ...]
     transient: frozenset[int] = frozenset()
     changed: tuple[int, ...] = ()
@@ -65,7 +81,7 @@ class Shard:
         header, rest = json.loads(body[8 : 8 + size]), body[8 + size :]
         labels = {place: Label(*label) for place, *label in header["pairs"]}
         failures = tuple(Failure(*entry) for entry in header["failures"])
-        estimate = Estimate.from_bytes(rest) if rest else None
+        estimate = cast(Result, from_bytes(rest)) if rest else None
         if header.get("form", 1) < FORM:
             labels = {place: label._replace(digest="") for place, label in labels.items()}
             return cls(labels, estimate, failures, frozenset(failure.place for failure in failures))

@@ -20,17 +20,16 @@ from tqdm import tqdm
 
 from mmg_diffusers.checks import file_path, needs, reason, shown
 from mmg_diffusers.files.whole import PARTIAL, claim, write_whole
-from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.sources import Label, Row
 from mmg_diffusers.runs.outcome import Outcome, mended
-from mmg_diffusers.runs.shard_files import Failure, Shard, Shards, pairs_in
+from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, pairs_in
 
 CHUNK = 32
 # Seconds after which a file that is still being written was left behind by a killed process.
 _ABANDONED = 3600
 
 
-Measure = Callable[[Sequence[Row]], Estimate]
+Measure = Callable[[Sequence[Row]], Result]
 """Measures the rows of a chunk, with their places as pair ids; raises ValueError, TypeError or OSError for a bad one."""
 
 
@@ -203,7 +202,7 @@ class _Bad(NamedTuple):
     error: Exception
 
 
-def _measure_chunk(measure: Measure, rows: Sequence[Row], strict: bool) -> tuple[list[Estimate], list[_Bad]]:
+def _measure_chunk(measure: Measure, rows: Sequence[Row], strict: bool) -> tuple[list[Result], list[_Bad]]:
     """Measure a chunk; if it fails, find the rows that fail by themselves and measure the others."""
     try:
         for row in rows:
@@ -244,8 +243,8 @@ def _measured(measure: Measure, rows: Sequence[Row], standing: Standing, strict:
     _refuse_if_away(rows, bad)
     failures = tuple(Failure(row.place, f"{type(error).__name__}: {reason(error)}") for row, error in bad)
     transient = frozenset(row.place for row, error in bad if isinstance(error, OSError))
-    merged = Estimate.merge(parts) if parts else None
-    return Shard(standing.labels, merged, failures, transient, *standing.before())
+    result = merged(parts) if parts else None
+    return Shard(standing.labels, result, failures, transient, *standing.before())
 
 
 def run(

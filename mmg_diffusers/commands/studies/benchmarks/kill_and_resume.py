@@ -149,7 +149,7 @@ def disturb(bench: Bench, output: Path, processes: int, number: int, pace: float
 
     outcome = Outcome.load(output)
     seen = parquet.read_table(output / "pairs.parquet")["pair"].to_pylist()
-    ids = [] if outcome.estimate is None else outcome.estimate.curve.pair_ids.tolist()
+    ids = [] if outcome.estimate is None else outcome.estimate.pair_ids.tolist()
     same = all((output / name).read_bytes() == (truth / name).read_bytes() for name in RESULTS)
     return Killed(
         processes,
