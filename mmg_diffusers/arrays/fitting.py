@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -243,8 +244,10 @@ def fit(
     if origin is None and checkpoint is not None:
         origin = {"data": str(Identity.of(data)), "held_out": str(Identity.of(held_out))}
     few = {name: _stacked(values[..., :4000, :], network.members) for name, values in held_out.items()}
-    start = held_out_loss(network, few, assignments)
+    # A checkpoint that is refused is refused before a network runs, and one that is taken replaces what it was made with.
+    fresh = copy.deepcopy(network)
     fitter = Fitter(network, data, assignments, settings, seed=seed, checkpoint=checkpoint, origin=origin)
+    start = held_out_loss(fresh, few, assignments)
     for number, end in enumerate(settings.rounds):
         if number < len(fitter.gains):
             continue  # a round that ended before the checkpoint

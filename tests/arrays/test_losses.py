@@ -20,7 +20,7 @@ LAW = torch.tensor([[1.0, RHO], [RHO, 1.0]], dtype=torch.float64)
 
 
 class Known(MultiDenoiser):
-    """Of data that are 0 it predicts all of the noise, or a half where something is given; it keeps what it is shown."""
+    """Of data that are 0 it predicts all of the noise, or a quarter if something is given; it keeps what it is shown."""
 
     def __init__(self):
         super().__init__({"x": (2,), "y": (1,)}, (-4.0, 6.0))
@@ -28,7 +28,7 @@ class Known(MultiDenoiser):
 
     def forward(self, noisy, logsnr, given):
         self.seen.append((noisy["x"].clone(), logsnr.clone()))
-        share = 0.5 if given else 1.0
+        share = 0.25 if given else 1.0
         return {name: share * z / signal_and_noise(logsnr)[1].float()[:, None] for name, z in noisy.items()}
 
 
@@ -37,8 +37,8 @@ def test_errors_and_differences_are_sums_of_squares():
     eps = {"x": torch.randn(6, 2, generator=torch.Generator().manual_seed(0))}
     errors, differ = losses(Known(), data, ROLES, logsnr, eps)
     square = eps["x"].square().sum(1)
-    torch.testing.assert_close(errors, torch.stack([0 * square, square / 4]), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(differ, square / 4, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(errors, torch.stack([0 * square, 9 / 16 * square]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(differ, 9 / 16 * square, rtol=1e-5, atol=1e-5)
 
 
 def test_the_held_out_loss_is_that_of_the_exact_denoiser():

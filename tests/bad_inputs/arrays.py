@@ -5,9 +5,11 @@ import torch
 
 from mmg_diffusers import MMG, estimate_mi
 from mmg_diffusers.arrays.estimate import FittedModel, fit_model
-from mmg_diffusers.arrays.fitting import Fit, FitSettings
+from mmg_diffusers.arrays.fitting import Fit, FitSettings, Fitter, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.trainer import TrainSettings
+from mmg_diffusers.worlds.digits import Digits
 from tests.bad_inputs.room import QUICK, Room, rows
 
 rng = np.random.default_rng(0)
@@ -20,6 +22,15 @@ NAN, INF = float("nan"), float("inf")
 
 def mi(x, y=Y, **options):
     return estimate_mi(x, y, **{"settings": QUICK, **options})
+
+
+def checkpoint(r: Room):
+    """The checkpoint of a fit to other data, before its first step."""
+    path = r.folder / "fit.safetensors"
+    data = {name: torch.from_numpy(values).float() for name, values in (("x", X), ("y", X))}
+    network = VectorNetwork({"x": 1, "y": 1}, torch.eye(2))
+    Fitter(network, data, paired("x", ["y"]), QUICK, checkpoint=path).save()
+    return path
 
 
 def fitted(r: Room):
@@ -108,6 +119,12 @@ ROWS = (
         ("held_out=2", lambda r: fit_model({"x": X, "y": Y}, held_out=2), ValueError, "held_out is 2"),
         ("held_out=0.99", lambda r: fit_model({"x": X, "y": Y}, held_out=0.99), ValueError, "leaves 10 of 1000 pairs"),
         ("width=0", lambda r: fit_model({"x": X, "y": Y}, width=0), ValueError, "width is 0"),
+        (
+            "a checkpoint of other data",
+            lambda r: fit_model({"x": X, "y": Y}, settings=QUICK, checkpoint=checkpoint(r)),
+            ValueError,
+            "written with other settings or data .*data: ",
+        ),
         ("checkpoint=3", lambda r: fit_model({"x": X, "y": Y}, checkpoint=3), TypeError, "checkpoint is a int"),
         ("estimate without y", lambda r: fitted(r).estimate({"x": X}), ValueError, "those of the fit, x, y"),
         (
@@ -129,7 +146,39 @@ ROWS = (
         ("uniform=0", lambda r: FitSettings(uniform=0), ValueError, "a share above 0"),
     ),
     *rows(
+        "TrainSettings(...)",
+        ("draws=0", lambda r: TrainSettings(draws=0), ValueError, "draws is 0; expected at least 1"),
+        ("average=1", lambda r: TrainSettings(average=1.0), ValueError, r"average in \[0, 1\)"),
+        ("weight_decay=-1", lambda r: TrainSettings(weight_decay=-1), ValueError, "weight_decay of at least 0"),
+        ("clip=NaN", lambda r: TrainSettings(clip=NAN), ValueError, "clip is nan"),
+        ("weighting='x'", lambda r: TrainSettings(weighting="x"), ValueError, "one of eps, v"),
+    ),
+    *rows(
+        "Digits.read(folder), Digits(images, labels)",
+        (
+            "a folder without digits",
+            lambda r: Digits.read(r.folder),
+            FileNotFoundError,
+            "no train-images-idx3-ubyte in",
+        ),
+        ("part='all'", lambda r: Digits.read(r.folder, "all"), ValueError, "one of train, test, both"),
+        (
+            "pixels in [0, 1]",
+            lambda r: Digits(np.zeros((3, 4, 4)), np.arange(3)),
+            ValueError,
+            "dtype float64; expected .N, H, W. of uint8",
+        ),
+        (
+            "a label less",
+            lambda r: Digits(np.zeros((3, 4, 4), dtype=np.uint8), np.arange(2)),
+            ValueError,
+            "expected 3 integers",
+        ),
+    ),
+    *rows(
         "VectorNetwork(sizes, covariance)",
+        ("seed=-1", lambda r: VectorNetwork({"x": 1}, torch.eye(1), seed=-1), ValueError, "seed is -1"),
+        ("seed='a'", lambda r: VectorNetwork({"x": 1}, torch.eye(1), seed="a"), TypeError, "seed is 'a'"),
         ("no variable", lambda r: VectorNetwork({}, torch.eye(1)), ValueError, "has no variable"),
         ("sizes that do not fit", lambda r: VectorNetwork({"x": 1}, torch.eye(3)), ValueError, "of 1 coordinates"),
         ("a size of 0", lambda r: VectorNetwork({"x": 0}, torch.eye(1)), ValueError, "the size of 'x' is 0"),
