@@ -222,10 +222,12 @@ def _weights(pipe: DiffusionPipeline) -> Iterator[tuple[str, torch.nn.Parameter]
 
 def _lacking(pipe: DiffusionPipeline) -> list[str]:
     """Names of weights that the files of a pipeline that was just loaded did not hold."""
+    from transformers import PreTrainedModel
+
     weights = dict(_weights(pipe))
-    # diffusers leaves them without storage; transformers draws them, and marks those that it did load.
+    # diffusers leaves them without storage; transformers draws them, all of a part as well, and marks those that it did load.
     loaded = {name for name, weight in weights.items() if came_from_file(weight)}
-    marking = {name.split(".")[0] for name in loaded}
+    marking = {part for part, module in pipe.components.items() if isinstance(module, PreTrainedModel)}
     return [
         name
         for name, weight in weights.items()

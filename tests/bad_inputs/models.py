@@ -22,6 +22,12 @@ def drop(tensors):
     del tensors[min(tensors)]
 
 
+def rename(tensors):
+    """Give every tensor another name, as versions of a library do that store them otherwise."""
+    for name in list(tensors):
+        tensors[f"other.{name}"] = tensors.pop(name)
+
+
 def spoil(tensors):
     """Make a tensor NaN, as a training run does that diverged."""
     tensors[min(tensors)] *= float("nan")
@@ -116,6 +122,12 @@ ROWS = (
             lambda r: r.load(weights_change("text_encoder", drop)),
             ValueError,
             "lack text_encoder",
+        ),
+        (
+            "all tensors by other names, text",
+            lambda r: r.load(weights_change("text_encoder", rename)),
+            ValueError,
+            "lack text_encoder.*36 in all",
         ),
         (
             "NaN in the unet",

@@ -30,7 +30,10 @@ def after(code):
     return float(seconds.split()[1]), heavy.removeprefix("HEAVY ")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS), ["benchmark", "bmi", "--help"]],
+)
 def test_help_and_version_import_nothing_heavy(arguments):
     import_alone, _ = after("import typer.rich_utils")
     seconds, heavy = after(
