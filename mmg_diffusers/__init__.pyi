@@ -1,13 +1,15 @@
 from .analysis.classification import Calibration as Calibration
 from .analysis.classification import Classification as Classification
+from .analysis.records import load as load
 from .arrays.estimate import estimate_mi as estimate_mi
 from .denoisers.base import Adapted as Adapted
 from .denoisers.base import Denoiser as Denoiser
 from .measure.estimate import Estimate as Estimate
-from .measure.estimate import Value as Value
 from .measure.estimators import MINDE as MINDE
 from .measure.estimators import MMG as MMG
+from .measure.measured import Measured as Measured
 from .measure.tolerance import Tolerance as Tolerance
+from .measure.value import Value as Value
 from .pairs.marginals import Candidates as Candidates
 from .pairs.marginals import Negatives as Negatives
 from .pairs.marginals import NullPrompt as NullPrompt

@@ -7,6 +7,7 @@ from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import auroc, dilate, to_pixels
+from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.words import (
     Decomposition,
     Isolated,
@@ -35,6 +36,7 @@ __all__ = [
     "dilate",
     "influence",
     "isolate",
+    "load",
     "only",
     "pair_information",
     "pair_surprise",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import MOST, finite, of_type, whole
-from mmg_diffusers.files.records import versions
+from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+
+if TYPE_CHECKING:
+    import pandas
 
 # Deviation of the prior of log trust.
 LOG_TRUST = 0.5
@@ -68,7 +72,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(Record):
     """The posterior of N variables over K candidate conditions, and what it says about their information.
 
     It needs no unconditional branch. For any network, whatever its errors,
@@ -77,6 +81,9 @@ class Classification:
 
     which is never above log K. `curve` holds the evidence, `prior` `(K,)` the probabilities of the candidates.
     """
+
+    FORMAT = "mmg_diffusers.Classification/1"
+    KIND = "classification"
 
     curve: CandidateCurve
     candidates: tuple[str, ...]
@@ -229,6 +236,66 @@ class Classification:
         """The same evidence read with another calibration; no network is called."""
         return Classification(
             self.curve, self.candidates, self.prior, calibration, self.settings, self.versions, self.notes
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Everything about this posterior that a reader should be told before it."""
+        return self.notes
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a pair: id, the most probable candidate, its probability, and log q of every candidate."""
+        import pandas
+
+        columns = {
+            "pair": self.curve.pair_ids.numpy(),
+            "best": self.best,
+            "probability": self.posterior.amax(1).numpy(),
+        }
+        columns |= {f"log q: {name}": self.log_posterior[:, k].numpy() for k, name in enumerate(self.candidates)}
+        return pandas.DataFrame(columns)
+
+    # ---- files ----
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The evidence and the prior as tensors, and everything else; for files."""
+        tensors, record = self.curve.packed()
+        return prefixed("curve", tensors) | {"prior": self.prior}, {
+            "curve": record,
+            "candidates": list(self.candidates),
+            "calibration": asdict(self.calibration),
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Classification:
+        """From what `packed` gave."""
+        curve = CandidateCurve.unpacked(within(tensors, "curve"), record["curve"])
+        calibration = Calibration(**{name: tuple(values) for name, values in record["calibration"].items()})
+        made = (record["settings"], record["versions"], tuple(record["notes"]))
+        return cls(curve, tuple(record["candidates"]), tensors["prior"], calibration, *made)
+
+    @staticmethod
+    def merge(parts: Sequence[Classification]) -> Classification:
+        """Join the posteriors of different pairs over the same candidates.
+
+        Raises:
+            ValueError: for none, for other candidates, priors, calibrations, levels, settings or versions, or if a pair appears
+                twice.
+        """
+        first = to_merge(parts, Classification)
+        for other in parts:
+            for name in ("candidates", "calibration"):
+                one, another = getattr(first, name), getattr(other, name)
+                if one != another:
+                    raise ValueError(f"the {name} of two classifications differ: {one!s:.80} and {another!s:.80}")
+            if not torch.equal(other.prior, first.prior):
+                raise ValueError("the priors of two classifications differ; classify all shards with one")
+        notes = same_origin(parts, "classification")
+        curve = CandidateCurve.merge([part.curve for part in parts])
+        return Classification(
+            curve, first.candidates, first.prior, first.calibration, first.settings, first.versions, notes
         )
 
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.influence import Influence
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import of_type
 from mmg_diffusers.denoisers.conventions import Convention
-from mmg_diffusers.files.records import pack, read_record, unpack, versions
-from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.marginals import Mixture
 
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = "mmg_diffusers.Filtered/1"
 # The posterior has settled where its mean information is within this of where it ends, in nats.
 SETTLED = 0.005
 # Below this, in nats, an error of the step is not worth a warning.
@@ -34,7 +31,7 @@ COARSE = 0.05
 
 
 @dataclass(frozen=True)
-class Filtered:
+class Filtered(Measured):
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 
     `evidence` holds the scores, `mixture` the candidates of every variable. Where a variable's candidates share a part, all
@@ -44,6 +41,9 @@ class Filtered:
     noise. It starts at the path's noisy end: what the noisy end already tells, `below`, is not in it.
     """
 
+    FORMAT = "mmg_diffusers.Filtered/1"
+    KIND = "filter"
+
     evidence: CandidateCurve
     mixture: Mixture
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -51,13 +51,15 @@ class Filtered:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        own, held = tuple(self.mixture.slots.shape), (len(self.evidence.score), self.evidence.score.shape[-1])
-        if own != held:
-            raise ValueError(f"the candidates are of {own} variables and slots, the evidence of {held}")
+        asked, held = tuple(self.mixture.slots.shape), (len(self.evidence.score), self.evidence.score.shape[-1])
+        if asked != held:
+            raise ValueError(f"the candidates are of {asked} variables and slots, the evidence of {held}")
         of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
-    def __len__(self) -> int:
-        return len(self.mixture)
+    @property
+    def pair_ids(self) -> Tensor:
+        """`(N,)` int64."""
+        return self.evidence.pair_ids
 
     @property
     def logsnr(self) -> Tensor:
@@ -72,7 +74,8 @@ class Filtered:
     @cached_property
     def against_mixture(self) -> Estimate:
         """The true candidate against the mixture of all (gap and orthogonal), which needs no unconditional branch."""
-        assert self.evidence.mixture is not None
+        if self.evidence.mixture is None:
+            raise ValueError("the evidence was measured without the true candidates; filter with pipe.filter")
         settings = {**self.settings, "base": "the mixture of candidates"}
         return Estimate(self.evidence.mixture, "auto", settings, self.versions, self.notes)
 
@@ -116,10 +119,6 @@ class Filtered:
         log_q = self._true(self.log_posterior)[..., -1]
         draws = log_q.shape[1]
         return log_q.std(1) / draws**0.5 if draws > 1 else torch.full_like(log_q[:, 0], float("nan"))
-
-    def mean(self) -> Value:
-        """The bound, with its standard error over pairs."""
-        return mean_over_pairs(self.nats, self.stderr)
 
     @property
     def below(self) -> Value:
@@ -243,74 +242,43 @@ class Filtered:
 
     # ---- files ----
 
-    def to_bytes(self) -> bytes:
-        """A safetensors file: evidence and candidates as tensors, everything else as JSON in its header."""
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Evidence and candidates as tensors, and everything else; for files."""
         tensors, record = self.evidence.packed()
         tensors |= {name: getattr(self.mixture, name) for name in ("slots", "prior", "truth")}
-        record |= {
-            "format": FORMAT,
+        return tensors, record | {
             "names": list(self.mixture.names),
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
             "nats_below": list(self.below),
         }
-        return pack(tensors, record)
 
     @classmethod
-    def from_bytes(cls, body: bytes) -> Filtered:
-        """Read what `to_bytes` gave.
-
-        Raises:
-            ValueError: when it is truncated, or of another kind.
-        """
-        try:
-            tensors, record = unpack(body, FORMAT)
-            mixture = Mixture(tuple(record["names"]), *(tensors.pop(name) for name in ("slots", "prior", "truth")))
-            evidence = CandidateCurve.unpacked(tensors, record)
-            return cls(evidence, mixture, record["settings"], record["versions"], tuple(record["notes"]))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no complete filter of this library: {error}") from error
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
-        path = file_path(path, "the path of the filter")
-        write_whole(path, self.to_bytes())
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Filtered:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when the file is truncated, or of another kind.
-        """
-        body = read_record(path, "filter")
-        try:
-            return cls.from_bytes(body)
-        except ValueError as error:
-            raise ValueError(f"{path} is {error}") from error
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Filtered:
+        """From what `packed` gave."""
+        names = ("slots", "prior", "truth")
+        mixture = Mixture(tuple(record["names"]), *(tensors[name] for name in names))
+        rest = {name: value for name, value in tensors.items() if name not in names}
+        evidence = CandidateCurve.unpacked(rest, record)
+        return cls(evidence, mixture, record["settings"], record["versions"], tuple(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[Filtered]) -> Filtered:
         """Join filters of different pairs, measured with the same candidates and settings.
 
         Raises:
-            ValueError: for none, other candidates or settings, or where a pair appears twice.
+            ValueError: for none, for other candidates, levels, settings or versions, or if a pair appears twice.
         """
-        of_type(parts, Sequence, "what is merged", "a list of filters")
-        if not parts:
-            raise ValueError("there is no filter to merge; expected at least one")
-        first = parts[0]
+        first = to_merge(parts, Filtered)
         for other in parts:
-            of_type(other, Filtered, "a part", "a Filtered")
-            same = other.mixture.names == first.mixture.names and torch.equal(other.logsnr, first.logsnr)
-            if not same or dict(other.settings) != dict(first.settings):
+            if other.mixture.names != first.mixture.names:
                 raise ValueError(
-                    f"filters were measured with different candidates, levels or settings: {dict(first.settings)} and "
-                    f"{dict(other.settings)}"
+                    f"filters were measured with different candidates: {len(first.mixture.names)} from "
+                    f"{first.mixture.names[0]!r} and {len(other.mixture.names)} from {other.mixture.names[0]!r}; filter with the "
+                    "same ones"
                 )
+        notes = same_origin(parts, "filter")
         width = max(part.mixture.slots.shape[1] for part in parts)
         if any(part.mixture.slots.shape[1] != width for part in parts):
             raise ValueError(
@@ -320,6 +288,5 @@ class Filtered:
             first.mixture.names,
             *(torch.cat([getattr(part.mixture, name) for part in parts]) for name in ("slots", "prior", "truth")),
         )
-        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
         evidence = CandidateCurve.merge([part.evidence for part in parts])
         return Filtered(evidence, mixture, first.settings, first.versions, notes)

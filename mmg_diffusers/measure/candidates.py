@@ -5,28 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
+from mmg_diffusers.checks import callback, finite, of_type, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import Forwards, device_of
-from mmg_diffusers.files.records import pack, read_record, unpack, within
-from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.batches import Pairs, Progress, blocks, check_condition, range_within
-from mmg_diffusers.measure.moments import Curve, Keep
+from mmg_diffusers.measure.measured import Record, prefixed, to_merge
+from mmg_diffusers.measure.moments import Curve, Keep, shown_levels
 from mmg_diffusers.measure.quadrature import Quadrature, Trapezoid
 from mmg_diffusers.measure.walks import Field, Follower, Walk, Walked
 
-FORMAT = "mmg_diffusers.CandidateCurve/1"
-
 
 @dataclass(frozen=True)
-class CandidateCurve:
+class CandidateCurve(Record):
     """How well each of K conditions explains each of N variables along one Brownian path of noise per draw.
 
     `score` `(N, D, L, K)` float64: what step l adds to log p(path | candidate), up to a term that all candidates share;
@@ -35,6 +31,9 @@ class CandidateCurve:
     marginal that needs no unconditional branch, and that the posterior leads to the true candidate at the clean end.
     `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
     """
+
+    FORMAT = "mmg_diffusers.CandidateCurve/1"
+    KIND = "comparison"
 
     score: Tensor
     logsnr: Tensor
@@ -72,10 +71,10 @@ class CandidateCurve:
         tensors = {name: getattr(self, name) for name in ("score", "logsnr", "pair_ids")}
         if self.innovation is not None:
             tensors["innovation"] = self.innovation
-        record: dict[str, Any] = {"format": FORMAT, "evaluations": self.evaluations}
+        record: dict[str, Any] = {"evaluations": self.evaluations}
         if self.mixture is not None:
             curve, of_curve = self.mixture.packed()
-            tensors |= {f"mixture/{name}": value for name, value in curve.items()}
+            tensors |= prefixed("mixture", curve)
             record["mixture"] = of_curve
         return tensors, record
 
@@ -88,45 +87,38 @@ class CandidateCurve:
             mixture = Curve.unpacked(within(tensors, "mixture"), record["mixture"])
         return cls(**own, evaluations=record["evaluations"], mixture=mixture)
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, with a JSON record in its header. It appears only when it is complete."""
-        path = file_path(path, "the path of the comparison")
-        write_whole(path, pack(*self.packed()))
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> CandidateCurve:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when the file is truncated, or of another kind.
-        """
-        body = read_record(path, "comparison")
-        try:
-            return cls.unpacked(*unpack(body, FORMAT))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no complete comparison of this library: {error}") from error
-
     @staticmethod
     def merge(curves: Sequence[CandidateCurve]) -> CandidateCurve:
         """Join the curves of different pairs.
 
         Raises:
-            ValueError: for none, or where a pair appears twice.
+            ValueError: for none, for different levels or numbers of draws or candidates, or if a pair appears twice.
         """
-        if not curves:
-            raise ValueError("there is no comparison to merge; expected at least one")
-        first = curves[0]
+        first = to_merge(curves, CandidateCurve)
+        for other in curves[1:]:
+            if other.logsnr.shape != first.logsnr.shape or not torch.allclose(other.logsnr, first.logsnr):
+                raise ValueError(
+                    f"comparisons were measured along different levels: {shown_levels(first.logsnr)} and "
+                    f"{shown_levels(other.logsnr)}; measure all shards with the same settings"
+                )
+            if other.score.shape[1:] != first.score.shape[1:]:
+                raise ValueError(
+                    f"comparisons have (draws, steps, candidates) {tuple(first.score.shape[1:])} and "
+                    f"{tuple(other.score.shape[1:])}; measure all shards with the same settings"
+                )
         mixtures = [curve.mixture for curve in curves if curve.mixture is not None]
         innovations = [curve.innovation for curve in curves if curve.innovation is not None]
+        if len(mixtures) not in (0, len(curves)) or len(innovations) not in (0, len(mixtures)):
+            raise ValueError(
+                "some comparisons have the mixture of candidates beside them and some do not; measure all shards alike"
+            )
         return CandidateCurve(
             torch.cat([curve.score for curve in curves]),
             first.logsnr,
             torch.cat([curve.pair_ids for curve in curves]),
             sum(curve.evaluations for curve in curves),
             Curve.merge(mixtures) if mixtures else None,
-            torch.cat(innovations) if len(innovations) == len(curves) else None,
+            torch.cat(innovations) if innovations else None,
         )
 
 

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type
 from mmg_diffusers.denoisers.base import Condition, Denoiser, Versus, check_denoiser_type
 from mmg_diffusers.denoisers.exact import GaussianReference
+from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
+from mmg_diffusers.measure.measured import Measured, prefixed, to_merge
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
-from mmg_diffusers.measure.value import Labels, Value
+from mmg_diffusers.measure.value import Labels
+from mmg_diffusers.measure.weighing import Contributions
 
 Form = Literal["gap", "orthogonal"]
 
 
 @dataclass(frozen=True)
-class Entropy:
+class Entropy(Measured):
     """-log p(x) of every x in nats, from a denoiser against a Gaussian reference (arXiv 2310.09031, eq. 15).
 
     `nats` is the reference's surprise less the log-likelihood ratio that `ratio` holds; its mean over x is the
     (differential) entropy. Over [low, high] the ratio lacks what lies beyond; `ratio.boundary` estimates it.
     """
 
+    FORMAT = "mmg_diffusers.Entropy/1"
+    KIND = "entropy"
+
     reference: Tensor
     ratio: Estimate
+
+    def __post_init__(self) -> None:
+        if self.reference.shape != (len(self.ratio),):
+            raise ValueError(f"the reference is {tuple(self.reference.shape)}; expected {len(self.ratio)} numbers")
+
+    @property
+    def pair_ids(self) -> Tensor:
+        """`(N,)` int64."""
+        return self.ratio.pair_ids
 
     @property
     def nats(self) -> Tensor:
@@ -40,9 +56,33 @@ class Entropy:
         """`(N,)` standard error of `nats` from the noise draws."""
         return self.ratio.stderr
 
-    def mean(self, cluster: Labels | None = None) -> Value:
-        """The entropy, with its standard error over x. `cluster` as in `Estimate.mean`."""
-        return self.ratio.in_mean(cluster).map(lambda nats: self.reference - nats).mean(self.stderr, cluster)
+    def in_mean(self, cluster: Labels | None = None) -> Contributions:
+        """What each x adds to the mean."""
+        return self.ratio.in_mean(cluster).map(lambda nats: self.reference - nats)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the ratio."""
+        return self.ratio.warnings()
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors, record = self.ratio.packed()
+        return prefixed("ratio", tensors) | {"reference": self.reference}, {"ratio": record}
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Entropy:
+        """From what `packed` gave."""
+        return cls(tensors["reference"], Estimate.unpacked(within(tensors, "ratio"), record["ratio"]))
+
+    @staticmethod
+    def merge(parts: Sequence[Entropy]) -> Entropy:
+        """Join entropies of different variables.
+
+        Raises:
+            ValueError: as `Estimate.merge` does.
+        """
+        to_merge(parts, Entropy)
+        return Entropy(torch.cat([part.reference for part in parts]), Estimate.merge([part.ratio for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -134,15 +174,27 @@ def kl_divergence(
 
 
 @dataclass(frozen=True)
-class Interaction:
+class Interaction(Measured):
     """I(x; y) - I(x; y | c): the information that y and c share about x; negative where they tell more together.
 
     For the sign: McGill's interaction information is the negative of this in some texts; this is the one of MINDE,
     section F (positive for redundancy).
     """
 
+    FORMAT = "mmg_diffusers.Interaction/1"
+    KIND = "interaction"
+
     alone: Estimate
     conditional: Estimate
+
+    def __post_init__(self) -> None:
+        if not torch.equal(self.alone.pair_ids, self.conditional.pair_ids):
+            raise ValueError("the two estimates of an interaction are of different pairs")
+
+    @property
+    def pair_ids(self) -> Tensor:
+        """`(N,)` int64."""
+        return self.alone.pair_ids
 
     @property
     def nats(self) -> Tensor:
@@ -154,10 +206,39 @@ class Interaction:
         """`(N,)` from the noise draws, as if those of the two were independent (they are shared, so it errs large)."""
         return (self.alone.stderr.square() + self.conditional.stderr.square()).sqrt()
 
-    def mean(self, cluster: Labels | None = None) -> Value:
-        """Mean over pairs with its standard error; noise that the two share cancels. `cluster` as in `Estimate.mean`."""
-        difference = self.alone.in_mean(cluster).less(self.conditional.in_mean(cluster))
-        return difference.mean(self.stderr, cluster)
+    def in_mean(self, cluster: Labels | None = None) -> Contributions:
+        """What each pair adds to the mean; noise that the two share cancels."""
+        return self.alone.in_mean(cluster).less(self.conditional.in_mean(cluster))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Those of both estimates, each once."""
+        return tuple(dict.fromkeys((*self.alone.warnings(), *self.conditional.warnings())))
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors: dict[str, Tensor] = {}
+        record: dict[str, Any] = {}
+        for name, part in (("alone", self.alone), ("conditional", self.conditional)):
+            held, record[name] = part.packed()
+            tensors |= prefixed(name, held)
+        return tensors, record
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Interaction:
+        """From what `packed` gave."""
+        return cls(*(Estimate.unpacked(within(tensors, name), record[name]) for name in ("alone", "conditional")))
+
+    @staticmethod
+    def merge(parts: Sequence[Interaction]) -> Interaction:
+        """Join interactions of different pairs.
+
+        Raises:
+            ValueError: as `Estimate.merge` does.
+        """
+        to_merge(parts, Interaction)
+        return Interaction(
+            Estimate.merge([part.alone for part in parts]), Estimate.merge([part.conditional for part in parts])
+        )
 
 
 def interaction_information(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type, two_ends
-from mmg_diffusers.files.records import pack, read_record, unpack, versions
-from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.checks import of_type, two_ends
+from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.influence import Influence, influence
+from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.moments import (
     WEIGHED,
     Curve,
@@ -24,15 +24,14 @@ from mmg_diffusers.measure.moments import (
     integrate,
     noise_error,
 )
-from mmg_diffusers.measure.quadrature import trapezoid_over, trapezoid_within
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
 from mmg_diffusers.measure.weighing import Contributions, Share, halved, share_of
+from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = "mmg_diffusers.Estimate/3"
 # An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
 DECAYED = 0.05
 
@@ -51,13 +50,16 @@ class Boundary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Measured):
     """Mutual information of every pair, in nats, with what is needed to believe it.
 
     `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the log-SNR
     range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
     misinforms). It depends on the model, the settings, the seed and the pair's id alone. `mean` estimates I(X; Y).
     """
+
+    FORMAT = "mmg_diffusers.Estimate/3"
+    KIND = "estimate"
 
     curve: Curve
     integrand: Integrand
@@ -71,8 +73,10 @@ class Estimate:
         of_type(self.curve, Curve, "the curve of an estimate", "a Curve")
         of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
-    def __len__(self) -> int:
-        return len(self.curve)
+    @property
+    def pair_ids(self) -> Tensor:
+        """`(N,)` int64."""
+        return self.curve.pair_ids
 
     # ---- numbers ----
 
@@ -161,17 +165,10 @@ class Estimate:
     def mean(self, cluster: Labels | None = None) -> Value:
         """Mutual information: the mean over pairs, with its standard error over pairs.
 
-        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`.
-
-        Args:
-            cluster: one label a pair, the same for pairs that are not independent, such as several captions of one image; see
-                `mmg_diffusers.measure.value.stderr_over_pairs`.
+        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`. `cluster` as
+        in `Measured.mean`.
         """
-        return self.in_mean(cluster).mean(self.stderr, cluster)
-
-    def bits(self) -> Tensor:
-        """`nats` in bits."""
-        return self.nats / torch.tensor(2.0, dtype=torch.float64).log()
+        return super().mean(cluster)
 
     def using(self, integrand: Integrand) -> Estimate:
         """The same measurement read with another integrand; no network is called."""
@@ -268,6 +265,10 @@ class Estimate:
         nats = (weight * maps[f"{integrand}_levels"]).sum(1)
         return nats, (weight.square() * maps[f"{integrand}_variance"]).sum(1).sqrt()
 
+    def influence(self, convention: Convention | None = None) -> Influence:
+        """What the condition still adds at each noise level; see `mmg_diffusers.measure.influence.influence`."""
+        return influence(self, convention)
+
     # ---- tables and files ----
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -294,71 +295,36 @@ class Estimate:
         """Join estimates of different pairs; the means of "auto" and "balanced" weigh the two forms anew over all of them.
 
         Raises:
-            ValueError: when the shards were measured with different settings or integrands, or share a pair.
+            ValueError: if the shards were measured with different settings, levels, integrands or versions, or share a pair.
         """
-        of_type(shards, Sequence, "what is merged", "a list of estimates")
-        if not shards:
-            raise ValueError("there is no estimate to merge; expected at least one")
-        first = shards[0]
+        first = to_merge(shards, Estimate)
         for other in shards:
-            of_type(other, Estimate, "a shard", "an Estimate")
-            same = other.integrand == first.integrand and other.tolerance == first.tolerance
-            if not same or dict(other.settings) != dict(first.settings):
+            if other.integrand != first.integrand or other.tolerance != first.tolerance:
                 raise ValueError(
-                    f"estimates were measured with different settings: {first.integrand}, {dict(first.settings)} and "
-                    f"{other.integrand}, {dict(other.settings)}"
+                    f"estimates were measured with different settings: {first.integrand}, {first.tolerance} and "
+                    f"{other.integrand}, {other.tolerance}; read all by one integrand (`using`)"
                 )
-        notes = tuple(dict.fromkeys(note for shard in shards for note in shard.notes))
+        notes = same_origin(shards, "estimate")
         curve = Curve.merge([shard.curve for shard in shards])
         return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance)
 
-    def to_bytes(self) -> bytes:
-        """A safetensors file: the curve as tensors, everything else as JSON in its header."""
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The curve as tensors, and everything else; for files."""
         tensors, record = self.curve.packed()
-        record |= {
-            "format": FORMAT,
+        return tensors, record | {
             "integrand": asdict(self.integrand) if isinstance(self.integrand, Outside) else self.integrand,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
             "tolerance": None if self.tolerance is None else asdict(self.tolerance),
         }
-        return pack(tensors, record)
 
     @classmethod
-    def from_bytes(cls, body: bytes) -> Estimate:
-        """Read what `to_bytes` gave.
-
-        Raises:
-            ValueError: when it is truncated, or no estimate.
-        """
-        try:
-            tensors, record = unpack(body, FORMAT)
-            curve = Curve.unpacked(tensors, record)
-            integrand = record["integrand"]
-            if isinstance(integrand, dict):
-                integrand = Outside(**integrand)
-            tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
-            return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no complete estimate of this library: {error}") from error
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, see `to_bytes`. It appears only when it is complete."""
-        path = file_path(path, "the path of the estimate")
-        write_whole(path, self.to_bytes())
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Estimate:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when the file is truncated, or no estimate.
-        """
-        body = read_record(path, "estimate")
-        try:
-            return cls.from_bytes(body)
-        except ValueError as error:
-            raise ValueError(f"{path} is {error}") from error
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Estimate:
+        """From what `packed` gave."""
+        curve = Curve.unpacked(tensors, record)
+        integrand = record["integrand"]
+        if isinstance(integrand, dict):
+            integrand = Outside(**integrand)
+        tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
+        return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)

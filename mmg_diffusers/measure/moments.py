@@ -256,6 +256,7 @@ class Curve:
                     f"curves were measured differently: {first.gap.shape[2]} levels over {first.logsnr_range} and "
                     f"{other.gap.shape[2]} over {other.logsnr_range}; measure all shards with the same settings"
                 )
+        _same_grid(curves)
         ids = torch.cat([curve.pair_ids for curve in curves])
         if len(ids.unique()) < len(ids):
             raise ValueError("a pair appears in more than one shard; give every pair its own id")
@@ -278,6 +279,28 @@ class Curve:
             independent=first.independent,
             maps=maps,
         )
+
+
+def _same_grid(curves: Sequence[Curve]) -> None:
+    """Raise a ValueError for curves on fixed levels that differ. Of rules that draw their levels, each draw has others."""
+    grids = [(curve, grid) for curve in curves if (grid := curve.grid()) is not None]
+    fixed = next((grid for curve, grid in grids if curve.gap.shape[0] * int(curve.draws.max()) > 1), None)
+    if fixed is None:
+        return
+    for curve in curves:
+        grid = curve.grid()
+        if grid is None or not all(torch.allclose(one, other) for one, other in zip(grid, fixed, strict=True)):
+            other = curve.by_level(curve.logsnr)[0]
+            raise ValueError(
+                f"curves were measured along different levels: {shown_levels(fixed[0])} and {shown_levels(other)}; measure all shards with "
+                "the same settings"
+            )
+
+
+def shown_levels(levels: Tensor) -> str:
+    """A few of many levels."""
+    few = [f"{level:.3f}" for level in levels[:3].tolist()]
+    return f"{len(levels)} from {', '.join(few)}, ... to {float(levels[-1]):.3f}"
 
 
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:

@@ -16,7 +16,7 @@ from mmg_diffusers.measure.batches import Block, Progress, check_finite, rows_of
 from mmg_diffusers.measure.curve import moments, per_pixel
 from mmg_diffusers.measure.draws import PairDraws, brownian_path
 from mmg_diffusers.measure.moments import MOMENTS, Curve, Keep, kept_maps
-from mmg_diffusers.measure.quadrature import trapezoid
+from mmg_diffusers.measure.weights import trapezoid
 
 # Paths that must each rule a candidate out before later ones leave it behind.
 AGREED = 2

@@ -30,9 +30,9 @@ from mmg_diffusers.measure.quadrature import (
     Quadrature,
     StratifiedProfile,
     Trapezoid,
-    trapezoid_within,
 )
 from mmg_diffusers.measure.tolerance import Tolerance
+from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import (
     Candidates,

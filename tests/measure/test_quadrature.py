@@ -17,6 +17,8 @@ from mmg_diffusers.measure.quadrature import (
     StratifiedProfile,
     StratifiedUniform,
     Trapezoid,
+)
+from mmg_diffusers.measure.weights import (
     simpson_over,
     starts,
     trapezoid,

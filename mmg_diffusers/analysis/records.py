@@ -1,0 +1,36 @@
+"""One way to read a record of any kind back from its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.files.records import read_record
+from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.divergence import Entropy, Interaction
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.measured import Record
+
+KINDS: tuple[type[Record], ...] = (Estimate, Filtered, Classification, Entropy, Interaction, CandidateCurve)
+
+
+def load(path: str | Path) -> Record:
+    """Read what the `save` of any result wrote, as what it was: the file tells its kind.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is truncated, or no record of this library.
+    """
+    body = read_record(path, "record")
+    try:
+        header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+        told = json.loads(header["__metadata__"]["record"])["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no complete record of this library: {error!r:.200}") from error
+    for kind in KINDS:
+        if told == kind.FORMAT:
+            return kind.load(path)
+    expected = ", ".join(f"{kind.FORMAT} ({kind.KIND})" for kind in KINDS)
+    raise ValueError(f"{path} has the format {told!r:.80}; expected one of {expected}")
