@@ -99,7 +99,7 @@ def test_round_trip_and_merge(mixture, tmp_path):
         Filtered.load(tmp_path / "absent")
     with pytest.raises(ValueError, match="more than one shard"):
         Filtered.merge([found, back])
-    with pytest.raises(ValueError, match="different candidates, levels"):
+    with pytest.raises(ValueError, match="along different levels"):
         Filtered.merge([found, filtered(mixture, count=20, levels=9)])
 
 
