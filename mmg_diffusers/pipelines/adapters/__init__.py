@@ -4,13 +4,17 @@ May import whatever `pipelines` may; no family imports another.
 """
 
 from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
+from mmg_diffusers.pipelines.adapters.chroma import Chroma
+from mmg_diffusers.pipelines.adapters.flux import Flux
 from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 from mmg_diffusers.pipelines.adapters.stable_diffusion_3 import StableDiffusion3
 from mmg_diffusers.pipelines.adapters.stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
+    "Chroma",
     "Codec",
     "Family",
+    "Flux",
     "Origin",
     "StableDiffusion",
     "StableDiffusion3",
