@@ -33,6 +33,7 @@ class Row:
         packed: the inverse, from (pipe, event), as the network has it.
         axes: arguments of the network whose rows are not on axis 0.
         ignore: arguments in which null and prompt differ by design (said in the family's docstring).
+        filled: arguments that are filled up to some length, with the mask that tells what was: compared where that is not 0.
         steps: of the pipeline's run.
         images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
@@ -56,6 +57,7 @@ class Row:
     axes: Mapping[str, int] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     images: Callable[[Any, Tensor], Tensor] | None = None
+    filled: Mapping[str, str] = field(default_factory=dict)
     steps: int = 3
 
 

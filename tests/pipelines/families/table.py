@@ -1,5 +1,23 @@
 """The table of families: one row a family or variant, each held against its own pipeline by `test_families`."""
 
-from tests.pipelines.families import chroma, flux, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import (
+    chroma,
+    flux,
+    lumina,
+    lumina2,
+    sana,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+)
 
-ROWS = [*stable_diffusion.ROWS, *stable_diffusion_xl.ROWS, *stable_diffusion_3.ROWS, *flux.ROWS, *chroma.ROWS]
+ROWS = [
+    *stable_diffusion.ROWS,
+    *stable_diffusion_xl.ROWS,
+    *stable_diffusion_3.ROWS,
+    *flux.ROWS,
+    *chroma.ROWS,
+    *sana.ROWS,
+    *lumina2.ROWS,
+    *lumina.ROWS,
+]

@@ -12,7 +12,7 @@ from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from mmg_diffusers.pipelines.adapters.base import find_family, stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
-from tests.pipelines.families import chroma, flux, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import chroma, flux, sana, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
 
@@ -127,6 +127,7 @@ def test_pipelines_that_cannot_be_measured(make, message):
         ("FluxFillPipeline", "is also given an image or mask"),
         ("FluxKontextPipeline", "is also given the image that is edited"),
         ("Flux2Pipeline", "is told the guidance"),
+        ("SanaSprintPipeline", "is distilled to a few steps"),
     ],
 )
 def test_kin_that_cannot_be_measured(name, message):
@@ -146,6 +147,15 @@ def test_an_image_that_the_grid_does_not_hold_is_refused():
     model = MMGPipeline(SD3())
     with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
         model(torch.rand(3, 48, 16), "a dot", levels=2)
+
+
+def test_text_is_cut_after_what_is_put_before_it():
+    codec = MMGPipeline(sana.pipeline(sana.dpm)()).codec
+    assert codec.truncated("A" * 200) is None
+    # 300 tokens, of which the pipeline's own arithmetic leaves 298 to what comes after the instruction.
+    assert codec.truncated("A" * 300) == "aa"
+    empty, null = codec.encode_prompts([""]), codec.encode_null("empty")
+    assert empty["encoder_attention_mask"].sum() > null["encoder_attention_mask"].sum() == 1
 
 
 def test_text_that_no_encoder_sees_is_reported():
