@@ -72,11 +72,16 @@ class PipelineCodec(Codec):
         lost = [unseen(getattr(self.pipe, name), self.rewritten(prompt), most) for name, most in self.limits().items()]
         return min(lost, key=len) or None if lost else None
 
+    @property
+    def channels(self) -> int:
+        """Channels of the variable."""
+        return self.network.config.in_channels
+
     def describe(self) -> dict[str, Any]:
         height, width = self.native_size
         return {
             "variable": self.variable,
-            "latent_shape": [self.network.config.in_channels, height, width],
+            "latent_shape": [self.channels, height, width],
             **self.text_settings(),
             "dtype": str(self.network.dtype).removeprefix("torch."),
         }
@@ -89,9 +94,14 @@ def unseen(tokenizer: Any, text: str, limit: int) -> str:
     return tokenizer.decode(tokens[limit - closing : len(tokens) - closing]) if len(tokens) > limit else ""
 
 
-def size_of(network: Any) -> tuple[int, int]:
-    """Height and width that a network's config names as its own."""
-    size = network.config.sample_size
+def size_of(network: Any, default: Any = None) -> tuple[int, int]:
+    """Height and width that a network's config names as its own.
+
+    Args:
+        network: of diffusers.
+        default: the size if its config names none.
+    """
+    size = network.config.get("sample_size", default)
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
@@ -143,6 +153,8 @@ class LatentCodec(PipelineCodec):
     variable = "VAE latent (posterior mode)"
     normalised: ClassVar[bool] = False
     """Whether the pipeline heeds ``latents_mean`` and ``latents_std`` in the VAE's config."""
+    packed: ClassVar[int | None] = None
+    """Latents along either axis that the pipeline packs into one token before the network gets them; ``None`` if it does not."""
 
     @property
     def scale(self) -> int:
@@ -153,11 +165,18 @@ class LatentCodec(PipelineCodec):
     def patch(self) -> int:
         """Latents that the network takes together, along either axis."""
         config = self.network.config
+        if self.packed is not None:
+            return self.packed
         return 2 ** (len(config.block_out_channels) - 1) if "block_out_channels" in config else config.patch_size
 
     @property
+    def channels(self) -> int:
+        return super().channels // (self.packed or 1) ** 2
+
+    @property
     def native_size(self) -> tuple[int, int]:
-        height, width = size_of(self.network)
+        # 128 latents, if the network's config says nothing, are what the pipelines of packed tokens take.
+        height, width = size_of(self.network, getattr(self.pipe, "default_sample_size", 128))
         return height * self.scale, width * self.scale
 
     @property

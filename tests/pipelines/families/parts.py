@@ -7,6 +7,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -60,18 +63,44 @@ def t5(width=32):
     return T5EncoderModel(config)
 
 
-def vae(channels=4, **config):
-    """An autoencoder of 2 pixels a latent."""
+def vae(channels=4, scales=2, **config):
+    """An autoencoder of 2 pixels a latent, or of more by the number of its scales."""
     return AutoencoderKL(
-        block_out_channels=(8, 16),
+        block_out_channels=(8, 16, 16, 16)[:scales],
         layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_types=("DownEncoderBlock2D",) * scales,
+        up_block_types=("UpDecoderBlock2D",) * scales,
         norm_num_groups=4,
         latent_channels=channels,
         mid_block_add_attention=False,
         **config,
     )
+
+
+def gemma_tokenizer(tokens=2048):
+    """Of letters and words without merges: a letter is a token, after an opening one."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", "\n"]
+    letters = [*LETTERS, *LETTERS.upper(), *"<>:;'()[]*"]
+    vocabulary = {word: place for place, word in enumerate(dict.fromkeys([*special, *letters]))}
+    return GemmaTokenizer(vocab=vocabulary, merges=[], add_bos_token=True, model_max_length=tokens)
+
+
+def gemma(width=16):
+    """A Gemma 2 language model without its head."""
+    config = Gemma2Config(
+        vocab_size=96,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    return Gemma2Model(config)
 
 
 def ready(make):

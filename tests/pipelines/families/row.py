@@ -35,6 +35,7 @@ class Row:
         ignore: arguments in which null and prompt differ by design (said in the family's docstring).
         asked: from (pipe, prompts) what ``pipe(...)`` takes for prompts.
         size: height and width in pixels; the model's own by default.
+        filled: arguments that are filled up to some length, with the mask that tells what was: compared where that is not 0.
         steps: of the pipeline's run.
         images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
@@ -60,6 +61,7 @@ class Row:
     images: Callable[[Any, Tensor], Tensor] | None = None
     asked: Callable[[Any, tuple], list] = lambda pipe, prompts: list(prompts)
     size: tuple[int, int] | None = None
+    filled: Mapping[str, str] = field(default_factory=dict)
     steps: int = 3
 
 

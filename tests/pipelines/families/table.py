@@ -37,7 +37,18 @@ belongs into ``test_refusals`` or a file of its own. `parity` and `oracle` are s
     PYTHONPATH=$PWD pytest -q tests/pipelines/families -k <family>
 """
 
-from tests.pipelines.families import dit, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import (
+    chroma,
+    dit,
+    flux,
+    lumina,
+    lumina2,
+    pixart,
+    sana,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+)
 
 ROWS = [
     *stable_diffusion.ROWS,
@@ -46,4 +57,8 @@ ROWS = [
     *pixart.ROWS,
     *dit.ROWS,
     *flux.ROWS,
+    *chroma.ROWS,
+    *sana.ROWS,
+    *lumina2.ROWS,
+    *lumina.ROWS,
 ]

@@ -9,10 +9,19 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMSchedul
 from mmg_diffusers import MMGPipeline
 from mmg_diffusers.denoisers.base import Adapted, same_rows
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
-from mmg_diffusers.pipelines.adapters.base import stack
+from mmg_diffusers.pipelines.adapters.base import find_family, stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
-from tests.pipelines.families import dit, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import (
+    chroma,
+    dit,
+    flux,
+    pixart,
+    sana,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+)
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
 
@@ -84,6 +93,8 @@ def replaced(pipe, **parts):
 SD = stable_diffusion.pipeline(stable_diffusion.ddim)
 XL = stable_diffusion_xl.pipeline()
 SD3 = stable_diffusion_3.pipeline()
+CHROMA = chroma.pipeline()
+FLUX = flux.pipeline(**flux.DYNAMIC)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +112,36 @@ SD3 = stable_diffusion_3.pipeline()
         (lambda: replaced(XL(), unet=stable_diffusion.unet(40)), "expected 'text_time'"),
         (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
         (lambda: changed(SD3(), _name_or_path="x/sd3-turbo/"), "sd3-turbo is guidance-distilled"),
+        (
+            lambda: replaced(FLUX(), transformer=flux.transformer(guidance=True)),
+            r"told the guidance \(guidance_embeds\)",
+        ),
+        (lambda: replaced(FLUX(), transformer=flux.transformer(96)), "takes 96 channels where the latent has 16"),
+        (lambda: changed(FLUX(), _name_or_path="x/FLUX.1-schnell"), "flux.1-schnell is guidance-distilled"),
+        (
+            lambda: replaced(CHROMA(), scheduler=DDIMScheduler()),
+            "Chroma is a flow, and the pipeline's scheduler, DDIMScheduler",
+        ),
+        (flux.pipeline(), r"either schnell's.*say so with null='empty'; else compare candidate prompts"),
     ],
 )
 def test_pipelines_that_cannot_be_measured(make, message):
     with pytest.raises(ValueError, match=message):
         MMGPipeline(make())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FluxFillPipeline", "is also given an image or mask"),
+        ("FluxKontextPipeline", "is also given the image that is edited"),
+        ("Flux2Pipeline", "is told the guidance"),
+        ("SanaSprintPipeline", "is distilled to a few steps"),
+    ],
+)
+def test_kin_that_cannot_be_measured(name, message):
+    with pytest.raises(ValueError, match=f"{name} cannot be measured: .*{message}"):
+        find_family([name])
 
 
 def test_a_null_that_a_family_does_not_have_is_refused():
@@ -120,6 +156,15 @@ def test_an_image_that_the_grid_does_not_hold_is_refused():
     model = MMGPipeline(SD3())
     with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
         model(torch.rand(3, 48, 16), "a dot", levels=2)
+
+
+def test_text_is_cut_after_what_is_put_before_it():
+    codec = MMGPipeline(sana.pipeline(sana.dpm)()).codec
+    assert codec.truncated("A" * 200) is None
+    # 300 tokens, of which the pipeline's own arithmetic leaves 298 to what comes after the instruction.
+    assert codec.truncated("A" * 300) == "aa"
+    empty, null = codec.encode_prompts([""]), codec.encode_null("empty")
+    assert empty["encoder_attention_mask"].sum() > null["encoder_attention_mask"].sum() == 1
 
 
 def test_text_that_no_encoder_sees_is_reported():
