@@ -226,7 +226,7 @@ def test_classes_by_name_or_number():
 
 def test_flux_is_measured_if_the_user_says_what_it_is():
     pipe = flux.pipeline()()
-    with pytest.raises(ValueError, match='say so with null="empty"; else compare candidate prompts'):
+    with pytest.raises(ValueError, match='say so with null='empty'; else compare candidate prompts'):
         MMGPipeline(pipe)
     assert MMGPipeline(pipe, null="empty").describe()["null"] == "the encoded empty prompt"
     dev = replaced(flux.pipeline()(), transformer=flux.transformer(guidance_embeds=True))
