@@ -226,7 +226,7 @@ def test_classes_by_name_or_number():
 
 def test_flux_is_measured_if_the_user_says_what_it_is():
     pipe = flux.pipeline()()
-    with pytest.raises(ValueError, match='say so with null='empty'; else compare candidate prompts'):
+    with pytest.raises(ValueError, match="say so with null='empty'; else compare candidate prompts"):
         MMGPipeline(pipe)
     assert MMGPipeline(pipe, null="empty").describe()["null"] == "the encoded empty prompt"
     dev = replaced(flux.pipeline()(), transformer=flux.transformer(guidance_embeds=True))
@@ -235,7 +235,7 @@ def test_flux_is_measured_if_the_user_says_what_it_is():
     ):
         MMGPipeline(dev, null="empty")
     fill = replaced(flux.pipeline()(), transformer=flux.transformer(in_channels=32))
-    with pytest.raises(ValueError, match="takes 32 channels where 2 x 2 latents have 16"):
+    with pytest.raises(ValueError, match="takes 32 channels"):
         MMGPipeline(fill, null="empty")
 
 
