@@ -60,7 +60,7 @@ class LuminaCodec(LatentCodec):
         return prompt.lower().strip()
 
     def limits(self) -> dict[str, int]:
-        return dict.fromkeys(super().limits(), self.pipe.max_sequence_length)
+        return dict.fromkeys(super().limits(), int(self.pipe.max_sequence_length))
 
     def text_settings(self) -> dict[str, Any]:
         return {"prompts": "in lower case, not cleaned", "text_tokens": self.pipe.max_sequence_length}

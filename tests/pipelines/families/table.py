@@ -3,12 +3,15 @@
 from tests.pipelines.families import (
     chroma,
     flux,
+    hidream,
     lumina,
     lumina2,
+    qwen_image,
     sana,
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    z_image,
 )
 
 ROWS = [
@@ -20,4 +23,7 @@ ROWS = [
     *sana.ROWS,
     *lumina2.ROWS,
     *lumina.ROWS,
+    *qwen_image.ROWS,
+    *z_image.ROWS,
+    *hidream.ROWS,
 ]
