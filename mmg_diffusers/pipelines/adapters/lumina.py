@@ -60,7 +60,7 @@ class LuminaCodec(LatentCodec):
         return prompt.lower().strip()
 
     def limits(self) -> dict[str, int]:
-        return {name: self.pipe.max_sequence_length for name in super().limits()}
+        return dict.fromkeys(super().limits(), int(self.pipe.max_sequence_length))
 
     def text_settings(self) -> dict[str, Any]:
         return {"prompts": "in lower case, not cleaned", "text_tokens": self.pipe.max_sequence_length}

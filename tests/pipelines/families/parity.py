@@ -205,6 +205,8 @@ def moment(row: Row, pipe: Any, prompts: tuple[Any, ...], calls: tuple[Call, Cal
 
     def reading(raw: Tensor) -> Tensor:
         whole = raw if scheduler.config.get("variance_type") in ("learned", "learned_range") else narrowed(row, raw)
+        # Some networks know of a frame that the scheduler does not.
+        whole = whole.reshape(sample.shape) if whole.numel() == sample.numel() else whole
         clean = clean_of(copy.deepcopy(scheduler), row.sign * whole, t, sample)
         return row.event(pipe, (sample - signal * clean) / noise)
 

@@ -41,13 +41,16 @@ from tests.pipelines.families import (
     chroma,
     dit,
     flux,
+    hidream,
     lumina,
     lumina2,
     pixart,
+    qwen_image,
     sana,
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    z_image,
 )
 
 ROWS = [
@@ -61,4 +64,7 @@ ROWS = [
     *sana.ROWS,
     *lumina2.ROWS,
     *lumina.ROWS,
+    *qwen_image.ROWS,
+    *z_image.ROWS,
+    *hidream.ROWS,
 ]

@@ -16,11 +16,14 @@ from tests.pipelines.families import (
     chroma,
     dit,
     flux,
+    hidream,
     pixart,
+    qwen_image,
     sana,
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    z_image,
 )
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
@@ -117,6 +120,15 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
             r"told the guidance \(guidance_embeds\)",
         ),
         (lambda: replaced(FLUX(), transformer=flux.transformer(96)), "takes 96 channels where the latent has 16"),
+        (
+            lambda: replaced(qwen_image.pipeline()(), transformer=qwen_image.transformer(zero_cond_t=True)),
+            r"also given an image to edit or layers \(zero_cond_t\)",
+        ),
+        (
+            lambda: changed(hidream.pipeline(hidream.dynamic)(), _name_or_path="x/HiDream-I1-Fast"),
+            "hidream-i1-fast is guid",
+        ),
+        (lambda: changed(z_image.pipeline()(), _name_or_path="x/Z-Image-Turbo"), "z-image-turbo is guidance-distilled"),
         (lambda: changed(FLUX(), _name_or_path="x/FLUX.1-schnell"), "flux.1-schnell is guidance-distilled"),
         (
             lambda: replaced(CHROMA(), scheduler=DDIMScheduler()),
@@ -137,6 +149,8 @@ def test_pipelines_that_cannot_be_measured(make, message):
         ("FluxKontextPipeline", "is also given the image that is edited"),
         ("Flux2Pipeline", "is told the guidance"),
         ("SanaSprintPipeline", "is distilled to a few steps"),
+        ("ZImageOmniPipeline", "is also given images"),
+        ("QwenImageEditPipeline", "is also given the image that is edited"),
     ],
 )
 def test_kin_that_cannot_be_measured(name, message):
@@ -156,6 +170,13 @@ def test_an_image_that_the_grid_does_not_hold_is_refused():
     model = MMGPipeline(SD3())
     with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
         model(torch.rand(3, 48, 16), "a dot", levels=2)
+
+
+def test_a_size_that_a_transformer_has_no_room_for_is_refused():
+    codec = MMGPipeline(hidream.pipeline(hidream.dynamic)()).codec
+    codec.check_size(16, 16)
+    with pytest.raises(ValueError, match="20 tokens, more than the 16"):
+        codec.check_size(20, 16)
 
 
 def test_text_is_cut_after_what_is_put_before_it():
@@ -222,21 +243,6 @@ def test_classes_by_name_or_number():
     for wrong in ("gold", "1000", "-1", ""):
         with pytest.raises(ValueError, match="is no class of this model; expected a number from 0 to 999"):
             model(torch.rand(3, 16, 16), wrong, levels=2)
-
-
-def test_flux_is_measured_if_the_user_says_what_it_is():
-    pipe = flux.pipeline()()
-    with pytest.raises(ValueError, match="say so with null='empty'; else compare candidate prompts"):
-        MMGPipeline(pipe)
-    assert MMGPipeline(pipe, null="empty").describe()["null"] == "the encoded empty prompt"
-    dev = replaced(flux.pipeline()(), transformer=flux.transformer(guidance_embeds=True))
-    with pytest.raises(
-        ValueError, match=r"guidance-distilled \(its network is told the guidance \(guidance_embeds\)\)"
-    ):
-        MMGPipeline(dev, null="empty")
-    fill = replaced(flux.pipeline()(), transformer=flux.transformer(in_channels=32))
-    with pytest.raises(ValueError, match="takes 32 channels"):
-        MMGPipeline(fill, null="empty")
 
 
 @pytest.mark.parametrize("installed", [True, False])
