@@ -3,15 +3,31 @@
 May import whatever `pipelines` may; no family imports another.
 """
 
+from mmg_diffusers.pipelines.adapters.auraflow import AuraFlow
 from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
+from mmg_diffusers.pipelines.adapters.cogview4 import CogView4
+from mmg_diffusers.pipelines.adapters.deepfloyd_if import DeepFloydIF
+from mmg_diffusers.pipelines.adapters.dit import DiT
+from mmg_diffusers.pipelines.adapters.hunyuandit import HunyuanDiT
+from mmg_diffusers.pipelines.adapters.kandinsky3 import Kandinsky3
+from mmg_diffusers.pipelines.adapters.kolors import Kolors
+from mmg_diffusers.pipelines.adapters.pixart import PixArt
 from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 from mmg_diffusers.pipelines.adapters.stable_diffusion_3 import StableDiffusion3
 from mmg_diffusers.pipelines.adapters.stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
+    "AuraFlow",
     "Codec",
+    "CogView4",
+    "DeepFloydIF",
+    "DiT",
     "Family",
+    "HunyuanDiT",
+    "Kandinsky3",
+    "Kolors",
     "Origin",
+    "PixArt",
     "StableDiffusion",
     "StableDiffusion3",
     "StableDiffusionXL",

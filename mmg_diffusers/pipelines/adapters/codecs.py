@@ -125,9 +125,14 @@ class LatentCodec(PipelineCodec):
     """Whether the pipeline heeds ``latents_mean`` and ``latents_std`` in the VAE's config."""
 
     @property
+    def autoencoder(self) -> Any:
+        """The component that makes latents of images."""
+        return self.pipe.vae
+
+    @property
     def scale(self) -> int:
         """Pixels of an image for one of its latent, along either axis."""
-        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
 
     @property
     def patch(self) -> int:
@@ -153,13 +158,13 @@ class LatentCodec(PipelineCodec):
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         if kind == "prompt":
             return super().origin(kind)
-        vae = self.pipe.vae
+        vae = self.autoencoder
         switches = {name: getattr(vae, name, None) for name in _VAE_SWITCHES}
         return Origin((vae,), (), {**without_private(vae.config), **switches})
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
-        with wide_enough(self.pipe.vae) as vae:
+        with wide_enough(self.autoencoder) as vae:
             latents = self.read((2 * images - 1).to(self.device, vae.dtype)).float()
         mean, std, shift, factor = self.scaling()
         if mean is not None and std is not None:
@@ -169,7 +174,7 @@ class LatentCodec(PipelineCodec):
 
     def read(self, images: Tensor) -> Tensor:
         """The VAE's latents of images in [-1, 1], neither shifted nor scaled."""
-        encoded = self.pipe.vae.encode(images)
+        encoded = self.autoencoder.encode(images)
         # A tiny autoencoder has no posterior; a Gaussian one is read at its mode, so that x is a function of the image.
         if hasattr(encoded, "latent_dist"):
             return encoded.latent_dist.mode()
@@ -177,7 +182,7 @@ class LatentCodec(PipelineCodec):
 
     def scaling(self) -> tuple[Any, Any, float, float]:
         """Mean and deviation per channel, shift and factor: x = ((latent - mean) / deviation - shift) factor."""
-        config = self.pipe.vae.config
+        config = self.autoencoder.config
         mean, std = (config.get(name) if self.normalised else None for name in ("latents_mean", "latents_std"))
         factor = config.get("scaling_factor")
         return mean, std, config.get("shift_factor") or 0.0, 1.0 if factor is None else factor

@@ -32,6 +32,11 @@ def told(time: Tensor, x: Tensor) -> Tensor:
     return time.to(torch.promote_types(x.dtype, torch.float32)) if time.is_floating_point() else time
 
 
+def has_variance(module: Any) -> bool:
+    """Whether a network of diffusers returns twice the channels that it takes, by its config: a prediction and a variance."""
+    return module.config.out_channels == 2 * module.config.in_channels
+
+
 def each_length(mask: Tensor, run: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Run a network once for each length of text among its rows, for one whose answer depends on padding.
 

@@ -60,13 +60,13 @@ def t5(width=32):
     return T5EncoderModel(config)
 
 
-def vae(channels=4, **config):
-    """An autoencoder of 2 pixels a latent."""
+def vae(channels=4, scales=2, **config):
+    """An autoencoder of 2 pixels a latent, or of more by the number of its scales."""
     return AutoencoderKL(
-        block_out_channels=(8, 16),
+        block_out_channels=(8, 16, 16, 16)[:scales],
         layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_types=("DownEncoderBlock2D",) * scales,
+        up_block_types=("UpDecoderBlock2D",) * scales,
         norm_num_groups=4,
         latent_channels=channels,
         mid_block_add_attention=False,

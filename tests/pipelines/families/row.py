@@ -27,12 +27,15 @@ class Row:
         time: the network's argument that tells the level.
         null: as `MMGPipeline` takes it.
         prompts: two, the second longer.
+        asked: from a prompt as we take it, as the pipeline takes it.
         sign: -1 if the pipeline turns the network's output before the scheduler gets it.
         learned_variance: whether the second half of the network's channels is a variance.
         event: a tensor as the network or the scheduler has it, from (pipe, it), as `(B, *event)`.
         packed: the inverse, from (pipe, event), as the network has it.
         axes: arguments of the network whose rows are not on axis 0.
         ignore: arguments in which null and prompt differ by design (said in the family's docstring).
+        filled: arguments that the pipeline fills up with zeros to the prompt's length (axis 1) in the null, where we do not:
+            the network must answer alike.
         steps: of the pipeline's run.
         images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
@@ -49,12 +52,14 @@ class Row:
     time: str = "timestep"
     null: str | None = None
     prompts: tuple[Any, Any] = ("a red dot", "a large blue square, far off")
+    asked: Callable[[Any], Any] = lambda prompt: prompt
     sign: int = 1
     learned_variance: bool = False
     event: Callable[[Any, Tensor], Tensor] = lambda pipe, x: x
     packed: Callable[[Any, Tensor], Any] = lambda pipe, x: x
     axes: Mapping[str, int] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
     images: Callable[[Any, Tensor], Tensor] | None = None
     steps: int = 3
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, LCMScheduler, TCDScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, TCDScheduler
 
 from mmg_diffusers import MMGPipeline
 from mmg_diffusers.denoisers.base import Adapted
@@ -12,7 +12,17 @@ from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from mmg_diffusers.pipelines.adapters.base import stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
-from tests.pipelines.families import stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import (
+    auraflow,
+    cogview4,
+    deepfloyd_if,
+    dit,
+    kandinsky3,
+    pixart,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+)
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
 
@@ -100,12 +110,46 @@ SD3 = stable_diffusion_3.pipeline()
         (lambda: replaced(XL(), text_encoder_2=None), "has no text_encoder_2"),
         (lambda: replaced(XL(), unet=stable_diffusion.unet(40)), "expected 'text_time'"),
         (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
+        (lambda: changed(pixart.pipeline()(), _name_or_path="x/PixArt-LCM-XL-2-1024-MS"), "measure_candidates"),
+        (lambda: replaced(pixart.pipeline()(), scheduler=LCMScheduler()), "distilled to a few steps"),
+        (lambda: replaced(auraflow.pipeline()(), scheduler=DDIMScheduler()), "expected one of a flow"),
+        (
+            lambda: replaced(cogview4.pipeline()(), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0)),
+            "does not shift its times linearly by the image's size",
+        ),
+        (deepfloyd_if.pipeline(in_channels=6), "takes 6 channels where the latent has 3"),
+        (
+            lambda: replaced(deepfloyd_if.pipeline()(), unet=deepfloyd_if.unet(class_embed_type="timestep")),
+            "a later stage of DeepFloyd IF, whose UNet also sees the small image.*Measure stage I",
+        ),
         (lambda: changed(SD3(), _name_or_path="x/sd3-turbo/"), "sd3-turbo is guidance-distilled"),
     ],
 )
 def test_pipelines_that_cannot_be_measured(make, message):
     with pytest.raises(ValueError, match=message):
         MMGPipeline(make())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            "1000",
+            "'1000' names no class; expected a number from 0 to 999, or a name of the model's id2label; its names are",
+        ),
+        ("a red dot", "'a red dot' names no class"),
+        ("-1", "'-1' names no class"),
+    ],
+)
+def test_prompts_that_name_no_class(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        MMGPipeline(dit.pipeline(dit.ddim)())(torch.rand(3, 16, 16), prompt, levels=2)
+
+
+def test_classes_are_named_by_number_or_word():
+    codec = MMGPipeline(dit.pipeline(dit.ddim)()).codec
+    assert codec.encode_prompts(["1", "goldfish", " Tinca tinca", "999"])["class_labels"].tolist() == [1, 1, 0, 999]
+    assert codec.encode_null("class")["class_labels"].tolist() == [1000]
 
 
 def test_a_null_that_a_family_does_not_have_is_refused():
@@ -116,10 +160,17 @@ def test_a_null_that_a_family_does_not_have_is_refused():
     assert all(value.any() for value in empty.values())
 
 
+def test_an_empty_prompt_is_no_null_of_kandinsky_3():
+    with pytest.raises(ValueError, match="null is 'empty'; expected, for Kandinsky 3, 'zeros'"):
+        MMGPipeline(kandinsky3.pipeline()(), null="empty")
+
+
 def test_an_image_that_the_grid_does_not_hold_is_refused():
     model = MMGPipeline(SD3())
     with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
         model(torch.rand(3, 48, 16), "a dot", levels=2)
+    with pytest.raises(ValueError, match="16 x 48 is larger than the 32 pixels"):
+        MMGPipeline(auraflow.pipeline()())(torch.rand(3, 16, 48), "a dot", levels=2)
 
 
 def test_text_that_no_encoder_sees_is_reported():
