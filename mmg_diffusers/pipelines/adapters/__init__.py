@@ -5,6 +5,7 @@ May import whatever `pipelines` may; no family imports another.
 
 from mmg_diffusers.pipelines.adapters.auraflow import AuraFlow
 from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
+from mmg_diffusers.pipelines.adapters.cogvideox import CogVideoX
 from mmg_diffusers.pipelines.adapters.cogview4 import CogView4
 from mmg_diffusers.pipelines.adapters.deepfloyd_if import DeepFloydIF
 from mmg_diffusers.pipelines.adapters.dit import DiT
@@ -15,10 +16,13 @@ from mmg_diffusers.pipelines.adapters.pixart import PixArt
 from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 from mmg_diffusers.pipelines.adapters.stable_diffusion_3 import StableDiffusion3
 from mmg_diffusers.pipelines.adapters.stable_diffusion_xl import StableDiffusionXL
+from mmg_diffusers.pipelines.adapters.unet2d import UNet2D
+from mmg_diffusers.pipelines.adapters.wan import Wan
 
 __all__ = [
     "AuraFlow",
     "Codec",
+    "CogVideoX",
     "CogView4",
     "DeepFloydIF",
     "DiT",
@@ -31,6 +35,8 @@ __all__ = [
     "StableDiffusion",
     "StableDiffusion3",
     "StableDiffusionXL",
+    "UNet2D",
+    "Wan",
     "adapters",
     "family_of",
     "find_family",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.internals import execution_device, without_private
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
 
@@ -194,6 +195,36 @@ class LatentCodec(PipelineCodec):
         said["latent_shape"] = [said["latent_shape"][0], height // self.scale, width // self.scale]
         more = {"latent_shift": shift or None, "latent_mean": mean and list(mean), "latent_std": std and list(std)}
         return {**said, "latent_scaling": factor, **{key: value for key, value in more.items() if value is not None}}
+
+
+class StillCodec(LatentCodec):
+    """VAE latents `(C, 1, H, W)` of an image as a video of one frame, as networks for video were trained on images too."""
+
+    variable = "VAE latent (posterior mode) of a video of one frame"
+
+    def read(self, images: Tensor) -> Tensor:
+        return super().read(images[:, :, None])
+
+    def describe(self) -> dict[str, Any]:
+        said = super().describe()
+        channels, *size = said["latent_shape"]
+        return {**said, "frames": 1, "latent_shape": [channels, 1, *size]}
+
+
+def class_named(prompt: str, classes: int, names: Mapping[str, int]) -> int:
+    """The class that a prompt names: by its number, or by one of its names.
+
+    Raises:
+        ValueError: for a number out of range, and for a name that is not known.
+    """
+    text = prompt.strip()
+    if text in names:
+        return int(names[text])
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    known = f"; names are {', '.join(list(names)[:4])} ... ({len(names)} in all)" if names else ""
+    wanted = f"a number from 0 to {classes - 1}" + (", or a name of the model's id2label" if names else "")
+    raise ValueError(f"{shown(prompt)} names no class; expected {wanted}{known}")
 
 
 @contextmanager

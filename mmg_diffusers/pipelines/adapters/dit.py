@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmg_diffusers.checks import shown
 from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters.base import Family, Origin, register
-from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
+from mmg_diffusers.pipelines.adapters.codecs import LatentCodec, class_named
 from mmg_diffusers.pipelines.adapters.networks import Network, has_variance, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
 
@@ -34,25 +34,8 @@ class DiTCodec(LatentCodec):
         return self.network.config.num_embeds_ada_norm
 
     def label(self, prompt: str) -> int:
-        """The number of the class that a prompt names.
-
-        Raises:
-            ValueError: for a number out of range, and for a name that is not known.
-        """
-        text, names = prompt.strip(), self.pipe.labels
-        if text in names:
-            return int(names[text])
-        if text.isdecimal() and int(text) < self.classes:
-            return int(text)
-        known = (
-            f"; its names are {', '.join(list(names)[:4])} ... ({len(names)} in all)"
-            if names
-            else ", which it has no names for"
-        )
-        raise ValueError(
-            f"{shown(prompt)} names no class; expected a number from 0 to {self.classes - 1}, or a name of the model's "
-            f"id2label{known}"
-        )
+        """The class that a prompt names; raises a ValueError for one that names none."""
+        return class_named(prompt, self.classes, self.pipe.labels)
 
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         return None if kind == "prompt" else super().origin(kind)

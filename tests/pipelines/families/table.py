@@ -2,6 +2,7 @@
 
 from tests.pipelines.families import (
     auraflow,
+    cogvideox,
     cogview4,
     deepfloyd_if,
     dit,
@@ -12,6 +13,7 @@ from tests.pipelines.families import (
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    wan,
 )
 
 ROWS = [
@@ -26,4 +28,6 @@ ROWS = [
     *kandinsky3.ROWS,
     *kolors.ROWS,
     *cogview4.ROWS,
+    *wan.ROWS,
+    *cogvideox.ROWS,
 ]

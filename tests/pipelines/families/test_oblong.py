@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.pipelines.families import cogview4, hunyuandit, kandinsky3, kolors, parity, pixart
+from tests.pipelines.families import cogvideox, cogview4, hunyuandit, kandinsky3, kolors, parity, pixart, wan
 
 CASES = [
     (pixart.SIZED, (64, 32)),
     (hunyuandit.ROWS[0], (64, 32)),
     (kolors.ROWS[0], (16, 8)),
+    (wan.ROWS[0], (64, 32)),
+    (cogvideox.ROWS[1], (64, 32)),
     (kandinsky3.ROWS[0], (128, 64)),
     # Its told time depends on the number of tokens.
     (replace(cogview4.ROWS[0], level=cogview4.unshifted(32)), (32, 16)),

@@ -14,6 +14,7 @@ from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, u
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
 from tests.pipelines.families import (
     auraflow,
+    cogvideox,
     cogview4,
     deepfloyd_if,
     dit,
@@ -22,6 +23,7 @@ from tests.pipelines.families import (
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    wan,
 )
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
@@ -112,6 +114,13 @@ SD3 = stable_diffusion_3.pipeline()
         (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
         (lambda: changed(pixart.pipeline()(), _name_or_path="x/PixArt-LCM-XL-2-1024-MS"), "measure_candidates"),
         (lambda: replaced(pixart.pipeline()(), scheduler=LCMScheduler()), "distilled to a few steps"),
+        (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks, one for noisy levels"),
+        (wan.pipeline(wan.unipc, expand_timesteps=True), "tells every token a time of its own"),
+        (lambda: replaced(wan.pipeline(wan.unipc)(), scheduler=DDIMScheduler()), "not set up for a flow"),
+        (
+            cogvideox.pipeline(patch_size_t=2, use_rotary_positional_embeddings=True),
+            "takes 2 frames of its latent together, and a still image has one",
+        ),
         (lambda: replaced(auraflow.pipeline()(), scheduler=DDIMScheduler()), "expected one of a flow"),
         (
             lambda: replaced(cogview4.pipeline()(), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0)),
@@ -135,7 +144,7 @@ def test_pipelines_that_cannot_be_measured(make, message):
     [
         (
             "1000",
-            "'1000' names no class; expected a number from 0 to 999, or a name of the model's id2label; its names are",
+            "'1000' names no class; expected a number from 0 to 999, or a name of the model's id2label; names are",
         ),
         ("a red dot", "'a red dot' names no class"),
         ("-1", "'-1' names no class"),
