@@ -27,6 +27,7 @@ class Row:
         time: the network's argument that tells the level.
         null: as `MMGPipeline` takes it.
         prompts: two, the second longer.
+        asked: from a prompt as we take it, as the pipeline takes it.
         sign: -1 if the pipeline turns the network's output before the scheduler gets it.
         learned_variance: whether the second half of the network's channels is a variance.
         event: a tensor as the network or the scheduler has it, from (pipe, it), as `(B, *event)`.
@@ -36,6 +37,8 @@ class Row:
         asked: from (pipe, prompts) what ``pipe(...)`` takes for prompts.
         size: height and width in pixels; the model's own by default.
         filled: arguments that are filled up to some length, with the mask that tells what was: compared where that is not 0.
+        zero_filled: arguments that the pipeline fills up with zeros to the prompt's length (axis 1) in the null, where we do not:
+            the network must answer alike.
         steps: of the pipeline's run.
         images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
@@ -52,12 +55,14 @@ class Row:
     time: str = "timestep"
     null: str | None = None
     prompts: tuple[Any, Any] = ("a red dot", "a large blue square, far off")
+    asked: Callable[[Any], Any] = lambda prompt: prompt
     sign: int = 1
     learned_variance: bool = False
     event: Callable[[Any, Tensor], Tensor] = lambda pipe, x: x
     packed: Callable[[Any, Tensor], Any] = lambda pipe, x: x
     axes: Mapping[str, int] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    zero_filled: tuple[str, ...] = ()
     images: Callable[[Any, Tensor], Tensor] | None = None
     asked: Callable[[Any, tuple], list] = lambda pipe, prompts: list(prompts)
     size: tuple[int, int] | None = None

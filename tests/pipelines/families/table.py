@@ -1,5 +1,6 @@
 """The table of families: one row a family or variant, each held against its own pipeline by `test_families`.
 
+<<<<<<< HEAD
 To add a family, write two files and three lines.
 
 **The adapter**, ``mmg_diffusers/pipelines/adapters/<family>.py`` (60 to 150 lines; ``stable_diffusion_3`` is the plainest, ``flux``
@@ -38,10 +39,17 @@ belongs into ``test_refusals`` or a file of its own. `parity` and `oracle` are s
 """
 
 from tests.pipelines.families import (
+    auraflow,
     chroma,
+    cogvideox,
+    cogview4,
+    deepfloyd_if,
     dit,
     flux,
     hidream,
+    hunyuandit,
+    kandinsky3,
+    kolors,
     lumina,
     lumina2,
     pixart,
@@ -50,6 +58,7 @@ from tests.pipelines.families import (
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    wan,
     z_image,
 )
 
@@ -67,4 +76,12 @@ ROWS = [
     *qwen_image.ROWS,
     *z_image.ROWS,
     *hidream.ROWS,
+    *auraflow.ROWS,
+    *hunyuandit.ROWS,
+    *deepfloyd_if.ROWS,
+    *kandinsky3.ROWS,
+    *kolors.ROWS,
+    *cogview4.ROWS,
+    *wan.ROWS,
+    *cogvideox.ROWS,
 ]

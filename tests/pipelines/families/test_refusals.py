@@ -13,16 +13,22 @@ from mmg_diffusers.pipelines.adapters.base import find_family, stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
 from tests.pipelines.families import (
+    auraflow,
     chroma,
+    cogvideox,
+    cogview4,
+    deepfloyd_if,
     dit,
     flux,
     hidream,
+    kandinsky3,
     pixart,
     qwen_image,
     sana,
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    wan,
     z_image,
 )
 
@@ -114,6 +120,25 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
         (lambda: replaced(XL(), text_encoder_2=None), "has no text_encoder_2"),
         (lambda: replaced(XL(), unet=stable_diffusion.unet(40)), "expected 'text_time'"),
         (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
+        (lambda: changed(pixart.pipeline()(), _name_or_path="x/PixArt-LCM-XL-2-1024-MS"), "measure_candidates"),
+        (lambda: replaced(pixart.pipeline()(), scheduler=LCMScheduler()), "distilled to a few steps"),
+        (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks, one for noisy levels"),
+        (wan.pipeline(wan.unipc, expand_timesteps=True), "tells every token a time of its own"),
+        (lambda: replaced(wan.pipeline(wan.unipc)(), scheduler=DDIMScheduler()), "not set up for a flow"),
+        (
+            cogvideox.pipeline(patch_size_t=2, use_rotary_positional_embeddings=True),
+            "takes 2 frames of its latent together, and a still image has one",
+        ),
+        (lambda: replaced(auraflow.pipeline()(), scheduler=DDIMScheduler()), "expected one of a flow"),
+        (
+            lambda: replaced(cogview4.pipeline()(), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0)),
+            "does not shift its times linearly by the image's size",
+        ),
+        (deepfloyd_if.pipeline(in_channels=6), "takes 6 channels where the latent has 3"),
+        (
+            lambda: replaced(deepfloyd_if.pipeline()(), unet=deepfloyd_if.unet(class_embed_type="timestep")),
+            "a later stage of DeepFloyd IF, whose UNet also sees the small image.*Measure stage I",
+        ),
         (lambda: changed(SD3(), _name_or_path="x/sd3-turbo/"), "sd3-turbo is guidance-distilled"),
         (
             lambda: replaced(FLUX(), transformer=flux.transformer(guidance=True)),
@@ -166,10 +191,17 @@ def test_a_null_that_a_family_does_not_have_is_refused():
     assert all(value.any() for value in empty.values())
 
 
+def test_an_empty_prompt_is_no_null_of_kandinsky_3():
+    with pytest.raises(ValueError, match="null is 'empty'; expected, for Kandinsky 3, 'zeros'"):
+        MMGPipeline(kandinsky3.pipeline()(), null="empty")
+
+
 def test_an_image_that_the_grid_does_not_hold_is_refused():
     model = MMGPipeline(SD3())
     with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
         model(torch.rand(3, 48, 16), "a dot", levels=2)
+    with pytest.raises(ValueError, match="16 x 48 is larger than the 32 pixels"):
+        MMGPipeline(auraflow.pipeline()())(torch.rand(3, 16, 48), "a dot", levels=2)
 
 
 def test_a_size_that_a_transformer_has_no_room_for_is_refused():
