@@ -1,6 +1,5 @@
 """The table of families: one row a family or variant, each held against its own pipeline by `test_families`.
 
-<<<<<<< HEAD
 To add a family, write two files and three lines.
 
 **The adapter**, ``mmg_diffusers/pipelines/adapters/<family>.py`` (60 to 150 lines; ``stable_diffusion_3`` is the plainest, ``flux``
