@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.files.records import within
 from mmg_diffusers.files.whole import write_whole
 
@@ -82,7 +83,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
             module.load_state_dict(within(tensors, name))
         except RuntimeError as error:
             raise ValueError(
-                f"{path} holds another architecture for {name!r}; continue with the settings that it was written "
+                f"{path} holds another architecture for {shown(name)}; continue with the settings that it was written "
                 f"with, or delete it. {error}"
             ) from error
     moments: dict[int, dict[str, Tensor]] = {}

@@ -19,7 +19,7 @@ from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing
 from mmg_diffusers.arrays.networks import MultiDenoiser, VectorNetwork, View
 from mmg_diffusers.arrays.preprocess import Preprocessing, as_array
-from mmg_diffusers.checks import callback, file_path, finite, of_type, whole
+from mmg_diffusers.checks import callback, file_path, finite, of_type, shown, whole
 from mmg_diffusers.denoisers.forwards import auto_batch_size, device_of
 from mmg_diffusers.files.records import pack, read_record, unpack, within
 from mmg_diffusers.files.whole import write_whole
@@ -250,7 +250,7 @@ def fit_model(
     count = pairs_in(arrays, FEWEST)
     unknown = [name for name in (*given, *base) if name not in arrays]
     if unknown:
-        raise ValueError(f"there is no variable {unknown[0]!r}; the data hold {', '.join(arrays)}")
+        raise ValueError(f"there is no variable {shown(unknown[0])}; the data hold {', '.join(arrays)}")
     order = np.random.default_rng(seed).permutation(count)
     few = max(32, round(held_out * count))
     if count - few < FEWEST // 2:
@@ -361,7 +361,7 @@ def estimate_mi(
         unknown = np.setdiff1d(measured[name], fitted[name]) if measured[name].ndim == 1 else []
         if len(unknown):
             raise ValueError(
-                f"{name} has the label {unknown[0].item()!r}, which the pairs to fit lack; add pairs of it"
+                f"{name} has the label {shown(unknown[0].item())}, which the pairs to fit lack; add pairs of it"
             )
     base = () if given is None else ("c",)
     model = fit_model(fitted, base=base, settings=settings, seed=seed, progress=progress)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from mmg_diffusers.checks import shown
+
 # The third byte of an idx file names its numbers, the fourth counts its axes (LeCun, Cortes and Burges).
 _UBYTE = 8
 
@@ -77,7 +79,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is a truncated or damaged gzip file: {error}. Fetch it again") from error
     if len(body) < 4 or body[:2] != b"\0\0" or body[2] != _UBYTE:
-        raise ValueError(f"{path} begins with {body[:4]!r}; expected an idx file of unsigned bytes")
+        raise ValueError(f"{path} begins with {shown(body[:4])}; expected an idx file of unsigned bytes")
     axes = body[3]
     start = 4 + 4 * axes
     shape = tuple(int.from_bytes(body[k : k + 4], "big") for k in range(4, start, 4))
@@ -107,7 +109,7 @@ def _read_parquet(path: Path, image: str, label: str) -> ImageSet:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as parquet: {error}") from error
     if image not in table.columns:
-        raise ValueError(f"{path} has the columns {list(table.columns)}; expected {image!r} among them")
+        raise ValueError(f"{path} has the columns {shown(list(table.columns))}; expected {shown(image)} among them")
     labels = table[label].to_numpy() if label in table.columns else None
     return _decoded(table[image], labels, str(path))
 
@@ -122,7 +124,7 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
     found = datasets.load_dataset(**arguments)
     columns = found.column_names
     if image not in columns:
-        raise ValueError(f"{arguments} has the columns {columns}; expected {image!r} among them")
+        raise ValueError(f"{arguments} has the columns {shown(columns)}; expected {shown(image)} among them")
     labels = np.asarray(found[label]) if label in columns else None
     return _decoded(tqdm(found[image], desc="reading images", unit="image"), labels, str(arguments))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.arrays.networks import MultiDenoiser, VectorNetwork
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
 # The time embedding's fastest wave turns this many radians in one unit of log-SNR, so that neighbouring levels look
@@ -244,7 +245,7 @@ class ImageNetwork(MultiDenoiser):
             raise ValueError(f"nothing is diffused; name one or more of {', '.join(self.channels)}")
         refused = [name for name in noisy if name in self.parts or name in given]
         if refused:
-            raise ValueError(f"{refused[0]!r} cannot be diffused: it is given, or was made to be given in part")
+            raise ValueError(f"{shown(refused[0])} cannot be diffused: it is given, or was made to be given in part")
         self._check(noisy, "diffused")
         self._check(given, "given")
         some = next(iter(noisy.values()))

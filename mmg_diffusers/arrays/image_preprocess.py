@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmg_diffusers.arrays.image_networks import channel_covariance
 from mmg_diffusers.arrays.preprocess import Preprocessing, as_array
+from mmg_diffusers.checks import shown
 from mmg_diffusers.files.records import within
 
 
@@ -130,7 +131,7 @@ class ImagePreprocessing:
         if name in self.vectors:
             return self.vectors[name]({name: values})[name].float()[:, :, None, None]
         if name not in self.pictures:
-            raise ValueError(f"no variable {name!r}; fitted were {', '.join(self.order)}")
+            raise ValueError(f"no variable {shown(name)}; fitted were {', '.join(self.order)}")
         known, found = self.pictures[name], as_pictures(values, name)
         if found.shape[1:] != known.shape:
             raise ValueError(f"{name} has pictures of shape {tuple(found.shape[1:])}; fitted were {known.shape}")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import two_ends, whole
+from mmg_diffusers.checks import shown, two_ends, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
@@ -70,7 +70,7 @@ class MultiDenoiser(nn.Module, ABC):
         """Raise a ValueError for a name that the network does not have."""
         unknown = [name for name in names if name not in self.shapes]
         if unknown:
-            raise ValueError(f"no variable {unknown[0]!r}; the network has {', '.join(self.shapes)}")
+            raise ValueError(f"no variable {shown(unknown[0])}; the network has {', '.join(self.shapes)}")
 
 
 class View(Denoiser):
@@ -220,7 +220,7 @@ class VectorNetwork(MultiDenoiser):
         if not sizes:
             raise ValueError("the network has no variable; name one or more, with their sizes")
         for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
-            whole(size, f"the size of {name!r}" if name in sizes else name, 1)
+            whole(size, f"the size of {shown(name)}" if name in sizes else name, 1)
         if not low < high:
             raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
         total = sum(sizes.values())

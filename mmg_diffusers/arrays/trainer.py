@@ -30,7 +30,7 @@ from mmg_diffusers.arrays.checkpoints import (
 )
 from mmg_diffusers.arrays.fitting import Fit, Levels, held_out_loss, losses
 from mmg_diffusers.arrays.networks import MultiDenoiser, Roles
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import shown, whole
 from mmg_diffusers.runs.processes import only_cpus
 
 Weighting = Literal["eps", "v"]
@@ -93,7 +93,7 @@ class TrainSettings:
         for name in ("steps", "batch", "draws", "warmup", "check_every", "patience"):
             whole(getattr(self, name), name, 1)
         if self.weighting not in get_args(Weighting):
-            raise ValueError(f"weighting is {self.weighting!r}; expected one of {', '.join(get_args(Weighting))}")
+            raise ValueError(f"weighting is {shown(self.weighting)}; expected one of {', '.join(get_args(Weighting))}")
         if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0):
             raise ValueError(f"expected uniform in (0, 1], average in [0, 1), lr and clip above 0, got {self}")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.image_data import read_images
+from mmg_diffusers.checks import shown
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -36,7 +37,7 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
         names = [(wanted[key] or [default])[0] for key, default in (("x", "image"), ("y", "label"))]
         found = read_images(source, image=names[0], label=names[1])
         if found.labels is None:
-            raise ValueError(f"{source} has no {names[1]!r} beside its pictures; name the column of y")
+            raise ValueError(f"{source} has no {shown(names[1])} beside its pictures; name the column of y")
         return {"x": found.images, "y": found.labels}
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; expected .npz, .npy, .csv, .parquet or an image data set")
@@ -69,7 +70,7 @@ def _from_numpy(path: Path, wanted: dict[str, list[str]]) -> Arrays:
             for key, names in wanted.items():
                 name = _single(names or [key], key, path)
                 if name not in arrays.files:
-                    raise ValueError(f"there is no array {name!r} among {arrays.files}")
+                    raise ValueError(f"there is no array {shown(name)} among {arrays.files}")
                 found[key] = arrays[name]
         return found
     except (ValueError, OSError, EOFError, BadZipFile) as error:
@@ -106,7 +107,7 @@ def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
         names = names or [key]
         missing = [name for name in names if name not in table.columns]
         if missing:
-            raise ValueError(f"{path} has the columns {list(table.columns)}; expected {missing[0]!r} among them")
+            raise ValueError(f"{path} has the columns {list(table.columns)}; expected {shown(missing[0])} among them")
         values = table[names].to_numpy()
         if values.dtype.kind not in "biuf":
             raise ValueError(f"{path}: columns {names} have dtype {values.dtype}; expected numbers")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.tables import read_candidates, read_pairs
@@ -53,16 +54,16 @@ def read_marginal(told: str, prompts: Sequence[str]) -> Marginal:
         number = Counter(prompts)
         if len(number) < 2:
             raise ValueError(
-                f"all {len(prompts)} prompts are {prompts[0]!r}; candidates need others to be compared with"
+                f"all {len(prompts)} prompts are {shown(prompts[0])}; candidates need others to be compared with"
             )
         return Candidates(tuple(number), tuple(times / len(prompts) for times in number.values()))
     if kind == "negatives":
         if count and not count.isdecimal():
-            raise ValueError(f"the marginal is {told!r}; expected negatives, or negatives:15 for as many")
+            raise ValueError(f"the marginal is {shown(told)}; expected negatives, or negatives:15 for as many")
         return Negatives(int(count)) if count else Negatives()
     path = Path(told)
     if not path.is_file():
         raise FileNotFoundError(
-            f"the marginal is {told!r}, which is no file; expected null, prompts, negatives:COUNT, shapes, or a file of candidates"
+            f"the marginal is {shown(told)}, which is no file; expected null, prompts, negatives:COUNT, shapes, or a file of candidates"
         )
     return read_candidates(path)

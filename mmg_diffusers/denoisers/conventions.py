@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.denoisers.levels import signal_and_noise
 
 # ---- predictions: the target as p x + q eps, from the scales (a, s) ----
@@ -72,7 +72,7 @@ class Convention(ABC):
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"unknown prediction {self.prediction!r}; expected one of {sorted(PREDICTIONS)}")
+            raise ValueError(f"unknown prediction {shown(self.prediction)}; expected one of {sorted(PREDICTIONS)}")
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type, two_ends
+from mmg_diffusers.checks import file_path, of_type, shown, two_ends
 from mmg_diffusers.files.records import pack, read_record, unpack, versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.moments import (
@@ -238,7 +238,7 @@ class Estimate:
         """
         maps, curve = self.curve.maps, self.curve
         if integrand not in maps:
-            raise ValueError(f"no {integrand!r} map was kept; measure with keep='pixel'")
+            raise ValueError(f"no {shown(integrand)} map was kept; measure with keep='pixel'")
         if band is None:
             return maps[integrand], maps[f"{integrand}_stderr"]
         if f"{integrand}_levels" not in maps:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmg_diffusers.analysis.influence import Axis, jackknife
-from mmg_diffusers.checks import whole
+from mmg_diffusers.checks import shown, whole
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.pairs.marginals import Candidates
@@ -200,10 +200,12 @@ def switch_prompts(
     whole(steps, "steps", 1)
     among = candidates or Candidates((first, second))
     if first == second:
-        raise ValueError(f"both prompts are {first!r}; expected two different ones")
+        raise ValueError(f"both prompts are {shown(first)}; expected two different ones")
     absent = [prompt for prompt in (first, second) if prompt not in among.prompts]
     if absent:
-        raise ValueError(f"the prompt {absent[0]!r} is not among the {len(among.prompts)} candidates; add it to them")
+        raise ValueError(
+            f"the prompt {shown(absent[0])} is not among the {len(among.prompts)} candidates; add it to them"
+        )
     if not len(taus):
         raise ValueError("no diffusion times were given; expected at least one tau between 0 and 1")
     convention = pipe.denoiser.convention

@@ -17,7 +17,7 @@ from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import to_pixels
-from mmg_diffusers.checks import file_path, finite, of_type, two_ends, whole
+from mmg_diffusers.checks import file_path, finite, of_type, shown, two_ends, whole
 from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.measure.batches import Pairs, range_within
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
@@ -170,7 +170,7 @@ class MMGPipeline:
         """
         unknown = kwargs.keys() - signature(tqdm.__init__).parameters.keys()
         if unknown:
-            raise TypeError(f"the progress bar has no option {sorted(unknown)[0]!r}; expected those of tqdm")
+            raise TypeError(f"the progress bar has no option {shown(sorted(unknown)[0])}; expected those of tqdm")
         self._progress = kwargs
 
     @property
@@ -568,7 +568,7 @@ class MMGPipeline:
             ValueError: as the measurement does, and for a band outside of its range.
         """
         if integrand not in ("gap", "orthogonal"):
-            raise ValueError(f"integrand is {integrand!r}; maps are of 'gap' or 'orthogonal'")
+            raise ValueError(f"integrand is {shown(integrand)}; maps are of 'gap' or 'orthogonal'")
         if band is not None:
             ends = range_within(self.denoiser, logsnr_range, Trapezoid(2))
             trapezoid_within(torch.tensor(ends, dtype=torch.float64), *two_ends(band, "band", unbounded=True))
@@ -647,7 +647,7 @@ class MMGPipeline:
                     check_text(row.prompt, "the prompt")
                     lost = self.codec.truncated(row.prompt)
                     if lost is not None:
-                        raise ValueError(f"the text encoder does not see {lost!r}, the end of {row.prompt!r}")
+                        raise ValueError(f"the text encoder does not see {shown(lost)}, the end of {shown(row.prompt)}")
             contexts = [row.given for row in rows if row.given is not None]
             if contexts and len(contexts) < len(rows):
                 raise ValueError("some pairs of a chunk have a context and some have none; give all or none")

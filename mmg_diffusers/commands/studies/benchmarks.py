@@ -21,6 +21,7 @@ from mmg_diffusers.arrays.estimate import FittedModel, fit_model
 from mmg_diffusers.arrays.fitting import FitSettings, crossed, fit
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.figures import plot_errors
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.files.whole import claim, write_whole
@@ -285,7 +286,9 @@ def command(tasks: Callable[[], dict[str, Task]], family: str, full_seeds: int) 
         known = tasks()
         unknown = set(task or []) - set(known)
         if unknown:
-            raise typer.BadParameter(f"no task {sorted(unknown)[0]!r}; there are {', '.join(list(known)[:3])}, ...")
+            raise typer.BadParameter(
+                f"no task {shown(sorted(unknown)[0])}; there are {', '.join(list(known)[:3])}, ..."
+            )
         folder = output or Path(f"runs/{family}-quick" if quick else f"runs/{family}")
         count = seeds or (1 if quick else full_seeds)
         results = run(list(task or known), range(first_seed, first_seed + count), plan, folder, workers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.pairs.prompts import Masked
 
@@ -64,7 +65,7 @@ class Codec(ABC):
             ValueError: where it cannot. Families that override `encode_masked` override this.
         """
         raise ValueError(
-            f"{type(self).__name__} cannot mask a word of {prompt.text!r}; take it out with "
+            f"{type(self).__name__} cannot mask a word of {shown(prompt.text)}; take it out with "
             "mmg_diffusers.pairs.prompts.replace_word, which moves the tokens after it"
         )
 
@@ -121,8 +122,8 @@ def find_adapter(names: Sequence[str]) -> Adapter:
         if isinstance(name, str) and name in _ADAPTERS:
             return _ADAPTERS[name]
     raise ValueError(
-        f"no adapter for {names[0]!r}; there are adapters for {', '.join(adapters())}. To add one, write a function "
-        f"pipe -> (Denoiser, Codec) and decorate it with @mmg_diffusers.pipelines.adapters.register({names[0]!r}); see "
+        f"no adapter for {shown(names[0])}; there are adapters for {', '.join(adapters())}. To add one, write a function "
+        f"pipe -> (Denoiser, Codec) and decorate it with @mmg_diffusers.pipelines.adapters.register({shown(names[0])}); see "
         "CONTRIBUTING.md."
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import finite
+from mmg_diffusers.checks import finite, shown
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
@@ -86,7 +86,7 @@ class StableDiffusionCodec(Codec):
             first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in span)
             if last <= first or last >= tokenizer.model_max_length:
                 raise ValueError(
-                    f"the text encoder does not see {text[slice(*span)]!r} in {text!r}; there is nothing to mask"
+                    f"the text encoder does not see {shown(text[slice(*span)])} in {shown(text)}; there is nothing to mask"
                 )
             found.append(slice(first, last))
         return found
@@ -168,7 +168,9 @@ def adapt_stable_diffusion(pipe: Any) -> tuple[Adapted, StableDiffusionCodec]:
             f"the UNet is given more than a noisy latent, a time and text ({more}), which is not supported"
         )
     if not isinstance(config.sample_size, (int, list, tuple)):
-        raise ValueError(f"the UNet's config has sample_size {config.sample_size!r}; expected the size of its latents")
+        raise ValueError(
+            f"the UNet's config has sample_size {shown(config.sample_size)}; expected the size of its latents"
+        )
     if finite(pipe.vae.config.scaling_factor, "the VAE's scaling_factor") <= 0:
         raise ValueError(f"the VAE's scaling_factor is {pipe.vae.config.scaling_factor}; expected a factor above 0")
     width, given = config.cross_attention_dim, pipe.text_encoder.config.hidden_size

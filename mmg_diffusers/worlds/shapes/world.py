@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmg_diffusers.checks import finite, of_type, whole
+from mmg_diffusers.checks import finite, of_type, shown, whole
 from mmg_diffusers.worlds.shapes.render import NUISANCES, SHAPES, render
 
 Array = NDArray[np.float64]
@@ -143,7 +143,7 @@ class Shapes:
 
     def __post_init__(self) -> None:
         if self.variant not in ("soft", "hard"):
-            raise ValueError(f"variant is {self.variant!r}; expected 'soft' or 'hard'")
+            raise ValueError(f"variant is {shown(self.variant)}; expected 'soft' or 'hard'")
         if self.prior is not None:
             of_type(self.prior, (Sequence, np.ndarray), "prior", f"{len(CAPTIONS)} probabilities")
             prior = np.array([finite(share, "a prior probability") for share in self.prior])
@@ -245,7 +245,7 @@ class Shapes:
             ValueError: for a kind of word that captions do not have.
         """
         if word not in WORDS:
-            raise ValueError(f"no word {word!r} in a caption; expected one of {list(WORDS)}")
+            raise ValueError(f"no word {shown(word)} in a caption; expected one of {list(WORDS)}")
         # I(X; W | R) = H(W | R) - H(W | X, R), both from the joint of caption and factors.
         others = [k for k, kind in enumerate(WORDS) if kind != word]
         groups = np.unique(_WORD_INDEX[:, others], axis=0, return_inverse=True)[1].ravel()

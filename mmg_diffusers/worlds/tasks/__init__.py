@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.worlds.tasks.laws import (
     AdditiveUniform,
     JointTable,
@@ -130,7 +130,7 @@ def get_task(key: str) -> Task:
     near = get_close_matches(key, known, n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise ValueError(
-        f"no task {key!r}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
+        f"no task {shown(key)}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
         "such as '1v1-normal-0.75'"
     )
 
