@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import MOST, finite, of_type, whole
+from mmg_diffusers.checks import MOST, finite, of_type, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
@@ -132,13 +132,13 @@ class Classification(Record):
 
     def _index(self, truth: Sequence[str | int]) -> Tensor:
         if isinstance(truth, str) or not hasattr(truth, "__len__"):
-            raise TypeError(f"the true candidates are {truth!r}; expected a list of {len(self)} names or indices")
+            raise TypeError(f"the true candidates are {shown(truth)}; expected a list of {len(self)} names or indices")
         if len(truth) != len(self):
             raise ValueError(f"got {len(truth)} true candidates for {len(self)} variables")
         place = {name: k for k, name in enumerate(self.candidates)}
         unknown = [y for y in truth if isinstance(y, str) and y not in place]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not among the {len(place)} candidates; add it and classify again")
+            raise ValueError(f"{shown(unknown[0])} is not among the {len(place)} candidates; add it and classify again")
         index = torch.tensor([place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth])
         if int(index.min()) < 0 or int(index.max()) >= len(place):
             raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
@@ -304,6 +304,8 @@ def _membership(parts: Parts, count: int) -> Tensor:
     columns: list[list[float]] = []
     for name, labels in parts.items():
         if len(labels) != count:
-            raise ValueError(f"part {name!r} has {len(labels)} labels for {count} candidates; expected a label each")
+            raise ValueError(
+                f"part {shown(name)} has {len(labels)} labels for {count} candidates; expected a label each"
+            )
         columns += [[float(label == other) for label in labels] for other in dict.fromkeys(labels)]
     return torch.tensor(columns, dtype=torch.float64).reshape(-1, count).T

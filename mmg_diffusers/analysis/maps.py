@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 
 
 def _overlap(cells: int, pixels: int) -> Tensor:
@@ -55,7 +55,7 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
     if maps.ndim < 2 or not bool(maps.isfinite().all()):
         raise ValueError(f"expected maps (..., h, w) of finite numbers, got shape {tuple(maps.shape)}")
     if spread not in ("linear", "even"):
-        raise ValueError(f"spread is {spread!r}; expected 'linear' or 'even'")
+        raise ValueError(f"spread is {shown(spread)}; expected 'linear' or 'even'")
     share = _tent if spread == "linear" else _overlap
     rows, columns = share(maps.shape[-2], size[0]), share(maps.shape[-1], size[1])
     return rows @ maps.double() @ columns.T

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, two_ends
+from mmg_diffusers.checks import of_type, shown, two_ends
 from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
 from mmg_diffusers.denoisers.levels import add_noise
 from mmg_diffusers.denoisers.precision import onto
@@ -186,9 +186,11 @@ def check_condition(cond: Condition | None, count: int, name: str) -> None:
         if value.ndim == 0:
             raise ValueError(f"{name}[{key!r}] is a single number; expected {count} rows, one for each value of x")
         if len(value) != count:
-            raise ValueError(f"{name}[{key!r}] has {len(value)} rows for {count} values of x; expected one row each")
+            raise ValueError(
+                f"{name}[{shown(key)}] has {len(value)} rows for {count} values of x; expected one row each"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{name}[{key!r}] has NaN or infinite values")
+            raise ValueError(f"{name}[{shown(key)}] has NaN or infinite values")
 
 
 def check_finite(values: Tensor, logsnr: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type
+from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.denoisers.base import Condition, Denoiser, Versus, check_denoiser_type
 from mmg_diffusers.denoisers.exact import GaussianReference
 from mmg_diffusers.files.records import within
@@ -107,7 +107,7 @@ class EntropyEstimator:
 
     def __post_init__(self) -> None:
         if self.integrand not in ("gap", "orthogonal"):
-            raise ValueError(f"integrand is {self.integrand!r}; expected 'gap' or 'orthogonal'")
+            raise ValueError(f"integrand is {shown(self.integrand)}; expected 'gap' or 'orthogonal'")
         GaussianReference(self.sigma)
         _ = self._mmg
 

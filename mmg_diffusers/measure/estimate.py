@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import needs, of_type, two_ends
+from mmg_diffusers.checks import needs, of_type, shown, two_ends
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.influence import Influence, influence
@@ -249,7 +249,7 @@ class Estimate(Measured):
         """
         maps, curve = self.curve.maps, self.curve
         if integrand not in maps:
-            raise ValueError(f"no {integrand!r} map was kept; measure with keep='pixel'")
+            raise ValueError(f"no {shown(integrand)} map was kept; measure with keep='pixel'")
         if band is None:
             return maps[integrand], maps[f"{integrand}_stderr"]
         if f"{integrand}_levels" not in maps:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.denoisers.levels import reference_gain
 from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.weighing import Share, share_of
@@ -161,7 +161,9 @@ class Curve:
         whole(self.evaluations, "the curve's evaluations", 0)
         for name, values in self.maps.items():
             if len(values) != held[0] or not bool(values.isfinite().all()):
-                raise ValueError(f"the curve's map {name!r} is {tuple(values.shape)}; expected {held[0]} finite rows")
+                raise ValueError(
+                    f"the curve's map {shown(name)} is {tuple(values.shape)}; expected {held[0]} finite rows"
+                )
 
     def __len__(self) -> int:
         return len(self.gap)
@@ -315,10 +317,10 @@ def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
 def check_keep(keep: Keep) -> None:
     """Raise a ValueError for something else than `Keep`."""
     if keep not in get_args(Keep):
-        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, get_args(Keep)))}")
+        raise ValueError(f"keep is {shown(keep)}; expected one of {', '.join(map(repr, get_args(Keep)))}")
 
 
 def check_integrand(integrand: Integrand) -> None:
     """Raise a ValueError for something that is no integrand."""
     if not isinstance(integrand, Outside) and integrand not in FORMS:
-        raise ValueError(f"unknown integrand {integrand!r}; expected one of {FORMS}, or Outside(sigma)")
+        raise ValueError(f"unknown integrand {shown(integrand)}; expected one of {FORMS}, or Outside(sigma)")

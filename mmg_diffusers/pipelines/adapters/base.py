@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, o
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import warn
+from mmg_diffusers.checks import shown, warn
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pairs.prompts import Masked, Prompt
@@ -131,7 +131,7 @@ class Codec(ABC):
             ValueError: where it cannot. Families that override `encode_masked` override this.
         """
         raise ValueError(
-            f"{type(self).__name__} cannot mask a word of {prompt.text!r}; take it out with "
+            f"{type(self).__name__} cannot mask a word of {shown(prompt.text)}; take it out with "
             "mmg_diffusers.pairs.prompts.replace_word, which moves the tokens after it"
         )
 

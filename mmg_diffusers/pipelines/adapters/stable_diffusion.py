@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import finite
+from mmg_diffusers.checks import finite, shown
 from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
@@ -45,7 +45,7 @@ class StableDiffusionCodec(LatentCodec):
             first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in span)
             if last <= first or last >= tokenizer.model_max_length:
                 raise ValueError(
-                    f"the text encoder does not see {text[slice(*span)]!r} in {text!r}; there is nothing to mask"
+                    f"the text encoder does not see {shown(text[slice(*span)])} in {shown(text)}; there is nothing to mask"
                 )
             found.append(slice(first, last))
         return found
