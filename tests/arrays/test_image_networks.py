@@ -197,6 +197,19 @@ def test_check_denoiser_passes_on_a_view():
     assert float(found.error[0]) < 0.1
 
 
+def test_what_is_learnt_counts_as_much_as_the_linear_prediction_leaves():
+    net = network()
+    x, y = pair(count=5)
+    logsnr = torch.linspace(-6, 7, 5, dtype=torch.float64)
+    before = [net.view("x")(x, logsnr, cond) for cond in (None, {"y": y})]
+    with torch.no_grad():
+        net.unet.conv_out.bias.fill_(1.0)
+    a2, s2 = torch.sigmoid(logsnr), torch.sigmoid(-logsnr)
+    for cond, v, old in ((None, 1.0, before[0]), ({"y": y}, 1 - RHO**2, before[1])):
+        left = (a2 * v / (a2 * v + s2)).sqrt().float().view(-1, 1, 1, 1).expand_as(x)
+        torch.testing.assert_close(net.view("x")(x, logsnr, cond) - old, left, rtol=1e-4, atol=1e-5)
+
+
 def test_the_network_is_told_the_level():
     net, times = network(logsnr_range=(-6.0, 4.0)), []
     net.unet.register_forward_pre_hook(lambda module, args: times.append(args[1]))

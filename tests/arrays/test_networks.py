@@ -97,6 +97,20 @@ def test_conditional_information_of_three_variables():
     assert found.stderr < 0.02 < truth
 
 
+def test_what_is_learnt_counts_as_much_as_the_linear_prediction_leaves():
+    """Of a Gaussian of variance v, a linear prediction leaves a^2 v / (a^2 v + s^2) of the noise unexplained."""
+    v = torch.tensor([2.0, 0.25], dtype=torch.float64)
+    network = VectorNetwork({"x": 2}, v.diag(), width=4)
+    z = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    logsnr = torch.linspace(-6, 8, 20, dtype=torch.float64)
+    before = network.view("x")(z, logsnr)
+    with torch.no_grad():
+        network.outlet.bias[..., :2] = 1.0
+    a2, s2 = torch.sigmoid(logsnr)[:, None], torch.sigmoid(-logsnr)[:, None]
+    left = (a2 * v / (a2 * v + s2)).sqrt().float()
+    torch.testing.assert_close(network.view("x")(z, logsnr) - before, left, rtol=1e-4, atol=1e-5)
+
+
 def test_norms_are_features_of_their_variables():
     """Whatever the order in which variables are diffused and given: with one weight, that of the norm of x, nothing else speaks."""
     sizes = {"x": 2, "y": 3}

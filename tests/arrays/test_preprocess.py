@@ -57,6 +57,12 @@ def test_labels_become_indicators():
     labels = np.array([3, 5, 9] * 100)
     found = Preprocessing.fit({"x": np.random.default_rng(0).standard_normal((300, 1)), "y": labels})
     assert found.sizes == {"x": 1, "y": 2}
+    indicators = found({"y": labels})["y"]
+    torch.testing.assert_close(indicators.mean(0), torch.zeros(2, dtype=torch.float64), atol=1e-12, rtol=0)
+    # The last class is that of which neither indicator speaks.
+    one, two, last = (found({"y": np.array([label])})["y"][0] for label in (3, 5, 9))
+    torch.testing.assert_close(one + two + last, torch.zeros(2, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert float((one - two).abs().max()) > 0.9
     with pytest.raises(ValueError, match="label 4"):
         found({"y": np.array([4])})
 
