@@ -31,7 +31,7 @@ from mmg_diffusers.analysis.words import Isolated, isolate
 from mmg_diffusers.commands.figures import plot_influence
 from mmg_diffusers.commands.options import gather, read_marginal
 from mmg_diffusers.measure.estimate import Value
-from mmg_diffusers.measure.moments import FORMS, Integrand, Outside
+from mmg_diffusers.measure.moments import FORMS, Integrand, OutsideNorm
 from mmg_diffusers.measure.quadrature import AtLevels, Simpson, Trapezoid
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.prompts import Word
@@ -45,7 +45,7 @@ RULES = {"trapezoid": Trapezoid, "simpson": Simpson}
 def reading(told: str) -> Integrand:
     """``gap``, ``orthogonal``, ``auto``, or ``C(1)`` for MINDE-C with that sigma."""
     if told.startswith("C(") and told.endswith(")"):
-        return Outside(float(told[2:-1]))
+        return OutsideNorm(float(told[2:-1]))
     for form in FORMS:
         if told == form:
             return form

@@ -26,11 +26,11 @@ def load(path: str | Path) -> Record:
     body = read_record(path, "record")
     try:
         header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
-        told = json.loads(header["__metadata__"]["record"])["format"]
+        form = json.loads(header["__metadata__"]["record"])["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no complete record of this library: {error!r:.200}") from error
     for kind in KINDS:
-        if told == kind.FORMAT:
+        if form == kind.FORMAT:
             return kind.load(path)
     expected = ", ".join(f"{kind.FORMAT} ({kind.KIND})" for kind in KINDS)
-    raise ValueError(f"{path} has the format {told!r:.80}; expected one of {expected}")
+    raise ValueError(f"{path} has the format {form!r:.80}; expected one of {expected}")

@@ -1,4 +1,4 @@
-"""Oracles that speak foreign conventions, and a check for denoisers of your own."""
+"""Check a denoiser, and dress exact ones in foreign conventions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def foreign(oracle: Denoiser, convention: Convention, empty: Condition) -> Adapt
     Args:
         oracle: the exact denoiser.
         convention: the convention to speak.
-        empty: one row of each condition tensor, of any value: a placeholder where no condition is present.
+        empty: one row of each condition tensor, of any value: a placeholder if no condition is present.
     """
     network = ForeignNetwork(oracle, convention)
     null = {**empty, "present": torch.zeros(1)}
@@ -112,7 +112,7 @@ class DenoiserCheck:
     linear: Tensor
 
 
-# Mean squares are told from this many numbers or more; of small events the variables are repeated, with noise of their own.
+# Mean squares are of this many numbers or more; of small events the variables are repeated, with noise of their own.
 NUMBERS = 4096
 # How far above the error of the best multiple of z an error may lie where that one sees most of the noise: a factor, and a sum.
 SLACK, LEEWAY = 1.25, 0.03
@@ -250,7 +250,7 @@ def _check_prediction(name: str, level: float, eps: Tensor, predicted: Tensor, l
         )
     _need(
         error < HIGHEST * drawn,
-        f"{at}; predicting 0 gives 1. Is the level told in the network's own unit, and the input scaled as in training?",
+        f"{at}; predicting 0 gives 1. Is the level in the unit that the network expects, and the input scaled as in training?",
     )
     if linear < HARD:
         multiple, gain = _multiple(eps, predicted, variables)

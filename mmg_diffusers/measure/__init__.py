@@ -14,7 +14,7 @@ from mmg_diffusers.measure.divergence import (
 )
 from mmg_diffusers.measure.estimate import Boundary, Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
-from mmg_diffusers.measure.moments import Curve, Outside
+from mmg_diffusers.measure.moments import Curve, OutsideNorm
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import (
     AtLevels,
@@ -44,7 +44,7 @@ __all__ = [
     "Interaction",
     "Logistic",
     "NoisePath",
-    "Outside",
+    "OutsideNorm",
     "Pairs",
     "Quadrature",
     "Simpson",

@@ -19,7 +19,7 @@ from mmg_diffusers.measure.moments import (
     WEIGHED,
     Curve,
     Integrand,
-    Outside,
+    OutsideNorm,
     check_integrand,
     integrate,
     noise_error,
@@ -39,7 +39,7 @@ DECAYED = 0.05
 class Boundary(NamedTuple):
     """What lies beyond the ends of the range, if the curve decays there as exp(+-logsnr): half of its end values.
 
-    `low_decayed` and `high_decayed` tell where that estimate can be trusted; where the curve has not decayed, the
+    `low_decayed` and `high_decayed` tell at which end that estimate can be trusted; if the curve has not decayed, the
     integral depends on where it was cut.
     """
 
@@ -200,16 +200,16 @@ class Estimate(Measured):
         return Boundary(ends[0], ends[1], decayed[0], decayed[1])
 
     def warnings(self) -> tuple[str, ...]:
-        """Everything about this estimate that a reader should be told before the number."""
-        found = list(self.notes)
+        """List what a reader should know about this estimate before the number."""
+        said = list(self.notes)
         if self.tolerance is not None and not bool(self.reached.all()):
-            found.append(
+            said.append(
                 f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
                 f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
             )
         difference, stderr = self.certificate
         if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
-            found.append(
+            said.append(
                 f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: the two branches are not the marginal and the "
                 "conditional of one distribution"
             )
@@ -219,8 +219,8 @@ class Estimate(Measured):
             (high, self.boundary.high, self.boundary.high_decayed),
         ):
             if not decayed:
-                found.append(f"the curve has not decayed at log-SNR {end:.2f}; about {value.value:.3f} nats lie beyond")
-        return tuple(found)
+                said.append(f"the curve has not decayed at log-SNR {end:.2f}; about {value.value:.3f} nats lie beyond")
+        return tuple(said)
 
     def __str__(self) -> str:
         low, high = self.logsnr_range
@@ -245,7 +245,7 @@ class Estimate(Measured):
 
         Raises:
             ValueError: when the pixels, or for a band the levels, were not kept; for a band outside of the range, or of
-                a measurement that is no trapezoidal rule on levels that all pairs share.
+                a measurement other than by the trapezoidal rule on levels that all pairs share.
         """
         maps, curve = self.curve.maps, self.curve
         if integrand not in maps:
@@ -312,7 +312,7 @@ class Estimate(Measured):
         """The curve as tensors, and everything else; for files."""
         tensors, record = self.curve.packed()
         return tensors, record | {
-            "integrand": asdict(self.integrand) if isinstance(self.integrand, Outside) else self.integrand,
+            "integrand": asdict(self.integrand) if isinstance(self.integrand, OutsideNorm) else self.integrand,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
@@ -325,6 +325,6 @@ class Estimate(Measured):
         curve = Curve.unpacked(tensors, record)
         integrand = record["integrand"]
         if isinstance(integrand, dict):
-            integrand = Outside(**integrand)
+            integrand = OutsideNorm(**integrand)
         tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
         return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)

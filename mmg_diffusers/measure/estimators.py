@@ -15,7 +15,7 @@ from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.measure.moments import Integrand, Keep, Outside, check_integrand, check_keep
+from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.measure.tolerance import Tolerance
 
@@ -37,7 +37,7 @@ class MMG:
         quadrature: where on the log-SNR axis to look.
         draws: noise draws per level and pair. Rules that place their levels at random do so anew for each.
         antithetic: every draw is eps and -eps, averaged.
-        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says where
+        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says for which
             it did. For "auto" and "balanced" both forms and what is made of them have to be so good.
 
     Calling it measures ``x`` against ``cond``::
@@ -45,7 +45,7 @@ class MMG:
         MMG("gap")(denoiser, x, {"y": y}).mean()
 
     Raises:
-        TypeError: for what is no rule, or a number of draws that is not whole; by the call for what are no tensors.
+        TypeError: for something other than a rule, or a number of draws that is not whole; by the call, for other than tensors.
         ValueError: for an unknown integrand or fewer than one draw; by the call for inputs that do not fit.
     """
 
@@ -81,7 +81,7 @@ class MMG:
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Estimate:
-        """Estimate i(x; cond), or i(x; cond | given) where `cond` holds both.
+        """Estimate i(x; cond), or i(x; cond | given) if `cond` holds both.
 
         Args:
             denoiser: the network.
@@ -139,7 +139,7 @@ class MINDE:
     Args:
         sigma: ``None``: the difference inside the norm (eq. 19; 20 for J). A number: outside of it, each score measured
             against that of N(0, sigma^2) (eq. 18; 21 for J); an estimate read so can be read again with another sigma
-            by ``estimate.using(Outside(sigma))``.
+            by ``estimate.using(OutsideNorm(sigma))``.
         quadrature, draws, antithetic: as in `MMG`.
 
     Raises:
@@ -156,7 +156,7 @@ class MINDE:
 
     @property
     def _mmg(self) -> MMG:
-        integrand: Integrand = "orthogonal" if self.sigma is None else Outside(self.sigma)
+        integrand: Integrand = "orthogonal" if self.sigma is None else OutsideNorm(self.sigma)
         return MMG(integrand, self.quadrature, self.draws, self.antithetic)
 
     def __call__(

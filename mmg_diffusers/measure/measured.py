@@ -104,7 +104,7 @@ class Measured(Record):
 
     @abstractmethod
     def warnings(self) -> tuple[str, ...]:
-        """Everything about these numbers that a reader should be told before them."""
+        """List what a reader should know about these numbers before them."""
 
     def __len__(self) -> int:
         return len(self.pair_ids)

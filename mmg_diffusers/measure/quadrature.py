@@ -57,7 +57,7 @@ class Quadrature(ABC):
             uniform: `(P, nodes)` float64 numbers in [0, 1), one row a pair; deterministic rules ignore the values.
 
         Returns:
-            logsnr and weight, `(P, n)` float64 each; n < nodes where several nodes snap to one level.
+            logsnr and weight, `(P, n)` float64 each; n < nodes if several nodes snap to one level.
 
         Raises:
             ValueError: for ends that are infinite or in the wrong order.
@@ -125,7 +125,7 @@ class AtLevels(Quadrature):
 
     @classmethod
     def widening(cls, low: float, high: float, nodes: int, knee: float = -3.5) -> AtLevels:
-        """Levels that are even in log-SNR above the knee, and below it in SNR: what can be told from noise falls with
+        """Levels that are even in log-SNR above the knee, and below it in SNR: what is visible in the noise falls with
         the SNR there, so that small steps would be spent on nothing.
 
         Raises:

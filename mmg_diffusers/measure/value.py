@@ -53,7 +53,7 @@ class Value(tuple[float, float]):
         if self.unit == "bits":
             return self
         if self.unit != "nats":
-            raise ValueError(f"{self} is no information; only nats can be told in bits")
+            raise ValueError(f"{self} is not an amount of information; only nats have a value in bits")
         return Value(self.value / math.log(2), self.stderr / math.log(2), "bits")
 
     def __eq__(self, other: object) -> bool:
@@ -101,7 +101,7 @@ def stderr_over_pairs(values: Tensor, cluster: Labels | None = None) -> Tensor:
         cluster: one label a pair, of any hashable kind; by default all pairs are independent.
 
     Raises:
-        TypeError: for labels that are no list, or cannot be compared.
+        TypeError: for labels that are not a list, or cannot be compared.
         ValueError: unless there is one label a pair, or if all pairs share one.
     """
     count = len(values)

@@ -15,7 +15,7 @@ from mmg_diffusers.measure.value import Labels, Value, stderr_over_pairs
 class Share(NamedTuple):
     """The share of gap in orthogonal + share (gap - orthogonal), and what it takes part of the error: both of one shape.
 
-    `moving` is the change of share x difference with the difference, since the share is told from the difference itself: the
+    `moving` is the change of share x difference with the difference, since the share comes from the difference itself: the
     error of the weighed form is that of orthogonal + moving (gap - orthogonal), or the larger of the two forms' if that is less.
     """
 
@@ -46,7 +46,7 @@ def halved(share: Share) -> Share:
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each pair contributes to a mean, `(N, *S)`, and what the error of that mean is told from.
+    """What each pair contributes to a mean, `(N, *S)`, and what the error of that mean comes from.
 
     `nats` has the mean as its mean over pairs; the spread of `moving` over pairs is its error, but for a pair that is alone,
     which has an error of its own. The two are the same unless forms are weighed: `forms` then holds each of them, and the error

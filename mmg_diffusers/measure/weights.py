@@ -19,7 +19,7 @@ def trapezoid(levels: Tensor) -> Tensor:
 
 
 def _to_first(levels: Tensor, low: float, points: int) -> Tensor:
-    """Weights of the integral from the first level to `low`, `(L,)`; negative where `low` lies below it.
+    """Weights of the integral from the first level to `low`, `(L,)`; negative if `low` lies below it.
 
     Below the first level its value goes on; above it runs the polynomial through the first levels, 2 or 3 `points`.
     """
