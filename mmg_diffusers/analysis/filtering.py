@@ -34,8 +34,8 @@ COARSE = 0.05
 class Filtered(Measured):
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 
-    `evidence` holds the scores, `mixture` the candidates of every variable. If a variable's candidates share a part, all
-    is conditional on that part.
+    `evidence` holds the scores, `mixture` the candidates of every variable. If a variable's candidates share a part,
+    all is conditional on that part.
 
     The headline is log q(y | path) - log p(y): a lower bound in expectation whatever the network's errors, with little
     noise. It starts at the path's noisy end: what the noisy end already tells, `below`, is not in it.
@@ -127,7 +127,7 @@ class Filtered(Measured):
 
     @property
     def steadied_by_level(self) -> Tensor:
-        """The integral of the gap up to each of the first L levels, steadied: `(N, L)`, not a number without innovations.
+        """The integral of the gap up to each of the first L levels, steadied, `(N, L)`; NaN without innovations.
 
         What a small step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction
         knows (Duncan 1968): with it the gap has the expectation that it had, and most of its noise is gone.

@@ -1,6 +1,7 @@
 """The measurement itself, on tensors: where to look, with which noise, what is summed, and the record that follows.
 
-The only place with loops that call a network. May import `checks`, `files` and `denoisers`; must not know images, prompts or pipelines.
+The only place with loops that call a network. May import `checks`, `files` and `denoisers`; must not know images,
+prompts or pipelines.
 """
 
 from mmg_diffusers.measure.batches import Pairs

@@ -127,9 +127,10 @@ class NoisePath:
     """How candidates are followed from noisy to clean.
 
     Args:
-        quadrature: a deterministic rule; its distinct levels are the path's grid, between the levels nearest to the ends of the
-            range. An observation has the noise of a level that the network knows, so that a path, other than an integral, begins
-            and ends at such levels; `CandidateCurve.logsnr` states them, and paths over adjoining ranges adjoin.
+        quadrature: a deterministic rule; its distinct levels are the path's grid, between the levels nearest to the
+            ends of the range. An observation has the noise of a level that the network knows, so that a path, other
+            than an integral, begins and ends at such levels; `CandidateCurve.logsnr` states them, and paths over
+            adjoining ranges adjoin.
         draws: paths per variable, each with noise of its own; evidence is averaged over them.
         prune: a candidate whose posterior along the path falls below this is not followed further; its probability
             stays what it was. 0 follows all to the end.
@@ -191,9 +192,9 @@ def measure_candidates(
     where h is the step in log-SNR and xi the standardised next increment of W: the squared error that an integral over
     levels would sum, and a term of mean zero that cancels most of its noise.
 
-    Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the mean
-    over all have not ruled out. With it, every draw follows them from the start, since at its noisy end the mixture is made
-    of all.
+    Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the
+    mean over all have not ruled out. With it, every draw follows them from the start, since at its noisy end the
+    mixture is made of all.
 
     Args:
         denoiser: the network; no marginal branch is needed.
@@ -202,8 +203,8 @@ def measure_candidates(
         path: how they are followed.
         slots: `(N, K)` which rows are a variable's candidates; all of them, in order, by default.
         truth: `(N,)` the slot of the true candidate of every variable, to compare with the mixture; it is never pruned.
-        prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 in slots without a
-            candidate. If a variable's candidates share a part, all is conditional on that part.
+        prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 in slots
+            without a candidate. If a variable's candidates share a part, all is conditional on that part.
         seed, batch_size: as in `measure_curve`.
         keep: ``"pixel"`` keeps maps of the comparison with the mixture, ``"level"`` at every level.
         progress: called with the number of path steps done, for all candidates together.

@@ -38,8 +38,8 @@ def per_pixel(square: Tensor) -> Tensor:
 def moments(eps: Tensor, z: Tensor, base: Tensor, conditional: Tensor) -> dict[str, Tensor]:
     """What every integrand is made of, before the sum over the event: float64, each of the shape of z.
 
-    Differences of squares are formed without their cancellation: of the raw outputs on their device, then in float64, which is on the
-    CPU if the device has none.
+    Differences of squares are formed without their cancellation: of the raw outputs on their device, then in float64,
+    which is on the CPU if the device has none.
     """
     difference = widened(conditional - base)
     wrong = widened(eps - conditional)

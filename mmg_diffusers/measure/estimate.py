@@ -53,8 +53,8 @@ class Boundary(NamedTuple):
 class Estimate(Measured):
     """Mutual information of every pair, in nats, with what is needed to believe it.
 
-    `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the log-SNR
-    range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
+    `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the
+    log-SNR range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
     misinforms). It depends on the model, the settings, the seed and the pair's id alone. `mean` estimates I(X; Y).
     """
 
@@ -96,7 +96,7 @@ class Estimate(Measured):
 
     @cached_property
     def gap_share(self) -> float:
-        """The share of the gap form in the mean over pairs, between 0 (orthogonal) and 1 (gap, and differences outside)."""
+        """The share of gap in the mean over pairs, from 0 (orthogonal) to 1 (gap, and differences outside)."""
         if self.integrand not in WEIGHED:
             return float(self.integrand != "orthogonal")
         return float(self._share_in_mean().share)
@@ -119,7 +119,7 @@ class Estimate(Measured):
         return self.curve.weighed(self.curve.shares().share)
 
     def in_mean(self, cluster: Labels | None = None) -> Contributions:
-        """What each pair adds to the mean, `(N,)`: its nats, unless forms are weighed, which have one weight in the mean."""
+        """What each pair adds to the mean, `(N,)`: its nats, unless forms are weighed, by one weight in the mean."""
         return self.integrated_in_mean(
             lambda values: integrate(values, self.curve.weight, self.curve.independent)[0], cluster
         )
@@ -165,8 +165,8 @@ class Estimate(Measured):
     def mean(self, cluster: Labels | None = None) -> Value:
         """Mutual information: the mean over pairs, with its standard error over pairs.
 
-        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`. `cluster` as
-        in `Measured.mean`.
+        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`.
+        `cluster` as in `Measured.mean`.
         """
         return super().mean(cluster)
 
@@ -241,7 +241,8 @@ class Estimate(Measured):
 
         Args:
             integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
-            band: the part of the log-SNR range that is integrated over; an infinite end is the range's own. All by default.
+            band: the part of the log-SNR range that is integrated over; an infinite end is the range's own. All
+                by default.
 
         Raises:
             ValueError: when the pixels, or for a band the levels, were not kept; for a band outside of the range, or of
@@ -292,10 +293,11 @@ class Estimate(Measured):
 
     @staticmethod
     def merge(shards: Sequence[Estimate]) -> Estimate:
-        """Join estimates of different pairs; the means of "auto" and "balanced" weigh the two forms anew over all of them.
+        """Join estimates of different pairs; "auto" and "balanced" weigh the forms in the mean anew, over all of them.
 
         Raises:
-            ValueError: if the shards were measured with different settings, levels, integrands or versions, or share a pair.
+            ValueError: if the shards were measured with different settings, levels, integrands or versions, or
+                share a pair.
         """
         first = to_merge(shards, Estimate)
         for other in shards:

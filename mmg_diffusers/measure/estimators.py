@@ -27,25 +27,26 @@ class MMG:
     Args:
         integrand: ``"gap"`` (unbiased for the two networks' log-likelihood ratio, noisier), ``"orthogonal"`` (little
             noise, counts every disagreement of the two branches as information), or ``"auto"``: orthogonal +
-            w (gap - orthogonal), w = max(0, 1 - stderr^2 / difference^2), which leans on gap if the two differ by more than
-            their standard error. Each pair has a w of its own, from its own difference and noise, so that its nats do not
-            depend on the others; `Estimate.mean` has one w, from the certificate, the mean difference with its standard error
-            over pairs. ``"balanced"`` is for branches that were trained together on few pairs: "auto", but half of its w in
-            the mean if orthogonal is the larger one there. A conditional branch that errs by noise b, which it fitted, and
-            falls short of the true difference by a share k, leaves (1 - k^2) I - |b|^2 of gap and (1 - k)^2 I + |b|^2 of
-            orthogonal: the noise cancels in their mean.
+            w (gap - orthogonal), w = max(0, 1 - stderr^2 / difference^2), which leans on gap if the two differ by more
+            than their standard error. Each pair has a w of its own, from its own difference and noise, so that its nats
+            do not depend on the others; `Estimate.mean` has one w, from the certificate, the mean difference with its
+            standard error over pairs. ``"balanced"`` is for branches that were trained together on few pairs: "auto",
+            but half of its w in the mean if orthogonal is the larger one there. A conditional branch that errs by noise
+            b, which it fitted, and falls short of the true difference by a share k, leaves (1 - k^2) I - |b|^2 of gap
+            and (1 - k)^2 I + |b|^2 of orthogonal: the noise cancels in their mean.
         quadrature: where on the log-SNR axis to look.
         draws: noise draws per level and pair. Rules that place their levels at random do so anew for each.
         antithetic: every draw is eps and -eps, averaged.
-        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says for which
-            it did. For "auto" and "balanced" both forms and what is made of them have to be so good.
+        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says
+            for which it did. For "auto" and "balanced" both forms and what is made of them have to be so good.
 
     Calling it measures ``x`` against ``cond``::
 
         MMG("gap")(denoiser, x, {"y": y}).mean()
 
     Raises:
-        TypeError: for something other than a rule, or a number of draws that is not whole; by the call, for other than tensors.
+        TypeError: for something other than a rule, or a number of draws that is not whole; by the call, for other
+            than tensors.
         ValueError: for an unknown integrand or fewer than one draw; by the call for inputs that do not fit.
     """
 

@@ -26,12 +26,12 @@ AXES: tuple[Axis, ...] = ("logsnr", "timestep", "tau")
 
 @dataclass(frozen=True)
 class Influence:
-    """I(A; B | X_tau): what the condition still adds once the variable is seen at a noise level (arXiv 2310.09031, eq. 29).
+    """I(A; B | X_tau): what the condition still adds once x is seen at a noise level (arXiv 2310.09031, eq. 29).
 
-    `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the integral
-    from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave. `nats[:, 0]` is the pair's
-    whole information. `convention` tells timesteps, if it is known. `in_mean` `(N, L)`, of forms that are weighed, is what each pair
-    adds to the mean; see `Estimate.in_mean`.
+    `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the
+    integral from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave.
+    `nats[:, 0]` is the pair's whole information. `convention` tells timesteps, if it is known. `in_mean` `(N, L)`, of
+    forms that are weighed, is what each pair adds to the mean; see `Estimate.in_mean`.
     """
 
     logsnr: Tensor
@@ -98,7 +98,7 @@ class Influence:
         return Value(value, error)
 
     def arrived(self) -> tuple[Tensor, Tensor]:
-        """The share of the mean information that has arrived at each level, and its standard error (jackknife), `(L,)` each.
+        """The share of the mean information that has arrived at each level, and its jackknife error, `(L,)` each.
 
         Raises:
             ValueError: if the mean information is not positive.

@@ -110,10 +110,10 @@ class Curve:
     With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
 
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
-    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are `logsnr`
-    and `weight`, for D draws at L levels; if a pair has fewer draws than others, NaN follows its last. `logsnr_range` is what
-    is integrated, and what was asked for: the weights of a draw add up to its length, though the levels nearest to its ends may
-    lie a little outside or inside of it.
+    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are
+    `logsnr` and `weight`, for D draws at L levels; if a pair has fewer draws than others, NaN follows its last.
+    `logsnr_range` is what is integrated, and what was asked for: the weights of a draw add up to its length, though the
+    levels nearest to its ends may lie a little outside or inside of it.
 
     `maps`, if pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
     ``_stderr``, `(N, *pixels)` in nats. If levels were kept, there are the integrands themselves, ``_levels``, and the
@@ -225,8 +225,8 @@ class Curve:
         return replace(curve, logsnr_range=curve._integrated_range())
 
     def _integrated_range(self) -> tuple[float, float]:
-        """The range that the weights integrate. Version 0.1 stated the one that was asked for, and integrated from the level nearest
-        to its noisy end to the one nearest to its clean end.
+        """The range that the weights integrate. Version 0.1 stated the one that was asked for, and integrated from the
+        level nearest to its noisy end to the one nearest to its clean end.
         """  # fmt: skip
         grid, (low, high) = self.grid(), self.logsnr_range
         if grid is None:
@@ -307,7 +307,8 @@ def shown_levels(levels: Tensor) -> str:
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
     """`(N,)` standard error in nats that the draws leave in a pair.
 
-    Of ``"auto"`` and ``"balanced"`` the larger of gap's and orthogonal's, which that of the pair's weighed form never exceeds.
+    Of ``"auto"`` and ``"balanced"`` the larger of gap's and orthogonal's, which that of the pair's weighed form never
+    exceeds.
     """
     forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
     return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)

@@ -24,8 +24,8 @@ AGREED = 2
 
 @dataclass(frozen=True)
 class CandidateSlots:
-    """The candidates of the P variables of a block, or of B paths: `slots` are rows of the conditions and `log_prior` is -infinity in
-    slots that are empty, `(P, K)` each; `truth` `(P,)` is the true slot, if it is known.
+    """The candidates of the P variables of a block, or of B paths: `slots` are rows of the conditions and `log_prior`
+    is -infinity in slots that are empty, `(P, K)` each; `truth` `(P,)` is the true slot, if it is known.
     """  # fmt: skip
 
     slots: Tensor
@@ -43,8 +43,8 @@ class CandidateSlots:
 class PathScores:
     """Scores of the draws so far, for the P variables of a block.
 
-    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of all
-    gained in that step.
+    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of
+    all gained in that step.
     """
 
     score: Tensor
@@ -58,8 +58,8 @@ class PathScores:
         return PathScores(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
 
     def in_play(self, log_prior: Tensor, floor: float) -> Tensor:
-        """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and, each by itself,
-        by two of them. Along a single path the posterior of the right candidate may dip.
+        """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and,
+        each by itself, by two of them. Along a single path the posterior of the right candidate may dip.
         """  # fmt: skip
         possible = log_prior.isfinite()
         if self.score.shape[1] < AGREED:
@@ -140,7 +140,8 @@ def innovation(predicted: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
 
 
 def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
-    """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions share.
+    """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions
+    share.
 
     From `predicted`, `eps` and the innovation `xi`, all `(B, *event)`, and the step's relative growth of the SNR: minus
     half of what the increment of the observation lies off its prediction, squared, in units of its noise.
