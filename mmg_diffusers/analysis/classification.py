@@ -35,7 +35,7 @@ class Calibration:
         bias: what is added to each candidate, in nats; none for no bias.
 
     Raises:
-        TypeError: for what are no tuples of numbers.
+        TypeError: for other than tuples of numbers.
         ValueError: for edges that do not rise, or not one non-negative factor a band.
     """
 
@@ -53,7 +53,7 @@ class Calibration:
             raise ValueError(f"expected one non-negative factor a band, got {self.trust} for edges {self.edges}")
 
     def check(self, candidates: int) -> None:
-        """Raise a ValueError where the bias is not that of so many candidates."""
+        """Raise a ValueError if the bias is not that of so many candidates."""
         if self.bias and len(self.bias) != candidates:
             raise ValueError(
                 f"the calibration has a bias for {len(self.bias)} candidates, not {candidates}; fit it to the same candidates"
@@ -196,15 +196,15 @@ class Classification(Record):
     ) -> Calibration:  # fmt: skip
         """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
 
-        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: where every fitted pair is told right, the
-        likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any calibration gives a
-        bound there.
+        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: if every fitted pair is classified
+        right, the likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any
+        calibration gives a bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
             edges: inner edges of noise bands in log-SNR; none fits one temperature.
-            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a candidate's
-                labels, with a standard normal prior (in nats) that holds it where the pairs say little.
+            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a
+                candidate's labels, with a standard normal prior (in nats) that holds it if the pairs say little.
 
         Raises:
             ValueError: as `pointwise` does, and for parts without one label a candidate.
@@ -239,7 +239,7 @@ class Classification(Record):
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """Everything about this posterior that a reader should be told before it."""
+        """List what a reader should know about this posterior before it."""
         return self.notes
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -281,8 +281,8 @@ class Classification(Record):
         """Join the posteriors of different pairs over the same candidates.
 
         Raises:
-            ValueError: for none, for other candidates, priors, calibrations, levels, settings or versions, or if a pair appears
-                twice.
+            ValueError: for none, for other candidates, priors, calibrations, levels, settings or versions, or if a pair
+                appears twice.
         """
         first = to_merge(parts, Classification)
         for other in parts:

@@ -43,7 +43,7 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
         `(..., H, W)` float64 nats per pixel.
 
     Raises:
-        TypeError: for maps that are no tensor, or a size that is not of whole numbers.
+        TypeError: for maps other than a tensor, or a size that is not of whole numbers.
         ValueError: for maps without two axes or with values that are not finite, a size below 1, or another spread.
     """
     of_type(maps, Tensor, "maps", "a tensor (..., h, w)")
@@ -104,10 +104,10 @@ def auroc(maps: Tensor, mask: Tensor) -> Tensor:
     count = inside.sum(1)
     if bool((count == 0).any()) or bool((count == inside.shape[1]).any()):
         raise ValueError("a mask is empty or full, so that there is no inside and outside to tell apart")
-    found: list[float] = []
-    for own, where in zip(values, inside, strict=True):
-        order = own[~where].sort().values
-        below = torch.searchsorted(order, own[where].contiguous())
-        upto = torch.searchsorted(order, own[where].contiguous(), right=True)
-        found.append(float((below + upto).double().mean() / (2 * len(order))))
-    return torch.tensor(found, dtype=torch.float64)
+    areas: list[float] = []
+    for pixels, within in zip(values, inside, strict=True):
+        order = pixels[~within].sort().values
+        below = torch.searchsorted(order, pixels[within].contiguous())
+        upto = torch.searchsorted(order, pixels[within].contiguous(), right=True)
+        areas.append(float((below + upto).double().mean() / (2 * len(order))))
+    return torch.tensor(areas, dtype=torch.float64)

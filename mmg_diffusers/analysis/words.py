@@ -25,17 +25,17 @@ def all_but(parts: Parts, *names: str) -> list[Hashable]:
     """Group labels that join candidates which differ in these parts alone.
 
     Raises:
-        ValueError: for a part that there is not.
+        ValueError: for an unknown part.
     """
     _need(parts, names)
     return only(parts, *(name for name in parts if name not in names))
 
 
 def only(parts: Parts, *names: str) -> list[Hashable]:
-    """Group labels that join candidates which agree in these parts; all of them, where none is named.
+    """Group labels that join candidates which agree in these parts; all of them, if none is named.
 
     Raises:
-        ValueError: for a part that there is not.
+        ValueError: for an unknown part.
     """
     _need(parts, names)
     count = len(next(iter(parts.values()), ()))
@@ -138,7 +138,7 @@ class Decomposition:
     least surprise is not of the same word with the image and without. Where both words are equally surprising without
     the image, the redundancy is the larger of the two informations, so that no unique part is positive, and words that
     have nothing to do with each other are redundant and synergistic in equal measure. What does not depend on the choice
-    of a minimum is `interaction`, redundancy less synergy; it is negative where the words tell more together.
+    of a minimum is `interaction`, redundancy less synergy; it is negative if the words tell more together.
     """
 
     redundancy: Tensor

@@ -179,7 +179,7 @@ def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Cond
 
 
 def check_condition(cond: Condition | None, count: int, name: str) -> None:
-    """Raise an error unless a condition, where there is one, holds tensors with `count` finite rows each."""
+    """Raise an error unless a condition, if there is one, holds tensors with `count` finite rows each."""
     of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
     for key, value in (cond or {}).items():
         of_type(value, Tensor, f"{name}[{key!r}]", "a tensor; torch.as_tensor makes one of an array")
@@ -194,7 +194,7 @@ def check_condition(cond: Condition | None, count: int, name: str) -> None:
 
 
 def check_finite(values: Tensor, logsnr: Tensor) -> None:
-    """Raise a ValueError where a network returned NaN or infinity, as seen in what is made of its predictions."""
+    """Raise a ValueError if a network returned NaN or infinity, as seen in what is made of its predictions."""
     if not bool(values.isfinite().all()):
         raise ValueError(
             f"the network returned NaN or infinity between log-SNR {float(logsnr.min()):.2f} and "
