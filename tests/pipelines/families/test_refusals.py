@@ -126,6 +126,7 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
             lambda: changed(hidream.pipeline(hidream.dynamic)(), _name_or_path="x/HiDream-I1-Fast"),
             "hidream-i1-fast is guid",
         ),
+        (lambda: changed(CHROMA(), _name_or_path="lodestones/Chroma1-Flash"), "chroma1-flash is guidance-distilled"),
         (lambda: changed(z_image.pipeline()(), _name_or_path="x/Z-Image-Turbo"), "z-image-turbo is guidance-distilled"),
         (lambda: changed(FLUX(), _name_or_path="x/FLUX.1-schnell"), "flux.1-schnell is guidance-distilled"),
         (
