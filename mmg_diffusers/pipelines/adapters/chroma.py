@@ -15,6 +15,8 @@ from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
 
 # Tokens that T5 is given, the default of the pipeline.
 _T5_TOKENS = 512
+# Names of variants that were distilled to a few steps.
+_FLASH = r"chroma.*-flash\b"
 
 
 class _Transformer(Network):
@@ -74,4 +76,6 @@ class Chroma(Family):
 
     def refusal(self) -> str | None:
         transformer = self.pipe.transformer
-        return distilled(self.pipe, transformer) or other_input(transformer, 4 * self.pipe.vae.config.latent_channels)
+        return distilled(self.pipe, transformer, _FLASH) or other_input(
+            transformer, 4 * self.pipe.vae.config.latent_channels
+        )

@@ -91,6 +91,10 @@ class Flux(Family):
     def codec(self) -> FluxCodec:
         return FluxCodec(self.pipe)
 
+    def describe(self) -> dict[str, Any]:
+        by = "that the user stated null" if self.chosen is not None else "its scheduler, which is not schnell's"
+        return {**super().describe(), "unconditional_branch": f"taken to be trained, by {by}"}
+
     def refusal(self) -> str | None:
         transformer, scheduler = self.pipe.transformer, self.pipe.scheduler.config
         reason = distilled(self.pipe, transformer) or other_input(transformer, 4 * self.pipe.vae.config.latent_channels)

@@ -8,16 +8,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.internals import loaded_from
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
-from mmg_diffusers.pipelines.adapters.refusals import CANDIDATES, distilled, model_name, other_input
+from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
 
 # Tokens that every text encoder is given, the default of the pipeline.
 _TOKENS = 128
-# Words of the names of variants that were distilled to a few steps.
-_DISTILLED = {"dev", "fast"}
+# Names of variants that were distilled to a few steps.
+_DISTILLED = r"hidream.*-(dev|fast)\b"
 
 
 class _Transformer(Network):
@@ -96,10 +95,7 @@ class HiDream(Family):
         return HiDreamCodec(self.pipe)
 
     def refusal(self) -> str | None:
-        transformer, name = self.pipe.transformer, model_name(loaded_from(self.pipe))
-        if "hidream" in name and _DISTILLED & set(name.split("-")):
-            return (
-                f"{name} is guidance-distilled (its name says so): its empty prompt is no marginal. Measure HiDream-I1-Full, or "
-                f"{CANDIDATES}."
-            )
-        return distilled(self.pipe, transformer) or other_input(transformer, self.pipe.vae.config.latent_channels)
+        transformer = self.pipe.transformer
+        return distilled(self.pipe, transformer, _DISTILLED) or other_input(
+            transformer, self.pipe.vae.config.latent_channels
+        )

@@ -73,7 +73,7 @@ class Lumina(Family):
     """
 
     name = "Lumina-Next"
-    pipelines = ("LuminaPipeline", "LuminaText2ImgPipeline")
+    pipelines = ("LuminaPipeline",)
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     flow: ClassVar = {"prediction": "reversed_flow_prediction", "time_scale": 1.0, "told": "signal"}
 

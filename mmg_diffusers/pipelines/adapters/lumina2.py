@@ -67,7 +67,7 @@ class Lumina2(Family):
     """Lumina 2. No prompt is the encoded empty prompt, without the instruction that stands before the others."""
 
     name = "Lumina 2"
-    pipelines = ("Lumina2Pipeline", "Lumina2Text2ImgPipeline")
+    pipelines = ("Lumina2Pipeline",)
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     flow: ClassVar = {"prediction": "reversed_flow_prediction", "time_scale": 1.0, "told": "signal"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +80,25 @@ class StableDiffusion(Family):
     """
 
     name = "Stable Diffusion 1.x/2.x"
-    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
+    pipelines = (
+        *("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
+        # Perturbed attention is a matter of sampling: a network is as it was before and after.
+        *("StableDiffusionPAGPipeline", "StableDiffusionPAGImg2ImgPipeline", "StableDiffusionPAGInpaintPipeline"),
+    )
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    refused: ClassVar = {
+        **dict.fromkeys(
+            (
+                *("StableDiffusionInstructPix2PixPipeline", "StableDiffusionDepth2ImgPipeline"),
+                *("StableDiffusionUpscalePipeline", "StableDiffusionLatentUpscalePipeline"),
+            ),
+            "its UNet is also given an image or depth; measure a StableDiffusionPipeline, whose UNet is given noise and text",
+        ),
+        **dict.fromkeys(
+            ("StableDiffusionImageVariationPipeline", "StableUnCLIPImg2ImgPipeline", "StableUnCLIPPipeline"),
+            "its UNet is given the embedding of an image; measure a StableDiffusionPipeline, whose UNet is given noise and text",
+        ),
+    }
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.unet,)

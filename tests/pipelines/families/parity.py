@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.pipelines.families.row import Row
+from tests.pipelines.families.row import Row, scale
 
 GUIDANCE = 3.0
 
@@ -230,7 +230,7 @@ def scales(scheduler: Any, t: Any) -> tuple[Tensor, Tensor]:
     sigma = scheduler.sigmas[index_of(scheduler, t)].double()
     if name.startswith("FlowMatch") or scheduler.config.get("use_flow_sigmas"):
         return 1 - sigma, sigma
-    if hasattr(scheduler, "convert_model_output"):
+    if hasattr(scheduler, "convert_model_output") and not name.startswith("EDM"):
         return 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
     return torch.ones_like(sigma), sigma
 
@@ -294,12 +294,9 @@ def same_given(row: Row, ours: Call, theirs: Call, count: int, branch: str) -> N
 def hold(moment: Moment, denoiser: Any, condition: dict[str, Tensor], network: torch.nn.Module) -> None:
     """Raise an AssertionError unless a denoiser of ours does at this moment what the pipeline did."""
     row, count = moment.row, len(moment.x)
-    # What a row's level says of the network's input: (1 - s) x + s eps for flows, else variance-preserving.
-    scale = torch.ones_like(moment.logsnr)
-    if "flow" in row.prediction:
-        share = torch.sigmoid(-moment.logsnr / 2)
-        scale = ((1 - share) ** 2 + share**2).sqrt()
-    z = moment.x.double() / scale.view(-1, *(1,) * (moment.x.ndim - 1))
+    # What a row's level says of the network's input.
+    whole = scale(row.prediction, *(torch.sigmoid(sign * moment.logsnr).sqrt() for sign in (1, -1)))
+    z = moment.x.double() / whole.view(-1, *(1,) * (moment.x.ndim - 1))
     for branch, theirs, cond in (("prompt", moment.prompt, condition), ("null", moment.null, None)):
         with listening(network) as calls:
             eps = denoiser(z, moment.logsnr, cond)

@@ -17,7 +17,7 @@ class Row:
         name: of the row.
         build: makes the pipeline in memory, tiny and random, the same each time (`parts.ready`).
         level: the log-SNR at which the network is, from (pipe, what it is told), float64: `vp`, `flow`, ...
-        prediction: what the network returns: epsilon, sample, v, flow (eps - x) or -flow.
+        prediction: what the network returns: epsilon, sample, v, flow (eps - x), -flow, or edm (F of Karras et al. 2022).
         call: options of ``pipe(prompts, ...)`` beside prompts, steps, size and guidance; ``...`` takes one of
             these away.
         guidance: the name of the option of ``pipe(...)`` that turns guidance on.
@@ -46,7 +46,7 @@ class Row:
     name: str
     build: Callable[[], Any]
     level: Callable[[Any, Tensor], Tensor]
-    prediction: Literal["epsilon", "sample", "v", "flow", "-flow"]
+    prediction: Literal["epsilon", "sample", "v", "flow", "-flow", "edm"]
     call: Mapping[str, Any] = field(default_factory=dict)
     guidance: str = "guidance_scale"
     branches: Literal["uc", "cu", "c,u"] = "uc"
@@ -96,3 +96,19 @@ def flow(scale, signal=False):
         return 2 * torch.log(share / (1 - share)) if signal else 2 * torch.log((1 - share) / share)
 
     return level
+
+
+def ln_sigma(pipe, told):
+    """Log-SNR of x + sigma eps, where ``ln(sigma) / 4`` is told (Karras et al. 2022, table 1)."""
+    return -8 * told.double()
+
+
+def scale(prediction, signal, noise):
+    """What a network is given of the noisy image at unit variance, from its (variance-preserving) scales."""
+    if "flow" in prediction:
+        # (1 - s) x + s eps, that is divided by the sum of the scales.
+        return 1 / (signal + noise)
+    if prediction == "edm":
+        # x + sigma eps, at unit variance for data of standard deviation 1/2.
+        return 1 / (noise**2 + 0.25 * signal**2) ** 0.5
+    return torch.ones_like(signal)

@@ -153,6 +153,7 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
             lambda: changed(hidream.pipeline(hidream.dynamic)(), _name_or_path="x/HiDream-I1-Fast"),
             "hidream-i1-fast is guid",
         ),
+        (lambda: changed(CHROMA(), _name_or_path="lodestones/Chroma1-Flash"), "chroma1-flash is guidance-distilled"),
         (lambda: changed(z_image.pipeline()(), _name_or_path="x/Z-Image-Turbo"), "z-image-turbo is guidance-distilled"),
         (lambda: changed(FLUX(), _name_or_path="x/FLUX.1-schnell"), "flux.1-schnell is guidance-distilled"),
         (
@@ -174,6 +175,9 @@ def test_pipelines_that_cannot_be_measured(make, message):
         ("FluxKontextPipeline", "is also given the image that is edited"),
         ("Flux2Pipeline", "is told the guidance"),
         ("SanaSprintPipeline", "is distilled to a few steps"),
+        ("StableDiffusionXLInstructPix2PixPipeline", "is also given the image that is edited"),
+        ("StableDiffusionDepth2ImgPipeline", "is also given an image or depth"),
+        ("StableUnCLIPPipeline", "is given the embedding of an image"),
         ("ZImageOmniPipeline", "is also given images"),
         ("QwenImageEditPipeline", "is also given the image that is edited"),
     ],
