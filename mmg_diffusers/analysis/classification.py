@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import MOST, finite, of_type, shown, whole
+from mmg_diffusers.checks import MOST, finite, needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
@@ -244,6 +244,7 @@ class Classification(Record):
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, the most probable candidate, its probability, and log q of every candidate."""
+        needs("pandas", "data")
         import pandas
 
         columns = {

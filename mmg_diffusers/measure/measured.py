@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import file_path, needs, of_type
 from mmg_diffusers.files.records import pack, read_record, unpack
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.value import Labels, Value
@@ -128,6 +128,7 @@ class Measured(Record):
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, nats, stderr."""
+        needs("pandas", "data")
         import pandas
 
         columns = {"pair": self.pair_ids, "nats": self.nats, "stderr": self.stderr}

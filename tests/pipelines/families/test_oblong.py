@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.pipelines.families import cogvideox, cogview4, hunyuandit, kandinsky3, kolors, parity, pixart, wan
+from tests.pipelines.families import cogvideox, cogview4, hunyuandit, kandinsky3, kolors, parity, wan
 
 CASES = [
-    (pixart.SIZED, (64, 32)),
     (hunyuandit.ROWS[0], (64, 32)),
     (kolors.ROWS[0], (16, 8)),
     (wan.ROWS[0], (64, 32)),

@@ -120,8 +120,14 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
         (lambda: replaced(XL(), text_encoder_2=None), "has no text_encoder_2"),
         (lambda: replaced(XL(), unet=stable_diffusion.unet(40)), "expected 'text_time'"),
         (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
-        (lambda: changed(pixart.pipeline()(), _name_or_path="x/PixArt-LCM-XL-2-1024-MS"), "measure_candidates"),
-        (lambda: replaced(pixart.pipeline()(), scheduler=LCMScheduler()), "distilled to a few steps"),
+        (
+            lambda: changed(pixart.pipeline(PixArtAlphaPipeline)(), _name_or_path="x/PixArt-LCM-XL-2-1024-MS"),
+            "measure_candidates",
+        ),
+        (
+            lambda: replaced(pixart.pipeline(PixArtAlphaPipeline)(), scheduler=LCMScheduler()),
+            "distilled to a few steps",
+        ),
         (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks, one for noisy levels"),
         (wan.pipeline(wan.unipc, expand_timesteps=True), "tells every token a time of its own"),
         (lambda: replaced(wan.pipeline(wan.unipc)(), scheduler=DDIMScheduler()), "not set up for a flow"),
