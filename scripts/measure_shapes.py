@@ -253,7 +253,7 @@ def main(
         stages(name, plan[name])
     results = {name: stages.read(name) for name in plan if stages.has(name)}
     text = table(results)
-    (output / "table.md").write_text(text + "\n")
+    (output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     if {"null-soft", "candidates-soft"} <= results.keys():
         figure(pipe, output / "null-soft.safetensors", results["candidates-soft"], output / "figure.png")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.influence import Influence
-from mmg_diffusers.checks import needs, of_type
+from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.candidates import CandidateCurve
@@ -277,7 +277,7 @@ class Filtered(Measured):
             if other.mixture.names != first.mixture.names:
                 raise ValueError(
                     f"filters were measured with different candidates: {len(first.mixture.names)} from "
-                    f"{first.mixture.names[0]!r} and {len(other.mixture.names)} from {other.mixture.names[0]!r}; filter with the "
+                    f"{shown(first.mixture.names[0])} and {len(other.mixture.names)} from {shown(other.mixture.names[0])}; filter with the "
                     "same ones"
                 )
         notes = same_origin(parts, "filter")

@@ -47,13 +47,14 @@ class Question:
 
 
 def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan) -> Estimate | Filtered:
-    """Measure pairs: against the null prompt an estimate, against candidates a filter.
+    """Measure pairs: against the null prompt an estimate, against candidates a filter. Its notes say what was left out of a folder.
 
     Raises:
         ValueError: for options of the null prompt against candidates, and as `MMGPipeline` does.
     """
     check_options(marginal, plan, pairs.given is not None)
-    return pipe.measure(pairs.images, pairs.prompts, pairs.given, marginal, plan)
+    result = pipe.measure(pairs.images, pairs.prompts, pairs.given, marginal, plan)
+    return replace(result, notes=(*pairs.notes, *result.notes))
 
 
 def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.interpolant import Interpolant
@@ -187,7 +187,9 @@ def check_denoiser(denoiser: Denoiser, x: Tensor, cond: Condition, *, seed: int 
     of_type(cond, Mapping, "cond", "a condition: tensors by name, such as {'y': y}")
     for key, value in cond.items():
         if len(value) != len(x):
-            raise ValueError(f"cond[{key!r}] has {len(value)} rows for {len(x)} values of x; expected one row each")
+            raise ValueError(
+                f"cond[{shown(key)}] has {len(value)} rows for {len(x)} values of x; expected one row each"
+            )
     whole(levels, "levels", 2)
     low, high = denoiser.logsnr_range
     asked = torch.linspace(max(low, -20.0), min(high, 20.0), levels, dtype=torch.float64)

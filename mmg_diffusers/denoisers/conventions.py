@@ -258,7 +258,7 @@ class RectifiedFlow(Convention):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.told not in ("noise", "signal", "unshifted"):
-            raise ValueError(f"told is {self.told!r}; expected 'noise', 'signal' or 'unshifted'")
+            raise ValueError(f"told is {shown(self.told)}; expected 'noise', 'signal' or 'unshifted'")
         if not (finite(self.shift, "shift") > 0 and finite(self.time_scale, "time_scale") > 0):
             raise ValueError(f"expected shift > 0 and time_scale > 0, got {self.shift} and {self.time_scale}")
 

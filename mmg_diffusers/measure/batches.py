@@ -182,9 +182,9 @@ def check_condition(cond: Condition | None, count: int, name: str) -> None:
     """Raise an error unless a condition, if there is one, holds tensors with `count` finite rows each."""
     of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
     for key, value in (cond or {}).items():
-        of_type(value, Tensor, f"{name}[{key!r}]", "a tensor; torch.as_tensor makes one of an array")
+        of_type(value, Tensor, f"{name}[{shown(key)}]", "a tensor; torch.as_tensor makes one of an array")
         if value.ndim == 0:
-            raise ValueError(f"{name}[{key!r}] is a single number; expected {count} rows, one for each value of x")
+            raise ValueError(f"{name}[{shown(key)}] is a single number; expected {count} rows, one for each value of x")
         if len(value) != count:
             raise ValueError(
                 f"{name}[{shown(key)}] has {len(value)} rows for {count} values of x; expected one row each"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.moments import WEIGHED, integrate, noise_variance
 from mmg_diffusers.measure.value import Value
@@ -61,7 +62,7 @@ class Influence:
 
     def _to(self, axis: Axis) -> Callable[[Tensor], Tensor]:
         if axis not in AXES:
-            raise ValueError(f"axis is {axis!r}; expected one of {', '.join(AXES)}")
+            raise ValueError(f"axis is {shown(axis)}; expected one of {', '.join(AXES)}")
         if axis == "logsnr":
             return Tensor.double
         if self.convention is None:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type
+from mmg_diffusers.checks import of_type, shown
 
 Labels = Sequence[Hashable] | Tensor
 """What tells which pairs belong together, one label a pair: the identity of an image, a prompt, a patient."""
@@ -68,7 +68,7 @@ class Value(tuple[float, float]):
     __hash__ = tuple.__hash__
 
     def __repr__(self) -> str:
-        return f"Value({self.value!r}, {self.stderr!r}, {self.unit!r})"
+        return f"Value({shown(self.value)}, {shown(self.stderr)}, {shown(self.unit)})"
 
     def __str__(self) -> str:
         return f"{self.value:.4f} +- {self.stderr:.4f} {self.unit}"

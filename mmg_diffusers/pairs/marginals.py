@@ -378,7 +378,7 @@ class DrawnNegatives(_Mixed):
         for prompt, name in zip(prompts, mixture.true_names(), strict=True):
             if prompt != name:
                 raise ValueError(
-                    f"the negatives were drawn for a pair with the prompt {name!r}, which is now {prompt!r}"
+                    f"the negatives were drawn for a pair with the prompt {shown(name)}, which is now {shown(prompt)}"
                 )
         return mixture
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, of_type, two_ends, whole
+from mmg_diffusers.checks import finite, of_type, shown, two_ends, whole
 from mmg_diffusers.measure.batches import Levels, range_within
 from mmg_diffusers.measure.candidates import NoisePath
 from mmg_diffusers.measure.estimators import MMG
@@ -98,7 +98,7 @@ class Plan:
         if self.rule is not None:
             of_type(self.rule, Quadrature, "the rule (quadrature=)", "one such as Trapezoid(64)")
             if self.levels is not None:
-                raise ValueError(f"levels is {self.levels!r} beside the rule {self.rule!r}; give one of them")
+                raise ValueError(f"levels is {shown(self.levels)} beside the rule {shown(self.rule)}; give one of them")
         if isinstance(self.levels, (Sequence, Tensor, np.ndarray)) and not isinstance(self.levels, str):
             self._put(levels=tuple(finite(level, "a level") for level in self.levels))
         elif self.levels is not None:
@@ -129,8 +129,8 @@ class Plan:
         for name in given:
             if name not in (*names, "quadrature"):
                 near = get_close_matches(name, names, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
-                raise TypeError(f"there is no option {name!r}; {hint}")
+                hint = f"did you mean {shown(near[0])}?" if near else f"expected one of {', '.join(names)}"
+                raise TypeError(f"there is no option {shown(name)}; {hint}")
         if "quadrature" in given:
             rule = given.pop("quadrature")
             if given.get("rule") is not None and rule is not None:

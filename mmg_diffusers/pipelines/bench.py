@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Denoiser
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.denoisers.forwards import memory_notes
@@ -147,7 +148,7 @@ class Bench:
         """
         plan.check(self.convention, candidates=len(candidates.prompts))
         if plan.keep != "pair":
-            raise ValueError(f"keep is {plan.keep!r}; maps belong to `filter`, which is told the true prompts")
+            raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
         curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
         return curve, self._path_settings(plan), (*self._remarks(plan.path()), *notes)
 

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 from typing_extensions import Self
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.internals import execution_device, loaded_from
 from mmg_diffusers.pairs.prompts import Prompt
@@ -128,7 +129,7 @@ class PipelineModel:
         """
         unknown = kwargs.keys() - signature(tqdm.__init__).parameters.keys()
         if unknown:
-            raise TypeError(f"the progress bar has no option {sorted(unknown)[0]!r}; expected those of tqdm")
+            raise TypeError(f"the progress bar has no option {shown(sorted(unknown)[0])}; expected those of tqdm")
         self._progress = kwargs
 
     @property

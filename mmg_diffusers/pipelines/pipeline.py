@@ -13,7 +13,7 @@ from torch import Tensor
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import to_pixels
-from mmg_diffusers.checks import two_ends
+from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
@@ -144,7 +144,7 @@ class MMGPipeline(ComparingModel):
         """
         integrand = options.get("integrand", "orthogonal")
         if integrand != "gap" and integrand != "orthogonal":
-            raise ValueError(f"integrand is {integrand!r}; maps are of 'gap' or 'orthogonal'")
+            raise ValueError(f"integrand is {shown(integrand)}; maps are of 'gap' or 'orthogonal'")
         chosen = replace(Plan.of(plan, **options), keep="pixel" if band is None else "level")
         if band is not None:
             ends = range_within(self.denoiser, chosen.logsnr_range, Trapezoid(2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mmg_diffusers.analysis.filtering import Filtered
-from mmg_diffusers.checks import file_path
+from mmg_diffusers.checks import file_path, shown
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.marginals import Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Plan
@@ -50,7 +50,7 @@ def run_pairs(
                 check_text(row.prompt, "the prompt")
                 lost = pipe.codec.truncated(row.prompt)
                 if lost is not None:
-                    raise ValueError(f"the text encoder does not see {lost!r}, the end of {row.prompt!r}")
+                    raise ValueError(f"the text encoder does not see {shown(lost)}, the end of {shown(row.prompt)}")
         contexts = [row.given for row in some if row.given is not None]
         if contexts and len(contexts) < len(some):
             raise ValueError("some pairs of a chunk have a context and some have none; give all or none")

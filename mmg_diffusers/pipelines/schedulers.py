@@ -92,7 +92,9 @@ def convention_from_config(name: str, config: Mapping[str, Any], *, tokens: int 
     if name in _EDM:
         said = config.get("prediction_type", "epsilon")
         if said not in _EDM_PREDICTIONS:
-            raise ValueError(f"{name} with prediction {said!r} is not known; expected one of {list(_EDM_PREDICTIONS)}")
+            raise ValueError(
+                f"{name} with prediction {shown(said)} is not known; expected one of {list(_EDM_PREDICTIONS)}"
+            )
         return Karras(
             _EDM_PREDICTIONS[said],
             sigma_min=config.get("sigma_min", 0.002),
@@ -175,4 +177,4 @@ def dynamic_shift(config: Mapping[str, Any], tokens: int) -> float:
         case "linear":
             return mu
         case other:
-            raise ValueError(f"unknown time_shift_type {other!r}; expected 'exponential' or 'linear'")
+            raise ValueError(f"unknown time_shift_type {shown(other)}; expected 'exponential' or 'linear'")

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmg_diffusers.checks import shown
+
 Family = Literal["bmi", "high-mi"]
 
 
@@ -41,7 +43,7 @@ def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., None]:
         known = bmi_tasks() if family == "bmi" else high_mi_tasks()
         unknown = sorted(set(task or []) - set(known))
         if unknown:
-            raise typer.BadParameter(f"no task {unknown[0]!r}; there are {', '.join(list(known)[:3])}, ...")
+            raise typer.BadParameter(f"no task {shown(unknown[0])}; there are {', '.join(list(known)[:3])}, ...")
         folder = output or Path(f"runs/{family}-quick" if quick else f"runs/{family}")
         count = seeds or (1 if quick else seeds_by_default)
         results = tasks.run(list(task or known), range(first_seed, first_seed + count), plan, folder, workers)

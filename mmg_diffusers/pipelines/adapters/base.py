@@ -122,7 +122,7 @@ class Codec(ABC):
             return empty
         if kind == "zeros":
             return {key: torch.zeros_like(value) for key, value in empty.items()}
-        raise ValueError(f"{type(self).__name__} knows no null {kind!r}")
+        raise ValueError(f"{type(self).__name__} knows no null {shown(kind)}")
 
     def check_masked(self, prompt: Masked) -> None:
         """Find out whether `encode_masked` can mask the word, without running the text encoder.
@@ -198,7 +198,7 @@ class Family(ABC):
             raise ValueError(f"the pipeline has no {lacking[0]}; load it with all of {', '.join(self.parts)}")
         if self.chosen is not None and self.chosen not in self.nulls():
             kinds = " or ".join(repr(kind) for kind in self.nulls()) or "none at all: it has no unconditional branch"
-            raise ValueError(f"null is {self.chosen!r}; expected, for {self.name}, {kinds}")
+            raise ValueError(f"null is {shown(self.chosen)}; expected, for {self.name}, {kinds}")
         reason = self.refusal()
         if reason is not None:
             raise ValueError(reason)
@@ -314,7 +314,7 @@ def register(family: Any, *names: str) -> Any:
         warn("register takes a Family now; functions that adapt a pipeline go with version 0.3", DeprecationWarning)
         return lambda adapter: (register(_family_of_function((family, *names), adapter)), adapter)[1]
     if not (isinstance(family, type) and issubclass(family, Family)):
-        raise TypeError(f"cannot register {family!r}; expected a subclass of Family, see CONTRIBUTING.md")
+        raise TypeError(f"cannot register {shown(family)}; expected a subclass of Family, see CONTRIBUTING.md")
     for name in family.pipelines:
         _FAMILIES[name] = family
     _REFUSED.update(family.refused)
@@ -338,7 +338,7 @@ def find_family(names: Sequence[str]) -> type[Family]:
         if isinstance(name, str) and name in _REFUSED:
             raise ValueError(f"{name} cannot be measured: {_REFUSED[name]}")
     raise ValueError(
-        f"no adapter for {names[0]!r}; there are adapters for {', '.join(adapters())}. To add one, write a Family and decorate "
+        f"no adapter for {shown(names[0])}; there are adapters for {', '.join(adapters())}. To add one, write a Family and decorate "
         "it with @mmg_diffusers.pipelines.adapters.register; see CONTRIBUTING.md."
     )
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
@@ -37,7 +38,7 @@ class DiTCodec(LatentCodec):
         if number is None or number >= count:
             names = ", ".join(list(labels)[:4])
             raise ValueError(
-                f"{prompt!r} is no class of this model; expected a number from 0 to {count - 1} as text"
+                f"{shown(prompt)} is no class of this model; expected a number from 0 to {count - 1} as text"
                 + (f", or one of {len(labels)} names ({names}, ...)" if labels else "; it has no names (id2label)")
             )
         return number

@@ -119,7 +119,7 @@ class StableDiffusion(Family):
         if more:
             return f"the UNet is given more than a noisy latent, a time and text ({more}), which is not supported"
         if not isinstance(config.sample_size, (int, list, tuple)):
-            return f"the UNet's config has sample_size {config.sample_size!r}; expected the size of its latents"
+            return f"the UNet's config has sample_size {shown(config.sample_size)}; expected the size of its latents"
         if finite(pipe.vae.config.scaling_factor, "the VAE's scaling_factor") <= 0:
             return f"the VAE's scaling_factor is {pipe.vae.config.scaling_factor}; expected a factor above 0"
         return None if pipe.text_encoder is None else self._text_refusal()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
@@ -109,7 +110,7 @@ class StableDiffusionXL(Family):
         if reason is not None:
             return reason
         if unet.config.get("addition_embed_type") != "text_time":
-            return f"the UNet takes {unet.config.get('addition_embed_type')!r} beside text; expected 'text_time', text and sizes"
+            return f"the UNet takes {shown(unet.config.get('addition_embed_type'))} beside text; expected 'text_time', text and sizes"
         texts = [text for text in (pipe.text_encoder, pipe.text_encoder_2) if text is not None]
         width, given = unet.config.cross_attention_dim, sum(text.config.hidden_size for text in texts)
         if pipe.text_encoder_2 is not None and width != given:

@@ -113,7 +113,5 @@ class UNet2D(Family):
         if config.in_channels != 3:
             return f"the UNet denoises {config.in_channels} channels, which is not supported; expected the 3 of images"
         if config.get("class_embed_type") is not None:
-            return (
-                f"the UNet is told {config.class_embed_type!r} beside the level, which is not supported; {CANDIDATES}"
-            )
+            return f"the UNet is told {shown(config.class_embed_type)} beside the level, which is not supported; {CANDIDATES}"
         return distilled(self.pipe, self.pipe.unet)

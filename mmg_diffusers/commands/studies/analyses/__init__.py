@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmg_diffusers.analysis.influence import influence
+from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.figures import check_plotting, plot_influence, save_figure
 from mmg_diffusers.commands.studies.analyses.along import along, along_rows, levels_table
 from mmg_diffusers.commands.studies.analyses.maps import clean_end, clean_end_rows, maps, maps_rows
@@ -68,7 +69,7 @@ def study(model: str | None, settings: Settings, names: tuple[str, ...], output:
     check_plotting()
     unknown = sorted(set(names) - set(STAGES))
     if unknown:
-        raise ValueError(f"there is no stage {unknown[0]!r}; expected {', '.join(STAGES)}")
+        raise ValueError(f"there is no stage {shown(unknown[0])}; expected {', '.join(STAGES)}")
     pipe = load_model(model)
     pipe.set_progress_bar_config(mininterval=10)
     measured = {**asdict(settings), "few": min(settings.few, settings.pairs)}

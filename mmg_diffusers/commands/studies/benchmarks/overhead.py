@@ -22,6 +22,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mmg_diffusers import MMGPipeline, shapes_model
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.forwards import Forwards
 
 PROMPT = "a large red circle on the left"
@@ -107,7 +108,7 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = size or ("sd15" if device.type == "cuda" else "small")
     if chosen not in SIZES:
-        raise typer.BadParameter(f"size is {chosen!r}; expected one of {', '.join(SIZES)}")
+        raise typer.BadParameter(f"size is {shown(chosen)}; expected one of {', '.join(SIZES)}")
     if device.type == "cpu":
         torch.set_num_threads(1)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
