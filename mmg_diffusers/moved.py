@@ -73,8 +73,19 @@ MOVED: dict[str, tuple[str, ...]] = {
     "trainer": ("arrays.trainer",),
     "training": ("arrays.checkpoints",),
     "variables": ("arrays.variables",),
-    "walks": ("measure.walks",),
+    "walks": ("measure.paths",),
     "words": ("analysis.words",),
+}
+# Names of version 0.1 by those that stand for them now.
+RENAMED: dict[str, str] = {
+    "Comparison": "MixtureMoments",
+    "Field": "CandidateSlots",
+    "Follower": "StepScorer",
+    "Outside": "OutsideNorm",
+    "Step": "StepScores",
+    "Versus": "TwoDenoisers",
+    "Walk": "PathScorer",
+    "Walked": "PathScores",
 }
 ROOT = "mmg_diffusers."
 
@@ -102,8 +113,9 @@ class OldNames(MetaPathFinder, Loader):
             if not name.startswith("__"):
                 for place in places:
                     held = import_module(f"{ROOT}{place}")
-                    if hasattr(held, name):
-                        return getattr(held, name)
+                    for spelt in (name, RENAMED.get(name, name)):
+                        if hasattr(held, spelt):
+                            return getattr(held, spelt)
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}; it is now {new}")
 
         vars(module)["__getattr__"] = look_up

@@ -41,8 +41,8 @@ from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.denoisers.levels import add_noise, per_event, signal_and_noise
 from mmg_diffusers.measure.draws import PairDraws, brownian_path
+from mmg_diffusers.measure.paths import step_score
 from mmg_diffusers.measure.quadrature import AtLevels
-from mmg_diffusers.measure.walks import step_score
 from mmg_diffusers.pipelines.schedulers import convention_from_config
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_words
 
@@ -430,7 +430,7 @@ class CaptionOdds(nn.Module):
     """How far the odds between captions, read along a path of noise, are from the exact ones.
 
     Squared errors are dominated by what all captions share; what tells two of them apart is a fiftieth of it. So here
-    each image is followed along one Brownian path of noise, as `mmg_diffusers.measure.walks` does, under its own caption and
+    each image is followed along one Brownian path of noise, as `mmg_diffusers.measure.paths` does, under its own caption and
     under rivals, and the posterior over these few is held against the exact one (cross-entropy, whose minimum is the
     true posterior given the path). `denoising` is added to it with a weight, of all images of a batch, while only the
     first few are followed: with less of it images are drawn pale and blurred, although their odds are right.

@@ -1,9 +1,12 @@
 """Values in messages are short, whatever they are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import mmg_diffusers
 from mmg_diffusers.checks import reason, shown, whole
 from mmg_diffusers.pairs.prompts import Word, find_word
 
@@ -73,3 +76,10 @@ def test_messages_about_prompts_are_short():
         with pytest.raises(ValueError, match="cat") as refused:
             call()
         assert len(str(refused.value)) < 400
+
+
+def test_messages_show_values_by_one_function():
+    """``{value!r}`` would write out whatever a user passed; ``{shown(value)}`` does not."""
+    package = Path(mmg_diffusers.__file__).parent
+    whole = [path for path in package.rglob("*.py") if "!r}" in path.read_text("utf-8")]
+    assert {path.name for path in whole} == {"checks.py", "moved.py"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mmg_diffusers
-from mmg_diffusers.moved import MOVED
+from mmg_diffusers.moved import MOVED, RENAMED
 
 ROOT = Path(mmg_diffusers.__file__).parent
 # What each room may import beside itself. The front, `__init__`, shows names of them all and is imported by commands alone.
@@ -93,3 +93,11 @@ def test_old_names_give_what_they_gave():
 
     assert add_noise is levels.add_noise
     assert convention_from_config is schedulers.convention_from_config
+
+
+@pytest.mark.parametrize(("module", "name"), [("denoiser", "Versus"), ("moments", "Outside"), ("walks", "Walked")])
+def test_old_names_of_things_give_the_new_ones(module, name):
+    sys.modules.pop(f"mmg_diffusers.{module}", None)
+    with pytest.warns(DeprecationWarning, match="is now"):
+        old = getattr(__import__(f"mmg_diffusers.{module}", fromlist=[name]), name)
+    assert old.__name__ == RENAMED[name]

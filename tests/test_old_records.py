@@ -8,6 +8,7 @@ import torch
 from mmg_diffusers.analysis import Filtered
 from mmg_diffusers.arrays import FittedModel
 from mmg_diffusers.measure import Estimate
+from mmg_diffusers.runs import Outcome
 
 OLD = Path(__file__).parent / "data" / "v0.1"
 
@@ -37,3 +38,14 @@ def test_fitted():
     found = model.estimate({"x": x.numpy(), "y": x.numpy()})
     assert len(found) == 50
     assert found.logsnr_range == (-8.0, 22.0)
+
+
+def test_run():
+    outcome = Outcome.load(OLD / "run")
+    assert outcome.estimate.nats.tolist() == pytest.approx([0.0209, 0.1658, 1.0386], abs=5e-5)
+    assert [failure.place for failure in outcome.failures] == [1]
+    table = outcome.to_pandas()
+    assert table["image"].tolist() == ["in/0.png", "in/1.png", "in/2.png", ""]
+    assert table["prompt"].tolist() == ["a", "a", "a", "b"]
+    assert table["image_digest"].tolist() == [""] * 4  # which version 0.1 did not know
+    assert outcome.clusters() == ["pair 0", "pair 2", "pair 3"]

@@ -21,7 +21,7 @@ from mmg_diffusers.arrays.estimate import as_array
 from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.denoisers.conventions import PREDICTIONS, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.levels import add_noise, per_event, signal_and_noise
-from mmg_diffusers.measure.moments import FORMS, MOMENTS, Curve, Outside
+from mmg_diffusers.measure.moments import FORMS, MOMENTS, Curve, OutsideNorm
 from mmg_diffusers.measure.quadrature import (
     AtLevels,
     GaussLegendre,
@@ -152,7 +152,7 @@ class Elementwise(Denoiser):
 
 EVENTS = st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple)
 DTYPES = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
-FORM = st.sampled_from([*FORMS, Outside(0.7)])
+FORM = st.sampled_from([*FORMS, OutsideNorm(0.7)])
 
 
 @st.composite
@@ -209,7 +209,7 @@ def test_a_merge_of_any_split_is_the_whole(measurement, data):
 def test_identical_conditions_give_exactly_nothing(measurement):
     estimator, x, cond, ids, options = measurement
     found = estimator(Elementwise(), x, cond, cond, pair_ids=ids, **options)
-    for form in (*FORMS, Outside(2.0)):
+    for form in (*FORMS, OutsideNorm(2.0)):
         read = found.using(form)
         assert torch.equal(read.nats, torch.zeros(len(x), dtype=torch.float64))
         assert read.mean().value == 0.0
@@ -252,7 +252,7 @@ def records(draw):
         independent=draw(st.booleans()),
         maps=maps,
     )
-    integrand = draw(st.sampled_from(FORMS) | st.floats(1e-3, 1e3).map(Outside))
+    integrand = draw(st.sampled_from(FORMS) | st.floats(1e-3, 1e3).map(OutsideNorm))
     noted = draw(st.lists(st.text(max_size=20), max_size=2))
     return Estimate(curve, integrand, draw(st.dictionaries(st.text(max_size=5), JSON, max_size=4)), notes=tuple(noted))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import MOST, finite, of_type, whole
+from mmg_diffusers.checks import MOST, finite, needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
@@ -35,7 +35,7 @@ class Calibration:
         bias: what is added to each candidate, in nats; none for no bias.
 
     Raises:
-        TypeError: for what are no tuples of numbers.
+        TypeError: for other than tuples of numbers.
         ValueError: for edges that do not rise, or not one non-negative factor a band.
     """
 
@@ -53,7 +53,7 @@ class Calibration:
             raise ValueError(f"expected one non-negative factor a band, got {self.trust} for edges {self.edges}")
 
     def check(self, candidates: int) -> None:
-        """Raise a ValueError where the bias is not that of so many candidates."""
+        """Raise a ValueError if the bias is not that of so many candidates."""
         if self.bias and len(self.bias) != candidates:
             raise ValueError(
                 f"the calibration has a bias for {len(self.bias)} candidates, not {candidates}; fit it to the same candidates"
@@ -132,13 +132,13 @@ class Classification(Record):
 
     def _index(self, truth: Sequence[str | int]) -> Tensor:
         if isinstance(truth, str) or not hasattr(truth, "__len__"):
-            raise TypeError(f"the true candidates are {truth!r}; expected a list of {len(self)} names or indices")
+            raise TypeError(f"the true candidates are {shown(truth)}; expected a list of {len(self)} names or indices")
         if len(truth) != len(self):
             raise ValueError(f"got {len(truth)} true candidates for {len(self)} variables")
         place = {name: k for k, name in enumerate(self.candidates)}
         unknown = [y for y in truth if isinstance(y, str) and y not in place]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not among the {len(place)} candidates; add it and classify again")
+            raise ValueError(f"{shown(unknown[0])} is not among the {len(place)} candidates; add it and classify again")
         index = torch.tensor([place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth])
         if int(index.min()) < 0 or int(index.max()) >= len(place):
             raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
@@ -196,15 +196,15 @@ class Classification(Record):
     ) -> Calibration:  # fmt: skip
         """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
 
-        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: where every fitted pair is told right, the
-        likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any calibration gives a
-        bound there.
+        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: if every fitted pair is classified
+        right, the likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any
+        calibration gives a bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
             edges: inner edges of noise bands in log-SNR; none fits one temperature.
-            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a candidate's
-                labels, with a standard normal prior (in nats) that holds it where the pairs say little.
+            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a
+                candidate's labels, with a standard normal prior (in nats) that holds it if the pairs say little.
 
         Raises:
             ValueError: as `pointwise` does, and for parts without one label a candidate.
@@ -239,11 +239,12 @@ class Classification(Record):
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """Everything about this posterior that a reader should be told before it."""
+        """List what a reader should know about this posterior before it."""
         return self.notes
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, the most probable candidate, its probability, and log q of every candidate."""
+        needs("pandas", "data")
         import pandas
 
         columns = {
@@ -281,8 +282,8 @@ class Classification(Record):
         """Join the posteriors of different pairs over the same candidates.
 
         Raises:
-            ValueError: for none, for other candidates, priors, calibrations, levels, settings or versions, or if a pair appears
-                twice.
+            ValueError: for none, for other candidates, priors, calibrations, levels, settings or versions, or if a pair
+                appears twice.
         """
         first = to_merge(parts, Classification)
         for other in parts:
@@ -304,6 +305,8 @@ def _membership(parts: Parts, count: int) -> Tensor:
     columns: list[list[float]] = []
     for name, labels in parts.items():
         if len(labels) != count:
-            raise ValueError(f"part {name!r} has {len(labels)} labels for {count} candidates; expected a label each")
+            raise ValueError(
+                f"part {shown(name)} has {len(labels)} labels for {count} candidates; expected a label each"
+            )
         columns += [[float(label == other) for label in labels] for other in dict.fromkeys(labels)]
     return torch.tensor(columns, dtype=torch.float64).reshape(-1, count).T

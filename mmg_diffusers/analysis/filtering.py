@@ -34,8 +34,8 @@ COARSE = 0.05
 class Filtered(Measured):
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 
-    `evidence` holds the scores, `mixture` the candidates of every variable. Where a variable's candidates share a part, all
-    is conditional on that part.
+    `evidence` holds the scores, `mixture` the candidates of every variable. If a variable's candidates share a part,
+    all is conditional on that part.
 
     The headline is log q(y | path) - log p(y): a lower bound in expectation whatever the network's errors, with little
     noise. It starts at the path's noisy end: what the noisy end already tells, `below`, is not in it.
@@ -97,7 +97,7 @@ class Filtered(Measured):
 
     @property
     def entropy_by_level(self) -> Tensor:
-        """H(Y) - H(q at each level), `(N, L + 1)`: the same in expectation where q is calibrated."""
+        """H(Y) - H(q at each level), `(N, L + 1)`: the same in expectation if q is calibrated."""
         before = torch.special.entr(self.mixture.prior).sum(1, keepdim=True)
         return before - torch.special.entr(self.log_posterior.exp()).sum(3).mean(1)
 
@@ -115,7 +115,7 @@ class Filtered(Measured):
 
     @property
     def stderr(self) -> Tensor:
-        """`(N,)` standard error over noise draws; not a number where there is one draw."""
+        """`(N,)` standard error over noise draws; not a number if there is one draw."""
         log_q = self._true(self.log_posterior)[..., -1]
         draws = log_q.shape[1]
         return log_q.std(1) / draws**0.5 if draws > 1 else torch.full_like(log_q[:, 0], float("nan"))
@@ -127,20 +127,20 @@ class Filtered(Measured):
 
     @property
     def steadied_by_level(self) -> Tensor:
-        """The integral of the gap up to each of the first L levels, steadied: `(N, L)`, not a number without innovations.
+        """The integral of the gap up to each of the first L levels, steadied, `(N, L)`; NaN without innovations.
 
         What a small step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction
         knows (Duncan 1968): with it the gap has the expectation that it had, and most of its noise is gone.
         """
         integral = self.integrated_by_level("gap")
-        told = self.evidence.innovation
-        if told is None:
+        innovation = self.evidence.innovation
+        if innovation is None:
             return torch.full_like(integral, float("nan"))
-        return integral + torch.cat([torch.zeros_like(integral[:, :1]), told.mean(1).cumsum(1)[:, :-1]], 1)
+        return integral + torch.cat([torch.zeros_like(integral[:, :1]), innovation.mean(1).cumsum(1)[:, :-1]], 1)
 
     @property
     def step_error(self) -> Value:
-        """What the steadied gap lies above log q at the end: 0 where steps are small enough, whatever the network."""
+        """What the steadied gap lies above log q at the end: 0 if steps are small enough, whatever the network."""
         difference = self.steadied_by_level[:, -1] - self.by_level[:, -2]
         return mean_over_pairs(difference)
 
@@ -156,7 +156,7 @@ class Filtered(Measured):
         """The posterior over candidates that all variables share, for what is read off it: words, calibration.
 
         Raises:
-            ValueError: where variables have candidates of their own (groups, negatives).
+            ValueError: if variables have candidates of their own (groups, negatives).
         """
         mixture = self.mixture
         shared = bool((mixture.slots == mixture.slots[0]).all()) and bool((mixture.prior == mixture.prior[0]).all())
@@ -173,8 +173,8 @@ class Filtered(Measured):
     @property
     def truth(self) -> list[str]:
         """The true candidate of every variable."""
-        own = self.mixture.slots.gather(1, self.mixture.truth[:, None])[:, 0]
-        return [self.mixture.names[k] for k in own.tolist()]
+        true = self.mixture.slots.gather(1, self.mixture.truth[:, None])[:, 0]
+        return [self.mixture.names[k] for k in true.tolist()]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, log q and its error, the posterior's own reading, and both forms against the mixture."""
@@ -194,17 +194,17 @@ class Filtered(Measured):
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """Everything about these numbers that a reader should be told before them."""
-        found = list(self.notes)
+        """List what a reader should know about these numbers before them."""
+        said = list(self.notes)
         moved, high = self.settled, float(self.logsnr[-1])
         if moved >= high - 1e-9:
-            found.append(
-                f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, where that is the "
+            said.append(
+                f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, if that is the "
                 "model's clean end, mind that its errors weigh most there"
             )
         off, stderr = self.step_error
         if abs(off) > max(3 * stderr, COARSE):
-            found.append(
+            said.append(
                 f"the {len(self.logsnr) - 1} steps of the path are too large: the gap to the mixture is {off:.3f} +- {stderr:.3f} nats "
                 "from log q; take more"
             )
@@ -212,12 +212,12 @@ class Filtered(Measured):
         difference = entropy - log_q
         off, stderr = mean_over_pairs(difference)
         if abs(off) > 3 * stderr:
-            found.append(
+            said.append(
                 f"the posterior claims {off:.3f} +- {stderr:.3f} nats more than it is right about: it is not calibrated"
                 if off > 0
                 else f"the posterior claims {-off:.3f} +- {stderr:.3f} nats less than it knows: it is not calibrated"
             )
-        return tuple(found)
+        return tuple(said)
 
     def influence(self, convention: Convention | None = None) -> Influence:
         """What the condition still adds at each level of the path: I(A; B | X_tau), from log q.

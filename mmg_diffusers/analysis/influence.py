@@ -1,4 +1,4 @@
-"""Where along the noise a condition speaks: prompt influence over time. It is read off every result; see `Measured.influence`."""
+"""Where along the noise a condition speaks: prompt influence over time. See `mmg_diffusers.measure.influence`, and `Measured.influence`."""
 
 from mmg_diffusers.measure.influence import AXES, Axis, Influence, influence, jackknife
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 
 
 def _overlap(cells: int, pixels: int) -> Tensor:
@@ -43,7 +43,7 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
         `(..., H, W)` float64 nats per pixel.
 
     Raises:
-        TypeError: for maps that are no tensor, or a size that is not of whole numbers.
+        TypeError: for maps other than a tensor, or a size that is not of whole numbers.
         ValueError: for maps without two axes or with values that are not finite, a size below 1, or another spread.
     """
     of_type(maps, Tensor, "maps", "a tensor (..., h, w)")
@@ -55,7 +55,7 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
     if maps.ndim < 2 or not bool(maps.isfinite().all()):
         raise ValueError(f"expected maps (..., h, w) of finite numbers, got shape {tuple(maps.shape)}")
     if spread not in ("linear", "even"):
-        raise ValueError(f"spread is {spread!r}; expected 'linear' or 'even'")
+        raise ValueError(f"spread is {shown(spread)}; expected 'linear' or 'even'")
     share = _tent if spread == "linear" else _overlap
     rows, columns = share(maps.shape[-2], size[0]), share(maps.shape[-1], size[1])
     return rows @ maps.double() @ columns.T
@@ -104,10 +104,10 @@ def auroc(maps: Tensor, mask: Tensor) -> Tensor:
     count = inside.sum(1)
     if bool((count == 0).any()) or bool((count == inside.shape[1]).any()):
         raise ValueError("a mask is empty or full, so that there is no inside and outside to tell apart")
-    found: list[float] = []
-    for own, where in zip(values, inside, strict=True):
-        order = own[~where].sort().values
-        below = torch.searchsorted(order, own[where].contiguous())
-        upto = torch.searchsorted(order, own[where].contiguous(), right=True)
-        found.append(float((below + upto).double().mean() / (2 * len(order))))
-    return torch.tensor(found, dtype=torch.float64)
+    areas: list[float] = []
+    for pixels, within in zip(values, inside, strict=True):
+        order = pixels[~within].sort().values
+        below = torch.searchsorted(order, pixels[within].contiguous())
+        upto = torch.searchsorted(order, pixels[within].contiguous(), right=True)
+        areas.append(float((below + upto).double().mean() / (2 * len(order))))
+    return torch.tensor(areas, dtype=torch.float64)

@@ -38,11 +38,11 @@ def from_bytes(body: bytes) -> Record:
     """
     try:
         header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
-        told = json.loads(header["__metadata__"]["record"])["format"]
+        form = json.loads(header["__metadata__"]["record"])["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no complete record of this library: {error!r:.200}") from error
     for kind in KINDS:
-        if told == kind.FORMAT:
+        if form == kind.FORMAT:
             return kind.from_bytes(body)
     expected = ", ".join(f"{kind.FORMAT} ({kind.KIND})" for kind in KINDS)
-    raise ValueError(f"of the format {told!r:.80}; expected one of {expected}")
+    raise ValueError(f"of the format {form!r:.80}; expected one of {expected}")

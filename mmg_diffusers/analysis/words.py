@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification, Parts
+from mmg_diffusers.checks import shown
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives
 from mmg_diffusers.pairs.prompts import Prompt, Word, without, words_of
@@ -24,17 +25,17 @@ def all_but(parts: Parts, *names: str) -> list[Hashable]:
     """Group labels that join candidates which differ in these parts alone.
 
     Raises:
-        ValueError: for a part that there is not.
+        ValueError: for an unknown part.
     """
     _need(parts, names)
     return only(parts, *(name for name in parts if name not in names))
 
 
 def only(parts: Parts, *names: str) -> list[Hashable]:
-    """Group labels that join candidates which agree in these parts; all of them, where none is named.
+    """Group labels that join candidates which agree in these parts; all of them, if none is named.
 
     Raises:
-        ValueError: for a part that there is not.
+        ValueError: for an unknown part.
     """
     _need(parts, names)
     count = len(next(iter(parts.values()), ()))
@@ -44,7 +45,7 @@ def only(parts: Parts, *names: str) -> list[Hashable]:
 def _need(parts: Parts, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in parts]
     if unknown:
-        raise ValueError(f"no part {unknown[0]!r} in the candidates; there are {', '.join(parts)}")
+        raise ValueError(f"no part {shown(unknown[0])} in the candidates; there are {', '.join(parts)}")
 
 
 def parts_by_place(candidates: Sequence[str]) -> dict[str, list[str]]:
@@ -58,7 +59,7 @@ def parts_by_place(candidates: Sequence[str]) -> dict[str, list[str]]:
     if len(lengths) != 1:
         short, long = (next(c for c, w in zip(candidates, split, strict=True) if len(w) == n) for n in _ends(lengths))
         raise ValueError(
-            f"candidates do not differ word by word: {short!r} and {long!r} have different numbers of words; tell the words by "
+            f"candidates do not differ word by word: {shown(short)} and {shown(long)} have different numbers of words; tell the words by "
             "parts of your own, one label a candidate"
         )
     columns = {f"@{place}": list(column) for place, column in enumerate(zip(*split, strict=True))}
@@ -107,7 +108,7 @@ def isolate(words: Sequence[Word], prompts: Sequence[str], marginal: Marginal, b
         )
     if isinstance(marginal, Candidates):
         if by is not None:
-            raise ValueError(f"candidates say by themselves what a word is replaced by; leave {by!r} out")
+            raise ValueError(f"candidates say by themselves what a word is replaced by; leave {shown(by)} out")
         names = tuple(marginal.prompts)
         parts = parts_by_place(names)
         places = [f"@{word.place_in(prompts)}" for word in words]
@@ -118,7 +119,7 @@ def isolate(words: Sequence[Word], prompts: Sequence[str], marginal: Marginal, b
         if marginal.groups is not None:
             rest = list(zip(marginal.groups, rest, strict=True))
         return Isolated(None, replace(marginal, groups=rest), "replaced by what other candidates say in its place")
-    how = "masked" if by is None else f"replaced by {by!r}" if by.strip() else "left out"
+    how = "masked" if by is None else f"replaced by {shown(by)}" if by.strip() else "left out"
     return Isolated([without(prompt, words, by) for prompt in prompts], marginal, how)
 
 
@@ -137,7 +138,7 @@ class Decomposition:
     least surprise is not of the same word with the image and without. Where both words are equally surprising without
     the image, the redundancy is the larger of the two informations, so that no unique part is positive, and words that
     have nothing to do with each other are redundant and synergistic in equal measure. What does not depend on the choice
-    of a minimum is `interaction`, redundancy less synergy; it is negative where the words tell more together.
+    of a minimum is `interaction`, redundancy less synergy; it is negative if the words tell more together.
     """
 
     redundancy: Tensor
@@ -184,7 +185,7 @@ def pair_surprise(candidates: Candidates, prompts: Sequence[str], one: Word, two
     first, second = (f"@{word.place_in(prompts)}" for word in (one, two))
     absent = [prompt for prompt in prompts if prompt not in names]
     if absent:
-        raise ValueError(f"the prompt {absent[0]!r} is not among the {len(names)} candidates; add it to them")
+        raise ValueError(f"the prompt {shown(absent[0])} is not among the {len(names)} candidates; add it to them")
     true = [names.index(prompt) for prompt in prompts]
     rest = all_but(parts, first, second)
 
@@ -239,7 +240,7 @@ def decompose(
     named = (one, two, *given)
     if len(set(named)) < len(named):
         repeated = next(name for name in named if named.count(name) > 1)
-        raise ValueError(f"expected different parts, got {repeated!r} twice")
+        raise ValueError(f"expected different parts, got {shown(repeated)} twice")
 
     def surprise(*names: str) -> tuple[Tensor, Tensor]:
         (before, after), (before_c, after_c) = (

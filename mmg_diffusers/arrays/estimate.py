@@ -204,7 +204,7 @@ def estimate_mi(
         unknown = np.setdiff1d(measured[name], fitted[name]) if measured[name].ndim == 1 else []
         if len(unknown):
             raise ValueError(
-                f"{name} has the label {unknown[0].item()!r}, which the pairs to fit lack; add pairs of it"
+                f"{name} has the label {shown(unknown[0].item())}, which the pairs to fit lack; add pairs of it"
             )
     base = () if given is None else ("c",)
     model = fit_model(fitted, base=base, settings=settings, seed=seed, progress=progress)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmg_diffusers.arrays.base import GaussianStart, MultiDenoiser, Roles
 from mmg_diffusers.arrays.seeds import generator_of
-from mmg_diffusers.checks import two_ends, whole
+from mmg_diffusers.checks import shown, two_ends, whole
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
 __all__ = ["MultiDenoiser", "Roles", "VectorNetwork"]
@@ -111,7 +111,7 @@ class VectorNetwork(GaussianStart):
         if not sizes:
             raise ValueError("the network has no variable; name one or more, with their sizes")
         for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
-            whole(size, f"the size of {name!r}" if name in sizes else name, 1)
+            whole(size, f"the size of {shown(name)}" if name in sizes else name, 1)
         if not low < high:
             raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
         total = sum(sizes.values())

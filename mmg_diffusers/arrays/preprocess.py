@@ -52,7 +52,7 @@ class Variable:
             unknown = np.setdiff1d(labels, self.classes)
             if len(unknown):
                 raise ValueError(
-                    f"{self.name} has the label {unknown[0].item()!r}, which the training part lacks; add pairs of it"
+                    f"{self.name} has the label {shown(unknown[0].item())}, which the training part lacks; add pairs of it"
                 )
             # The last class is known by the absence of all others.
             return (labels[:, None] == self.classes[None, :-1]).astype(float) - self._shares
@@ -224,7 +224,7 @@ def _columns_of(name: str, values: NDArray[np.generic]) -> Variable:
     if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
         classes, counts = np.unique(values, return_counts=True)
         if len(classes) < 2:
-            raise ValueError(f"{name} has a single label, {classes[0].item()!r}; it carries no information")
+            raise ValueError(f"{name} has a single label, {shown(classes[0].item())}; it carries no information")
         shares = counts[:-1] / counts.sum()
         columns = tuple(Column(float(share), 1.0) for share in shares)
         return Variable(name, np.arange(len(columns)), columns, np.eye(len(columns)), 1, classes)

@@ -4,7 +4,7 @@ The only place that knows conventions other than log-SNR and the variance-preser
 know how anything is measured.
 """
 
-from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, Rescaled, Versus
+from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, Rescaled, TwoDenoisers
 from mmg_diffusers.denoisers.check import DenoiserCheck, check_denoiser
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
@@ -25,7 +25,7 @@ __all__ = [
     "MixtureDenoiser",
     "RectifiedFlow",
     "Rescaled",
-    "Versus",
+    "TwoDenoisers",
     "add_noise",
     "check_denoiser",
 ]

@@ -71,7 +71,7 @@ class Denoiser(nn.Module, ABC):
 
 
 def check_denoiser_type(*denoisers: object) -> None:
-    """Raise a TypeError for what is no denoiser."""
+    """Raise a TypeError for something other than a denoiser."""
     for denoiser in denoisers:
         of_type(
             denoiser,
@@ -214,12 +214,12 @@ class Rescaled(Denoiser):
         return self.denoiser.branches(*self._inner(z, logsnr), conds)
 
 
-class Versus(Denoiser):
+class TwoDenoisers(Denoiser):
     """Two denoisers of one variable as the two branches of one: what they differ by is a divergence.
 
     Args:
-        base: answers where no condition is given.
-        other: answers where one is; an empty condition asks it for its own marginal.
+        base: answers if no condition is given.
+        other: answers if one is; an empty condition asks it for its own marginal.
     """
 
     def __init__(self, base: Denoiser, other: Denoiser) -> None:
@@ -242,6 +242,3 @@ class Versus(Denoiser):
     def snap(self, logsnr: Tensor) -> Tensor:
         """Levels of `other`. A base that knows only levels of its own is told the nearest of those."""
         return self.other.snap(logsnr.double().clamp(*self.logsnr_range))
-
-
-# ---- closed forms ----

@@ -1,4 +1,4 @@
-"""Oracles that speak foreign conventions, and a check for denoisers of your own."""
+"""Check a denoiser, and dress exact ones in foreign conventions."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def foreign(oracle: Denoiser, convention: Convention, empty: Condition) -> Adapt
     Args:
         oracle: the exact denoiser.
         convention: the convention to speak.
-        empty: one row of each condition tensor, of any value: a placeholder where no condition is present.
+        empty: one row of each condition tensor, of any value: a placeholder if no condition is present.
     """
     network = ForeignNetwork(oracle, convention)
     null = {**empty, "present": torch.zeros(1)}
@@ -109,8 +109,8 @@ def present(cond: Condition) -> dict[str, Tensor]:
 class DenoiserCheck:
     """Errors of a denoiser along its range, per dimension: E|eps - e(z)|^2 / d at `logsnr`, `(L,)` each.
 
-    `error` is that of the marginal, not a number for a denoiser that has none; `conditional` is that of the conditional branch;
-    `linear` is that of the best multiple of z (beside a constant), which no denoiser should exceed.
+    `error` is that of the marginal, not a number for a denoiser that has none; `conditional` is that of the conditional
+    branch; `linear` is that of the best multiple of z (beside a constant), which no denoiser should exceed.
     """
 
     logsnr: Tensor
@@ -119,12 +119,13 @@ class DenoiserCheck:
     linear: Tensor
 
 
-# Mean squares are told from this many numbers or more; of small events the variables are repeated, with noise of their own.
+# Mean squares are of this many numbers or more; of small events the variables are repeated, with noise of their own.
 NUMBERS = 4096
-# How far above the error of the best multiple of z an error may lie where that one sees most of the noise: a factor, and a sum.
+# How far above the error of the best multiple of z an error may lie where that one sees most of the noise: a factor,
+# and a sum.
 SLACK, LEEWAY = 1.25, 0.03
-# What a multiple of the prediction may gain over it, per dimension, beyond chance: of ideal predictions none does. The first where
-# a multiple of z leaves less than a quarter of the noise.
+# What a multiple of the prediction may gain over it, per dimension, beyond chance: of ideal predictions none does. The
+# first where a multiple of z leaves less than a quarter of the noise.
 GAIN, GAIN_BEYOND = 0.02, 0.04
 # Beyond this error of the best multiple of z, the clean end, networks err by more than a wrong scale would.
 HARD = 0.9
@@ -149,8 +150,8 @@ def _linear(eps: Tensor, z: Tensor) -> float:
 
 
 def _multiple(eps: Tensor, predicted: Tensor, variables: int) -> tuple[float, float]:
-    """The multiple of a prediction that has the least mean squared error, and how much less that is, beyond three standard errors
-    over the variables.
+    """The multiple of a prediction that has the least mean squared error, and how much less that is, beyond three
+    standard errors over the variables.
     """  # fmt: skip
     along = widened((eps - predicted) * predicted).flatten(1).sum(1).view(-1, variables).sum(0)
     energy = float(widened(predicted).square().sum())
@@ -174,9 +175,9 @@ def check_denoiser(denoiser: Denoiser, x: Tensor, cond: Condition, *, seed: int 
         levels: how many noise levels are tried, between the ends of its range.
 
     Raises:
-        AssertionError: with the branch, what is wrong and what usually causes it: shapes, types, levels that `snap` does not
-            fix, answers that depend on the batch or on what was asked before, predictions that are not the noise (wrong sign,
-            wrong scale, wrong time).
+        AssertionError: with the branch, what is wrong and what usually causes it: shapes, types, levels that `snap`
+            does not fix, answers that depend on the batch or on what was asked before, predictions that are not the
+            noise (wrong sign, wrong scale, wrong time).
         TypeError, ValueError: for arguments that no denoiser could be checked with.
     """
     check_denoiser_type(denoiser)
@@ -257,7 +258,7 @@ def _check_prediction(name: str, level: float, eps: Tensor, predicted: Tensor, l
         )
     _need(
         error < HIGHEST * drawn,
-        f"{at}; predicting 0 gives 1. Is the level told in the network's own unit, and the input scaled as in training?",
+        f"{at}; predicting 0 gives 1. Is the level in the unit that the network expects, and the input scaled as in training?",
     )
     if linear < HARD:
         multiple, gain = _multiple(eps, predicted, variables)

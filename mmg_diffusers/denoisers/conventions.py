@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.denoisers.levels import signal_and_noise
 from mmg_diffusers.denoisers.predictions import OF_DATA, PREDICTIONS
 
@@ -50,7 +50,7 @@ class Convention(ABC):
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"unknown prediction {self.prediction!r}; expected one of {sorted(PREDICTIONS)}")
+            raise ValueError(f"unknown prediction {shown(self.prediction)}; expected one of {sorted(PREDICTIONS)}")
 
     @property
     @abstractmethod
@@ -128,8 +128,8 @@ def _nearest(levels: Tensor, logsnr: Tensor) -> Tensor:
 
 def _interpolate(at: Tensor, rising: Tensor, values: Tensor) -> Tensor:
     """Piecewise linear through (rising, values), constant beyond the ends; any shape, float64."""
-    found = np.interp(at.double().cpu().numpy(), rising.double().cpu().numpy(), values.double().cpu().numpy())
-    return torch.as_tensor(found, dtype=torch.float64)
+    values_there = np.interp(at.double().cpu().numpy(), rising.double().cpu().numpy(), values.double().cpu().numpy())
+    return torch.as_tensor(values_there, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How rows go through a network: several at a time, fewer where memory runs out, and never so few that rounding changes."""
+"""How rows go through a network: several at a time, fewer if memory runs out, and never so few that rounding changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def auto_batch_size(event: torch.Size, device: torch.device) -> int:
 def device_of(denoiser: Denoiser, fallback: Tensor) -> torch.device:
     """Where a denoiser computes: where its weights are, or are brought by hooks of accelerate that offload them.
 
-    Of one without weights, where `fallback` is.
+    For one without weights: where `fallback` is.
     """
     for module in denoiser.modules():
         device = execution_device_of_hook(module)
@@ -51,7 +51,7 @@ def memory_notes(denoiser: Denoiser) -> tuple[str, ...]:
 class Forwards:
     """Runs a denoiser on batches of any size, some rows at a time.
 
-    Where memory runs out, half as many rows are tried, and the number that fits is remembered for the denoiser; what
+    If memory runs out, half as many rows are tried, and the number that fits is remembered for the denoiser; what
     was computed so far is kept.
 
     Args:
@@ -59,8 +59,8 @@ class Forwards:
         event: shape of one variable.
         device: where it runs.
         asked: rows per forward pass, the one memory knob; by default chosen from the size of the event. Events so small
-            that 16 of them are no matter of memory go through in batches of at least 16 rows, filled up with copies
-            where there are fewer, so that rounding is the same for every batch size.
+            that 16 of them take little memory go through in batches of at least 16 rows, filled up with copies
+            if there are fewer, so that rounding is the same for every batch size.
 
     Raises:
         TypeError, ValueError: for a number of rows that is not whole, or below 1.
@@ -83,26 +83,26 @@ class Forwards:
         return self.branches(z, logsnr, [cond])[0]
 
     def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
-        """Its predictions for several conditions at one z, B rows each, in the same pass where memory allows.
+        """Its predictions for several conditions at one z, B rows each, in the same pass if memory allows.
 
         Raises:
-            RuntimeError: where not even one row fits into memory.
-            ValueError: where the network returns another shape than that of z.
+            RuntimeError: if not even one row fits into memory.
+            ValueError: if the network returns another shape than that of z.
         """
         parts: list[list[Tensor]] = []
         start = 0
         while start < len(z):
             part = slice(start, start + max(1, self.rows // len(conds)))
-            own = [None if cond is None else {key: value[part] for key, value in cond.items()} for cond in conds]
-            found = self._attempt(z[part], logsnr[part], own)
-            if found is not None:
-                _check_shapes(found, z[part])
-                parts.append(found)
+            rows = [None if cond is None else {key: value[part] for key, value in cond.items()} for cond in conds]
+            predictions = self._attempt(z[part], logsnr[part], rows)
+            if predictions is not None:
+                _check_shapes(predictions, z[part])
+                parts.append(predictions)
                 start = part.stop
         return parts[0] if len(parts) == 1 else [torch.cat(branch) for branch in zip(*parts, strict=True)]
 
     def _attempt(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor] | None:
-        """One forward pass; ``None`` where memory ran out, and fewer rows are to be tried."""
+        """One forward pass; ``None`` if memory ran out, and fewer rows are to be tried."""
         try:
             return self._filled(z, logsnr, conds)
         except RuntimeError as error:
@@ -137,7 +137,7 @@ class Forwards:
 
 
 def _check_shapes(predictions: Sequence[Tensor], z: Tensor) -> None:
-    """Raise a ValueError where a network returned another shape than that of z."""
+    """Raise a ValueError if a network returned another shape than that of z."""
     for predicted in predictions:
         if predicted.shape != z.shape:
             raise ValueError(

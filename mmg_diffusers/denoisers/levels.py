@@ -23,7 +23,7 @@ def per_event(level: Tensor, like: Tensor) -> Tensor:
 
 
 def reference_gain(logsnr: Tensor, sigma: float) -> Tensor:
-    """What z is multiplied by to predict its noise where x is N(0, sigma^2); same shape as `logsnr`."""
+    """What z is multiplied by to predict its noise if x is N(0, sigma^2); same shape as `logsnr`."""
     a, s = signal_and_noise(logsnr)
     return s / (a**2 * sigma**2 + s**2)
 

@@ -1,7 +1,7 @@
 """Where float64 can be had: Apple's GPUs, and some others, know no float64.
 
-Differences of predictions are formed where the network runs, in its own precision; what is summed is float64, on the device if it has
-that, and else on the CPU.
+Differences of predictions are formed where the network runs, in its own precision; what is summed is float64, on the
+device if it has that, and else on the CPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The measurement itself, on tensors: where to look, with which noise, what is summed, and the record that follows.
 
-The only place with loops that call a network. May import `checks`, `files` and `denoisers`; must not know images, prompts or pipelines.
+The only place with loops that call a network. May import `checks`, `files` and `denoisers`; must not know images,
+prompts or pipelines.
 """
 
 from mmg_diffusers.measure.batches import Pairs
@@ -14,7 +15,7 @@ from mmg_diffusers.measure.divergence import (
 )
 from mmg_diffusers.measure.estimate import Boundary, Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
-from mmg_diffusers.measure.moments import Curve, Outside
+from mmg_diffusers.measure.moments import Curve, OutsideNorm
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import (
     AtLevels,
@@ -44,7 +45,7 @@ __all__ = [
     "Interaction",
     "Logistic",
     "NoisePath",
-    "Outside",
+    "OutsideNorm",
     "Pairs",
     "Quadrature",
     "Simpson",

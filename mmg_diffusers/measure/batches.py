@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, two_ends
+from mmg_diffusers.checks import of_type, shown, two_ends
 from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
 from mmg_diffusers.denoisers.levels import add_noise
 from mmg_diffusers.denoisers.precision import onto
@@ -179,20 +179,22 @@ def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Cond
 
 
 def check_condition(cond: Condition | None, count: int, name: str) -> None:
-    """Raise an error unless a condition, where there is one, holds tensors with `count` finite rows each."""
+    """Raise an error unless a condition, if there is one, holds tensors with `count` finite rows each."""
     of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
     for key, value in (cond or {}).items():
         of_type(value, Tensor, f"{name}[{key!r}]", "a tensor; torch.as_tensor makes one of an array")
         if value.ndim == 0:
             raise ValueError(f"{name}[{key!r}] is a single number; expected {count} rows, one for each value of x")
         if len(value) != count:
-            raise ValueError(f"{name}[{key!r}] has {len(value)} rows for {count} values of x; expected one row each")
+            raise ValueError(
+                f"{name}[{shown(key)}] has {len(value)} rows for {count} values of x; expected one row each"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{name}[{key!r}] has NaN or infinite values")
+            raise ValueError(f"{name}[{shown(key)}] has NaN or infinite values")
 
 
 def check_finite(values: Tensor, logsnr: Tensor) -> None:
-    """Raise a ValueError where a network returned NaN or infinity, as seen in what is made of its predictions."""
+    """Raise a ValueError if a network returned NaN or infinity, as seen in what is made of its predictions."""
     if not bool(values.isfinite().all()):
         raise ValueError(
             f"the network returned NaN or infinity between log-SNR {float(logsnr.min()):.2f} and "

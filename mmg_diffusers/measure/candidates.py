@@ -17,8 +17,8 @@ from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.batches import Pairs, Progress, blocks, check_condition, range_within
 from mmg_diffusers.measure.measured import Record, prefixed, to_merge
 from mmg_diffusers.measure.moments import Curve, Keep, shown_levels
+from mmg_diffusers.measure.paths import CandidateSlots, PathScorer, PathScores, StepScorer
 from mmg_diffusers.measure.quadrature import Quadrature, Trapezoid
-from mmg_diffusers.measure.walks import Field, Follower, Walk, Walked
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CandidateCurve(Record):
     """How well each of K conditions explains each of N variables along one Brownian path of noise per draw.
 
     `score` `(N, D, L, K)` float64: what step l adds to log p(path | candidate), up to a term that all candidates share;
-    `logsnr` `(L + 1,)`: step l leads from logsnr[l] to logsnr[l + 1]. `mixture`, where the true candidates were told,
+    `logsnr` `(L + 1,)`: step l leads from logsnr[l] to logsnr[l + 1]. `mixture`, if the true candidates were given,
     compares each with the mixture of all, at the first L levels, weighted by the posterior along the path so far: a
     marginal that needs no unconditional branch, and that the posterior leads to the true candidate at the clean end.
     `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
@@ -81,11 +81,11 @@ class CandidateCurve(Record):
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> CandidateCurve:
         """From what `packed` gave."""
-        own = {name: value for name, value in tensors.items() if not name.startswith("mixture/")}
+        rest = {name: value for name, value in tensors.items() if not name.startswith("mixture/")}
         mixture = None
         if "mixture" in record:
             mixture = Curve.unpacked(within(tensors, "mixture"), record["mixture"])
-        return cls(**own, evaluations=record["evaluations"], mixture=mixture)
+        return cls(**rest, evaluations=record["evaluations"], mixture=mixture)
 
     def padded(self, slots: int) -> CandidateCurve:
         """The same with more slots, in which there is nobody: their scores are 0, and count only beside a prior above 0."""
@@ -132,16 +132,17 @@ class NoisePath:
     """How candidates are followed from noisy to clean.
 
     Args:
-        quadrature: a deterministic rule; its distinct levels are the path's grid, between the levels nearest to the ends of the
-            range. An observation has the noise of a level that the network knows, so that a path, other than an integral, begins
-            and ends at such levels; `CandidateCurve.logsnr` states them, and paths over adjoining ranges adjoin.
+        quadrature: a deterministic rule; its distinct levels are the path's grid, between the levels nearest to the
+            ends of the range. An observation has the noise of a level that the network knows, so that a path, other
+            than an integral, begins and ends at such levels; `CandidateCurve.logsnr` states them, and paths over
+            adjoining ranges adjoin.
         draws: paths per variable, each with noise of its own; evidence is averaged over them.
         prune: a candidate whose posterior along the path falls below this is not followed further; its probability
             stays what it was. 0 follows all to the end.
         logsnr_range: a part of the denoiser's own range.
 
     Raises:
-        ValueError: for a rule that draws its levels, fewer than one draw, or a threshold that is no probability.
+        ValueError: for a rule that draws its levels, fewer than one draw, or a threshold that is not a probability.
     """
 
     quadrature: Quadrature = field(default_factory=lambda: Trapezoid(65))
@@ -160,7 +161,7 @@ class NoisePath:
             raise ValueError(f"prune is {self.prune}; expected a probability")
 
     def check(self, count: int) -> None:
-        """Raise a ValueError where the threshold would prune even the prior of `count` candidates."""
+        """Raise a ValueError if the threshold would prune even the prior of `count` candidates."""
         if self.prune >= 1 / count:
             raise ValueError(
                 f"prune is {self.prune}; expected a probability below 1 / {count}, the number of candidates"
@@ -196,9 +197,9 @@ def measure_candidates(
     where h is the step in log-SNR and xi the standardised next increment of W: the squared error that an integral over
     levels would sum, and a term of mean zero that cancels most of its noise.
 
-    Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the mean
-    over all have not ruled out. With it, every draw follows them from the start, since at its noisy end the mixture is made
-    of all.
+    Without `truth`, later draws follow only the candidates that earlier ones left in play: those that two draws and the
+    mean over all have not ruled out. With it, every draw follows them from the start, since at its noisy end the
+    mixture is made of all.
 
     Args:
         denoiser: the network; no marginal branch is needed.
@@ -207,8 +208,8 @@ def measure_candidates(
         path: how they are followed.
         slots: `(N, K)` which rows are a variable's candidates; all of them, in order, by default.
         truth: `(N,)` the slot of the true candidate of every variable, to compare with the mixture; it is never pruned.
-        prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 where it has no
-            candidate. Where a variable's candidates share a part, all is conditional on that part.
+        prior: `(K,)` probabilities of the slots, uniform by default; or `(N, K)`, each variable's own, 0 in slots
+            without a candidate. If a variable's candidates share a part, all is conditional on that part.
         seed, batch_size: as in `measure_curve`.
         keep: ``"pixel"`` keeps maps of the comparison with the mixture, ``"level"`` at every level.
         progress: called with the number of path steps done, for all candidates together.
@@ -234,25 +235,25 @@ def measure_candidates(
     device = device_of(denoiser, pairs.x)
     low, high = range_within(denoiser, path.logsnr_range, path.quadrature)
     forwards = Forwards(denoiser, pairs.x.shape[1:], device, batch_size)
-    walk = Walk(Follower(forwards, candidates), path.floor, seed, keep, progress)
-    # Draws that are made together: all where the mixture is asked for, else one after the other.
+    scorer = PathScorer(StepScorer(forwards, candidates), path.floor, seed, keep, progress)
+    # Draws that are made together: all if the mixture is asked for, else one after the other.
     rounds = [range(path.draws)] if truth is not None else [range(d, d + 1) for d in range(path.draws)]
     together = len(rounds[0])
     curves: list[CandidateCurve] = []
     size = max(1, 16 * forwards.rows // (count * together))
     for block in blocks(denoiser, pairs, path.quadrature, 1, seed, low, high, size):
-        own = slice(block.start, block.start + len(block.pairs))
+        rows_of_block = slice(block.start, block.start + len(block.pairs))
         grid = _with_ends(block.logsnr[0, 0], denoiser.snap(torch.tensor([low, high], dtype=torch.float64)))
         block = replace(block, logsnr=grid.expand(*block.logsnr.shape[:2], -1))
-        walked = Walked.none(len(block.pairs), len(grid) - 1, count)
-        true = None if truth is None else truth.cpu()[own]
+        scores = PathScores.none(len(block.pairs), len(grid) - 1, count)
+        true = None if truth is None else truth.cpu()[rows_of_block]
         for draws in rounds:
-            walked = walk(block, draws, walked, Field(slots[own], log_prior[own], true))
+            scores = scorer(block, draws, scores, CandidateSlots(slots[rows_of_block], log_prior[rows_of_block], true))
         mixture = innovation = None
-        if walked.compared is not None:
-            mixture = walked.compared.curve(grid[:-1], block.pairs.ids, walked.evaluations)
-            innovation = walked.compared.innovation
-        curves.append(CandidateCurve(walked.score, grid, block.pairs.ids, walked.evaluations, mixture, innovation))
+        if scores.compared is not None:
+            mixture = scores.compared.curve(grid[:-1], block.pairs.ids, scores.evaluations)
+            innovation = scores.compared.innovation
+        curves.append(CandidateCurve(scores.score, grid, block.pairs.ids, scores.evaluations, mixture, innovation))
     return CandidateCurve.merge(curves)
 
 

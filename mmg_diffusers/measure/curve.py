@@ -38,8 +38,8 @@ def per_pixel(square: Tensor) -> Tensor:
 def moments(eps: Tensor, z: Tensor, base: Tensor, conditional: Tensor) -> dict[str, Tensor]:
     """What every integrand is made of, before the sum over the event: float64, each of the shape of z.
 
-    Differences of squares are formed without their cancellation: of the raw outputs on their device, then in float64, which is on the
-    CPU if the device has none.
+    Differences of squares are formed without their cancellation: of the raw outputs on their device, then in float64,
+    which is on the CPU if the device has none.
     """
     difference = widened(conditional - base)
     wrong = widened(eps - conditional)
@@ -72,9 +72,9 @@ class _Comparer:
         equal = same_rows(c, y)
         same = equal.to(device) if isinstance(equal, Tensor) else torch.full((1,), equal, device=device)
         base = torch.where(same.view(-1, *(1,) * (base.ndim - 1)), conditional, base)
-        found = moments(batch.eps, batch.z, base, conditional)
-        sums = torch.stack([found[name].flatten(1).sum(1) for name in MOMENTS])
-        maps = {name: per_pixel(found[name]) for name in MAPPED} if self.pixels else {}
+        seen = moments(batch.eps, batch.z, base, conditional)
+        sums = torch.stack([seen[name].flatten(1).sum(1) for name in MOMENTS])
+        maps = {name: per_pixel(seen[name]) for name in MAPPED} if self.pixels else {}
         return _Seen(batch.where, batch.logsnr, sums, maps)
 
 
@@ -103,8 +103,8 @@ class _Tally:
             return
         sums = seen.sums.cpu()
         check_finite(sums, seen.logsnr)
-        for own, values in zip(self.sums, sums, strict=True):
-            own.index_put_(seen.where, values / self.copies, accumulate=True)
+        for total, values in zip(self.sums, sums, strict=True):
+            total.index_put_(seen.where, values / self.copies, accumulate=True)
         for name, values in seen.maps.items():
             part = values.cpu() / self.copies
             if name not in self.maps:
@@ -173,7 +173,7 @@ def measure_curve(
         logsnr_range: a part of the denoiser's own range.
         batch_size: rows per forward pass of the network, the one memory knob; see `Forwards`.
         keep: ``"pixel"`` keeps maps, ``"level"`` at every level.
-        progress: told how many noisy variables are done.
+        progress: called with the number of noisy variables that are done.
 
     Raises:
         ValueError: for conditions that do not fit the pairs, or a range that the network does not know.

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type
-from mmg_diffusers.denoisers.base import Condition, Denoiser, Versus, check_denoiser_type
+from mmg_diffusers.checks import of_type, shown
+from mmg_diffusers.denoisers.base import Condition, Denoiser, TwoDenoisers, check_denoiser_type
 from mmg_diffusers.denoisers.exact import GaussianReference
 from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.estimate import Estimate
@@ -107,7 +107,7 @@ class EntropyEstimator:
 
     def __post_init__(self) -> None:
         if self.integrand not in ("gap", "orthogonal"):
-            raise ValueError(f"integrand is {self.integrand!r}; expected 'gap' or 'orthogonal'")
+            raise ValueError(f"integrand is {shown(self.integrand)}; expected 'gap' or 'orthogonal'")
         GaussianReference(self.sigma)
         _ = self._mmg
 
@@ -126,11 +126,11 @@ class EntropyEstimator:
         logsnr_range: tuple[float, float] | None = None,
         batch_size: int | None = None,
     ) -> Entropy:
-        """Estimate the entropy of x, `(N, *event)`; of x given `cond`, N rows, where there is one."""
+        """Estimate the entropy of x, `(N, *event)`; of x given `cond`, N rows, if there is one."""
         reference = GaussianReference(self.sigma)
         check_denoiser_type(denoiser)
         ratio = self._mmg(
-            Versus(reference, denoiser),
+            TwoDenoisers(reference, denoiser),
             x,
             cond or {},
             seed=seed,
@@ -169,13 +169,13 @@ def kl_divergence(
     check_denoiser_type(p, q)
     of_type(estimator, MMG, "estimator", "one such as MMG('orthogonal')")
     return estimator(
-        Versus(q, p), x, {}, seed=seed, logsnr_range=logsnr_range, batch_size=batch_size, settings=settings
+        TwoDenoisers(q, p), x, {}, seed=seed, logsnr_range=logsnr_range, batch_size=batch_size, settings=settings
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Interaction(Measured):
-    """I(x; y) - I(x; y | c): the information that y and c share about x; negative where they tell more together.
+    """I(x; y) - I(x; y | c): the information that y and c share about x; negative if they tell more together.
 
     For the sign: McGill's interaction information is the negative of this in some texts; this is the one of MINDE,
     section F (positive for redundancy).

@@ -24,7 +24,7 @@ class PairDraws:
         draw: which of the pair's noise draws.
 
     Raises:
-        TypeError: for a seed or pair id that is no whole number.
+        TypeError: for a seed or pair id that is not a whole number.
         ValueError: for a negative one.
     """
 

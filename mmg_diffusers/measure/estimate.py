@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import needs, of_type, two_ends
+from mmg_diffusers.checks import needs, of_type, shown, two_ends
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.influence import Influence, influence
@@ -19,7 +19,7 @@ from mmg_diffusers.measure.moments import (
     WEIGHED,
     Curve,
     Integrand,
-    Outside,
+    OutsideNorm,
     check_integrand,
     integrate,
     noise_error,
@@ -39,7 +39,7 @@ DECAYED = 0.05
 class Boundary(NamedTuple):
     """What lies beyond the ends of the range, if the curve decays there as exp(+-logsnr): half of its end values.
 
-    `low_decayed` and `high_decayed` tell where that estimate can be trusted; where the curve has not decayed, the
+    `low_decayed` and `high_decayed` tell at which end that estimate can be trusted; if the curve has not decayed, the
     integral depends on where it was cut.
     """
 
@@ -53,8 +53,8 @@ class Boundary(NamedTuple):
 class Estimate(Measured):
     """Mutual information of every pair, in nats, with what is needed to believe it.
 
-    `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the log-SNR
-    range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
+    `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the
+    log-SNR range of the curve: exactly, i(y; x at the high end) - i(y; x at the low end). It may be negative (the condition
     misinforms). It depends on the model, the settings, the seed and the pair's id alone. `mean` estimates I(X; Y).
     """
 
@@ -96,7 +96,7 @@ class Estimate(Measured):
 
     @cached_property
     def gap_share(self) -> float:
-        """The share of the gap form in the mean over pairs, between 0 (orthogonal) and 1 (gap, and differences outside)."""
+        """The share of gap in the mean over pairs, from 0 (orthogonal) to 1 (gap, and differences outside)."""
         if self.integrand not in WEIGHED:
             return float(self.integrand != "orthogonal")
         return float(self._share_in_mean().share)
@@ -119,7 +119,7 @@ class Estimate(Measured):
         return self.curve.weighed(self.curve.shares().share)
 
     def in_mean(self, cluster: Labels | None = None) -> Contributions:
-        """What each pair adds to the mean, `(N,)`: its nats, unless forms are weighed, which have one weight in the mean."""
+        """What each pair adds to the mean, `(N,)`: its nats, unless forms are weighed, by one weight in the mean."""
         return self.integrated_in_mean(
             lambda values: integrate(values, self.curve.weight, self.curve.independent)[0], cluster
         )
@@ -165,8 +165,8 @@ class Estimate(Measured):
     def mean(self, cluster: Labels | None = None) -> Value:
         """Mutual information: the mean over pairs, with its standard error over pairs.
 
-        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`. `cluster` as
-        in `Measured.mean`.
+        The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`.
+        `cluster` as in `Measured.mean`.
         """
         return super().mean(cluster)
 
@@ -200,16 +200,16 @@ class Estimate(Measured):
         return Boundary(ends[0], ends[1], decayed[0], decayed[1])
 
     def warnings(self) -> tuple[str, ...]:
-        """Everything about this estimate that a reader should be told before the number."""
-        found = list(self.notes)
+        """List what a reader should know about this estimate before the number."""
+        said = list(self.notes)
         if self.tolerance is not None and not bool(self.reached.all()):
-            found.append(
+            said.append(
                 f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
                 f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
             )
         difference, stderr = self.certificate
         if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
-            found.append(
+            said.append(
                 f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: the two branches are not the marginal and the "
                 "conditional of one distribution"
             )
@@ -219,8 +219,8 @@ class Estimate(Measured):
             (high, self.boundary.high, self.boundary.high_decayed),
         ):
             if not decayed:
-                found.append(f"the curve has not decayed at log-SNR {end:.2f}; about {value.value:.3f} nats lie beyond")
-        return tuple(found)
+                said.append(f"the curve has not decayed at log-SNR {end:.2f}; about {value.value:.3f} nats lie beyond")
+        return tuple(said)
 
     def __str__(self) -> str:
         low, high = self.logsnr_range
@@ -241,15 +241,16 @@ class Estimate(Measured):
 
         Args:
             integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
-            band: the part of the log-SNR range that is integrated over; an infinite end is the range's own. All by default.
+            band: the part of the log-SNR range that is integrated over; an infinite end is the range's own. All
+                by default.
 
         Raises:
             ValueError: when the pixels, or for a band the levels, were not kept; for a band outside of the range, or of
-                a measurement that is no trapezoidal rule on levels that all pairs share.
+                a measurement other than by the trapezoidal rule on levels that all pairs share.
         """
         maps, curve = self.curve.maps, self.curve
         if integrand not in maps:
-            raise ValueError(f"no {integrand!r} map was kept; measure with keep='pixel'")
+            raise ValueError(f"no {shown(integrand)} map was kept; measure with keep='pixel'")
         if band is None:
             return maps[integrand], maps[f"{integrand}_stderr"]
         if f"{integrand}_levels" not in maps:
@@ -293,10 +294,11 @@ class Estimate(Measured):
 
     @staticmethod
     def merge(shards: Sequence[Estimate]) -> Estimate:
-        """Join estimates of different pairs; the means of "auto" and "balanced" weigh the two forms anew over all of them.
+        """Join estimates of different pairs; "auto" and "balanced" weigh the forms in the mean anew, over all of them.
 
         Raises:
-            ValueError: if the shards were measured with different settings, levels, integrands or versions, or share a pair.
+            ValueError: if the shards were measured with different settings, levels, integrands or versions, or
+                share a pair.
         """
         first = to_merge(shards, Estimate)
         for other in shards:
@@ -313,7 +315,7 @@ class Estimate(Measured):
         """The curve as tensors, and everything else; for files."""
         tensors, record = self.curve.packed()
         return tensors, record | {
-            "integrand": asdict(self.integrand) if isinstance(self.integrand, Outside) else self.integrand,
+            "integrand": asdict(self.integrand) if isinstance(self.integrand, OutsideNorm) else self.integrand,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "notes": list(self.notes),
@@ -326,6 +328,6 @@ class Estimate(Measured):
         curve = Curve.unpacked(tensors, record)
         integrand = record["integrand"]
         if isinstance(integrand, dict):
-            integrand = Outside(**integrand)
+            integrand = OutsideNorm(**integrand)
         tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
         return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)

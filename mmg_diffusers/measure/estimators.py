@@ -15,7 +15,7 @@ from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.measure.moments import Integrand, Keep, Outside, check_integrand, check_keep
+from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.measure.tolerance import Tolerance
 
@@ -27,25 +27,26 @@ class MMG:
     Args:
         integrand: ``"gap"`` (unbiased for the two networks' log-likelihood ratio, noisier), ``"orthogonal"`` (little
             noise, counts every disagreement of the two branches as information), or ``"auto"``: orthogonal +
-            w (gap - orthogonal), w = max(0, 1 - stderr^2 / difference^2), which leans on gap if the two differ by more than
-            their standard error. Each pair has a w of its own, from its own difference and noise, so that its nats do not
-            depend on the others; `Estimate.mean` has one w, from the certificate, the mean difference with its standard error
-            over pairs. ``"balanced"`` is for branches that were trained together on few pairs: "auto", but half of its w in
-            the mean if orthogonal is the larger one there. A conditional branch that errs by noise b, which it fitted, and
-            falls short of the true difference by a share k, leaves (1 - k^2) I - |b|^2 of gap and (1 - k)^2 I + |b|^2 of
-            orthogonal: the noise cancels in their mean.
+            w (gap - orthogonal), w = max(0, 1 - stderr^2 / difference^2), which leans on gap if the two differ by more
+            than their standard error. Each pair has a w of its own, from its own difference and noise, so that its nats
+            do not depend on the others; `Estimate.mean` has one w, from the certificate, the mean difference with its
+            standard error over pairs. ``"balanced"`` is for branches that were trained together on few pairs: "auto",
+            but half of its w in the mean if orthogonal is the larger one there. A conditional branch that errs by noise
+            b, which it fitted, and falls short of the true difference by a share k, leaves (1 - k^2) I - |b|^2 of gap
+            and (1 - k)^2 I + |b|^2 of orthogonal: the noise cancels in their mean.
         quadrature: where on the log-SNR axis to look.
         draws: noise draws per level and pair. Rules that place their levels at random do so anew for each.
         antithetic: every draw is eps and -eps, averaged.
-        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says where
-            it did. For "auto" and "balanced" both forms and what is made of them have to be so good.
+        tolerance: in place of `draws`, how small the standard error of each pair is to become; `Estimate.reached` says
+            for which it did. For "auto" and "balanced" both forms and what is made of them have to be so good.
 
     Calling it measures ``x`` against ``cond``::
 
         MMG("gap")(denoiser, x, {"y": y}).mean()
 
     Raises:
-        TypeError: for what is no rule, or a number of draws that is not whole; by the call for what are no tensors.
+        TypeError: for something other than a rule, or a number of draws that is not whole; by the call, for other
+            than tensors.
         ValueError: for an unknown integrand or fewer than one draw; by the call for inputs that do not fit.
     """
 
@@ -81,7 +82,7 @@ class MMG:
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Estimate:
-        """Estimate i(x; cond), or i(x; cond | given) where `cond` holds both.
+        """Estimate i(x; cond), or i(x; cond | given) if `cond` holds both.
 
         Args:
             denoiser: the network.
@@ -139,7 +140,7 @@ class MINDE:
     Args:
         sigma: ``None``: the difference inside the norm (eq. 19; 20 for J). A number: outside of it, each score measured
             against that of N(0, sigma^2) (eq. 18; 21 for J); an estimate read so can be read again with another sigma
-            by ``estimate.using(Outside(sigma))``.
+            by ``estimate.using(OutsideNorm(sigma))``.
         quadrature, draws, antithetic: as in `MMG`.
 
     Raises:
@@ -156,7 +157,7 @@ class MINDE:
 
     @property
     def _mmg(self) -> MMG:
-        integrand: Integrand = "orthogonal" if self.sigma is None else Outside(self.sigma)
+        integrand: Integrand = "orthogonal" if self.sigma is None else OutsideNorm(self.sigma)
         return MMG(integrand, self.quadrature, self.draws, self.antithetic)
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Where along the noise a condition speaks: prompt influence over time."""
+"""Measure at which noise levels a condition speaks: prompt influence over time."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ AXES: tuple[Axis, ...] = ("logsnr", "timestep", "tau")
 
 @dataclass(frozen=True)
 class Influence:
-    """I(A; B | X_tau): what the condition still adds once the variable is seen at a noise level (arXiv 2310.09031, eq. 29).
+    """I(A; B | X_tau): what the condition still adds once x is seen at a noise level (arXiv 2310.09031, eq. 29).
 
-    `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the integral
-    from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave. `nats[:, 0]` is the pair's
-    whole information. `convention` tells timesteps, if it is known. `in_mean` `(N, L)`, of forms that are weighed, is what each pair
-    adds to the mean; see `Estimate.in_mean`.
+    `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the
+    integral from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave.
+    `nats[:, 0]` is the pair's whole information. `convention` tells timesteps, if it is known. `in_mean` `(N, L)`, of
+    forms that are weighed, is what each pair adds to the mean; see `Estimate.in_mean`.
     """
 
     logsnr: Tensor
@@ -52,10 +52,10 @@ class Influence:
         return Contributions.of(self.nats) if self.in_mean is None or len(self) == 1 else self.in_mean
 
     def on(self, axis: Axis) -> Tensor:
-        """`(L,)` the levels on an axis; it falls where diffusion time is counted.
+        """`(L,)` the levels on an axis; it falls if diffusion time is counted.
 
         Raises:
-            ValueError: for an axis that there is not, or time where the network's convention is not known.
+            ValueError: for an unknown axis, or time if the network's convention is not known.
         """
         return self._to(axis)(self.logsnr)
 
@@ -81,7 +81,7 @@ class Influence:
 
         Args:
             level: on the axis.
-            axis: what it is told in.
+            axis: what it is counted in.
 
         Raises:
             ValueError: for a level outside of those that were measured; as `on` does.
@@ -98,10 +98,10 @@ class Influence:
         return Value(value, error)
 
     def arrived(self) -> tuple[Tensor, Tensor]:
-        """The share of the mean information that has arrived at each level, and its standard error (jackknife), `(L,)` each.
+        """The share of the mean information that has arrived at each level, and its jackknife error, `(L,)` each.
 
         Raises:
-            ValueError: when the mean information is not positive.
+            ValueError: if the mean information is not positive.
         """
         total = self._total()
         share = 1 - total / total[0]
@@ -109,13 +109,13 @@ class Influence:
         return share, jackknife(1 - left_out / left_out[:, :1])
 
     def half(self, axis: Axis = "logsnr") -> Value:
-        """Where half of the mean information has arrived, with its standard error over pairs (jackknife).
+        """The level at which half of the mean information has arrived, with its standard error over pairs (jackknife).
 
         Args:
-            axis: what it is told in.
+            axis: what it is counted in.
 
         Raises:
-            ValueError: when the mean information is not positive, so that there is no half of it; as `on` does.
+            ValueError: if the mean information is not positive, so that there is no half of it; as `on` does.
         """
         to = self._to(axis)
         total = self._total()
@@ -149,7 +149,7 @@ class Influence:
 
 
 def jackknife(left_out: Tensor) -> Tensor:
-    """Standard errors `(L,)` from what is found without each pair in turn, `(N, L)`; not a number for one pair."""
+    """Standard errors `(L,)` from the values without each pair in turn, `(N, L)`; not a number for one pair."""
     count = len(left_out)
     if count < 2:
         return torch.full_like(left_out[0], float("nan"))

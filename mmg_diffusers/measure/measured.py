@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import file_path, needs, of_type
 from mmg_diffusers.files.records import pack, read_record, unpack
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.value import Labels, Value
@@ -83,8 +83,8 @@ class Record(ABC):
 class Measured(Record):
     """A result: nats of every pair, with what is needed to believe them.
 
-    A subclass has `nats`, `stderr` and `pair_ids`, `warnings`, and what `Record` asks for; the rest follows, or is refused with words
-    if it makes no sense of it.
+    A subclass has `nats`, `stderr` and `pair_ids`, `warnings`, and what `Record` asks for; the rest follows, or is
+    refused with words if it makes no sense of it.
     """
 
     @property
@@ -104,7 +104,7 @@ class Measured(Record):
 
     @abstractmethod
     def warnings(self) -> tuple[str, ...]:
-        """Everything about these numbers that a reader should be told before them."""
+        """List what a reader should know about these numbers before them."""
 
     def __len__(self) -> int:
         return len(self.pair_ids)
@@ -117,8 +117,8 @@ class Measured(Record):
         """Mean over pairs, with its standard error over pairs; of a single pair, with the pair's own.
 
         Args:
-            cluster: one label a pair, the same for pairs that are not independent, such as several captions of one image; see
-                `mmg_diffusers.measure.value.stderr_over_pairs`.
+            cluster: one label a pair, the same for pairs that are not independent, such as several captions of one
+                image; see `mmg_diffusers.measure.value.stderr_over_pairs`.
         """
         return self.in_mean(cluster).mean(self.stderr, cluster)
 
@@ -128,6 +128,7 @@ class Measured(Record):
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, nats, stderr."""
+        needs("pandas", "data")
         import pandas
 
         columns = {"pair": self.pair_ids, "nats": self.nats, "stderr": self.stderr}
@@ -189,8 +190,8 @@ def same_origin(parts: Sequence[P], kind: str) -> tuple[str, ...]:
     """The notes of all parts, each once.
 
     Raises:
-        ValueError: if they were measured with different settings, or by different versions of anything but Python: numbers of
-            two versions are not known to mean the same, so that a mean over both would be of neither.
+        ValueError: if they were measured with different settings, or by different versions of anything but Python:
+            numbers of two versions are not known to mean the same, so that a mean over both would be of neither.
     """
     first = parts[0]
     for other in parts:

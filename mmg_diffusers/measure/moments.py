@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.denoisers.levels import reference_gain
 from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.weighing import Share, share_of
@@ -23,7 +23,7 @@ OF_PRETRAINED: tuple[Form, ...] = ("gap", "orthogonal", "auto")
 
 
 @dataclass(frozen=True)
-class Outside:
+class OutsideNorm:
     """MINDE's difference outside the norm, |e_c - r|^2 - |e_u - r|^2, r the noise as predicted for N(0, sigma^2)
     (arXiv 2310.09031, eq. 18 and 21).
 
@@ -38,7 +38,7 @@ class Outside:
             raise ValueError(f"sigma is {self.sigma}; expected the standard deviation of a reference, above 0")
 
 
-Integrand = Form | Outside
+Integrand = Form | OutsideNorm
 """What is integrated: a form by name, or a difference outside the norm."""
 
 Keep = Literal["pair", "pixel", "level"]
@@ -52,7 +52,7 @@ def integrate(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor
     """Half the integral over log-SNR, with the standard error that the noise draws leave.
 
     Args:
-        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels; not a number where a pair has fewer draws.
+        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels; not a number if a pair has fewer draws.
         weight: `(N, D, L)`.
         independent: whether levels are independent draws, so that their own spread is the error.
 
@@ -110,13 +110,13 @@ class Curve:
     With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:
 
     `gap` = |eps - e_u|^2 - |eps - e_c|^2, `orthogonal` = |e_u - e_c|^2, `error` = |eps - e_c|^2,
-    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are `logsnr`
-    and `weight`, for D draws at L levels; where a pair has fewer draws than others, NaN follows its last. `logsnr_range` is what
-    is integrated, and what was asked for: the weights of a draw add up to its length, though the levels nearest to its ends may
-    lie a little outside or inside of it.
+    `energy` = |e_c|^2 - |e_u|^2 and `along` = <z, e_c - e_u>, summed over the event. All are `(N, D, L)`, as are
+    `logsnr` and `weight`, for D draws at L levels; if a pair has fewer draws than others, NaN follows its last.
+    `logsnr_range` is what is integrated, and what was asked for: the weights of a draw add up to its length, though the
+    levels nearest to its ends may lie a little outside or inside of it.
 
-    `maps`, where pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
-    ``_stderr``, `(N, *pixels)` in nats. Where levels were kept, there are the integrands themselves, ``_levels``, and the
+    `maps`, if pixels were kept, holds the integrals before the sum over pixels: ``gap``, ``orthogonal`` and their
+    ``_stderr``, `(N, *pixels)` in nats. If levels were kept, there are the integrands themselves, ``_levels``, and the
     variance that the noise leaves in them, ``_variance``, `(N, L, *pixels)`.
     """
 
@@ -161,7 +161,9 @@ class Curve:
         whole(self.evaluations, "the curve's evaluations", 0)
         for name, values in self.maps.items():
             if len(values) != held[0] or not bool(values.isfinite().all()):
-                raise ValueError(f"the curve's map {name!r} is {tuple(values.shape)}; expected {held[0]} finite rows")
+                raise ValueError(
+                    f"the curve's map {shown(name)} is {tuple(values.shape)}; expected {held[0]} finite rows"
+                )
 
     def __len__(self) -> int:
         return len(self.gap)
@@ -171,9 +173,9 @@ class Curve:
         """`(N,)` int64: how many noise draws each pair has."""
         return (~self.gap[..., 0].isnan()).sum(1)
 
-    def values(self, integrand: Literal["gap", "orthogonal"] | Outside) -> Tensor:
+    def values(self, integrand: Literal["gap", "orthogonal"] | OutsideNorm) -> Tensor:
         """`(N, D, L)` an integrand; half its integral over log-SNR is information in nats."""
-        if isinstance(integrand, Outside):
+        if isinstance(integrand, OutsideNorm):
             return self.energy - 2 * reference_gain(self.logsnr, integrand.sigma) * self.along
         return self.gap if integrand == "gap" else self.orthogonal
 
@@ -192,10 +194,11 @@ class Curve:
         return values.gather(2, self.logsnr.argsort(2)).nanmean(1)
 
     def grid(self) -> tuple[Tensor, Tensor] | None:
-        """`(L,)` rising levels that all pairs and draws share, and their weights; ``None`` where they differ."""
+        """`(L,)` rising levels that all pairs and draws share, and their weights; ``None`` if they differ."""
         logsnr, weight = self.logsnr[0, 0], self.weight[0, 0]
         shared = all(
-            bool(((own == one) | own.isnan()).all()) for own, one in ((self.logsnr, logsnr), (self.weight, weight))
+            bool(((all_values == one) | all_values.isnan()).all())
+            for all_values, one in ((self.logsnr, logsnr), (self.weight, weight))
         )
         return (logsnr, weight) if shared and bool((logsnr.diff() > 0).all()) else None
 
@@ -224,8 +227,8 @@ class Curve:
         return replace(curve, logsnr_range=curve._integrated_range())
 
     def _integrated_range(self) -> tuple[float, float]:
-        """The range that the weights integrate. Version 0.1 stated the one that was asked for, and integrated from the level nearest
-        to its noisy end to the one nearest to its clean end.
+        """The range that the weights integrate. Version 0.1 stated the one that was asked for, and integrated from the
+        level nearest to its noisy end to the one nearest to its clean end.
         """  # fmt: skip
         grid, (low, high) = self.grid(), self.logsnr_range
         if grid is None:
@@ -239,7 +242,7 @@ class Curve:
         """Join curves of different pairs, measured with the same settings; pairs may differ in their draws.
 
         Raises:
-            ValueError: for none, for different ranges or levels, or where a pair appears twice.
+            ValueError: for none, for different ranges or levels, or if a pair appears twice.
         """
         if not curves:
             raise ValueError("there is no curve to merge; expected at least one")
@@ -306,7 +309,8 @@ def shown_levels(levels: Tensor) -> str:
 def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
     """`(N,)` standard error in nats that the draws leave in a pair.
 
-    Of ``"auto"`` and ``"balanced"`` the larger of gap's and orthogonal's, which that of the pair's weighed form never exceeds.
+    Of ``"auto"`` and ``"balanced"`` the larger of gap's and orthogonal's, which that of the pair's weighed form never
+    exceeds.
     """
     forms = ("gap", "orthogonal") if integrand in WEIGHED else (integrand,)
     return torch.stack([integrate(curve.values(form), curve.weight, curve.independent)[1] for form in forms]).amax(0)
@@ -315,10 +319,10 @@ def noise_error(curve: Curve, integrand: Integrand) -> Tensor:
 def check_keep(keep: Keep) -> None:
     """Raise a ValueError for something else than `Keep`."""
     if keep not in get_args(Keep):
-        raise ValueError(f"keep is {keep!r}; expected one of {', '.join(map(repr, get_args(Keep)))}")
+        raise ValueError(f"keep is {shown(keep)}; expected one of {', '.join(map(repr, get_args(Keep)))}")
 
 
 def check_integrand(integrand: Integrand) -> None:
     """Raise a ValueError for something that is no integrand."""
-    if not isinstance(integrand, Outside) and integrand not in FORMS:
-        raise ValueError(f"unknown integrand {integrand!r}; expected one of {FORMS}, or Outside(sigma)")
+    if not isinstance(integrand, OutsideNorm) and integrand not in FORMS:
+        raise ValueError(f"unknown integrand {shown(integrand)}; expected one of {FORMS}, or OutsideNorm(sigma)")

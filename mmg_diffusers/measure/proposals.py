@@ -95,7 +95,7 @@ def published_adaptive(
     information, it looks in the wrong place.
 
     Raises:
-        ValueError: where the error does not cross both within the range.
+        ValueError: if the error does not cross both within the range.
     """  # fmt: skip
     curve = _pilot(denoiser, x, cond, None, 64, pairs, seed, logsnr_range)
     level = curve.logsnr.mean((0, 1))

@@ -1,10 +1,10 @@
 """Where to look on the log-SNR axis, and with what weight.
 
 A rule places nodes for a block of pairs between two ends and weights them so that ``(weight * f(logsnr)).sum(-1)``
-is the integral of f from one end to the other. Networks know certain levels only: a rule is handed the function that snaps to
-them. Nodes are then levels that the network knows, but the weights are those of the range that was asked for: what lies between
-an end and the level nearest to it is integrated as well, or left out. So every rule integrates a constant exactly (the
-independent logistic one in expectation), and ranges that adjoin add up.
+is the integral of f from one end to the other. Networks know certain levels only: a rule is handed the function that
+snaps to them. Nodes are then levels that the network knows, but the weights are those of the range that was asked for:
+what lies between an end and the level nearest to it is integrated as well, or left out. So every rule integrates a
+constant exactly (the independent logistic one in expectation), and ranges that adjoin add up.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Quadrature(ABC):
             uniform: `(P, nodes)` float64 numbers in [0, 1), one row a pair; deterministic rules ignore the values.
 
         Returns:
-            logsnr and weight, `(P, n)` float64 each; n < nodes where several nodes snap to one level.
+            logsnr and weight, `(P, n)` float64 each; n < nodes if several nodes snap to one level.
 
         Raises:
             ValueError: for ends that are infinite or in the wrong order.
@@ -90,8 +90,8 @@ class Trapezoid(Quadrature):
 
 @dataclass(frozen=True)
 class Simpson(Quadrature):
-    """Simpson's rule on the network's levels nearest to an even grid that includes both ends. Order 3 or more, if the integrand is
-    smooth: its weights alternate, so it bears noise worse than the trapezoidal rule.
+    """Simpson's rule on the network's levels nearest to an even grid that includes both ends. Order 3 or more, if the
+    integrand is smooth: its weights alternate, so it bears noise worse than the trapezoidal rule.
     """  # fmt: skip
 
     def _place(self, low: float, high: float, snap: Snap, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +125,7 @@ class AtLevels(Quadrature):
 
     @classmethod
     def widening(cls, low: float, high: float, nodes: int, knee: float = -3.5) -> AtLevels:
-        """Levels that are even in log-SNR above the knee, and below it in SNR: what can be told from noise falls with
+        """Levels that are even in log-SNR above the knee, and below it in SNR: what is visible in the noise falls with
         the SNR there, so that small steps would be spent on nothing.
 
         Raises:

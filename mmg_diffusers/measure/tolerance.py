@@ -25,12 +25,12 @@ class Tolerance:
 
     Args:
         stderr: in nats.
-        least: draws that every pair gets. The error of a pair is told from the spread of its draws, so at least 2.
+        least: draws that every pair gets. The error of a pair is known from the spread of its draws, so at least 2.
         most: draws that no pair exceeds. A draw costs as many evaluations as there are levels and branches, and twice that
-            where noise is antithetic.
+            if noise is antithetic.
 
     Raises:
-        TypeError: for what is no number, or a number of draws that is not whole.
+        TypeError: for something other than a number, or a number of draws that is not whole.
         ValueError: for a standard error that is not positive, or numbers of draws that do not rise.
     """
 
@@ -58,7 +58,7 @@ class Tolerance:
         return stderr <= self.stderr
 
     def more(self, stderr: Tensor, drawn: Tensor) -> Tensor:
-        """How many draws to add to `drawn` `(N,)`, for standard errors `(N,)`; 0 where nothing is to be done."""
+        """How many draws to add to `drawn` `(N,)`, for standard errors `(N,)`; 0 if nothing is to be done."""
         excess = (stderr / self.stderr).square() * (1 + CAUTION / (drawn - 1))
         asked = (drawn * excess).ceil().clamp(max=2.0 * self.most).long() - drawn
         added = torch.minimum(asked.clamp(min=1), torch.minimum(drawn, self.most - drawn))

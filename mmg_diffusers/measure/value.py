@@ -53,7 +53,7 @@ class Value(tuple[float, float]):
         if self.unit == "bits":
             return self
         if self.unit != "nats":
-            raise ValueError(f"{self} is no information; only nats can be told in bits")
+            raise ValueError(f"{self} is not an amount of information; only nats have a value in bits")
         return Value(self.value / math.log(2), self.stderr / math.log(2), "bits")
 
     def __eq__(self, other: object) -> bool:
@@ -75,7 +75,7 @@ class Value(tuple[float, float]):
 
 
 def mean_over_pairs(nats: Tensor, stderr: Tensor | None = None, cluster: Labels | None = None) -> Value:
-    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with that pair's own error, if it is known.
+    """Mean of `(N,)` values with its standard error over pairs; of a single pair, with the pair's own, if known.
 
     Pairs are taken as independent draws unless `cluster` says which belong together; see `stderr_over_pairs`.
 
@@ -93,15 +93,16 @@ def stderr_over_pairs(values: Tensor, cluster: Labels | None = None) -> Tensor:
 
         stderr^2 = G / (G - 1) sum_g (sum_{i in g} r_i)^2 / N^2,
 
-    the cluster-robust variance CR1 (Cameron and Miller 2015, eq. 11 and 12, for a mean). If every pair has a label of its own it is
-    the usual standard error; if every pair is repeated k times under its label, it is that of the pairs before they were.
+    the cluster-robust variance CR1 (Cameron and Miller 2015, eq. 11 and 12, for a mean). If every pair has a label of
+    its own it is the usual standard error; if every pair is repeated k times under its label, it is that of the pairs
+    before they were.
 
     Args:
         values: `(N, *S)`.
         cluster: one label a pair, of any hashable kind; by default all pairs are independent.
 
     Raises:
-        TypeError: for labels that are no list, or cannot be compared.
+        TypeError: for labels that are not a list, or cannot be compared.
         ValueError: unless there is one label a pair, or if all pairs share one.
     """
     count = len(values)
@@ -135,7 +136,7 @@ def _numbered(cluster: Labels, count: int) -> Tensor:
 
 
 def repeated(labels: Sequence[Hashable], noun: str) -> str | None:
-    """What to say if some pairs share an image (or a prompt) and their mean takes them as independent; nothing if none do.
+    """What to say if pairs share an image (or a prompt), so that they are not independent; nothing if none do.
 
     Args:
         labels: one label a pair, such as the identity of its image.

@@ -13,10 +13,11 @@ from mmg_diffusers.measure.value import Labels, Value, stderr_over_pairs
 
 
 class Share(NamedTuple):
-    """The share of gap in orthogonal + share (gap - orthogonal), and what it takes part of the error: both of one shape.
+    """The share of gap in orthogonal + share (gap - orthogonal), and how fast that moves; both of one shape.
 
-    `moving` is the change of share x difference with the difference, since the share is told from the difference itself: the
-    error of the weighed form is that of orthogonal + moving (gap - orthogonal), or the larger of the two forms' if that is less.
+    `moving` is the change of share x difference with the difference, since the share comes from the difference itself:
+    the error of the weighed form is that of orthogonal + moving (gap - orthogonal), or the larger of the two forms' if
+    that is less.
     """
 
     share: Tensor
@@ -26,9 +27,9 @@ class Share(NamedTuple):
 def share_of(difference: Tensor, stderr: Tensor) -> Share:
     """The share of gap that a difference of the two forms, gap - orthogonal, asks for.
 
-    share = max(0, 1 - stderr^2 / difference^2), the positive part of a James-Stein estimate: 0 while the difference is within
-    its standard error, since orthogonal has less noise, and near 1 if it is not, since gap alone is unbiased. What it leaves of
-    the difference D is D - stderr^2 / D, which moves by 1 + stderr^2 / D^2 = 2 - share with it.
+    share = max(0, 1 - stderr^2 / difference^2), the positive part of a James-Stein estimate: 0 while the difference is
+    within its standard error, since orthogonal has less noise, and near 1 if it is not, since gap alone is unbiased.
+    What it leaves of the difference D is D - stderr^2 / D, which moves by 1 + stderr^2 / D^2 = 2 - share with it.
 
     Args:
         difference: gap - orthogonal, any shape.
@@ -46,12 +47,13 @@ def halved(share: Share) -> Share:
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each pair contributes to a mean, `(N, *S)`, and what the error of that mean is told from.
+    """What each pair contributes to a mean, `(N, *S)`, and what the error of that mean comes from.
 
-    `nats` has the mean as its mean over pairs; the spread of `moving` over pairs is its error, but for a pair that is alone,
-    which has an error of its own. The two are the same unless forms are weighed: `forms` then holds each of them, and the error
-    is at most the larger of theirs. Over 400,000 draws of a difference of 0 to 5 standard errors it is 0.76 to 1.1 times the root mean
-    square error of the weighed mean; with the weight taken as known it would be 0.5 to 0.95.
+    `nats` has the mean as its mean over pairs; the spread of `moving` over pairs is its error, but for a pair that is
+    alone, which has an error of its own. The two are the same unless forms are weighed: `forms` then holds each of
+    them, and the error is at most the larger of theirs. Over 400,000 draws of a difference of 0 to 5 standard errors it
+    is 0.76 to 1.1 times the root mean square error of the weighed mean; with the weight taken as known it would be 0.5
+    to 0.95.
     """
 
     nats: Tensor

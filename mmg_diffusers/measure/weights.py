@@ -19,7 +19,7 @@ def trapezoid(levels: Tensor) -> Tensor:
 
 
 def _to_first(levels: Tensor, low: float, points: int) -> Tensor:
-    """Weights of the integral from the first level to `low`, `(L,)`; negative where `low` lies below it.
+    """Weights of the integral from the first level to `low`, `(L,)`; negative if `low` lies below it.
 
     Below the first level its value goes on; above it runs the polynomial through the first levels, 2 or 3 `points`.
     """
@@ -42,8 +42,8 @@ def _within_ends(weights: Tensor, levels: Tensor, low: float, high: float, point
 
 
 def trapezoid_over(levels: Tensor, low: float, high: float) -> Tensor:
-    """Weights of the trapezoidal rule from `low` to `high`, on rising levels of which the first and the last are those nearest to
-    the ends; `(L,) -> (L,)`.
+    """Weights of the trapezoidal rule from `low` to `high`, on rising levels of which the first and the last are those
+    nearest to the ends; `(L,) -> (L,)`.
 
     What is integrated are the straight lines between the levels; beyond the first and the last, their values go on.
     """  # fmt: skip
@@ -56,7 +56,7 @@ def simpson_over(levels: Tensor, low: float, high: float) -> Tensor:
 
 
 def starts(levels: Tensor, low: float, high: float) -> Tensor:
-    """Where the integrals of `upper_trapezoid` and `upper_simpson` begin: at `low`, each level between, and `high`, `(L,)`."""
+    """Where `upper_trapezoid` and `upper_simpson` begin, `(L,)`: at `low`, each level between, and `high`."""
     begin = levels.clone()
     begin[0], begin[-1] = low, high
     return begin
@@ -102,7 +102,7 @@ def _from_starts(upper: Tensor, levels: Tensor, low: float | None, high: float |
 def trapezoid_within(
     levels: Tensor, low: float, high: float, ends: tuple[float, float] | None = None
 ) -> Tensor:  # fmt: skip
-    """Weights for a band, `(L,) -> (L,)`: of what `trapezoid_over` integrates between the ends, the part from `low` to `high`.
+    """Weights for a band, `(L,) -> (L,)`: of the integral of `trapezoid_over`, the part from `low` to `high`.
 
     Weights of adjoining bands add up.
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmg_diffusers.checks import reason, shown
+from mmg_diffusers.checks import needs, reason, shown
 from mmg_diffusers.files.identity import Identity
 
 LAID_ON_WHITE = "transparent pixels are laid on white"
@@ -233,6 +233,7 @@ def _read(path: str | Path) -> bytes:
 
 def _fetch(address: str) -> bytes:
     """The bytes of a file in an archive or on the hub, as `datasets` names them."""
+    needs("datasets", "data")
     from datasets.utils.file_utils import xopen
 
     try:

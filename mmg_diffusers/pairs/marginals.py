@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, of_type, whole
+from mmg_diffusers.checks import finite, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.plan import Plan
@@ -214,7 +214,7 @@ class Candidates(_Mixed):
 
     def __post_init__(self) -> None:
         if isinstance(self.prompts, str) or not isinstance(self.prompts, Iterable):
-            raise TypeError(f"the candidates are {self.prompts!r}; expected a list of at least two prompts")
+            raise TypeError(f"the candidates are {shown(self.prompts)}; expected a list of at least two prompts")
         names = tuple(self.prompts)
         for place, name in enumerate(names):
             if not isinstance(name, Masked):
@@ -224,7 +224,7 @@ class Candidates(_Mixed):
         object.__setattr__(self, "prompts", names)
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
-            raise ValueError(f"candidates must differ; {sorted(repeated)[0]!r} appears more than once")
+            raise ValueError(f"candidates must differ; {shown(sorted(repeated)[0])} appears more than once")
         if self.prior is not None:
             prior = np.array([finite(share, "a prior probability") for share in _listed(self.prior, "prior")])
             if len(prior) != len(names) or not (prior > 0).all():
@@ -259,7 +259,7 @@ class Candidates(_Mixed):
         place = {name: k for k, name in enumerate(self.prompts)}
         absent = [text for text in prompts if text not in place]
         if absent:
-            raise ValueError(f"the prompt {absent[0]!r} is not among the {len(place)} candidates; add it to them")
+            raise ValueError(f"the prompt {shown(absent[0])} is not among the {len(place)} candidates; add it to them")
         true = [place[text] for text in prompts]
         labels = [0] * len(place) if self.groups is None else list(self.groups)
         members = [[k for k, label in enumerate(labels) if label == labels[own]] for own in true]

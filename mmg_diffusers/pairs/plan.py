@@ -15,7 +15,7 @@ from mmg_diffusers.checks import finite, of_type, two_ends, whole
 from mmg_diffusers.measure.batches import Levels, range_within
 from mmg_diffusers.measure.candidates import NoisePath
 from mmg_diffusers.measure.estimators import MMG
-from mmg_diffusers.measure.moments import Integrand, Keep, Outside, check_integrand, check_keep
+from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
 from mmg_diffusers.measure.quadrature import AtLevels, Quadrature, Trapezoid
 from mmg_diffusers.measure.tolerance import Tolerance
 
@@ -211,7 +211,7 @@ class Plan:
             candidates: whether prompts are compared with candidates, which decides what is left open here.
         """
         shared: dict[str, Any] = {
-            "integrand": asdict(self.integrand) if isinstance(self.integrand, Outside) else self.integrand,
+            "integrand": asdict(self.integrand) if isinstance(self.integrand, OutsideNorm) else self.integrand,
             "draws": self.draws,
             "keep": self.keep,
             "seed": self.seed,

@@ -366,10 +366,7 @@ class Source:
 def _webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
     if not shard.is_file():
         raise FileNotFoundError(f"there is no {shard}; expected a webdataset shard")
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise ImportError(
-            "webdataset shards are read by the package `datasets`; pip install 'mmg-diffusers[data]'"
-        ) from error
+    needs("datasets", "data")
+    from datasets import load_dataset
+
     return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)

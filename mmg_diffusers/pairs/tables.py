@@ -263,14 +263,14 @@ def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[
         raise ValueError(f"{path} has the columns {shown(list(table.columns))}; expected one of {', '.join(names)}")
     name = there[0]
     if table.columns.tolist().count(name) > 1:
-        raise ValueError(f"{path} has the column {name!r} more than once; leave one of them")
+        raise ValueError(f"{path} has the column {shown(name)} more than once; leave one of them")
     values = table[name].tolist()
     faults: dict[int, str] = {}
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            faults[row] = f"row {row} has {shown(value)} in column {name!r}; expected text"
+            faults[row] = f"row {row} has {shown(value)} in column {shown(name)}; expected text"
         elif not value.strip() and "given" not in names:
-            faults[row] = f"row {row} has nothing in column {name!r}; fill it in, or leave the row out"
+            faults[row] = f"row {row} has nothing in column {shown(name)}; fill it in, or leave the row out"
     if not any(isinstance(value, str) for value in values):
         pictures = (
             ". Pictures inside of a table are read by datasets.load_dataset, whose rows a run takes"

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import file_path, warn, whole
+from mmg_diffusers.checks import file_path, shown, warn, whole
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.internals import named_weights
@@ -341,7 +341,7 @@ class KeptPrompts(Codec):
     def _row(self, prompt: Prompt | Null) -> Encoding:
         if prompt not in self._kept:
             raise ValueError(
-                f"the text encoders were released, and {str(prompt)!r} is not among the {len(self._kept)} prompts that were "
+                f"the text encoders were released, and {shown(str(prompt))} is not among the {len(self._kept)} prompts that were "
                 "kept; load the pipeline again, or release them with all prompts that you need"
             )
         return self._kept[prompt]

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmg_diffusers.analysis.influence import Axis, jackknife
-from mmg_diffusers.checks import warn, whole
+from mmg_diffusers.checks import shown, warn, whole
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.internals import changeable_inputs, progress_options
 from mmg_diffusers.measure.estimate import Value
@@ -209,10 +209,12 @@ def switch_prompts(
     seed = reading.seed
     among = candidates or Candidates((first, second))
     if first == second:
-        raise ValueError(f"both prompts are {first!r}; expected two different ones")
+        raise ValueError(f"both prompts are {shown(first)}; expected two different ones")
     absent = [prompt for prompt in (first, second) if prompt not in among.prompts]
     if absent:
-        raise ValueError(f"the prompt {absent[0]!r} is not among the {len(among.prompts)} candidates; add it to them")
+        raise ValueError(
+            f"the prompt {shown(absent[0])} is not among the {len(among.prompts)} candidates; add it to them"
+        )
     if not len(taus):
         raise ValueError("no diffusion times were given; expected at least one tau between 0 and 1")
     convention = pipe.denoiser.convention

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import warn, whole
+from mmg_diffusers.checks import shown, warn, whole
 from mmg_diffusers.pairs.images import ImageLike, Images, as_list, load_image, read_picture, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
 from mmg_diffusers.pipelines.adapters.base import Codec, Null, stack
@@ -75,7 +75,7 @@ class Encoder:
             self.codec.check_prompt(text)
             lost = self.codec.truncated(text)
             if lost is not None:
-                notes.append(f"the text encoder does not see {lost!r}, the end of {text!r}")
+                notes.append(f"the text encoder does not see {shown(lost)}, the end of {shown(text)}")
         for prompt in different:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)
@@ -128,7 +128,7 @@ def ids_for(asked: Sequence[int] | None, count: int) -> Tensor:
     if asked is None:
         return torch.arange(count)
     if not hasattr(asked, "__len__") or isinstance(asked, str):
-        raise TypeError(f"pair_ids is {asked!r}; expected {count} different non-negative whole numbers")
+        raise TypeError(f"pair_ids is {shown(asked)}; expected {count} different non-negative whole numbers")
     ids = torch.tensor([whole(i, "a pair id", 0) for i in asked], dtype=torch.int64)
     if ids.shape != (count,) or len(ids.unique()) < count:
         raise ValueError(f"expected {count} different non-negative pair_ids, got {len(ids)}: {ids.tolist()[:8]}")

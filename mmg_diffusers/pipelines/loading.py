@@ -123,7 +123,7 @@ def _check_id(place: Path, path: str) -> None:
         shipped = sorted(folder.name for folder in shapes_model().parent.iterdir() if folder.is_dir())
         near = get_close_matches(path.lower(), shipped, 1)
         hint = (
-            f"; did you mean {near[0]!r}, the model that ships with the package (mmg_diffusers.shapes_model())?"
+            f"; did you mean {shown(near[0])}, the model that ships with the package (mmg_diffusers.shapes_model())?"
             if near
             else ""
         )

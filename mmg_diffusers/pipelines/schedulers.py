@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 
 
@@ -38,7 +38,7 @@ def alphas_cumprod_from_config(config: Mapping[str, Any]) -> Tensor:
         betas = torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float64)) * (end - start) + start
     else:
         raise ValueError(
-            f"unknown beta_schedule {schedule!r}; expected linear, scaled_linear, squaredcos_cap_v2 or sigmoid. "
+            f"unknown beta_schedule {shown(schedule)}; expected linear, scaled_linear, squaredcos_cap_v2 or sigmoid. "
             "Give `trained_betas` in the scheduler's config instead."
         )
     if not bool(((betas > 0) & (betas <= 1)).all()):

@@ -3,14 +3,14 @@
 import torch
 
 from mmg_diffusers import MINDE, MMG
-from mmg_diffusers.denoisers.base import Versus
+from mmg_diffusers.denoisers.base import TwoDenoisers
 from mmg_diffusers.denoisers.conventions import DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import NoisePath, measure_candidates
 from mmg_diffusers.measure.divergence import EntropyEstimator, interaction_information, kl_divergence
 from mmg_diffusers.measure.draws import PairDraws, brownian_path
-from mmg_diffusers.measure.moments import Outside
+from mmg_diffusers.measure.moments import OutsideNorm
 from mmg_diffusers.measure.quadrature import (
     AtLevels,
     GaussLegendre,
@@ -118,7 +118,7 @@ ROWS = (
         ),
     ),
     *rows(
-        "MMG(...), MINDE(...), EntropyEstimator(...), Outside(sigma)",
+        "MMG(...), MINDE(...), EntropyEstimator(...), OutsideNorm(sigma)",
         ("MMG('gaps')", lambda r: MMG("gaps"), ValueError, "unknown integrand 'gaps'"),
         ("MMG(3)", lambda r: MMG(3), ValueError, "unknown integrand 3"),
         ("MMG('gap', 64)", lambda r: MMG("gap", 64), TypeError, "quadrature is a int; expected a rule"),
@@ -134,8 +134,8 @@ ROWS = (
         ),
         ("EntropyEstimator(sigma=0)", lambda r: EntropyEstimator(sigma=0), ValueError, "above 0"),
         ("EntropyEstimator('gaps')", lambda r: EntropyEstimator("gaps"), ValueError, "'gap' or 'orthogonal'"),
-        ("Outside(0.0)", lambda r: Outside(0.0), ValueError, "above 0"),
-        ("Outside('a')", lambda r: Outside("a"), TypeError, "sigma is 'a'"),
+        ("OutsideNorm(0.0)", lambda r: OutsideNorm(0.0), ValueError, "above 0"),
+        ("OutsideNorm('a')", lambda r: OutsideNorm("a"), TypeError, "sigma is 'a'"),
     ),
     *rows(
         "MMG(...)(denoiser, x, cond)",
@@ -218,7 +218,7 @@ ROWS = (
         ),
     ),
     *rows(
-        "kl_divergence, interaction_information, Versus",
+        "kl_divergence, interaction_information, TwoDenoisers",
         (
             "kl_divergence, no denoiser",
             lambda r: kl_divergence(r.untouched, None, r.x),
@@ -237,7 +237,7 @@ ROWS = (
             ValueError,
             "both hold",
         ),
-        ("Versus of a number", lambda r: Versus(r.untouched, 3), TypeError, "the denoiser is a int"),
+        ("TwoDenoisers of a number", lambda r: TwoDenoisers(r.untouched, 3), TypeError, "the denoiser is a int"),
     ),
     *rows(
         "measure_candidates, NoisePath",

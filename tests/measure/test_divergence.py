@@ -7,12 +7,12 @@ import torch
 
 from mmg_diffusers import MMG
 from mmg_diffusers.arrays.networks import VectorNetwork
-from mmg_diffusers.denoisers.base import Versus
+from mmg_diffusers.denoisers.base import TwoDenoisers
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference
 from mmg_diffusers.measure.divergence import EntropyEstimator, interaction_information, kl_divergence
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MINDE_RANGE
-from mmg_diffusers.measure.moments import Outside
+from mmg_diffusers.measure.moments import OutsideNorm
 from mmg_diffusers.measure.quadrature import StratifiedUniform, Trapezoid
 from tests.conftest import joint
 
@@ -54,7 +54,7 @@ def test_minde_outside_the_norm(gaussian, sigma):
 def test_outside_by_its_definition(gaussian):
     """|e_c - r|^2 - |e_u - r|^2 from the moments of one run, against the definition."""
     oracle, x, cond = gaussian
-    one = MMG(Outside(2.0), Trapezoid(5))(oracle, x[:3], {"y": cond["y"][:3]}, logsnr_range=(-3.0, 3.0))
+    one = MMG(OutsideNorm(2.0), Trapezoid(5))(oracle, x[:3], {"y": cond["y"][:3]}, logsnr_range=(-3.0, 3.0))
     from mmg_diffusers.denoisers.levels import add_noise
     from mmg_diffusers.measure.draws import PairDraws
 
@@ -73,7 +73,7 @@ def test_outside_survives_a_file(gaussian, tmp_path):
     oracle, x, cond = gaussian
     found = MINDE(1.5)(oracle, x[:4], {"y": cond["y"][:4]})
     back = Estimate.load(found.save(tmp_path / "e.safetensors"))
-    assert back.integrand == Outside(1.5)
+    assert back.integrand == OutsideNorm(1.5)
     assert torch.equal(back.nats, found.nats)
 
 
@@ -169,4 +169,4 @@ def test_interaction_of_a_and_two_noisy_copies():
 def test_versus_keeps_to_what_both_know(gaussian):
     oracle, _, _ = gaussian
     network = VectorNetwork({"x": 2}, torch.eye(2), logsnr_range=(-5.0, 5.0))
-    assert Versus(oracle, network.view("x")).logsnr_range == (-5.0, 5.0)
+    assert TwoDenoisers(oracle, network.view("x")).logsnr_range == (-5.0, 5.0)

@@ -25,7 +25,7 @@ def test_a_value_is_two_numbers_and_a_unit():
     assert value.bits().bits() == value.bits()
     assert Value(0.5, 0.1, "tau") != Value(0.5, 0.1)
     assert str(Value(0.5, 0.1, "tau")) == "0.5000 +- 0.1000 tau"
-    with pytest.raises(ValueError, match="is no information"):
+    with pytest.raises(ValueError, match="not an amount of information"):
         Value(0.5, 0.1, "tau").bits()
     for again in (copy.deepcopy(value.bits()), pickle.loads(pickle.dumps(value.bits()))):
         assert again == value.bits()

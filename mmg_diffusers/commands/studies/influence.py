@@ -29,7 +29,7 @@ from mmg_diffusers.commands.studies.settings import (
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.measure.estimate import Value
-from mmg_diffusers.measure.moments import FORMS, Integrand, Outside
+from mmg_diffusers.measure.moments import FORMS, Integrand, OutsideNorm
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import NullPrompt
 from mmg_diffusers.pipelines.drawing import draw
@@ -86,7 +86,7 @@ def reading(text: str) -> Integrand:
         ValueError: for another text.
     """
     if text.startswith("C(") and text.endswith(")"):
-        return Outside(float(text[2:-1]))
+        return OutsideNorm(float(text[2:-1]))
     for form in FORMS:
         if text == form:
             return form

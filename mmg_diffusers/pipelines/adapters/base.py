@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import warn
+from mmg_diffusers.checks import shown, warn
 from mmg_diffusers.denoisers.base import Adapted, Condition
-from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.schedulers import convention_from_config
 
@@ -131,7 +131,7 @@ class Codec(ABC):
             ValueError: where it cannot. Families that override `encode_masked` override this.
         """
         raise ValueError(
-            f"{type(self).__name__} cannot mask a word of {prompt.text!r}; take it out with "
+            f"{type(self).__name__} cannot mask a word of {shown(prompt.text)}; take it out with "
             "mmg_diffusers.pairs.prompts.replace_word, which moves the tokens after it"
         )
 
@@ -174,6 +174,10 @@ class Family(ABC):
     """Names of the pipeline classes that belong to it; their subclasses do too."""
     parts: ClassVar[tuple[str, ...]]
     """Components of the pipeline that a measurement needs."""
+    flow: ClassVar[Mapping[str, Any]] = {}
+    """For flows: how the network is told its level and what it predicts, if not as the scheduler has it; fields of `RectifiedFlow`."""
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Names of pipeline classes that are kin to these and cannot be measured, with the reason and what still works."""
     learned_variance: bool = False
     """Whether the network returns twice the channels of its input, of which the second half is a variance."""
 
@@ -221,7 +225,15 @@ class Family(ABC):
         """What the network is told about noise, and what it predicts; from configs, never from mutable state."""
         scheduler = self.pipe.scheduler
         tokens = getattr(self.codec(), "tokens", None)
-        return convention_from_config(type(scheduler).__name__, scheduler.config, tokens=tokens)
+        convention = convention_from_config(type(scheduler).__name__, scheduler.config, tokens=tokens)
+        if not self.flow:
+            return convention
+        if not isinstance(convention, RectifiedFlow):
+            raise ValueError(
+                f"{self.name} is a flow, and the pipeline's scheduler, {type(scheduler).__name__}, is set for another kind of "
+                "noise; replace it by the one that the model was published with, such as FlowMatchEulerDiscreteScheduler"
+            )
+        return replace(convention, **self.flow)
 
     def nulls(self) -> Mapping[str, str]:
         """What may stand for no prompt: kinds, as ``MMGPipeline(pipe, null=...)`` takes them, with what a record says of them.
@@ -283,6 +295,7 @@ def _family_of_function(names: tuple[str, ...], adapter: Adapter) -> type[Family
 
 FamilyType = TypeVar("FamilyType", bound=type[Family])
 _FAMILIES: dict[str, type[Family]] = {}
+_REFUSED: dict[str, str] = {}
 
 
 @overload
@@ -304,6 +317,7 @@ def register(family: Any, *names: str) -> Any:
         raise TypeError(f"cannot register {family!r}; expected a subclass of Family, see CONTRIBUTING.md")
     for name in family.pipelines:
         _FAMILIES[name] = family
+    _REFUSED.update(family.refused)
     return family
 
 
@@ -316,11 +330,13 @@ def find_family(names: Sequence[str]) -> type[Family]:
     """The family of the first name that has one.
 
     Raises:
-        ValueError: when none has; the message lists those there are.
+        ValueError: when none has; the message says why not, or lists those there are.
     """
     for name in names:
         if isinstance(name, str) and name in _FAMILIES:
             return _FAMILIES[name]
+        if isinstance(name, str) and name in _REFUSED:
+            raise ValueError(f"{name} cannot be measured: {_REFUSED[name]}")
     raise ValueError(
         f"no adapter for {names[0]!r}; there are adapters for {', '.join(adapters())}. To add one, write a Family and decorate "
         "it with @mmg_diffusers.pipelines.adapters.register; see CONTRIBUTING.md."

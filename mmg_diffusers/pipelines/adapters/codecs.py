@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.internals import execution_device, preprocessed, without_private
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
 
@@ -72,11 +73,16 @@ class PipelineCodec(Codec):
         lost = [unseen(getattr(self.pipe, name), self.rewritten(prompt), most) for name, most in self.limits().items()]
         return min(lost, key=len) or None if lost else None
 
+    @property
+    def channels(self) -> int:
+        """Channels of the variable."""
+        return self.network.config.in_channels
+
     def describe(self) -> dict[str, Any]:
         height, width = self.native_size
         return {
             "variable": self.variable,
-            "latent_shape": [self.network.config.in_channels, height, width],
+            "latent_shape": [self.channels, height, width],
             **self.text_settings(),
             "dtype": str(self.network.dtype).removeprefix("torch."),
         }
@@ -89,9 +95,14 @@ def unseen(tokenizer: Any, text: str, limit: int) -> str:
     return tokenizer.decode(tokens[limit - closing : len(tokens) - closing]) if len(tokens) > limit else ""
 
 
-def size_of(network: Any) -> tuple[int, int]:
-    """Height and width that a network's config names as its own."""
-    size = network.config.sample_size
+def size_of(network: Any, default: Any = None) -> tuple[int, int]:
+    """Height and width that a network's config names as its own.
+
+    Args:
+        network: of diffusers.
+        default: the size if its config names none.
+    """
+    size = network.config.get("sample_size", default)
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
@@ -143,21 +154,35 @@ class LatentCodec(PipelineCodec):
     variable = "VAE latent (posterior mode)"
     normalised: ClassVar[bool] = False
     """Whether the pipeline heeds ``latents_mean`` and ``latents_std`` in the VAE's config."""
+    packed: ClassVar[int | None] = None
+    """Latents along either axis that the pipeline packs into one token before the network gets them; ``None`` if it does not."""
+
+    @property
+    def autoencoder(self) -> Any:
+        """The component that makes latents of images."""
+        return self.pipe.vae
 
     @property
     def scale(self) -> int:
         """Pixels of an image for one of its latent, along either axis."""
-        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
 
     @property
     def patch(self) -> int:
         """Latents that the network takes together, along either axis."""
         config = self.network.config
+        if self.packed is not None:
+            return self.packed
         return 2 ** (len(config.block_out_channels) - 1) if "block_out_channels" in config else config.patch_size
 
     @property
+    def channels(self) -> int:
+        return super().channels // (self.packed or 1) ** 2
+
+    @property
     def native_size(self) -> tuple[int, int]:
-        height, width = size_of(self.network)
+        # 128 latents, if the network's config says nothing, are what the pipelines of packed tokens take.
+        height, width = size_of(self.network, getattr(self.pipe, "default_sample_size", 128))
         return height * self.scale, width * self.scale
 
     @property
@@ -173,13 +198,13 @@ class LatentCodec(PipelineCodec):
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         if kind == "prompt":
             return super().origin(kind)
-        vae = self.pipe.vae
+        vae = self.autoencoder
         switches = {name: getattr(vae, name, None) for name in _VAE_SWITCHES}
         return Origin((vae,), (), {**without_private(vae.config), **switches})
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
-        with wide_enough(self.pipe.vae) as vae:
+        with wide_enough(self.autoencoder) as vae:
             latents = self.read((2 * images - 1).to(self.device, vae.dtype)).float()
         mean, std, shift, factor = self.scaling()
         if mean is not None and std is not None:
@@ -189,7 +214,7 @@ class LatentCodec(PipelineCodec):
 
     def read(self, images: Tensor) -> Tensor:
         """The VAE's latents of images in [-1, 1], neither shifted nor scaled."""
-        encoded = self.pipe.vae.encode(images)
+        encoded = self.autoencoder.encode(images)
         # A tiny autoencoder has no posterior; a Gaussian one is read at its mode, so that x is a function of the image.
         if hasattr(encoded, "latent_dist"):
             return encoded.latent_dist.mode()
@@ -197,7 +222,7 @@ class LatentCodec(PipelineCodec):
 
     def scaling(self) -> tuple[Any, Any, float, float]:
         """Mean and deviation per channel, shift and factor: x = ((latent - mean) / deviation - shift) factor."""
-        config = self.pipe.vae.config
+        config = self.autoencoder.config
         mean, std = (config.get(name) if self.normalised else None for name in ("latents_mean", "latents_std"))
         factor = config.get("scaling_factor")
         return mean, std, config.get("shift_factor") or 0.0, 1.0 if factor is None else factor
@@ -209,6 +234,36 @@ class LatentCodec(PipelineCodec):
         said["latent_shape"] = [said["latent_shape"][0], height // self.scale, width // self.scale]
         more = {"latent_shift": shift or None, "latent_mean": mean and list(mean), "latent_std": std and list(std)}
         return {**said, "latent_scaling": factor, **{key: value for key, value in more.items() if value is not None}}
+
+
+class StillCodec(LatentCodec):
+    """VAE latents `(C, 1, H, W)` of an image as a video of one frame, as networks for video were trained on images too."""
+
+    variable = "VAE latent (posterior mode) of a video of one frame"
+
+    def read(self, images: Tensor) -> Tensor:
+        return super().read(images[:, :, None])
+
+    def describe(self) -> dict[str, Any]:
+        said = super().describe()
+        channels, *size = said["latent_shape"]
+        return {**said, "frames": 1, "latent_shape": [channels, 1, *size]}
+
+
+def class_named(prompt: str, classes: int, names: Mapping[str, int]) -> int:
+    """The class that a prompt names: by its number, or by one of its names.
+
+    Raises:
+        ValueError: for a number out of range, and for a name that is not known.
+    """
+    text = prompt.strip()
+    if text in names:
+        return int(names[text])
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    known = f"; names are {', '.join(list(names)[:4])} ... ({len(names)} in all)" if names else ""
+    wanted = f"a number from 0 to {classes - 1}" + (", or a name of the model's id2label" if names else "")
+    raise ValueError(f"{shown(prompt)} names no class; expected {wanted}{known}")
 
 
 @contextmanager

@@ -1,80 +1,86 @@
-"""Flux, de-distilled: a transformer on packed VAE latents, rectified flow, pooled CLIP and T5."""
+"""Flux: a transformer of packed latents, rectified flow, pooled CLIP and T5; with true guidance alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
-from mmg_diffusers.pipelines.adapters.networks import Network, pack, told, unpack
-from mmg_diffusers.pipelines.adapters.refusals import CANDIDATES, distilled
+from mmg_diffusers.pipelines.adapters.networks import Network, grid_ids, pack, told, unpack
+from mmg_diffusers.pipelines.adapters.refusals import CANDIDATES, distilled, other_input
 
 # Tokens that T5 is given, the default of the pipeline.
 _T5_TOKENS = 512
 
 
 class _Transformer(Network):
-    """The transformer's call on tokens of 2 x 2 latents, each with its row and column."""
+    """The transformer's call, with packed latents and the ids of their tokens."""
 
     def forward(self, x: Tensor, time: Tensor, encoder_hidden_states: Tensor, pooled_projections: Tensor) -> Tensor:
-        rows, columns = (torch.arange(side // 2, device=x.device) for side in x.shape[-2:])
-        places = torch.cartesian_prod(torch.zeros_like(rows[:1]), rows, columns)
-        tokens = self.module(
+        states = encoder_hidden_states.to(x.dtype)
+        out = self.module(
             hidden_states=pack(x),
             timestep=told(time, x),
             pooled_projections=pooled_projections.to(x.dtype),
-            encoder_hidden_states=encoder_hidden_states.to(x.dtype),
-            txt_ids=x.new_zeros(encoder_hidden_states.shape[1], 3),
-            img_ids=places.to(x.dtype),
+            encoder_hidden_states=states,
+            txt_ids=states.new_zeros(states.shape[1], 3),
+            img_ids=grid_ids(x),
             return_dict=False,
         )[0]
-        return unpack(tokens, x)
+        return unpack(out, x)
 
 
 class FluxCodec(LatentCodec):
-    """VAE latents, shifted and scaled; T5 token states and CLIP's pooled one."""
+    """VAE latents, shifted and scaled; T5's token states and CLIP's pooled one."""
 
     encoders: ClassVar = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-
-    @property
-    def patch(self) -> int:
-        return 2
-
-    @property
-    def native_size(self) -> tuple[int, int]:
-        side = self.pipe.default_sample_size * self.scale
-        return side, side
+    packed = 2
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        states, pooled, _ = self.pipe.encode_prompt(
-            list(prompts), None, device=self.device, max_sequence_length=_T5_TOKENS
-        )
+        states, pooled, _ = self.pipe.encode_prompt(list(prompts), device=self.device, max_sequence_length=_T5_TOKENS)
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
     def limits(self) -> dict[str, int]:
-        return {**super().limits(), "tokenizer_2": _T5_TOKENS}
+        there = super().limits()
+        return {name: _T5_TOKENS if name == "tokenizer_2" else most for name, most in there.items()}
 
-    def describe(self) -> dict[str, Any]:
-        said = super().describe()
-        return {**said, "latent_shape": [self.pipe.vae.config.latent_channels, *said["latent_shape"][1:]]}
+    def text_settings(self) -> dict[str, Any]:
+        return {"t5_tokens": _T5_TOKENS}
 
 
 @register
 class Flux(Family):
-    """Flux that was trained without a prompt too. That is stated with ``null="empty"``: nothing in a folder tells such a model
-    from schnell, which was distilled to a few steps. Dev, which is told the guidance, is refused.
+    """Flux with an unconditional branch: de-distilled checkpoints, and others that were trained with prompts left out.
+
+    Refused are Flux.1-dev, whose network is told the guidance, and Flux.1-schnell, which was distilled to a few steps. A
+    transformer that isn't told the guidance, and whose scheduler is schnell's (no shift of times), is measured if one states
+    ``null="empty"``: nothing in its config tells one of schnell's from one that was trained anew.
     """
 
     name = "Flux"
     pipelines = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
     parts = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    flow: ClassVar = {"time_scale": 1.0}
+    refused: ClassVar = {
+        **dict.fromkeys(
+            ("FluxFillPipeline", "FluxControlPipeline", "FluxControlImg2ImgPipeline", "FluxControlInpaintPipeline"),
+            "its network is also given an image or mask, and the guidance; measure a de-distilled FluxPipeline",
+        ),
+        **dict.fromkeys(
+            ("FluxKontextPipeline", "FluxKontextInpaintPipeline"),
+            "its network is also given the image that is edited, and the guidance; measure a de-distilled FluxPipeline",
+        ),
+        "FluxPriorReduxPipeline": "it makes embeddings of images and denoises none; measure a de-distilled FluxPipeline",
+        "Flux2Pipeline": (
+            f"its network is told the guidance (guidance-distilled), and has no unconditional branch; {CANDIDATES}, with a "
+            "denoiser and a codec of your own"
+        ),
+    }
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.transformer,)
@@ -85,21 +91,18 @@ class Flux(Family):
     def codec(self) -> FluxCodec:
         return FluxCodec(self.pipe)
 
-    def convention(self) -> Convention:
-        convention = super().convention()
-        return replace(convention, time_scale=1.0) if isinstance(convention, RectifiedFlow) else convention
+    def describe(self) -> dict[str, Any]:
+        by = "that the user stated null" if self.chosen is not None else "its scheduler, which is not schnell's"
+        return {**super().describe(), "unconditional_branch": f"taken to be trained, by {by}"}
 
     def refusal(self) -> str | None:
-        config, channels = self.pipe.transformer.config, self.pipe.vae.config.latent_channels
-        if config.in_channels != 4 * channels:
-            return (
-                f"the transformer takes {config.in_channels} channels where 2 x 2 latents have {4 * channels}: it is also given "
-                "an image or mask (Control, Fill, Depth), which is not supported"
-            )
-        reason = distilled(self.pipe, self.pipe.transformer)
-        if reason is None and self.chosen is None:
-            return (
-                "nothing in this folder tells whether Flux was distilled to a few steps, as schnell was, or trained without a "
-                f'prompt too (de-distilled). If it was, say so with null="empty"; else {CANDIDATES}.'
-            )
-        return reason
+        transformer, scheduler = self.pipe.transformer, self.pipe.scheduler.config
+        reason = distilled(self.pipe, transformer) or other_input(transformer, 4 * self.pipe.vae.config.latent_channels)
+        shifted = scheduler.get("use_dynamic_shifting") or scheduler.get("shift", 1.0) != 1
+        if reason is not None or self.chosen is not None or shifted:
+            return reason
+        return (
+            "this Flux transformer is not told the guidance, and its scheduler does not shift times: it is either schnell's, "
+            "distilled to a few steps and without an unconditional branch, or was trained with prompts left out, and nothing in "
+            f"its config tells which. If it was, say so with null='empty'; else {CANDIDATES}."
+        )

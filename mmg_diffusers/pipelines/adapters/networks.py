@@ -32,6 +32,11 @@ def told(time: Tensor, x: Tensor) -> Tensor:
     return time.to(torch.promote_types(x.dtype, torch.float32)) if time.is_floating_point() else time
 
 
+def has_variance(module: Any) -> bool:
+    """Whether a network of diffusers returns twice the channels that it takes, by its config: a prediction and a variance."""
+    return module.config.out_channels == 2 * module.config.in_channels
+
+
 def each_length(mask: Tensor, run: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Run a network once for each length of text among its rows, for one whose answer depends on padding.
 
@@ -60,3 +65,10 @@ def unpack(tokens: Tensor, like: Tensor, patch: int = 2) -> Tensor:
     height, width = like.shape[-2:]
     x = tokens.view(len(tokens), height // patch, width // patch, -1, patch, patch).permute(0, 3, 1, 4, 2, 5)
     return x.reshape(len(tokens), -1, height, width)
+
+
+def grid_ids(x: Tensor, patch: int = 2) -> Tensor:
+    """Ids `(tokens, 3)` of the tokens of `pack`: 0, the row and the column of each (Flux, Chroma)."""
+    height, width = x.shape[-2] // patch, x.shape[-1] // patch
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).to(x)

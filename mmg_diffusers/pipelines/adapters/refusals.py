@@ -49,12 +49,13 @@ def distilled_name(place: str) -> bool:
     return bool(words) and words[-1] in _AT_END
 
 
-def distilled(pipe: Any, network: Any) -> str | None:
+def distilled(pipe: Any, network: Any, names: str | None = None) -> str | None:
     """Why a pipeline has no honest unconditional branch; ``None`` if nothing says that it has none.
 
     Args:
         pipe: the pipeline, whose scheduler and name are looked at.
         network: its network, whose config is.
+        names: a pattern of names that say so in this family alone, such as "dev"; of `model_name`.
     """
     place = loaded_from(pipe)
     config, scheduler = network.config, type(pipe.scheduler).__name__
@@ -65,7 +66,7 @@ def distilled(pipe: Any, network: Any) -> str | None:
         reason = "its network is told the guidance (guidance_embeds)"
     elif scheduler in _FEW_STEPS:
         reason = f"its scheduler, {scheduler}, is for networks that were distilled to a few steps"
-    elif distilled_name(place):
+    elif distilled_name(place) or (names is not None and re.search(names, model_name(place))):
         reason = "its name says so"
     if reason is None:
         return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import finite
+from mmg_diffusers.checks import finite, shown
 from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
@@ -45,7 +46,7 @@ class StableDiffusionCodec(LatentCodec):
             first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in span)
             if last <= first or last >= tokenizer.model_max_length:
                 raise ValueError(
-                    f"the text encoder does not see {text[slice(*span)]!r} in {text!r}; there is nothing to mask"
+                    f"the text encoder does not see {shown(text[slice(*span)])} in {shown(text)}; there is nothing to mask"
                 )
             found.append(slice(first, last))
         return found
@@ -79,8 +80,25 @@ class StableDiffusion(Family):
     """
 
     name = "Stable Diffusion 1.x/2.x"
-    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
+    pipelines = (
+        *("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
+        # Perturbed attention is a matter of sampling: a network is as it was before and after.
+        *("StableDiffusionPAGPipeline", "StableDiffusionPAGImg2ImgPipeline", "StableDiffusionPAGInpaintPipeline"),
+    )
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    refused: ClassVar = {
+        **dict.fromkeys(
+            (
+                *("StableDiffusionInstructPix2PixPipeline", "StableDiffusionDepth2ImgPipeline"),
+                *("StableDiffusionUpscalePipeline", "StableDiffusionLatentUpscalePipeline"),
+            ),
+            "its UNet is also given an image or depth; measure a StableDiffusionPipeline, whose UNet is given noise and text",
+        ),
+        **dict.fromkeys(
+            ("StableDiffusionImageVariationPipeline", "StableUnCLIPImg2ImgPipeline", "StableUnCLIPPipeline"),
+            "its UNet is given the embedding of an image; measure a StableDiffusionPipeline, whose UNet is given noise and text",
+        ),
+    }
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.unet,)

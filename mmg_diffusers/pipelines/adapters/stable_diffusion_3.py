@@ -77,7 +77,10 @@ class StableDiffusion3(Family):
     """Stable Diffusion 3 and 3.5, with T5 or without. No prompt is the encoded empty prompt."""
 
     name = "Stable Diffusion 3"
-    pipelines = ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline")
+    pipelines = (
+        *("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
+        *("StableDiffusion3PAGPipeline", "StableDiffusion3PAGImg2ImgPipeline"),
+    )
     parts = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
     def networks(self) -> tuple[nn.Module, ...]:

@@ -69,7 +69,14 @@ class StableDiffusionXL(Family):
     """
 
     name = "Stable Diffusion XL"
-    pipelines = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
+    pipelines = (
+        *("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
+        *("StableDiffusionXLPAGPipeline", "StableDiffusionXLPAGImg2ImgPipeline", "StableDiffusionXLPAGInpaintPipeline"),
+    )
+    refused: ClassVar = {
+        "StableDiffusionXLInstructPix2PixPipeline": "its UNet is also given the image that is edited; measure a "
+        "StableDiffusionXLPipeline, whose UNet is given noise and text"
+    }
     parts = ("unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler")
 
     def networks(self) -> tuple[nn.Module, ...]:

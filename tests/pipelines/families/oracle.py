@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.pipelines.families.parity import Call, Run, flatten
-from tests.pipelines.families.row import Row
+from tests.pipelines.families.row import Row, scale
 
 
 class TwoPictures:
@@ -102,17 +102,19 @@ class Dressed:
         label = torch.tensor([self._label(call, k) for k in range(count)])
         shape = (-1, *(1,) * (noisy.ndim - 1))
         a, s = torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
-        z = noisy.double()
-        if "flow" in row.prediction:
-            z = z / ((1 - s / (a + s)) ** 2 + (s / (a + s)) ** 2).sqrt().view(shape)
+        z = noisy.double() / scale(row.prediction, a, s).view(shape)
         eps = world.eps(z, logsnr, label)
         clean = (z - s.view(shape) * eps) / a.view(shape)
+        sigma = (s / a).view(shape)
         out = {
             "epsilon": eps,
             "sample": clean,
             "v": a.view(shape) * eps - s.view(shape) * clean,
             "flow": eps - clean,
             "-flow": clean - eps,
+            # Table 1, for data of standard deviation 1/2: D = c_skip y + c_out F.
+            "edm": (clean - 0.25 / (sigma**2 + 0.25) * (clean + sigma * eps))
+            / (sigma * 0.5 / (sigma**2 + 0.25) ** 0.5),
         }[row.prediction]
         if row.learned_variance:
             out = torch.cat([out, torch.full_like(out, 7.0)], 1)

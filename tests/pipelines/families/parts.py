@@ -7,6 +7,16 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -60,18 +70,96 @@ def t5(width=32):
     return T5EncoderModel(config)
 
 
-def vae(channels=4, **config):
-    """An autoencoder of 2 pixels a latent."""
+def vae(channels=4, scales=2, **config):
+    """An autoencoder of 2 pixels a latent, or of more by the number of its scales."""
     return AutoencoderKL(
-        block_out_channels=(8, 16),
+        block_out_channels=(8, 16, 16, 16)[:scales],
         layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_types=("DownEncoderBlock2D",) * scales,
+        up_block_types=("UpDecoderBlock2D",) * scales,
         norm_num_groups=4,
         latent_channels=channels,
         mid_block_add_attention=False,
         **config,
     )
+
+
+def gemma_tokenizer(tokens=2048):
+    """Of letters and words without merges: a letter is a token, after an opening one."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", "\n"]
+    letters = [*LETTERS, *LETTERS.upper(), *"<>:;'()[]*"]
+    vocabulary = {word: place for place, word in enumerate(dict.fromkeys([*special, *letters]))}
+    return GemmaTokenizer(vocab=vocabulary, merges=[], add_bos_token=True, model_max_length=tokens)
+
+
+def gemma(width=16):
+    """A Gemma 2 language model without its head."""
+    config = Gemma2Config(
+        vocab_size=96,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    return Gemma2Model(config)
+
+
+def qwen_tokenizer(tokens=4096):
+    """Of bytes, without merges; it knows the tokens of Qwen's chats, and how a prompt is put into one."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {word: place for place, word in enumerate([*special, *bytes_to_unicode().values()])}
+    words = Qwen2Tokenizer(vocab=vocabulary, merges=[], model_max_length=tokens)
+    words.add_special_tokens({"additional_special_tokens": special[1:]})
+    words.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n"
+    )
+    return words
+
+
+_QWEN = {
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 0,
+}
+
+
+def qwen():
+    """A Qwen 3 language model without its head."""
+    return Qwen3Model(Qwen3Config(**_QWEN))
+
+
+def qwen_vl():
+    """A Qwen 2.5 model of text and images."""
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 16,
+        "fullatt_block_indexes": [0],
+    }
+    config = Qwen2_5_VLConfig(text_config={**_QWEN, "rope_parameters": rope}, vision_config=vision)
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def llama():
+    """A Llama model with its head."""
+    config = LlamaConfig(**{**_QWEN, "eos_token_id": 0, "bos_token_id": 0})
+    return LlamaForCausalLM(config)
 
 
 def ready(make):

@@ -17,7 +17,7 @@ class Row:
         name: of the row.
         build: makes the pipeline in memory, tiny and random, the same each time (`parts.ready`).
         level: the log-SNR at which the network is, from (pipe, what it is told), float64: `vp`, `flow`, ...
-        prediction: what the network returns: epsilon, sample, v, flow (eps - x) or -flow.
+        prediction: what the network returns: epsilon, sample, v, flow (eps - x), -flow, or edm (F of Karras et al. 2022).
         call: options of ``pipe(prompts, ...)`` beside prompts, steps, size and guidance; ``...`` takes one of
             these away.
         guidance: the name of the option of ``pipe(...)`` that turns guidance on.
@@ -27,6 +27,7 @@ class Row:
         time: the network's argument that tells the level.
         null: as `MMGPipeline` takes it.
         prompts: two, the second longer.
+        asked: from a prompt as we take it, as the pipeline takes it.
         sign: -1 if the pipeline turns the network's output before the scheduler gets it.
         learned_variance: whether the second half of the network's channels is a variance.
         event: a tensor as the network or the scheduler has it, from (pipe, it), as `(B, *event)`.
@@ -35,6 +36,9 @@ class Row:
         ignore: arguments in which null and prompt differ by design (said in the family's docstring).
         asked: from (pipe, prompts) what ``pipe(...)`` takes for prompts.
         size: height and width in pixels; the model's own by default.
+        filled: arguments that are filled up to some length, with the mask that tells what was: compared where that is not 0.
+        zero_filled: arguments that the pipeline fills up with zeros to the prompt's length (axis 1) in the null, where we do not:
+            the network must answer alike.
         steps: of the pipeline's run.
         images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
@@ -42,7 +46,7 @@ class Row:
     name: str
     build: Callable[[], Any]
     level: Callable[[Any, Tensor], Tensor]
-    prediction: Literal["epsilon", "sample", "v", "flow", "-flow"]
+    prediction: Literal["epsilon", "sample", "v", "flow", "-flow", "edm"]
     call: Mapping[str, Any] = field(default_factory=dict)
     guidance: str = "guidance_scale"
     branches: Literal["uc", "cu", "c,u"] = "uc"
@@ -51,15 +55,18 @@ class Row:
     time: str = "timestep"
     null: str | None = None
     prompts: tuple[Any, Any] = ("a red dot", "a large blue square, far off")
+    asked: Callable[[Any], Any] = lambda prompt: prompt
     sign: int = 1
     learned_variance: bool = False
     event: Callable[[Any, Tensor], Tensor] = lambda pipe, x: x
     packed: Callable[[Any, Tensor], Any] = lambda pipe, x: x
     axes: Mapping[str, int] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    zero_filled: tuple[str, ...] = ()
     images: Callable[[Any, Tensor], Tensor] | None = None
     asked: Callable[[Any, tuple], list] = lambda pipe, prompts: list(prompts)
     size: tuple[int, int] | None = None
+    filled: Mapping[str, str] = field(default_factory=dict)
     steps: int = 3
 
 
@@ -89,3 +96,19 @@ def flow(scale, signal=False):
         return 2 * torch.log(share / (1 - share)) if signal else 2 * torch.log((1 - share) / share)
 
     return level
+
+
+def ln_sigma(pipe, told):
+    """Log-SNR of x + sigma eps, where ``ln(sigma) / 4`` is told (Karras et al. 2022, table 1)."""
+    return -8 * told.double()
+
+
+def scale(prediction, signal, noise):
+    """What a network is given of the noisy image at unit variance, from its (variance-preserving) scales."""
+    if "flow" in prediction:
+        # (1 - s) x + s eps, that is divided by the sum of the scales.
+        return 1 / (signal + noise)
+    if prediction == "edm":
+        # x + sigma eps, at unit variance for data of standard deviation 1/2.
+        return 1 / (noise**2 + 0.25 * signal**2) ** 0.5
+    return torch.ones_like(signal)

@@ -1,10 +1,16 @@
 """Rows of Stable Diffusion XL."""
 
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DDIMScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
 
 from tests.pipelines.families import parts
-from tests.pipelines.families.row import Row, vp
+from tests.pipelines.families.row import Row, ln_sigma, vp
 from tests.pipelines.families.stable_diffusion import ddim, unet
 
 
@@ -64,6 +70,16 @@ def edm_playground():
     return DDIMScheduler(**parts.SD, clip_sample=False, prediction_type="v_prediction")
 
 
+def cosxl():
+    return EulerDiscreteScheduler(
+        timestep_type="continuous", prediction_type="v_prediction", sigma_min=0.02, sigma_max=100.0
+    )
+
+
+def edm():
+    return EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=0.5)
+
+
 PLAYGROUND = {"latents_mean": [-1.6, 1.1, 2.5, -2.0], "latents_std": [8.4, 5.5, 5.2, 4.4], "scaling_factor": 0.5}
 GREY = torch.full((1, 3, 16, 16), 0.5)
 ROWS = [
@@ -82,4 +98,6 @@ ROWS = [
         steps=20,
     ),
     Row("sdxl-normalised-v", pipeline(scheduler=edm_playground, **PLAYGROUND), vp, "v", network="unet"),
+    Row("sdxl-normalised-edm", pipeline(scheduler=edm, **PLAYGROUND), ln_sigma, "edm", network="unet"),
+    Row("sdxl-continuous-v", pipeline(scheduler=cosxl), ln_sigma, "v", network="unet"),
 ]

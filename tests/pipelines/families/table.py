@@ -37,7 +37,29 @@ belongs into ``test_refusals`` or a file of its own. `parity` and `oracle` are s
     PYTHONPATH=$PWD pytest -q tests/pipelines/families -k <family>
 """
 
-from tests.pipelines.families import dit, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import (
+    auraflow,
+    chroma,
+    cogvideox,
+    cogview4,
+    deepfloyd_if,
+    dit,
+    flux,
+    hidream,
+    hunyuandit,
+    kandinsky3,
+    kolors,
+    lumina,
+    lumina2,
+    pixart,
+    qwen_image,
+    sana,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+    wan,
+    z_image,
+)
 
 ROWS = [
     *stable_diffusion.ROWS,
@@ -46,4 +68,19 @@ ROWS = [
     *pixart.ROWS,
     *dit.ROWS,
     *flux.ROWS,
+    *chroma.ROWS,
+    *sana.ROWS,
+    *lumina2.ROWS,
+    *lumina.ROWS,
+    *qwen_image.ROWS,
+    *z_image.ROWS,
+    *hidream.ROWS,
+    *auraflow.ROWS,
+    *hunyuandit.ROWS,
+    *deepfloyd_if.ROWS,
+    *kandinsky3.ROWS,
+    *kolors.ROWS,
+    *cogview4.ROWS,
+    *wan.ROWS,
+    *cogvideox.ROWS,
 ]

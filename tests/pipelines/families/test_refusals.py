@@ -9,10 +9,28 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMSchedul
 from mmg_diffusers import MMGPipeline
 from mmg_diffusers.denoisers.base import Adapted, same_rows
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
-from mmg_diffusers.pipelines.adapters.base import stack
+from mmg_diffusers.pipelines.adapters.base import find_family, stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
-from tests.pipelines.families import dit, flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tests.pipelines.families import (
+    auraflow,
+    chroma,
+    cogvideox,
+    cogview4,
+    deepfloyd_if,
+    dit,
+    flux,
+    hidream,
+    kandinsky3,
+    pixart,
+    qwen_image,
+    sana,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+    wan,
+    z_image,
+)
 
 HASH = "1d0c4ebf6ff58a5caecab40fa1406526bca4b5b9"
 
@@ -84,6 +102,8 @@ def replaced(pipe, **parts):
 SD = stable_diffusion.pipeline(stable_diffusion.ddim)
 XL = stable_diffusion_xl.pipeline()
 SD3 = stable_diffusion_3.pipeline()
+CHROMA = chroma.pipeline()
+FLUX = flux.pipeline(**flux.DYNAMIC)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +120,77 @@ SD3 = stable_diffusion_3.pipeline()
         (lambda: replaced(XL(), text_encoder_2=None), "has no text_encoder_2"),
         (lambda: replaced(XL(), unet=stable_diffusion.unet(40)), "expected 'text_time'"),
         (lambda: replaced(SD3(), scheduler=LCMScheduler()), "is for networks that were distilled"),
+        (
+            lambda: changed(pixart.pipeline(PixArtAlphaPipeline)(), _name_or_path="x/PixArt-LCM-XL-2-1024-MS"),
+            "measure_candidates",
+        ),
+        (
+            lambda: replaced(pixart.pipeline(PixArtAlphaPipeline)(), scheduler=LCMScheduler()),
+            "distilled to a few steps",
+        ),
+        (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks, one for noisy levels"),
+        (wan.pipeline(wan.unipc, expand_timesteps=True), "tells every token a time of its own"),
+        (lambda: replaced(wan.pipeline(wan.unipc)(), scheduler=DDIMScheduler()), "not set up for a flow"),
+        (
+            cogvideox.pipeline(patch_size_t=2, use_rotary_positional_embeddings=True),
+            "takes 2 frames of its latent together, and a still image has one",
+        ),
+        (lambda: replaced(auraflow.pipeline()(), scheduler=DDIMScheduler()), "expected one of a flow"),
+        (
+            lambda: replaced(cogview4.pipeline()(), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0)),
+            "does not shift its times linearly by the image's size",
+        ),
+        (deepfloyd_if.pipeline(in_channels=6), "takes 6 channels where the latent has 3"),
+        (
+            lambda: replaced(deepfloyd_if.pipeline()(), unet=deepfloyd_if.unet(class_embed_type="timestep")),
+            "a later stage of DeepFloyd IF, whose UNet also sees the small image.*Measure stage I",
+        ),
         (lambda: changed(SD3(), _name_or_path="x/sd3-turbo/"), "sd3-turbo is guidance-distilled"),
+        (
+            lambda: replaced(FLUX(), transformer=flux.transformer(guidance=True)),
+            r"told the guidance \(guidance_embeds\)",
+        ),
+        (lambda: replaced(FLUX(), transformer=flux.transformer(96)), "takes 96 channels where the latent has 16"),
+        (
+            lambda: replaced(qwen_image.pipeline()(), transformer=qwen_image.transformer(zero_cond_t=True)),
+            r"also given an image to edit or layers \(zero_cond_t\)",
+        ),
+        (
+            lambda: changed(hidream.pipeline(hidream.dynamic)(), _name_or_path="x/HiDream-I1-Fast"),
+            "hidream-i1-fast is guid",
+        ),
+        (lambda: changed(CHROMA(), _name_or_path="lodestones/Chroma1-Flash"), "chroma1-flash is guidance-distilled"),
+        (lambda: changed(z_image.pipeline()(), _name_or_path="x/Z-Image-Turbo"), "z-image-turbo is guidance-distilled"),
+        (lambda: changed(FLUX(), _name_or_path="x/FLUX.1-schnell"), "flux.1-schnell is guidance-distilled"),
+        (
+            lambda: replaced(CHROMA(), scheduler=DDIMScheduler()),
+            "Chroma is a flow, and the pipeline's scheduler, DDIMScheduler",
+        ),
+        (flux.pipeline(), r"either schnell's.*say so with null='empty'; else compare candidate prompts"),
     ],
 )
 def test_pipelines_that_cannot_be_measured(make, message):
     with pytest.raises(ValueError, match=message):
         MMGPipeline(make())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FluxFillPipeline", "is also given an image or mask"),
+        ("FluxKontextPipeline", "is also given the image that is edited"),
+        ("Flux2Pipeline", "is told the guidance"),
+        ("SanaSprintPipeline", "is distilled to a few steps"),
+        ("StableDiffusionXLInstructPix2PixPipeline", "is also given the image that is edited"),
+        ("StableDiffusionDepth2ImgPipeline", "is also given an image or depth"),
+        ("StableUnCLIPPipeline", "is given the embedding of an image"),
+        ("ZImageOmniPipeline", "is also given images"),
+        ("QwenImageEditPipeline", "is also given the image that is edited"),
+    ],
+)
+def test_kin_that_cannot_be_measured(name, message):
+    with pytest.raises(ValueError, match=f"{name} cannot be measured: .*{message}"):
+        find_family([name])
 
 
 def test_a_null_that_a_family_does_not_have_is_refused():
@@ -116,10 +201,33 @@ def test_a_null_that_a_family_does_not_have_is_refused():
     assert all(value.any() for value in empty.values())
 
 
+def test_an_empty_prompt_is_no_null_of_kandinsky_3():
+    with pytest.raises(ValueError, match="null is 'empty'; expected, for Kandinsky 3, 'zeros'"):
+        MMGPipeline(kandinsky3.pipeline()(), null="empty")
+
+
 def test_an_image_that_the_grid_does_not_hold_is_refused():
     model = MMGPipeline(SD3())
     with pytest.raises(ValueError, match="48 x 16 is larger than the 32 pixels"):
         model(torch.rand(3, 48, 16), "a dot", levels=2)
+    with pytest.raises(ValueError, match="16 x 48 is larger than the 32 pixels"):
+        MMGPipeline(auraflow.pipeline()())(torch.rand(3, 16, 48), "a dot", levels=2)
+
+
+def test_a_size_that_a_transformer_has_no_room_for_is_refused():
+    codec = MMGPipeline(hidream.pipeline(hidream.dynamic)()).codec
+    codec.check_size(16, 16)
+    with pytest.raises(ValueError, match="20 tokens, more than the 16"):
+        codec.check_size(20, 16)
+
+
+def test_text_is_cut_after_what_is_put_before_it():
+    codec = MMGPipeline(sana.pipeline(sana.dpm)()).codec
+    assert codec.truncated("A" * 200) is None
+    # 300 tokens, of which the pipeline's own arithmetic leaves 298 to what comes after the instruction.
+    assert codec.truncated("A" * 300) == "aa"
+    empty, null = codec.encode_prompts([""]), codec.encode_null("empty")
+    assert empty["encoder_attention_mask"].sum() > null["encoder_attention_mask"].sum() == 1
 
 
 def test_text_that_no_encoder_sees_is_reported():
@@ -177,21 +285,6 @@ def test_classes_by_name_or_number():
     for wrong in ("gold", "1000", "-1", ""):
         with pytest.raises(ValueError, match="is no class of this model; expected a number from 0 to 999"):
             model(torch.rand(3, 16, 16), wrong, levels=2)
-
-
-def test_flux_is_measured_if_the_user_says_what_it_is():
-    pipe = flux.pipeline()()
-    with pytest.raises(ValueError, match='say so with null="empty"; else compare candidate prompts'):
-        MMGPipeline(pipe)
-    assert MMGPipeline(pipe, null="empty").describe()["null"] == "the encoded empty prompt"
-    dev = replaced(flux.pipeline()(), transformer=flux.transformer(guidance_embeds=True))
-    with pytest.raises(
-        ValueError, match=r"guidance-distilled \(its network is told the guidance \(guidance_embeds\)\)"
-    ):
-        MMGPipeline(dev, null="empty")
-    fill = replaced(flux.pipeline()(), transformer=flux.transformer(in_channels=32))
-    with pytest.raises(ValueError, match="takes 32 channels where 2 x 2 latents have 16"):
-        MMGPipeline(fill, null="empty")
 
 
 @pytest.mark.parametrize("installed", [True, False])

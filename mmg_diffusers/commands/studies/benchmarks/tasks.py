@@ -25,7 +25,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.files.whole import claim, write_whole
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
-from mmg_diffusers.measure.moments import FORMS, Outside
+from mmg_diffusers.measure.moments import FORMS, OutsideNorm
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedLogistic
 from mmg_diffusers.worlds.tasks import get_task
@@ -116,7 +116,7 @@ def _variants(model: FittedModel, test: dict[str, Any], seed: int, plan: Plan) -
     minde = MINDE(antithetic=True, quadrature=gap_fitted(model.denoiser, x, cond, nodes=plan.nodes, seed=seed))(
         model.denoiser, x, cond, seed=seed
     )
-    values["MINDE-C"], values["MINDE-C(1)"] = minde.mean(), minde.using(Outside(1.0)).mean()
+    values["MINDE-C"], values["MINDE-C(1)"] = minde.mean(), minde.using(OutsideNorm(1.0)).mean()
     return values
 
 
@@ -136,7 +136,7 @@ def _joint(
     ready = {name: values.float() for name, values in vectors(test).items()}
     both = torch.cat([ready[name] for name in ("x", "y")], 1)
     minde = MINDE(antithetic=True)(network.crossed("x", "y"), both, ready, seed=seed)
-    return {"MINDE-J": minde.mean(), "MINDE-J(1)": minde.using(Outside(1.0)).mean()}
+    return {"MINDE-J": minde.mean(), "MINDE-J(1)": minde.using(OutsideNorm(1.0)).mean()}
 
 
 # ---- many ----

@@ -1,4 +1,4 @@
-"""Candidates followed along Brownian paths of noise, step by step, with those that are out of the question left behind."""
+"""Follow candidates along Brownian paths of noise, step by step, and leave those behind that are ruled out."""
 
 from __future__ import annotations
 
@@ -23,41 +23,43 @@ AGREED = 2
 
 
 @dataclass(frozen=True)
-class Field:
-    """Who takes part, for the P variables of a block, or for B paths: `slots` rows of the conditions and `log_prior`, -infinity where
-    there is nobody, `(P, K)` each; `truth` `(P,)` the true slot, where it is known.
+class CandidateSlots:
+    """The candidates of the P variables of a block, or of B paths: `slots` are rows of the conditions and `log_prior`
+    is -infinity in slots that are empty, `(P, K)` each; `truth` `(P,)` is the true slot, if it is known.
     """  # fmt: skip
 
     slots: Tensor
     log_prior: Tensor
     truth: Tensor | None
 
-    def of(self, owner: Tensor) -> Field:
-        """The field of every path."""
-        return Field(self.slots[owner], self.log_prior[owner], None if self.truth is None else self.truth[owner])
+    def of(self, owner: Tensor) -> CandidateSlots:
+        """The candidates of every path."""
+        return CandidateSlots(
+            self.slots[owner], self.log_prior[owner], None if self.truth is None else self.truth[owner]
+        )
 
 
 @dataclass(frozen=True)
-class Walked:
-    """What the draws so far have found for the P variables of a block.
+class PathScores:
+    """Scores of the draws so far, for the P variables of a block.
 
-    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of all
-    gained in that step.
+    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of
+    all gained in that step.
     """
 
     score: Tensor
     behind: Tensor
     evaluations: int
-    compared: Comparison | None = None
+    compared: MixtureMoments | None = None
 
     @staticmethod
-    def none(pairs: int, steps: int, count: int) -> Walked:
+    def none(pairs: int, steps: int, count: int) -> PathScores:
         empty = torch.zeros(pairs, 0, steps, count, dtype=torch.float64)
-        return Walked(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
+        return PathScores(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
 
     def in_play(self, log_prior: Tensor, floor: float) -> Tensor:
-        """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and, each by itself,
-        by two of them. Along a single path the posterior of the right candidate may dip.
+        """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and,
+        each by itself, by two of them. Along a single path the posterior of the right candidate may dip.
         """  # fmt: skip
         possible = log_prior.isfinite()
         if self.score.shape[1] < AGREED:
@@ -68,18 +70,18 @@ class Walked:
 
 
 @dataclass(frozen=True)
-class Walk:
+class PathScorer:
     """Follows the candidates along some of the paths of a block."""
 
-    follow: Follower
+    follow: StepScorer
     floor: float
     seed: int
     keep: Keep
     progress: Progress | None
 
     def __call__(
-        self, block: Block, draws: range, before: Walked, field: Field
-    ) -> Walked:  # fmt: skip
+        self, block: Block, draws: range, before: PathScores, of_block: CandidateSlots
+    ) -> PathScores:  # fmt: skip
         """Take up after the draws `before`."""
         device = self.follow.forwards.device
         grid = block.logsnr[0, 0]
@@ -88,10 +90,10 @@ class Walk:
         owner = torch.tensor([pair for pair, _ in paths])
         sources = [PairDraws(self.seed, int(block.pairs.ids[pair]), draw) for pair, draw in paths]
         x = onto(block.pairs.x[owner.to(block.pairs.x.device)], device)
-        alive = before.in_play(field.log_prior, self.floor)[owner]
-        own = field.of(owner)
-        total = own.log_prior
-        compared = Comparison(len(block.pairs), len(draws), self.keep)
+        alive = before.in_play(of_block.log_prior, self.floor)[owner]
+        slots = of_block.of(owner)
+        total = slots.log_prior
+        compared = MixtureMoments(len(block.pairs), len(draws), self.keep)
         steps: list[Tensor] = []
         gains: list[Tensor] = []
         evaluations = 0
@@ -99,9 +101,9 @@ class Walk:
             noise, xi = onto(eps, device), onto(xi, device)
             z = add_noise(x, grid[level].expand(len(x)), noise)
             log_share = torch.log_softmax(total.masked_fill(~alive, -torch.inf), 1)
-            # Where one candidate is left, it is the mixture, and no step can move its posterior.
-            followed = alive if own.truth is not None else alive & (alive.sum(1, keepdim=True) > 1)
-            step = self.follow(z, grid[level], growth[level], noise, xi, followed, log_share, own)
+            # If one candidate is left, it is the mixture, and no step can move its posterior.
+            followed = alive if slots.truth is not None else alive & (alive.sum(1, keepdim=True) > 1)
+            step = self.follow(z, grid[level], growth[level], noise, xi, followed, log_share, slots)
             evaluations += int(followed.sum())
             if step.mixture is not None and step.true is not None:
                 home = sums_on(device)
@@ -115,8 +117,8 @@ class Walk:
             score = torch.where(alive, step.score, held)
             total = total + score
             alive &= torch.log_softmax(total, 1) >= self.floor
-            if own.truth is not None:
-                alive[torch.arange(len(own.truth)), own.truth] = True
+            if slots.truth is not None:
+                alive[torch.arange(len(slots.truth)), slots.truth] = True
             steps.append(score)
             gains.append(gained)
             if self.progress is not None:
@@ -124,11 +126,11 @@ class Walk:
         score = torch.stack(steps, 1).unflatten(0, (len(block.pairs), len(draws)))
         behind = score - torch.stack(gains, 1).unflatten(0, (len(block.pairs), len(draws)))[..., None]
         known, made = before.score.shape[1], len(draws)
-        return Walked(
+        return PathScores(
             torch.cat([before.score, score], 1),
             (before.behind * known + behind.sum(1)) / (known + made),
             before.evaluations + evaluations,
-            None if field.truth is None else compared,
+            None if of_block.truth is None else compared,
         )
 
 
@@ -138,7 +140,8 @@ def innovation(predicted: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
 
 
 def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Tensor:
-    """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions share.
+    """What one step of a path adds to log p(path | condition), `(B,)` float64 nats, up to a term that all conditions
+    share.
 
     From `predicted`, `eps` and the innovation `xi`, all `(B, *event)`, and the step's relative growth of the SNR: minus
     half of what the increment of the observation lies off its prediction, squared, in units of its noise.
@@ -148,8 +151,8 @@ def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Te
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of every path: scores `(B, K)` float64, and where the truth is known both predictions of the noise."""
+class StepScores:
+    """One step of every path: scores `(B, K)` float64, and if the truth is known both predictions of the noise."""
 
     score: Tensor
     mixture: Tensor | None
@@ -157,7 +160,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Follower:
+class StepScorer:
     """Runs one step of every path for the candidates that are still followed."""
 
     forwards: Forwards
@@ -172,14 +175,14 @@ class Follower:
         xi: Tensor,
         alive: Tensor,
         log_share: Tensor,
-        field: Field,
-    ) -> Step:
-        """Scores are 0 where a candidate is not alive; `log_share` are the log weights of the mixture."""
+        slots: CandidateSlots,
+    ) -> StepScores:
+        """Scores are 0 for candidates that are not alive; `log_share` are the log weights of the mixture."""
         out = torch.zeros(alive.shape, dtype=torch.float64)
         mixture = true = None
         rows, device = self.forwards.rows, self.forwards.device
         home = sums_on(device)
-        truth = field.truth
+        truth = slots.truth
         if truth is not None:
             mixture, true = torch.zeros(z.shape, dtype=torch.float64, device=home), torch.zeros_like(z)
         path, candidate = alive.nonzero(as_tuple=True)
@@ -188,7 +191,7 @@ class Follower:
                 continue  # every path has settled
             here = p.to(device)
             logsnr = level.expand(len(p))
-            predicted = self.forwards(z[here], logsnr, rows_of(self.candidates, field.slots[p, k], device))
+            predicted = self.forwards(z[here], logsnr, rows_of(self.candidates, slots.slots[p, k], device))
             check_finite(predicted, logsnr)
             out[p, k] = step_score(predicted, eps[here], xi[here], growth).cpu()
             if truth is not None and mixture is not None and true is not None:
@@ -196,10 +199,10 @@ class Follower:
                 mixture.index_add_(0, here.to(home), widened(predicted) * share.view(-1, *(1,) * (predicted.ndim - 1)))
                 is_true = (k == truth[p]).to(device)
                 true[here[is_true]] = predicted[is_true].to(true.dtype)
-        return Step(out, mixture, true)
+        return StepScores(out, mixture, true)
 
 
-class Comparison:
+class MixtureMoments:
     """Collects the moments of the true candidate against the mixture, level by level."""
 
     def __init__(self, pairs: int, draws: int, keep: Keep) -> None:
