@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from mmg_diffusers.worlds.shapes import CAPTIONS, WORDS, Shapes, caption_words, read_images
+from mmg_diffusers.worlds.shapes.render import NUISANCES, render
 from mmg_diffusers.worlds.shapes.world import RAMPS
 
 RNG = np.random.default_rng(0)
 UNEVEN = tuple((lambda p: p / p.sum())(RNG.random(48) + 0.2))
-WORLDS = [Shapes("soft"), Shapes("hard"), Shapes("soft", UNEVEN), Shapes("hard", UNEVEN)]
-IDS = ["soft", "hard", "soft-uneven", "hard-uneven"]
+# Nearly all captions are of a large object on the right, whose factors are therefore seldom on a ramp.
+STEEP = tuple((lambda p: p / p.sum())(np.where((caption_words(np.arange(48))[:, [0, 3]] == 1).all(1), 40.0, 1.0)))
+WORLDS = [Shapes("soft"), Shapes("hard"), Shapes("soft", UNEVEN), Shapes("hard", UNEVEN), Shapes("soft", STEEP)]
+IDS = ["soft", "hard", "soft-uneven", "hard-uneven", "soft-steep"]
 
 
 def test_captions():
@@ -31,6 +34,29 @@ def test_truth_by_quadrature_agrees_with_monte_carlo(world):
         assert world.mutual_information() == pytest.approx(world.entropy())
     else:
         assert world.mutual_information() < world.entropy() - 0.3
+
+
+def test_the_quadrature_has_the_law_of_the_prior():
+    """The mean of p(caption | factors) over the law of the factors is p(caption), for any prior."""
+    for world in (Shapes("soft", STEEP), Shapes("soft", UNEVEN), Shapes("hard", STEEP)):
+        factors, density = world._grid()
+        assert density.sum() == pytest.approx(1, abs=1e-12)
+        np.testing.assert_allclose(density @ world.posterior(factors), world.caption_probability, rtol=1e-9)
+
+
+def test_colours_are_what_their_words_say():
+    """Not only what the reader, which undoes the same map, takes them for."""
+    middle = np.full((4, len(NUISANCES)), 0.5)
+    half = np.full(4, 0.5)
+    images, mask, _ = render(np.array([0.0, 0.25, 0.5, 0.75]), half, half, np.zeros(4, dtype=int), middle)
+    colours = np.array([image[inside > 0.99].mean(0) for image, inside in zip(images, mask, strict=True)])
+    bright = colours > 0.5
+    assert WORDS["colour"] == ("red", "yellow", "green", "blue")
+    assert bright.tolist() == [[True, False, False], [True, True, False], [False, True, False], [False, False, True]]
+    # Yellow is as red as it is green, and no word's colour has a trace of another's.
+    np.testing.assert_allclose(colours[1, 0], colours[1, 1], atol=1e-6)
+    np.testing.assert_allclose(colours.min(1), colours.max(1) * 0.1, atol=1e-6)
+    assert np.ptp(colours[~bright]) < 1e-6
 
 
 def test_truth_in_closed_form():
