@@ -85,7 +85,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "v with the other sign",
-        "denoisers/conventions.py",
+        "denoisers/predictions.py",
         '"v_prediction": lambda a, s: (-s, a)',
         '"v_prediction": lambda a, s: (s, -a)',
         "denoisers/test_conventions.py",
@@ -164,8 +164,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a copy of the noise counts as a draw of its own",
         "measure/curve.py",
-        "own.index_put_(seen.where, values / self.copies, accumulate=True)",
-        "own.index_put_(seen.where, values, accumulate=True)",
+        "total.index_put_(seen.where, values / self.copies, accumulate=True)",
+        "total.index_put_(seen.where, values, accumulate=True)",
         "measure",
     ),
     Mutant(
@@ -191,36 +191,36 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a step's score without its half",
-        "measure/walks.py",
+        "measure/paths.py",
         "return -growth * square / 2 + innovation",
         "return -growth * square + innovation",
         "measure analysis",
     ),
     Mutant(
         "innovations with the other sign",
-        "measure/walks.py",
+        "measure/paths.py",
         "return -growth.sqrt() * widened(xi * predicted)",
         "return growth.sqrt() * widened(xi * predicted)",
         "measure analysis",
     ),
     Mutant(
         "one path rules a candidate out",
-        "measure/walks.py",
+        "measure/paths.py",
         "AGREED = 2",
         "AGREED = 1",
         "measure analysis pipelines/test_pipeline.py",
     ),
     Mutant(
         "the mixture forgets the prior",
-        "measure/walks.py",
-        "total = own.log_prior\n",
-        "total = torch.where(own.log_prior.isfinite(), 0.0, own.log_prior)\n",
+        "measure/paths.py",
+        "total = slots.log_prior\n",
+        "total = torch.where(slots.log_prior.isfinite(), 0.0, slots.log_prior)\n",
         "measure analysis",
     ),
     # ---- analysis ----
     Mutant(
         "a jackknife without its (n - 1) / n",
-        "analysis/influence.py",
+        "measure/influence.py",
         "return ((count - 1) / count * (left_out",
         "return (1.0 * (left_out",
         "analysis",
@@ -248,7 +248,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a share that is what is left",
-        "analysis/influence.py",
+        "measure/influence.py",
         "share = 1 - total / total[0]",
         "share = total / total[0]",
         "analysis",
@@ -395,6 +395,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "return float(-(self.caption_probability * np.log(self.caption_probability)).sum())",
         "return float((self.caption_probability * np.log(self.caption_probability)).sum())",
         "worlds",
+    ),
+    # ---- arrays ----
+    Mutant(
+        "the linear part without the noise's scale",
+        "arrays/networks.py",
+        "linear = s * residual / variance",
+        "linear = residual / variance",
+        "arrays/test_networks.py arrays/test_estimate.py",
+    ),
+    Mutant(
+        "a rate twice as high",
+        "arrays/checkpoints.py",
+        "warmup) * 0.5 * (1 + math.cos",
+        "warmup) * 1.0 * (1 + math.cos",
+        "arrays/test_trainer.py arrays/test_checkpoints.py",
     ),
 )
 

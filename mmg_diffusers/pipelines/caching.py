@@ -112,8 +112,11 @@ def _vocabulary(tokenizer: Any) -> str:
     known, seen = _tokenizers.get(tokenizer), (tokenizer.model_max_length, sorted(tokenizer.get_added_vocab().items()))
     if known is None or known[0] != seen:
         fast = getattr(tokenizer, "backend_tokenizer", None)
-        words = fast.to_str() if fast is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-        text = f"{type(tokenizer).__name__} {tokenizer.model_max_length} {words}"
+        words = tokenizer.get_vocab() if fast is None else json.loads(fast.to_str())
+        if fast is not None:
+            # How the last call padded and cut is kept there too, and is nothing that an encoding depends on.
+            words = {key: value for key, value in words.items() if key not in ("padding", "truncation")}
+        text = f"{type(tokenizer).__name__} {tokenizer.model_max_length} {json.dumps(words, sort_keys=True)}"
         known = _tokenizers[tokenizer] = (seen, hashlib.sha256(text.encode()).hexdigest())
     return known[1]
 

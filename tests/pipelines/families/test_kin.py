@@ -45,7 +45,7 @@ def test_kin_is_measured_as_its_base_is(base, kind):
     if hasattr(pipe, "default_sample_size"):
         kin.default_sample_size = pipe.default_sample_size
     one, other = parity.model_of(row, pipe), parity.model_of(row, kin)
-    nats = [model(pictures(one), list(row.prompts), levels=2).nats for model in (one, other)]
+    nats = [model(pictures(row, one), list(row.prompts), levels=2).nats for model in (one, other)]
     assert torch.equal(*nats)
     said, of_kin = one.describe(), other.describe()
     assert {name for name in said if said[name] != of_kin[name]} <= {"pipeline"}
