@@ -37,6 +37,7 @@ class Networks:
         dtype: of the networks, by its name.
         variant, revision: of the weights, on the hub.
         quiet: no progress bar.
+        null: what stands for no prompt, if the family has more than one.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Networks:
     variant: str | None = None
     revision: str | None = None
     quiet: bool = False
+    null: str | None = None
 
     def load(self) -> MMGPipeline:
         """The pipeline, on its device.
@@ -57,6 +59,7 @@ class Networks:
             torch_dtype=getattr(torch, self.dtype),
             variant=self.variant,
             revision=self.revision,
+            null=self.null,
         )
         pipe.set_progress_bar_config(disable=self.quiet)
         return pipe.to(self.device or best_device())

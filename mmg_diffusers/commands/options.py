@@ -97,6 +97,9 @@ Batch = Annotated[int | None, typer.Option("--batch-size", help="Rows per forwar
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; by default the best there is.")]
 Dtype = Annotated[DtypeName, typer.Option("--dtype", help="Dtype of the networks.")]
 Variant = Annotated[str | None, typer.Option("--variant", help="Variant of the weights, e.g. fp16.")]
+Null = Annotated[
+    str | None, typer.Option("--null", help="What stands for no prompt, if the family has more than one: empty, zeros.")
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="Revision on the hub.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Axis = Annotated[AxisName, typer.Option("--axis", help="Of the figure.")]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
+from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.measure.value import repeated
+from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
@@ -18,6 +21,9 @@ from mmg_diffusers.pipelines.model import PipelineModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+Result = TypeVar("Result", bound="Estimate | Filtered")
 
 
 class ComparingModel(PipelineModel):
@@ -51,7 +57,8 @@ class ComparingModel(PipelineModel):
             raise ValueError(
                 f"{marginal.label} has no candidates to filter by; give a list of them, Candidates or Negatives"
             )
-        return cast(Filtered, self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids))
+        result = self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids)
+        return cast(Filtered, remarked(result, images))
 
     def classify(
         self,
@@ -115,3 +122,10 @@ class ComparingModel(PipelineModel):
         with self.ready() as bench:
             pairs = bench.pairs(images, prompts, given, pair_ids, plan, marginal)
             return cast("Estimate | Filtered", marginal.measure(bench, pairs, plan))
+
+
+def remarked(result: Result, images: ImageLike | Sequence[ImageLike]) -> Result:
+    """A result that says so if an image stands in several of its pairs, which are not independent then."""
+    names = [Identity.of(load_image(image, place)).digest for place, image in enumerate(as_list(images))]
+    note = repeated(names, "image")
+    return result if note is None else replace(result, notes=(*result.notes, note))

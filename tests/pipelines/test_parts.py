@@ -124,3 +124,17 @@ def test_options_are_those_of_a_plan(own, sample):
         own(list(sample.images), "a red circle", marginal=Candidates(["a red circle", "a dog"]), antithetic=True)
     with pytest.raises(ValueError, match="prune= belongs to candidates"):
         own(list(sample.images), sample.prompts, prune=0.1)
+
+
+def test_an_image_in_several_pairs_is_told_of(own, sample):
+    image = sample.images[0]
+    told = own([image, image, sample.images[1]], ["a red circle", "a blue square", "a square"], levels=2)
+    said = [text for text in told.warnings() if "share an image" in text]
+    assert len(said) == 1
+    assert said[0].startswith("2 of 3 pairs share an image")
+    clustered = told.mean(cluster=["one", "one", "two"])
+    assert clustered.value == told.mean().value
+    assert clustered.stderr != told.mean().stderr
+    assert not [text for text in own(list(sample.images), "a square", levels=2).warnings() if "share" in text]
+    against = own.filter([image, image], "a red circle", ["a red circle", "a dog"], levels=2)
+    assert any("2 of 2 pairs share an image" in text for text in against.warnings())

@@ -18,6 +18,7 @@ from mmg_diffusers.commands.options import (
     Levels,
     MarginalOption,
     Model,
+    Null,
     NullLevels,
     Prompt,
     Quiet,
@@ -74,6 +75,7 @@ def estimate(
     dtype: Dtype = "float32",
     variant: Variant = None,
     revision: Revision = None,
+    null: Null = None,
     quiet: Quiet = False,
 ) -> None:
     """Mutual information of images and prompts: a table, a record, and the mean with its standard error.
@@ -96,7 +98,7 @@ def estimate(
             batch_size=batch_size,
             resize=resize,
         ),
-        Networks(model, device, dtype, variant, revision, quiet),
+        Networks(model, device, dtype, variant, revision, quiet, null),
         output,
     )  # fmt: skip
 
@@ -113,6 +115,10 @@ def report(
     resize: Resize = False,
     batch_size: Batch = None,
     device: Device = None,
+    dtype: Dtype = "float32",
+    variant: Variant = None,
+    revision: Revision = None,
+    null: Null = None,
     quiet: Quiet = False,
 ) -> None:
     """Write one self-contained HTML page: table, curves, maps, settings, certificates."""
@@ -123,14 +129,14 @@ def report(
     measuring.report(
         measuring.Question(source, prompt, marginal=marginal),
         Plan(levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize),
-        Networks(model, device, quiet=quiet),
+        Networks(model, device, dtype, variant, revision, quiet, null),
         output,
     )  # fmt: skip
 
 
-def inspect(model: Model, variant: Variant = None, revision: Revision = None) -> None:
+def inspect(model: Model, variant: Variant = None, revision: Revision = None, null: Null = None) -> None:
     """Say what the adapter finds in a model: family, prediction, levels, null, latent, and what is missing."""
     from mmg_diffusers.commands import running
     from mmg_diffusers.commands.inputs import Networks
 
-    running.inspect(Networks(model, "cpu", variant=variant, revision=revision, quiet=True))
+    running.inspect(Networks(model, "cpu", variant=variant, revision=revision, quiet=True, null=null))

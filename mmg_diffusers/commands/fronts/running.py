@@ -16,11 +16,14 @@ from mmg_diffusers.commands.options import (
     Levels,
     MarginalOption,
     Model,
+    Null,
     Prompt,
     Quiet,
     Resize,
+    Revision,
     Seed,
     Tolerated,
+    Variant,
 )
 
 
@@ -47,6 +50,9 @@ def run(
     batch_size: Batch = None,
     device: Device = None,
     dtype: Dtype = "float32",
+    variant: Variant = None,
+    revision: Revision = None,
+    null: Null = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a whole data set, on as many processes as torchrun or accelerate starts; resumes. Status 3: bad pairs."""
@@ -65,7 +71,7 @@ def run(
             batch_size=batch_size,
             resize=resize,
         ),
-        Networks(model, device, dtype, quiet=quiet),
+        Networks(model, device, dtype, variant, revision, quiet, null),
         output,
     )
 
