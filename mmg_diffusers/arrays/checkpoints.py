@@ -163,7 +163,7 @@ def load_checkpoint(
             module.load_state_dict(within(tensors, name))
         except RuntimeError as error:
             raise ValueError(
-                f"{path} holds another architecture for {name!r}; continue with the settings that it was written "
+                f"{path} holds another architecture for {shown(name)}; continue with the settings that it was written "
                 f"with, or delete it. {reason(error)}"
             ) from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(tensors, optimizer)})

@@ -97,7 +97,7 @@ def _read_parquet(path: Path, image: str, label: str) -> ImageSet:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as parquet: {reason(error)}") from error
     if image not in table.columns:
-        raise ValueError(f"{path} has the columns {named(table.columns)}; expected {image!r} among them")
+        raise ValueError(f"{path} has the columns {named(table.columns)}; expected {shown(image)} among them")
     labels = table[label].to_numpy() if label in table.columns else None
     return _decoded(table[image], labels, str(path))
 
@@ -112,7 +112,7 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
         raise ValueError(f"{arguments} cannot be read as an image data set: {reason(error)}") from error
     columns = rows.column_names
     if image not in columns:
-        raise ValueError(f"{arguments} has the columns {named(columns)}; expected {image!r} among them")
+        raise ValueError(f"{arguments} has the columns {named(columns)}; expected {shown(image)} among them")
     labels = np.asarray(rows[label]) if label in columns else None
     return _decoded(tqdm(rows[image], desc="reading images", unit="image"), labels, str(arguments))
 

@@ -40,7 +40,7 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
         names = [(wanted[key] or [default])[0] for key, default in (("x", "image"), ("y", "label"))]
         pictures = read_images(source, image=names[0], label=names[1])
         if pictures.labels is None:
-            raise ValueError(f"{source} has no {names[1]!r} beside its pictures; name the column of y")
+            raise ValueError(f"{source} has no {shown(names[1])} beside its pictures; name the column of y")
         return {"x": pictures.images, "y": pictures.labels}
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; expected .npz, .npy, .csv, .parquet or an image data set")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmg_diffusers.checks import file_path
+from mmg_diffusers.checks import file_path, shown
 
 # The third byte of an idx file names its numbers, the fourth counts its axes.
 _UBYTE = 8
@@ -34,7 +34,7 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is a truncated or damaged gzip file: {error}. Fetch it again") from error
     if len(body) < 4 or body[:2] != b"\0\0" or body[2] != _UBYTE:
-        raise ValueError(f"{path} begins with {body[:4]!r}; expected an idx file of unsigned bytes")
+        raise ValueError(f"{path} begins with {shown(body[:4])}; expected an idx file of unsigned bytes")
     start = 4 + 4 * body[3]
     shape = tuple(int.from_bytes(body[k : k + 4], "big") for k in range(4, start, 4))
     if len(body) - start != math.prod(shape):
