@@ -128,7 +128,9 @@ def test_options_are_those_of_a_plan(own, sample):
 
 def test_an_image_in_several_pairs_is_told_of(own, sample):
     image = sample.images[0]
-    told = own([image, image, sample.images[1]], ["a red circle", "a blue square", "a square"], levels=2)
+    told = own(
+        [image, image, sample.images[1]], ["a red circle", "a blue square", "a square"], levels=2, integrand="gap"
+    )
     said = [text for text in told.warnings() if "share an image" in text]
     assert len(said) == 1
     assert said[0].startswith("2 of 3 pairs share an image")

@@ -128,7 +128,7 @@ def get_task(key: str) -> Task:
     if key in known:
         return known[key]
     near = get_close_matches(key, known, n=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    hint = f"did you mean {' or '.join(map(shown, near))}? " if near else ""
     raise ValueError(
         f"no task {shown(key)}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
         "such as '1v1-normal-0.75'"
