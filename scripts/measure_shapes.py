@@ -117,18 +117,15 @@ def null_branch(pipe: MMGPipeline, variant: str, pairs: int, levels: int, path: 
     }
 
 
-def drawings(pipe: MMGPipeline, count: int, steps: int, guidance: float) -> dict[str, Any]:
-    """Share of generated images that show what the caption says, read by a checker that knows the renderer."""
-    plain = pipe.pipe
+def drawings(plain: Any, count: int, steps: int, guidance: float) -> dict[str, Any]:
+    """Share of a diffusers pipeline's images that show what the caption says; the checker knows the renderer."""
     plain.set_progress_bar_config(disable=True)
     captions = [CAPTIONS[i % len(CAPTIONS)] for i in range(count)]
     images: list[np.ndarray] = []
     for start in range(0, count, 48):
         part = captions[start : start + 48]
         generator = torch.Generator().manual_seed(start)
-        made = plain(  # pyright: ignore[reportCallIssue]
-            part, num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="np"
-        )
+        made = plain(part, num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="np")
         images.append(made.images)
     reading = read_images(np.concatenate(images).clip(0, 1))
     words = caption_words(np.arange(count) % len(CAPTIONS))
@@ -240,7 +237,7 @@ def main(
     stages = Stages(output, settings)
     compare = Comparison(pipe, stages, steps, high, draws, prune)
     plan: dict[str, Callable[[], dict[str, Any]]] = {
-        "drawings": lambda: drawings(pipe, generated, sampling_steps, guidance),
+        "drawings": lambda: drawings(pipe.pipe, generated, sampling_steps, guidance),
         "null-soft": lambda: null_branch(pipe, "soft", pairs, null_levels, output / "null-soft.safetensors"),
         "null-hard": lambda: null_branch(pipe, "hard", pairs, null_levels, output / "null-hard.safetensors"),
         "candidates-soft": lambda: candidates(compare, "soft", pairs, fitted),

@@ -51,13 +51,24 @@ PROMPT_TOKENS = 12
 
 @dataclass(frozen=True)
 class Stage:
-    """How one of the two networks is trained."""
+    """How one of the two networks is trained: the rate rises, stays for a share `held` of the steps, and falls."""
 
     steps: int
     batch: int
     lr: float
     warmup: int = 200
     save_every: int = 250
+    held: float = 0.0
+
+    @property
+    def falls_at(self) -> int:
+        """The step from which the rate falls, to 0 at the last one, along a cosine."""
+        return round(self.held * self.steps)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        left = self.steps - self.falls_at
+        return cosine_rate(self.lr * min(1.0, (step + 1) / self.warmup), max(0, step - self.falls_at), left, 1)
 
 
 class ShapesStream(IterableDataset):
@@ -194,12 +205,21 @@ class Trainer:
     def _saved(self) -> dict[str, nn.Module]:
         return {**self.modules, "ema": self.shadows}
 
-    def run(self, loss_of: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> None:
-        """Take the steps that are left; `loss_of(images, captions, posterior)` gives the loss and numbers to log."""
+    def run(
+        self,
+        loss_of: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+        stream: Callable[[int, int, int, int, int], IterableDataset] = ShapesStream,
+    ) -> None:
+        """Take the steps that are left; `loss_of` a batch gives the loss and numbers to log.
+
+        A stream is made of the batch's size, the seed, the process and their count, and the first step; that of
+        Shapes gives images, captions and posteriors.
+        """
+        self._lay_out_moments()
         accelerator, stage = self.accelerator, self.stage
         start = self.step
-        stream = ShapesStream(stage.batch, self.seed, accelerator.process_index, accelerator.num_processes, start)
-        loader = iter(DataLoader(stream, batch_size=None))
+        batches = stream(stage.batch, self.seed, accelerator.process_index, accelerator.num_processes, start)
+        loader = iter(DataLoader(batches, batch_size=None))
         began = time.monotonic() - self.seconds
         bar = tqdm(
             total=stage.steps,
@@ -220,7 +240,7 @@ class Trainer:
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(self.parameters, 1.0)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = cosine_rate(stage.lr, self.step, stage.steps, stage.warmup)
+                    group["lr"] = stage.rate(self.step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 self.ema.step(self.parameters)
@@ -229,17 +249,27 @@ class Trainer:
                 for key, value in {"loss": loss, **numbers}.items():
                     running[key] = 0.98 * running.get(key, value.item()) + 0.02 * value.item()
                 bar.set_postfix({k: f"{v:.4g}" for k, v in running.items()}, refresh=False)
+                self.seconds = time.monotonic() - began
                 if self.step % stage.save_every == 0 or self.step == stage.steps:
-                    self.seconds = time.monotonic() - began
-                    self._save(running)
+                    self._save(self.path, running)
+                if stage.held > 0 and self.step == stage.falls_at:
+                    # From here the training can be taken up again, to fall later.
+                    self._save(self.path.with_suffix(".held.safetensors"), running)
         finally:
             bar.close()
 
-    def _save(self, running: dict[str, float]) -> None:
+    def _lay_out_moments(self) -> None:
+        """Give moments that were read back the strides of their parameters; fused Adam takes them to be the same."""
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+    def _save(self, path: Path, running: dict[str, float]) -> None:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             state = {"step": self.step, "seconds": self.seconds, "stage": asdict(self.stage), "seed": self.seed}
-            save_checkpoint(self.path, self._saved(), self.optimizer, state)
+            save_checkpoint(path, self._saved(), self.optimizer, state)
             with self.log.open("a") as file:
                 file.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **running}) + "\n")
 
