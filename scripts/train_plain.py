@@ -50,9 +50,9 @@ from train_shapes import PROMPT_TOKENS, Stage, Trainer, make_scheduler, make_tex
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from mmg_diffusers import shapes_model
-from mmg_diffusers.shapes import CAPTIONS, Shapes
-from mmg_diffusers.storage import write_whole
-from mmg_diffusers.trainer import join_processes
+from mmg_diffusers.arrays.trainer import join_processes
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 DROPOUT = 0.1
 # What StableDiffusion3Pipeline puts in the place of T5 where there is none: so many tokens of zeros.
@@ -555,7 +555,7 @@ The network and its text encoders began from random weights. ± is one standard 
 
 ## Drawings
 
-{count} drawings of {sampling} steps, read by a checker that knows the renderer (`mmg_diffusers.shapes.read_images`):
+{count} drawings of {sampling} steps, read by a checker that knows the renderer (`mmg_diffusers.worlds.shapes.read_images`):
 
 {table}
 
