@@ -46,8 +46,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import IterableDataset
-from train_shapes import PROMPT_TOKENS, Stage, Trainer, make_scheduler, make_text_encoder
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from train_shapes import PROMPT_TOKENS, Stage, Trainer, make_scheduler, make_text_encoder, text_config
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from mmg_diffusers import shapes_model
 from mmg_diffusers.arrays.trainer import join_processes
@@ -253,20 +253,7 @@ def folded(transformer: SD3Transformer2DModel) -> Iterator[None]:
 
 def make_second_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     """A CLIP text encoder with a projection, which SD3 has two of."""
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            projection_dim=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=PROMPT_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    return CLIPTextModelWithProjection(text_config(tokenizer))
 
 
 def make_transformer() -> SD3Transformer2DModel:
