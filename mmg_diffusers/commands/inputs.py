@@ -15,7 +15,7 @@ from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.tables import read_candidates, read_pairs
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
-from mmg_diffusers.pipelines.shipped import shapes_model
+from mmg_diffusers.pipelines.shipped import model_place
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 # Letters of a user's text that a message repeats.
@@ -32,7 +32,7 @@ class Networks:
     """Which model runs, and how.
 
     Args:
-        model: a pipeline folder, an id on the hub, or ``shapes``, the model that ships.
+        model: a pipeline folder, an id on the hub, or the name of a model that ships, such as ``shapes``.
         device: the best there is, by default.
         dtype: of the networks, by its name.
         variant, revision: of the weights, on the hub.
@@ -55,7 +55,7 @@ class Networks:
             ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
         """
         pipe = MMGPipeline.from_pretrained(
-            shapes_model() if self.model == "shapes" else self.model,
+            model_place(self.model),
             torch_dtype=getattr(torch, self.dtype),
             variant=self.variant,
             revision=self.revision,

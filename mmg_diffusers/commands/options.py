@@ -18,16 +18,25 @@ DEMO_STEPS = 26
 
 Form = Literal["gap", "orthogonal", "auto", "balanced"]
 DtypeName = Literal["float32", "float16", "bfloat16"]
+ShippedName = Literal["shapes", "shapes-plain", "shapes-flow"]
 AxisName = Literal["logsnr", "timestep", "tau"]
 RuleName = Literal["trapezoid", "simpson"]
 
 # ---- what is measured ----
 
 Model = Annotated[
-    str, typer.Argument(help="A pipeline folder, an id on the hub, or `shapes`, the model that ships with the package.")
+    str,
+    typer.Argument(
+        help="A pipeline folder, an id on the hub, or a model that ships: `shapes`, `shapes-plain`, `shapes-flow`."
+    ),
 ]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Folder or id; the shipped model by default.")]
-Models = Annotated[list[str] | None, typer.Option("--model", help="Folder or id; the shipped model by default.")]
+DemoModel = Annotated[ShippedName, typer.Option("--model", help="Which of the models that ship.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Folder, id, or a model that ships; `shapes` by default.")
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="Folder, id, or a model that ships; `shapes` by default.")
+]
 Source = Annotated[
     str, typer.Argument(help="An image, a folder or a table of pairs; `shapes` are fresh pairs of that world.")
 ]

@@ -13,7 +13,7 @@ import torch
 from mmg_diffusers.checks import file_path, of_type, reason, shown
 from mmg_diffusers.internals import came_from_file
 from mmg_diffusers.pipelines.adapters.base import find_family
-from mmg_diffusers.pipelines.shipped import shapes_model
+from mmg_diffusers.pipelines.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -120,10 +120,9 @@ def _check_id(place: Path, path: str) -> None:
             f"cannot find a pipeline at {shown(path)}: there is no such folder, and it is no id on the hub"
         )
     if len(place.parts) < 2:
-        shipped = sorted(folder.name for folder in shapes_model().parent.iterdir() if folder.is_dir())
-        near = get_close_matches(path.lower(), shipped, 1)
+        near = get_close_matches(path.lower(), SHIPPED, 1)
         hint = (
-            f"; did you mean {shown(near[0])}, the model that ships with the package (mmg_diffusers.shapes_model())?"
+            f"; did you mean {shown(near[0])}, a model that ships with the package (mmg_diffusers.shapes_model({near[0]!r}))?"
             if near
             else ""
         )

@@ -11,6 +11,7 @@ from mmg_diffusers.commands import options
 from mmg_diffusers.commands.app import app
 from mmg_diffusers.measure.moments import FORMS
 from mmg_diffusers.pipelines import pipeline
+from mmg_diffusers.pipelines.shipped import SHIPPED
 
 HEAVY = ("torch", "numpy", "scipy", "pandas", "pyarrow", "diffusers", "transformers", "accelerate", "matplotlib", "PIL")
 COMMANDS = [entry.callback.__name__ for entry in app.registered_commands if entry.callback is not None]
@@ -50,4 +51,5 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_choices_and_defaults_are_those_of_the_packages():
     assert get_args(options.Form) == FORMS
     assert get_args(options.AxisName) == AXES
+    assert get_args(options.ShippedName) == SHIPPED
     assert (options.LEVELS, options.STEPS) == (pipeline.LEVELS, pipeline.STEPS)

@@ -11,6 +11,7 @@ from mmg_diffusers.commands.options import (
     DEMO_STEPS,
     LEVELS,
     Batch,
+    DemoModel,
     Device,
     Draws,
     Dtype,
@@ -32,6 +33,7 @@ from mmg_diffusers.commands.options import (
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
+    model: DemoModel = "shapes",
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
     levels: NullLevels = LEVELS,
     steps: Annotated[int, typer.Option(min=2, help="Steps of the noise path of the captions.")] = DEMO_STEPS,
@@ -40,7 +42,7 @@ def demo(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the shipped model against the exact information of its world; a table and three figures."""
+    """Measure a model that ships against the exact information of its world; a table and three figures."""
     from mmg_diffusers.commands.console import console
     from mmg_diffusers.commands.demo import demonstrate, report
     from mmg_diffusers.commands.figures import check_plotting
@@ -49,7 +51,7 @@ def demo(
 
     check_plotting()
     check_writable(output)
-    pipe = Networks("shapes", device, quiet=quiet).load()
+    pipe = Networks(model, device, quiet=quiet).load()
     shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
     report(shown, output, console)
 

@@ -22,7 +22,7 @@ from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Word
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
-from mmg_diffusers.pipelines.shipped import shapes_model
+from mmg_diffusers.pipelines.shipped import model_place
 from mmg_diffusers.worlds.shapes import WORD_PLACES
 
 RULES: Mapping[RuleName, type[Trapezoid] | type[Simpson]] = {"trapezoid": Trapezoid, "simpson": Simpson}
@@ -71,7 +71,7 @@ def load_model(name: str | Path | None) -> MMGPipeline:
     Raises:
         ValueError: as `MMGPipeline.from_pretrained` does.
     """
-    pipe = MMGPipeline.from_pretrained(shapes_model() if name is None else name)
+    pipe = MMGPipeline.from_pretrained(model_place("shapes" if name is None else name))
     pipe.set_progress_bar_config(mininterval=1)
     return pipe
 
