@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.analysis.followed import Followed
 from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
@@ -24,14 +25,12 @@ from mmg_diffusers.pairs.marginals import Mixture
 if TYPE_CHECKING:
     import pandas
 
-# The posterior has settled where its mean information is within this of where it ends, in nats.
-SETTLED = 0.005
 # Below this, in nats, an error of the step is not worth a warning.
 COARSE = 0.05
 
 
 @dataclass(frozen=True)
-class Filtered(Measured):
+class Filtered(Followed, Measured):
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 
     `evidence` holds the scores, `mixture` the candidates of every variable. If a variable's candidates share a part,
@@ -44,27 +43,18 @@ class Filtered(Measured):
     FORMAT = "mmg_diffusers.Filtered/1"
     KIND = "filter"
 
-    evidence: CandidateCurve
-    mixture: Mixture
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        asked, held = tuple(self.mixture.slots.shape), (len(self.evidence.score), self.evidence.score.shape[-1])
-        if asked != held:
-            raise ValueError(f"the candidates are of {asked} variables and slots, the evidence of {held}")
+        super().__post_init__()
         of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
     @property
     def pair_ids(self) -> Tensor:
         """`(N,)` int64."""
         return self.evidence.pair_ids
-
-    @property
-    def logsnr(self) -> Tensor:
-        """`(L + 1,)` levels of the path."""
-        return self.evidence.logsnr
 
     @property
     def evaluations(self) -> int:
@@ -74,39 +64,8 @@ class Filtered(Measured):
     @cached_property
     def against_mixture(self) -> Estimate:
         """The true candidate against the mixture of all (gap and orthogonal), which needs no unconditional branch."""
-        if self.evidence.mixture is None:
-            raise ValueError("the evidence was measured without the true candidates; filter with pipe.filter")
         settings = {**self.settings, "base": "the mixture of candidates"}
-        return Estimate(self.evidence.mixture, "auto", settings, self.versions, self.notes)
-
-    @cached_property
-    def log_posterior(self) -> Tensor:
-        """log q(candidate | path up to each level), `(N, D, L + 1, K)`, as it stands (no calibration)."""
-        score = self.evidence.score
-        start = self.mixture.log_prior[:, None, None].expand(-1, score.shape[1], 1, -1)
-        return torch.log_softmax(torch.cat([start, score], 2).cumsum(2), 3)
-
-    def _true(self, log_posterior: Tensor) -> Tensor:
-        index = self.mixture.truth.view(-1, 1, 1, 1).expand(*log_posterior.shape[:3], 1)
-        return log_posterior.gather(3, index)[..., 0]
-
-    @property
-    def by_level(self) -> Tensor:
-        """log q(y | path up to each level) - log p(y), `(N, L + 1)`, averaged over draws."""
-        return self._true(self.log_posterior).mean(1) - self.mixture.log_prior.gather(1, self.mixture.truth[:, None])
-
-    @property
-    def entropy_by_level(self) -> Tensor:
-        """H(Y) - H(q at each level), `(N, L + 1)`: the same in expectation if q is calibrated."""
-        before = torch.special.entr(self.mixture.prior).sum(1, keepdim=True)
-        return before - torch.special.entr(self.log_posterior.exp()).sum(3).mean(1)
-
-    def integrated_by_level(self, form: str = "gap") -> Tensor:
-        """The integral of the comparison with the mixture up to each of the first L levels, `(N, L)`."""
-        curve = self.against_mixture.curve
-        values = getattr(curve, form).mean(1) / 2
-        step = curve.logsnr[:, 0].diff(dim=1) * (values[:, 1:] + values[:, :-1]) / 2
-        return torch.cat([torch.zeros_like(values[:, :1]), step.cumsum(1)], 1)
+        return Estimate(self.compared, "auto", settings, self.versions, self.notes)
 
     @property
     def nats(self) -> Tensor:
@@ -116,7 +75,7 @@ class Filtered(Measured):
     @property
     def stderr(self) -> Tensor:
         """`(N,)` standard error over noise draws; not a number if there is one draw."""
-        log_q = self._true(self.log_posterior)[..., -1]
+        log_q = self.of_true(self.log_posterior)[..., -1]
         draws = log_q.shape[1]
         return log_q.std(1) / draws**0.5 if draws > 1 else torch.full_like(log_q[:, 0], float("nan"))
 
@@ -124,32 +83,6 @@ class Filtered(Measured):
     def below(self) -> Value:
         """Information estimated to lie below the path's noisy end: half of the gap there."""
         return self.against_mixture.using("gap").boundary.low
-
-    @property
-    def steadied_by_level(self) -> Tensor:
-        """The integral of the gap up to each of the first L levels, steadied, `(N, L)`; NaN without innovations.
-
-        What a small step adds to log q is half of the gap over it and a multiple of its innovation, which no prediction
-        knows (Duncan 1968): with it the gap has the expectation that it had, and most of its noise is gone.
-        """
-        integral = self.integrated_by_level("gap")
-        innovation = self.evidence.innovation
-        if innovation is None:
-            return torch.full_like(integral, float("nan"))
-        return integral + torch.cat([torch.zeros_like(integral[:, :1]), innovation.mean(1).cumsum(1)[:, :-1]], 1)
-
-    @property
-    def step_error(self) -> Value:
-        """What the steadied gap lies above log q at the end: 0 if steps are small enough, whatever the network."""
-        difference = self.steadied_by_level[:, -1] - self.by_level[:, -2]
-        return mean_over_pairs(difference)
-
-    @property
-    def settled(self) -> float:
-        """The level from which on the mean information stays where it ends; steps beyond it were not needed."""
-        mean = self.by_level.mean(0)
-        moved = ((mean - mean[-1]).abs() > SETTLED).nonzero().flatten()
-        return float(self.logsnr[int(moved[-1]) + 1]) if len(moved) else float(self.logsnr[0])
 
     @cached_property
     def classification(self) -> Classification:
@@ -173,8 +106,7 @@ class Filtered(Measured):
     @property
     def truth(self) -> list[str]:
         """The true candidate of every variable."""
-        true = self.mixture.slots.gather(1, self.mixture.truth[:, None])[:, 0]
-        return [self.mixture.names[k] for k in true.tolist()]
+        return self.mixture.true_names()
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, log q and its error, the posterior's own reading, and both forms against the mixture."""
@@ -226,7 +158,7 @@ class Filtered(Measured):
             convention: the network's, to tell timesteps by.
         """
         levels = self.by_level
-        spread = self._true(self.log_posterior)
+        spread = self.of_true(self.log_posterior)
         rest = levels[:, -1:] - levels
         draws = spread.shape[1]
         error = (spread[..., -1:] - spread).std(1) / draws**0.5 if draws > 1 else torch.full_like(rest, float("nan"))
