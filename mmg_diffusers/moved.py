@@ -56,7 +56,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "quadrature": ("measure.quadrature", "measure.weights"),
     "records": ("files.records",),
     "report": ("commands.report",),
-    "result": ("measure.estimate", "measure.value"),
+    "result": ("measure.estimate", "measure.reading", "measure.value"),
     "shapes": ("worlds.shapes",),
     "shapes.reader": ("worlds.shapes.reader",),
     "shapes.render": ("worlds.shapes.render",),

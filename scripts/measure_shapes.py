@@ -22,7 +22,7 @@ from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.words import word_information
 from mmg_diffusers.commands.figures import plot_curves, plot_pointwise
 from mmg_diffusers.commands.studies.captions import PRUNE, Comparison
-from mmg_diffusers.measure.estimate import mean_over_pairs
+from mmg_diffusers.measure.value import mean_over_pairs
 from mmg_diffusers.runs.stages import Stages
 from mmg_diffusers.worlds.shapes import (
     CAPTIONS,

@@ -15,9 +15,10 @@ from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.figures import plot_influence, plot_maps, plot_mmse, save_figure
 from mmg_diffusers.commands.texts import CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.files.whole import write_whole
-from mmg_diffusers.measure.estimate import Estimate, Value
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import OF_PRETRAINED
 from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 

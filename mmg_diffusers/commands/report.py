@@ -21,8 +21,9 @@ from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.denoisers.conventions import Convention
-from mmg_diffusers.measure.estimate import Estimate, Value, mean_over_pairs
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import OF_PRETRAINED
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.images import ImageLike, load_image
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmg_diffusers.analysis.influence import Axis
-from mmg_diffusers.measure.estimate import Value
+from mmg_diffusers.measure.value import Value
 
 AXIS_NAMES: Mapping[Axis, str] = {"logsnr": "log-SNR", "timestep": "timestep", "tau": "diffusion time τ"}
 # What figures show, as their titles and for those who cannot see them; {text} is a prompt or a caption.

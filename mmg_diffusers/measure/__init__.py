@@ -13,7 +13,7 @@ from mmg_diffusers.measure.divergence import (
     interaction_information,
     kl_divergence,
 )
-from mmg_diffusers.measure.estimate import Boundary, Estimate
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.moments import Curve, OutsideNorm
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
@@ -28,6 +28,7 @@ from mmg_diffusers.measure.quadrature import (
     StratifiedUniform,
     Trapezoid,
 )
+from mmg_diffusers.measure.reading import Boundary
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,41 +16,22 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.influence import Influence, influence
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.moments import (
-    WEIGHED,
     Curve,
     Integrand,
     OutsideNorm,
-    check_integrand,
-    integrate,
     noise_error,
 )
+from mmg_diffusers.measure.reading import Reading
 from mmg_diffusers.measure.tolerance import Tolerance
-from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.weighing import Contributions, Share, halved, share_of
+from mmg_diffusers.measure.value import Labels, Value
 from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:
     import pandas
 
-# An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
-DECAYED = 0.05
-
-
-class Boundary(NamedTuple):
-    """What lies beyond the ends of the range, if the curve decays there as exp(+-logsnr): half of its end values.
-
-    `low_decayed` and `high_decayed` tell at which end that estimate can be trusted; if the curve has not decayed, the
-    integral depends on where it was cut.
-    """
-
-    low: Value
-    high: Value
-    low_decayed: bool
-    high_decayed: bool
-
 
 @dataclass(frozen=True)
-class Estimate(Measured):
+class Estimate(Reading, Measured):
     """Mutual information of every pair, in nats, with what is needed to believe it.
 
     `nats[i]` estimates i(x_i; y_i) = log p(x_i | y_i) / p(x_i) as far as the model's two branches tell it, over the
@@ -61,95 +42,16 @@ class Estimate(Measured):
     FORMAT = "mmg_diffusers.Estimate/3"
     KIND = "estimate"
 
-    curve: Curve
-    integrand: Integrand
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
     tolerance: Tolerance | None = None
 
     def __post_init__(self) -> None:
-        check_integrand(self.integrand)
-        of_type(self.curve, Curve, "the curve of an estimate", "a Curve")
+        super().__post_init__()
         of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
-    @property
-    def pair_ids(self) -> Tensor:
-        """`(N,)` int64."""
-        return self.curve.pair_ids
-
     # ---- numbers ----
-
-    @cached_property
-    def certificate(self) -> Value:
-        """Mean of gap - orthogonal over pairs. It is 0 for ideal denoisers, whatever the data.
-
-        Far from 0, in units of its standard error, the two branches are not the marginal and the conditional of one
-        distribution, and the estimate says so about the model, not about the data.
-        """
-        return mean_over_pairs(*self._difference)
-
-    @cached_property
-    def _difference(self) -> tuple[Tensor, Tensor]:
-        """`(N,)` gap - orthogonal in nats, and the standard error that the noise leaves in it."""
-        return integrate(self.curve.gap - self.curve.orthogonal, self.curve.weight, self.curve.independent)
-
-    @cached_property
-    def gap_share(self) -> float:
-        """The share of gap in the mean over pairs, from 0 (orthogonal) to 1 (gap, and differences outside)."""
-        if self.integrand not in WEIGHED:
-            return float(self.integrand != "orthogonal")
-        return float(self._share_in_mean().share)
-
-    def _share_in_mean(self, cluster: Labels | None = None) -> Share:
-        """The share in the mean over pairs, by the certificate; that of a single pair is the pair's."""
-        if len(self) == 1:
-            share, moving = self.curve.shares()
-            return Share(share[0], moving[0])
-        difference, stderr = torch.tensor(mean_over_pairs(*self._difference, cluster), dtype=torch.float64)
-        share = share_of(difference, stderr)
-        # What over-fitting takes from gap it adds to orthogonal.
-        return halved(share) if self.integrand == "balanced" and difference < 0 else share
-
-    @property
-    def values(self) -> Tensor:
-        """`(N, D, L)` the integrand of each pair; half its integral over log-SNR is `nats`."""
-        if self.integrand not in WEIGHED:
-            return self.curve.values(self.integrand)
-        return self.curve.weighed(self.curve.shares().share)
-
-    def in_mean(self, cluster: Labels | None = None) -> Contributions:
-        """What each pair adds to the mean, `(N,)`: its nats, unless forms are weighed, by one weight in the mean."""
-        return self.integrated_in_mean(
-            lambda values: integrate(values, self.curve.weight, self.curve.independent)[0], cluster
-        )
-
-    def integrated_in_mean(self, integral: Callable[[Tensor], Tensor], cluster: Labels | None = None) -> Contributions:
-        """The same of another linear integral of an integrand `(N, D, L)`, such as that from each level upwards."""
-        if self.integrand not in WEIGHED:
-            return Contributions.of(integral(self.values))
-        share, moving = self._share_in_mean(cluster)
-        nats, moving = (integral(self.curve.weighed(float(weight))) for weight in (share, moving))
-        return Contributions(nats, moving, (integral(self.curve.gap), integral(self.curve.orthogonal)))
-
-    @cached_property
-    def _integrated(self) -> tuple[Tensor, Tensor]:
-        nats, stderr = integrate(self.values, self.curve.weight, self.curve.independent)
-        if self.integrand in WEIGHED:
-            moving = self.curve.weighed(self.curve.shares().moving)
-            stderr = integrate(moving, self.curve.weight, self.curve.independent)[1]
-            stderr = torch.minimum(stderr, noise_error(self.curve, self.integrand))
-        return nats, stderr
-
-    @property
-    def nats(self) -> Tensor:
-        """`(N,)` pointwise mutual information; that of a pair does not depend on the others."""
-        return self._integrated[0]
-
-    @property
-    def stderr(self) -> Tensor:
-        """`(N,)` standard error of `nats` from the noise draws."""
-        return self._integrated[1]
 
     @cached_property
     def reached(self) -> Tensor:
@@ -173,31 +75,6 @@ class Estimate(Measured):
     def using(self, integrand: Integrand) -> Estimate:
         """The same measurement read with another integrand; no network is called."""
         return replace(self, integrand=integrand)
-
-    @property
-    def logsnr_range(self) -> tuple[float, float]:
-        """The range of log-SNR that was integrated over."""
-        return self.curve.logsnr_range
-
-    @property
-    def evaluations(self) -> int:
-        """Rows that went through the network: pairs x levels x draws x branches."""
-        return self.curve.evaluations
-
-    @cached_property
-    def boundary(self) -> Boundary:
-        """Information estimated to lie beyond either end of the range, with flags; see `Boundary`."""
-        values = self.integrated_in_mean(self.curve.by_level).nats / 2
-        profile = values.mean(0)
-        peak = float(profile.abs().max())
-        ends: list[Value] = []
-        decayed: list[bool] = []
-        for column in (0, -1):
-            end = values[:, column]
-            value = Value(float(end.mean()), float(end.std() / len(end) ** 0.5) if len(end) > 1 else 0.0)
-            ends.append(value)
-            decayed.append(abs(value.value) <= max(DECAYED * peak, 2 * value.stderr))
-        return Boundary(ends[0], ends[1], decayed[0], decayed[1])
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this estimate before the number."""

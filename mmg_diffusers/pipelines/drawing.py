@@ -17,7 +17,7 @@ from mmg_diffusers.analysis.influence import Axis, jackknife
 from mmg_diffusers.checks import shown, warn, whole
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.internals import changeable_inputs, progress_options
-from mmg_diffusers.measure.estimate import Value
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pipelines.pipeline import MMGPipeline

@@ -23,8 +23,8 @@ from mmg_diffusers.commands.studies.consistency import (
     ratio_of,
     run,
 )
-from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.measure.quadrature import Trapezoid
+from mmg_diffusers.measure.value import Value
 from tests.arrays.test_variables import png
 from tests.commands.calling import ROOT
 from tests.commands.calling import run as call

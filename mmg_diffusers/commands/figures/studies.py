@@ -12,7 +12,7 @@ from torch import Tensor
 from mmg_diffusers.analysis.influence import Axis, Influence
 from mmg_diffusers.commands.figures.base import COLOURS, new_axes, pyplot
 from mmg_diffusers.commands.texts import AXIS_NAMES, GIVEN_THE_REST
-from mmg_diffusers.measure.estimate import Value
+from mmg_diffusers.measure.value import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

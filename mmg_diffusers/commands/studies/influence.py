@@ -28,8 +28,8 @@ from mmg_diffusers.commands.studies.settings import (
 )
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.files.whole import check_writable
-from mmg_diffusers.measure.estimate import Value
 from mmg_diffusers.measure.moments import FORMS, Integrand, OutsideNorm
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import NullPrompt
 from mmg_diffusers.pipelines.drawing import draw

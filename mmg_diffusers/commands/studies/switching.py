@@ -26,7 +26,7 @@ from mmg_diffusers.commands.studies.settings import (
 )
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.files.whole import check_writable
-from mmg_diffusers.measure.estimate import Value
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pipelines.drawing import Switching, switch_prompts

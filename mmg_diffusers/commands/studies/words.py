@@ -38,7 +38,7 @@ from mmg_diffusers.commands.studies.settings import (
 )
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.files.whole import check_writable
-from mmg_diffusers.measure.estimate import Value, mean_over_pairs
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import Candidates, NullPrompt
 from mmg_diffusers.pairs.prompts import Word

@@ -17,7 +17,7 @@ from mmg_diffusers.commands.studies.analyses.setup import (
     end_of,
 )
 from mmg_diffusers.commands.texts import plus_minus
-from mmg_diffusers.measure.estimate import mean_over_pairs
+from mmg_diffusers.measure.value import mean_over_pairs
 from mmg_diffusers.worlds.shapes import Shapes
 
 AGREEMENT_LEVELS = 10

@@ -23,7 +23,7 @@ from mmg_diffusers.commands.studies.analyses.setup import (
     sums,
 )
 from mmg_diffusers.commands.texts import plus_minus
-from mmg_diffusers.measure.estimate import mean_over_pairs
+from mmg_diffusers.measure.value import mean_over_pairs
 from mmg_diffusers.worlds.shapes import SIZE, WORDS, ShapesSample
 
 

@@ -16,7 +16,7 @@ from mmg_diffusers.commands.studies.analyses.setup import (
 )
 from mmg_diffusers.commands.studies.captions import PRUNE, Comparison
 from mmg_diffusers.commands.texts import plus_minus
-from mmg_diffusers.measure.estimate import mean_over_pairs
+from mmg_diffusers.measure.value import mean_over_pairs
 from mmg_diffusers.worlds.shapes import Shapes
 
 

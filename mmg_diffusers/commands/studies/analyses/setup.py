@@ -11,9 +11,10 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.analysis.words import all_but
 from mmg_diffusers.commands.texts import plus_minus
-from mmg_diffusers.measure.estimate import Estimate, Value
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import Curve, Keep
 from mmg_diffusers.measure.quadrature import AtLevels
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.runs.stages import Stages

@@ -16,10 +16,11 @@ from mmg_diffusers.commands.studies.consistency.plan import Plan
 from mmg_diffusers.commands.studies.consistency.tasks import Task, first_rows
 from mmg_diffusers.commands.studies.consistency.worlds import World
 from mmg_diffusers.files.whole import claim
-from mmg_diffusers.measure.estimate import Estimate, Value
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
 from mmg_diffusers.measure.moments import FORMS, Form
 from mmg_diffusers.measure.quadrature import StratifiedUniform
+from mmg_diffusers.measure.value import Value
 
 
 @dataclass(frozen=True)
