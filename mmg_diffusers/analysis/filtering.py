@@ -20,7 +20,7 @@ from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.pairs.marginals import Mixture
+from mmg_diffusers.pairs.mixture import Mixture
 
 if TYPE_CHECKING:
     import pandas
@@ -65,7 +65,7 @@ class Filtered(Followed, Measured):
     def against_mixture(self) -> Estimate:
         """The true candidate against the mixture of all (gap and orthogonal), which needs no unconditional branch."""
         settings = {**self.settings, "base": "the mixture of candidates"}
-        return Estimate(self.compared, "auto", settings, self.versions, self.notes)
+        return Estimate(self.compared, "auto", settings, self.versions, self.notes, ceiling=self.mixture.surprise)
 
     @property
     def nats(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.pairs.marginals import Mixture
+from mmg_diffusers.pairs.mixture import Mixture
 
 # The posterior has settled where its mean information is within this of where it ends, in nats.
 SETTLED = 0.005

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import needs, of_type, shown, two_ends
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.ceiling import ceiling_of, joined
 from mmg_diffusers.measure.influence import Influence, influence
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.moments import (
@@ -46,12 +47,26 @@ class Estimate(Reading, Measured):
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
     tolerance: Tolerance | None = None
+    ceiling: Tensor | None = None
+    """`(N,)` the most that each pair can tell of a discrete y: -log p(y), or H(Y) for all; ``None`` if not known."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        ceiling_of(self.ceiling, len(self))
         of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
     # ---- numbers ----
+
+    @cached_property
+    def excess(self) -> Value | None:
+        """How far the mean lies above what y can hold at most, its error that of the difference; ``None`` if not known.
+
+        Above 0 by more than the error, the estimate is wrong, whatever else it says: I(X; Y) <= H(Y).
+        """
+        if self.ceiling is None:
+            return None
+        most = self.ceiling
+        return self.in_mean().map(lambda nats: nats - most).mean(self.stderr)
 
     @cached_property
     def reached(self) -> Tensor:
@@ -78,7 +93,14 @@ class Estimate(Reading, Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this estimate before the number."""
-        said = list(self.notes)
+        said: list[str] = []
+        if self.excess is not None and self.excess.value > 2 * self.excess.stderr:
+            most = float(self.ceiling.mean()) if self.ceiling is not None else 0.0
+            said.append(
+                f"the mean is {self.excess.value:.3f} +- {self.excess.stderr:.3f} nats above {most:.3f}, the most that y can "
+                "hold: it is wrong, the branches are not of one distribution"
+            )
+        said += self.notes
         if self.tolerance is not None and not bool(self.reached.all()):
             said.append(
                 f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
@@ -186,11 +208,14 @@ class Estimate(Reading, Measured):
                 )
         notes = same_origin(shards, "estimate")
         curve = Curve.merge([shard.curve for shard in shards])
-        return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance)
+        ceiling = joined([shard.ceiling for shard in shards])
+        return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance, ceiling)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The curve as tensors, and everything else; for files."""
         tensors, record = self.curve.packed()
+        if self.ceiling is not None:
+            tensors = tensors | {"ceiling": self.ceiling}
         return tensors, record | {
             "integrand": asdict(self.integrand) if isinstance(self.integrand, OutsideNorm) else self.integrand,
             "settings": dict(self.settings),
@@ -202,9 +227,17 @@ class Estimate(Reading, Measured):
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Estimate:
         """From what `packed` gave."""
-        curve = Curve.unpacked(tensors, record)
+        curve = Curve.unpacked({name: value for name, value in tensors.items() if name != "ceiling"}, record)
         integrand = record["integrand"]
         if isinstance(integrand, dict):
             integrand = OutsideNorm(**integrand)
         tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
-        return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)
+        return cls(
+            curve,
+            integrand,
+            record["settings"],
+            record["versions"],
+            tuple(record["notes"]),
+            tolerance,
+            tensors.get("ceiling"),
+        )

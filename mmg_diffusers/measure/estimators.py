@@ -13,6 +13,7 @@ from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_typ
 from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress
+from mmg_diffusers.measure.ceiling import ceiling_of
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
@@ -81,6 +82,7 @@ class MMG:
         batch_size: int | None = None,
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
+        entropy: float | Tensor | None = None,
     ) -> Estimate:
         """Estimate i(x; cond), or i(x; cond | given) if `cond` holds both.
 
@@ -96,9 +98,14 @@ class MMG:
             batch_size: rows per forward pass; by default chosen from the event's size.
             progress: called with the number of noisy variables done.
             settings: what else belongs into the record.
+            entropy: of a discrete y: H(Y) in nats, or `(N,)` -log p(y) of each pair's y. An estimate above it is warned of.
+
+        Raises:
+            ValueError: for an entropy below 0 or not finite, and as `measure_curve` does.
         """
         check_keep(keep)
         check_settings(settings or {})
+        ceiling = ceiling_of(entropy, len(x))
         curve = measure_curve(
             denoiser,
             Pairs.of(x, pair_ids),
@@ -123,7 +130,7 @@ class MMG:
             "seed": seed,
         }
         notes = (*denoiser.notes, *memory_notes(denoiser))
-        return Estimate(curve, self.integrand, record, notes=notes, tolerance=self.tolerance)
+        return Estimate(curve, self.integrand, record, notes=notes, tolerance=self.tolerance, ceiling=ceiling)
 
 
 # What the VP-SDE of the paper (beta from 0.1 to 20, T = 1, from t = 1e-3) covers.
@@ -172,6 +179,7 @@ class MINDE:
         batch_size: int | None = None,
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
+        entropy: float | Tensor | None = None,
     ) -> Estimate:
         """Estimate i(x; cond), or i(x; cond | given), as `MMG` does, over the part of the paper's range that is known."""
         check_denoiser_type(denoiser)

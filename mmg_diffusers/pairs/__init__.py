@@ -5,7 +5,8 @@ May import `measure` and below; must not run a network.
 
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, load_image, read_picture
-from mmg_diffusers.pairs.marginals import Candidates, Marginal, Mixture, Negatives, NullPrompt
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
+from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, Word, find_word, replace_word, without, words_of
 from mmg_diffusers.pairs.sources import Source, SourcePrompts

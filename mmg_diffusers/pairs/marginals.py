@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -14,81 +14,23 @@ from torch import Tensor
 
 from mmg_diffusers.checks import finite, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.measure.ceiling import ceiling_of
 from mmg_diffusers.pairs.image_pairs import ImagePairs
+from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text
 
 if TYPE_CHECKING:
+    from mmg_diffusers.measure.estimate import Estimate
     from mmg_diffusers.measure.measured import Measured
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """The candidates of N variables: rows of `names`, each variable with slots of its own.
-
-    `slots` `(N, K)` indexes `names`; `prior` `(N, K)` is the probability of each slot, 0 where a variable has fewer;
-    `truth` `(N,)` is the slot of the true one.
-    """
-
-    names: tuple[str, ...]
-    slots: Tensor
-    prior: Tensor
-    truth: Tensor
-
-    def __post_init__(self) -> None:
-        slots, prior, truth = self.slots, self.prior, self.truth
-        if slots.ndim != 2 or 0 in slots.shape or prior.shape != slots.shape or truth.shape != slots.shape[:1]:
-            raise ValueError(
-                f"the candidates have slots {tuple(slots.shape)}, a prior {tuple(prior.shape)} and truths {tuple(truth.shape)}; "
-                "expected (N, K), (N, K) and (N,)"
-            )
-        for name, index, count in (("slots", slots, len(self.names)), ("truths", truth, slots.shape[1])):
-            if index.dtype != torch.int64 or int(index.min()) < 0 or int(index.max()) >= count:
-                raise ValueError(f"the {name} of a mixture must be int64 below {count}")
-        if not bool((prior >= 0).all()) or float((prior.sum(1) - 1).abs().max()) > 1e-6:
-            raise ValueError("the prior of a mixture has probabilities that are negative or do not sum to 1")
-
-    def __len__(self) -> int:
-        return len(self.slots)
-
-    def rows(self, places: Sequence[int]) -> Mixture:
-        """The candidates of some of the variables, by their places."""
-        index = torch.as_tensor(list(places), dtype=torch.int64)
-        return Mixture(self.names, self.slots[index], self.prior[index], self.truth[index])
-
-    def padded(self, slots: int) -> Mixture:
-        """The same with more slots, whose prior is 0."""
-        more = (0, slots - self.slots.shape[1])
-        pad = torch.nn.functional.pad
-        return self if more[1] == 0 else Mixture(self.names, pad(self.slots, more), pad(self.prior, more), self.truth)
-
-    def used(self) -> tuple[tuple[str, ...], Tensor]:
-        """The names that are a candidate of some variable, and `(N, K)` the slots as indices into these."""
-        theirs, slots = self.slots.unique(return_inverse=True)
-        return tuple(self.names[k] for k in theirs.tolist()), slots
-
-    @property
-    def log_prior(self) -> Tensor:
-        """`(N, K)`, -infinity where there is no candidate."""
-        return self.prior.double().log()
-
-    def true_names(self) -> list[str]:
-        """The true candidate of every variable."""
-        true = self.slots.gather(1, self.truth[:, None])[:, 0]
-        return [self.names[k] for k in true.tolist()]
-
-    @property
-    def ceiling(self) -> float:
-        """The most that log q of the true candidate can say, in the mean over these variables: -log of its prior."""
-        return float(-self.log_prior.gather(1, self.truth[:, None]).mean())
-
-
 class Bench(Protocol):
     """What a marginal measures with: a model that is ready, which `mmg_diffusers.pipelines.bench` makes of a pipeline."""
 
-    def against_null(self, pairs: ImagePairs, plan: Plan) -> Measured:
+    def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
         """Compare each prompt with the model's own unconditional branch."""
         ...
 
@@ -156,20 +98,44 @@ class NullPrompt(Marginal):
 
     It is often not the marginal of the conditional branch: its estimate comes with a certificate, and a flag if the curve does
     not decay.
+
+    Args:
+        entropy: H(Y) of what the prompts say, nats, if they are labels of a known law: an estimate above it is warned of.
+
+    Raises:
+        TypeError, ValueError: for an entropy that is none.
     """
+
+    entropy: float | None = None
+
+    def __post_init__(self) -> None:
+        ceiling_of(self.entropy, 0)
 
     @property
     def candidates(self) -> None:
         return None
 
     def record(self) -> dict[str, Any]:
-        return {"marginal": self.label}
+        stated = {} if self.entropy is None else {"entropy": self.entropy}
+        return {"marginal": self.label, **stated}
 
     def check(self, pairs: ImagePairs) -> None:
         return None
 
     def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
-        return bench.against_null(pairs, plan)
+        return replace(bench.against_null(pairs, plan), ceiling=ceiling_of(self.entropy, len(pairs)))
+
+
+def stated(marginal: Marginal, entropy: float) -> NullPrompt:
+    """The null prompt, with an entropy of what prompts say that the user states.
+
+    Raises:
+        TypeError, ValueError: for an entropy that is none.
+        ValueError: for candidates, whose prior says it already.
+    """
+    if not isinstance(marginal, NullPrompt):
+        raise ValueError(f"entropy is {shown(entropy)}; {marginal.label} know it by their prior, so leave it out")
+    return replace(marginal, entropy=entropy)
 
 
 class _Mixed(Marginal):

@@ -24,7 +24,8 @@ from mmg_diffusers.measure.proposals import gap_fitted
 from mmg_diffusers.measure.quadrature import StratifiedProfile
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.images import ImageLike
-from mmg_diffusers.pairs.marginals import Candidates, Marginal, Mixture
+from mmg_diffusers.pairs.marginals import Candidates, Marginal
+from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.encoding import Encoder, ids_for, one_each

@@ -15,13 +15,14 @@ from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
+from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
-from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
+from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
-from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
@@ -71,6 +72,7 @@ class MMGPipeline(ComparingModel):
         marginal: Marginal = NULL,
         plan: Plan | None = None,
         pair_ids: Sequence[int] | None = None,
+        entropy: float | None = None,
         **options: Unpack[Options],
     ) -> Estimate:
         """Mutual information of each image with its prompt.
@@ -84,14 +86,19 @@ class MMGPipeline(ComparingModel):
                 one noise path (`filter` says more of that, above all log q, a bound).
             plan: how, see `Plan`; its options may be given as keywords: ``pipe(images, prompts, levels=16, seed=1)``.
             pair_ids: different non-negative integers, by default the pairs' places in the list.
+            entropy: H(Y) of prompts that are labels of a known law, nats: the most that an image can tell of them. By default
+                that of labels that occur five times or more, as often as they do; an estimate above it is warned of.
 
         Raises:
             TypeError: for an option that there is not.
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
         chosen = Plan.of(plan, **options)
-        result = self.measure(images, prompts, given, marginal, chosen, pair_ids)
-        return remarked(_as_estimate(result, chosen), images)
+        compared = marginal if entropy is None else stated(marginal, entropy)
+        result = _as_estimate(self.measure(images, prompts, given, compared, chosen, pair_ids), chosen)
+        if result.ceiling is None and given is None and not isinstance(prompts, str | Masked):
+            result = replace(result, ceiling=surprise_of_labels(prompts))
+        return remarked(result, images)
 
     def influence(
         self,

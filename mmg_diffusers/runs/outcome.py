@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmg_diffusers.checks import file_path, needs
+from mmg_diffusers.measure.ceiling import surprise_of_labels
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.sources import Label
 from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, write_or_say
 
 if TYPE_CHECKING:
     import datasets
     import pandas
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ class Outcome:
             _about_repeated(good),
         ]
         notes = (*notes, *(note for note in said if note))
-        return cls(merged(parts) if parts else None, failures, rows, notes)
+        estimate = merged(parts) if parts else None
+        if isinstance(estimate, Estimate) and estimate.ceiling is None:
+            estimate = replace(estimate, ceiling=_ceiling([rows[place] for place in estimate.pair_ids.tolist()]))
+        return cls(estimate, failures, rows, notes)
 
     def clusters(self) -> list[str]:
         """For each pair of the estimate, in its order, a name of its image: the same for pairs of the same picture.
@@ -129,6 +135,12 @@ class Outcome:
         table = io.BytesIO()
         self.to_pandas().to_parquet(table, index=False)
         write_or_say(folder / "pairs.parquet", table.getvalue())
+
+
+def _ceiling(labels: Sequence[Label]) -> Tensor | None:
+    """The most that prompts can tell that are labels: repeated, and of no context."""
+    contexts = any(label.given is not None for label in labels)
+    return None if contexts else surprise_of_labels([str(label.prompt) for label in labels])
 
 
 def mended(shards: Shards) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.measure.quadrature import Trapezoid
-from mmg_diffusers.pairs.marginals import Candidates, Mixture, Negatives
+from mmg_diffusers.pairs.marginals import Candidates, Negatives
+from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 

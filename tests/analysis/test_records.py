@@ -14,7 +14,7 @@ from mmg_diffusers.measure.divergence import Entropy, EntropyEstimator, Interact
 from mmg_diffusers.measure.measured import Measured
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.quadrature import AtLevels, StratifiedUniform
-from mmg_diffusers.pairs.marginals import Mixture
+from mmg_diffusers.pairs.mixture import Mixture
 
 RANGE = (-6.0, 6.0)
 LEVELS = (-6.0, -2.0, 0.0, 2.0, 6.0)

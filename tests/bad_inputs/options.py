@@ -89,6 +89,15 @@ ROWS = (
         ("None", lambda r: r.pipe(IMAGE, "a", marginal=None), TypeError, "marginal is a NoneType"),
         ("the class NullPrompt", lambda r: r.pipe(IMAGE, "a", marginal=NullPrompt), TypeError, "NullPrompt itself"),
         ("a list", lambda r: r.pipe(IMAGE, "a", marginal=["a", "b"]), TypeError, r"Candidates\(\[...\]\)"),
+        ("an entropy below 0", lambda r: r.pipe(IMAGE, "a", entropy=-1.4), ValueError, "a continuous y has no ceiling"),
+        ("an infinite entropy", lambda r: r.pipe(IMAGE, "a", entropy=float("inf")), ValueError, "entropy is inf"),
+        ("an entropy as text", lambda r: r.pipe(IMAGE, "a", entropy="ln 10"), TypeError, "entropy is a str"),
+        (
+            "an entropy beside a prior",
+            lambda r: r.pipe(IMAGE, "a", marginal=Candidates(["a", "b"]), entropy=0.7),
+            ValueError,
+            "know it by their prior",
+        ),
         (
             "candidates and a context",
             lambda r: r.pipe(IMAGE, "a", marginal=Candidates(["a", "b"]), given="a"),

@@ -21,7 +21,8 @@ from mmg_diffusers.analysis.words import (
 from mmg_diffusers.commands.report import build_report
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.quadrature import StratifiedUniform, Trapezoid
-from mmg_diffusers.pairs.marginals import Mixture, NullPrompt
+from mmg_diffusers.pairs.marginals import NullPrompt
+from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.prompts import Word, find_word, replace_word, without, words_of
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_parts, read_images
 from mmg_diffusers.worlds.tasks import get_task

@@ -1,6 +1,7 @@
 """The pipeline on the model that ships with the package, and on small random models of other kinds."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -319,6 +320,19 @@ def test_resizing_only_when_asked_and_said(pipe):
     assert out.settings["resized"] is True
     other_size = pipe(np.full((64, 48, 3), 0.5), "a red circle", levels=2, keep="pixel")
     assert other_size.pixel_map()[0].shape == (1, 16, 12)
+
+
+def test_labels_that_repeat_have_a_ceiling(pipe, sample):
+    """Two captions for ten images hold ln 2 and no more, which a null that was trained on 48 of them does not know."""
+    captions = ["a small red circle on the left", "a large blue square on the right"]
+    images = list(Shapes("hard").sample(10, 5).images)
+    options = {"levels": 2, "logsnr_range": (-1.0, 0.0)}
+    found = pipe(images, captions * 5, **options)
+    assert found.ceiling.tolist() == pytest.approx([math.log(2) + 1 / 20] * 10)
+    assert pipe(images[:4], captions * 2, **options).ceiling is None
+    assert pipe(images[:2], captions, entropy=0.3, **options).ceiling.tolist() == [0.3, 0.3]
+    skewed = pipe.filter(images[:2], captions, Candidates(captions, [0.8, 0.2]), levels=(-3.0, 0.0, 1.0))
+    assert skewed.against_mixture.ceiling.tolist() == pytest.approx([-math.log(0.8), -math.log(0.2)])
 
 
 def test_a_long_prompt_is_reported(pipe, sample):

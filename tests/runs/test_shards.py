@@ -1,6 +1,7 @@
 """Runs over data sets: shards, resumption, failures, and processes that are real."""
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -506,7 +507,16 @@ def test_a_picture_that_changed_under_its_name_is_measured_again(tmp_path, paint
     assert len(list((tmp_path / "run" / "shards").glob("*.shard"))) == 4
     go(RunFolder(tmp_path / "run", {}), painted, unseen := [])
     assert unseen == []
+    # One prompt for all is no law of labels, so that there is nothing that they could hold at most.
+    assert again.estimate.ceiling is None
     assert again.to_pandas()["image_digest"].tolist() == [row.label().digest for row in painted]
+
+
+def test_a_run_over_labels_knows_what_they_hold(tmp_path):
+    rows = [Row(k, paint(tmp_path / "in" / f"{k}.png", 20 * k), "ab"[k % 2], None) for k in range(10)]
+    made = go(RunFolder(tmp_path / "run", {}), rows)
+    assert made.estimate.ceiling.tolist() == pytest.approx([math.log(2) + 1 / 20] * 10)
+    assert torch.equal(Outcome.load(tmp_path / "run").estimate.ceiling, made.estimate.ceiling)
 
 
 @pytest.mark.parametrize("first", [True, False])
