@@ -3,6 +3,7 @@
 May import `pairs` and below; must not run a network, and draws no figures.
 """
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
@@ -23,6 +24,7 @@ from mmg_diffusers.analysis.words import (
 )
 
 __all__ = [
+    "Audit",
     "Calibration",
     "Classification",
     "Decomposition",

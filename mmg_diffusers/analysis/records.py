@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.files.records import read_record
@@ -13,7 +14,7 @@ from mmg_diffusers.measure.divergence import Entropy, Interaction
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.measured import Record
 
-KINDS: tuple[type[Record], ...] = (Estimate, Filtered, Classification, Entropy, Interaction, CandidateCurve)
+KINDS: tuple[type[Record], ...] = (Estimate, Filtered, Audit, Classification, Entropy, Interaction, CandidateCurve)
 
 
 def load(path: str | Path) -> Record:

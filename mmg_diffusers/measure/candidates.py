@@ -20,6 +20,9 @@ from mmg_diffusers.measure.moments import Curve, Keep, shown_levels
 from mmg_diffusers.measure.paths import CandidateSlots, PathScorer, PathScores, StepScorer
 from mmg_diffusers.measure.quadrature import Quadrature, Trapezoid
 
+# The curves of a comparison, by their names.
+COMPARED = ("mixture", "null")
+
 
 @dataclass(frozen=True)
 class CandidateCurve(Record):
@@ -30,6 +33,7 @@ class CandidateCurve(Record):
     compares each with the mixture of all, at the first L levels, weighted by the posterior along the path so far: a
     marginal that needs no unconditional branch, and that the posterior leads to the true candidate at the clean end.
     `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
+    `null`, if it was asked for, compares the mixture with the unconditional branch at the same noise.
     """
 
     FORMAT = "mmg_diffusers.CandidateCurve/1"
@@ -41,6 +45,7 @@ class CandidateCurve(Record):
     evaluations: int
     mixture: Curve | None = None
     innovation: Tensor | None = None
+    null: Curve | None = None
 
     def __post_init__(self) -> None:
         count, steps = len(self.score), len(self.logsnr) - 1
@@ -72,20 +77,21 @@ class CandidateCurve(Record):
         if self.innovation is not None:
             tensors["innovation"] = self.innovation
         record: dict[str, Any] = {"evaluations": self.evaluations}
-        if self.mixture is not None:
-            curve, of_curve = self.mixture.packed()
-            tensors |= prefixed("mixture", curve)
-            record["mixture"] = of_curve
+        for name in COMPARED:
+            held = getattr(self, name)
+            if held is not None:
+                curve, record[name] = held.packed()
+                tensors |= prefixed(name, curve)
         return tensors, record
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> CandidateCurve:
         """From what `packed` gave."""
-        rest = {name: value for name, value in tensors.items() if not name.startswith("mixture/")}
-        mixture = None
-        if "mixture" in record:
-            mixture = Curve.unpacked(within(tensors, "mixture"), record["mixture"])
-        return cls(**rest, evaluations=record["evaluations"], mixture=mixture)
+        rest = {name: value for name, value in tensors.items() if "/" not in name}
+        curves: dict[str, Any] = {
+            name: Curve.unpacked(within(tensors, name), record[name]) for name in COMPARED if name in record
+        }
+        return cls(**rest, evaluations=record["evaluations"], **curves)
 
     def padded(self, slots: int) -> CandidateCurve:
         """The same with more slots, in which there is nobody: their scores are 0, and count only beside a prior above 0."""
@@ -113,9 +119,11 @@ class CandidateCurve(Record):
                 )
         mixtures = [curve.mixture for curve in curves if curve.mixture is not None]
         innovations = [curve.innovation for curve in curves if curve.innovation is not None]
-        if len(mixtures) not in (0, len(curves)) or len(innovations) not in (0, len(mixtures)):
+        nulls = [curve.null for curve in curves if curve.null is not None]
+        if any(len(some) not in (0, len(curves)) for some in (mixtures, innovations, nulls)):
             raise ValueError(
-                "some comparisons have the mixture of candidates beside them and some do not; measure all shards alike"
+                "some comparisons have the mixture of candidates, or the null branch, beside them and some do not; measure all "
+                "shards alike"
             )
         return CandidateCurve(
             torch.cat([curve.score for curve in curves]),
@@ -124,6 +132,7 @@ class CandidateCurve(Record):
             sum(curve.evaluations for curve in curves),
             Curve.merge(mixtures) if mixtures else None,
             torch.cat(innovations) if innovations else None,
+            Curve.merge(nulls) if nulls else None,
         )
 
 
@@ -140,6 +149,7 @@ class NoisePath:
         prune: a candidate whose posterior along the path falls below this is not followed further; its probability
             stays what it was. 0 follows all to the end.
         logsnr_range: a part of the denoiser's own range.
+        null: whether the unconditional branch is run as well, at the same noise, and held against the mixture.
 
     Raises:
         ValueError: for a rule that draws its levels, fewer than one draw, or a threshold that is not a probability.
@@ -149,6 +159,7 @@ class NoisePath:
     draws: int = 1
     prune: float = 0.0
     logsnr_range: tuple[float, float] | None = None
+    null: bool = False
 
     def __post_init__(self) -> None:
         of_type(self.quadrature, Quadrature, "quadrature", "a rule such as Trapezoid(65)")
@@ -229,13 +240,15 @@ def measure_candidates(
     path.check(count)
     if truth is not None and (truth.shape != (len(pairs),) or int(truth.min()) < 0 or int(truth.max()) >= count):
         raise ValueError(f"truth must hold one index below {count} for each of {len(pairs)} variables")
+    if path.null and truth is None:
+        raise ValueError("the null branch is held against the mixture, which needs the true candidates: give truth=")
     log_prior = _log_prior(prior, len(pairs), count)
     if truth is not None and not bool(log_prior[torch.arange(len(pairs)), truth.cpu()].isfinite().all()):
         raise ValueError("a true candidate has probability 0 under its variable's prior")
     device = device_of(denoiser, pairs.x)
     low, high = range_within(denoiser, path.logsnr_range, path.quadrature)
     forwards = Forwards(denoiser, pairs.x.shape[1:], device, batch_size)
-    scorer = PathScorer(StepScorer(forwards, candidates), path.floor, seed, keep, progress)
+    scorer = PathScorer(StepScorer(forwards, candidates, path.null), path.floor, seed, keep, progress)
     # Draws that are made together: all if the mixture is asked for, else one after the other.
     rounds = [range(path.draws)] if truth is not None else [range(d, d + 1) for d in range(path.draws)]
     together = len(rounds[0])
@@ -249,11 +262,14 @@ def measure_candidates(
         true = None if truth is None else truth.cpu()[rows_of_block]
         for draws in rounds:
             scores = scorer(block, draws, scores, CandidateSlots(slots[rows_of_block], log_prior[rows_of_block], true))
-        mixture = innovation = None
+        mixture = innovation = beside = None
         if scores.compared is not None:
             mixture = scores.compared.curve(grid[:-1], block.pairs.ids, scores.evaluations)
             innovation = scores.compared.innovation
-        curves.append(CandidateCurve(scores.score, grid, block.pairs.ids, scores.evaluations, mixture, innovation))
+        if scores.null is not None:
+            beside = scores.null.curve(grid[:-1], block.pairs.ids, scores.evaluations)
+        ids, rows_run = block.pairs.ids, scores.evaluations
+        curves.append(CandidateCurve(scores.score, grid, ids, rows_run, mixture, innovation, beside))
     return CandidateCurve.merge(curves)
 
 

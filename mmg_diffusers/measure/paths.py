@@ -51,6 +51,7 @@ class PathScores:
     behind: Tensor
     evaluations: int
     compared: MixtureMoments | None = None
+    null: MixtureMoments | None = None
 
     @staticmethod
     def none(pairs: int, steps: int, count: int) -> PathScores:
@@ -94,6 +95,7 @@ class PathScorer:
         slots = of_block.of(owner)
         total = slots.log_prior
         compared = MixtureMoments(len(block.pairs), len(draws), self.keep)
+        null = MixtureMoments(len(block.pairs), len(draws), self.keep)
         steps: list[Tensor] = []
         gains: list[Tensor] = []
         evaluations = 0
@@ -110,6 +112,9 @@ class PathScorer:
                 surprise = innovation(widened(step.true) - step.mixture, xi.to(home), growth[level])
                 seen = moments(*(part.to(home) for part in (noise, z, step.mixture, step.true)))
                 compared.add(seen, surprise.cpu())
+                if step.null is not None:
+                    evaluations += len(z)
+                    null.add(moments(*(part.to(home) for part in (noise, z, step.null, step.mixture))))
             # A candidate that is not followed gains what the mixture of the others gains, so that its posterior stands
             # still, but for what it lost against that mixture at this step in earlier draws.
             gained = torch.logsumexp(log_share + step.score, 1)
@@ -131,6 +136,7 @@ class PathScorer:
             (before.behind * known + behind.sum(1)) / (known + made),
             before.evaluations + evaluations,
             None if of_block.truth is None else compared,
+            null if self.follow.null else None,
         )
 
 
@@ -152,19 +158,21 @@ def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Te
 
 @dataclass(frozen=True)
 class StepScores:
-    """One step of every path: scores `(B, K)` float64, and if the truth is known both predictions of the noise."""
+    """One step of every path: scores `(B, K)` float64, and if the truth is known the predictions of the noise."""
 
     score: Tensor
     mixture: Tensor | None
     true: Tensor | None
+    null: Tensor | None
 
 
 @dataclass(frozen=True)
 class StepScorer:
-    """Runs one step of every path for the candidates that are still followed."""
+    """Runs one step of every path for the candidates that are still followed, and if asked for the null branch."""
 
     forwards: Forwards
     candidates: Condition
+    null: bool = False
 
     def __call__(
         self,
@@ -199,11 +207,18 @@ class StepScorer:
                 mixture.index_add_(0, here.to(home), widened(predicted) * share.view(-1, *(1,) * (predicted.ndim - 1)))
                 is_true = (k == truth[p]).to(device)
                 true[here[is_true]] = predicted[is_true].to(true.dtype)
-        return StepScores(out, mixture, true)
+        null = self._null(z, level) if self.null else None
+        return StepScores(out, mixture, true, null)
+
+    def _null(self, z: Tensor, level: Tensor) -> Tensor:
+        parts = [self.forwards(part, level.expand(len(part)), None) for part in z.split(self.forwards.rows)]
+        predicted = torch.cat(parts)
+        check_finite(predicted, level.expand(len(z)))
+        return predicted
 
 
 class MixtureMoments:
-    """Collects the moments of the true candidate against the mixture, level by level."""
+    """Collects the moments of one prediction against another, level by level: of the true candidate against the mixture."""
 
     def __init__(self, pairs: int, draws: int, keep: Keep) -> None:
         self.pairs, self.draws = pairs, draws
@@ -212,9 +227,10 @@ class MixtureMoments:
         self.maps: dict[str, list[Tensor]] = {"gap": [], "orthogonal": []}
         self.innovations: list[Tensor] = []
 
-    def add(self, values: Mapping[str, Tensor], innovation: Tensor) -> None:
+    def add(self, values: Mapping[str, Tensor], innovation: Tensor | None = None) -> None:
         """The moments of one step, and what its innovation says for the true candidate and against the mixture, `(B,)`."""
-        self.innovations.append(innovation)
+        if innovation is not None:
+            self.innovations.append(innovation)
         for name, value in values.items():
             self.sums[name].append(value.flatten(1).sum(1).cpu())
             if self.keep != "pair" and name in self.maps:

@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     seed: int
     batch_size: int | None
     resize: bool
+    audit: bool
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Plan:
         seed: names the noise, together with a pair's id.
         batch_size: rows per forward pass, the one memory knob. It changes no number beyond rounding.
         resize: bring images to the model's own size; otherwise a size that it cannot take raises.
+        audit: against candidates, run the null branch as well at the same noise, so that `Filtered.audit` says how far it is
+            from their mixture. One more evaluation a step.
 
     Raises:
         TypeError, ValueError: for values that no measurement can have.
@@ -88,6 +91,7 @@ class Plan:
     seed: int = 0
     batch_size: int | None = None
     resize: bool = False
+    audit: bool = False
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
@@ -103,7 +107,7 @@ class Plan:
             self._put(levels=tuple(finite(level, "a level") for level in self.levels))
         elif self.levels is not None:
             self._put(levels=whole(self.levels, "levels", 1))
-        for name in ("antithetic", "resize"):
+        for name in ("antithetic", "resize", "audit"):
             of_type(getattr(self, name), (bool, type(None)), name, "True or False")
         self._put(tolerance=Tolerance.of(self.tolerance))
         if self.logsnr_range is not None:
@@ -157,6 +161,10 @@ class Plan:
         """
         if self.prune is not None:
             raise ValueError("prune= belongs to candidates, and the null prompt has none; leave it out")
+        if self.audit:
+            raise ValueError(
+                "audit= holds the null branch against a mixture of candidates; give Candidates as the marginal"
+            )
         antithetic = self.antithetic is None or self.antithetic
         return MMG(self.integrand, self.levels_rule, self.draws, antithetic, Tolerance.of(self.tolerance))
 
@@ -180,7 +188,7 @@ class Plan:
             rule = Trapezoid((STEPS if self.levels is None else self.levels) + 1)
         else:
             rule = AtLevels(tuple(self.levels))
-        return NoisePath(rule, self.draws, PRUNE if self.prune is None else self.prune, self.logsnr_range)
+        return NoisePath(rule, self.draws, PRUNE if self.prune is None else self.prune, self.logsnr_range, self.audit)
 
     # ---- before and after ----
 
@@ -220,7 +228,7 @@ class Plan:
         }
         if candidates:
             path = self.path()
-            return {**shared, "quadrature": repr(path.quadrature), "prune": path.prune}
+            return {**shared, "quadrature": repr(path.quadrature), "prune": path.prune, "audit": path.null}
         estimator = self.estimator()
         tolerance = estimator.tolerance
         return {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
@@ -59,6 +60,31 @@ class ComparingModel(PipelineModel):
             )
         result = self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids)
         return cast(Filtered, remarked(result, images))
+
+    def audit(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        candidates: Sequence[str] | Marginal,
+        *,
+        plan: Plan | None = None,
+        pair_ids: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Audit:
+        """How far the null branch is from the mixture of candidates, level by level: is it their marginal?
+
+        Args:
+            images, prompts, candidates, plan, pair_ids: as in `filter`, which this is, with the null branch beside it.
+
+        Raises:
+            ValueError: for a model without a null, and as `filter` does.
+        """
+        if not self.family.nulls():
+            raise ValueError(
+                "the model has no unconditional branch to audit; compare candidates with filter or classify"
+            )
+        chosen = replace(Plan.of(plan, **options), audit=True)
+        return Audit(self.filter(images, prompts, candidates, plan=chosen, pair_ids=pair_ids))
 
     def classify(
         self,
