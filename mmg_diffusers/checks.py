@@ -7,15 +7,16 @@ import operator
 import os
 import sys
 import warnings
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from reprlib import Repr
-from typing import SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex, cast
 
 # Counts, seeds and ids travel in 64-bit integers.
 MOST = 2**63 - 1
-# Characters of a value, and of another error's text, that a message shows.
-LONGEST, LONGEST_ERROR = 80, 400
+# Characters of a value, and of another error's text, that a message shows, and of a result's own repr.
+LONGEST, LONGEST_ERROR, LONGEST_REPR = 80, 400, 320
 
 
 class _Short(Repr):
@@ -54,6 +55,18 @@ def shown(value: object) -> str:
     """Show a value in a message: its repr, cut if it is long; the size of bytes and arrays."""
     text = _SHORT.repr(value)
     return text if len(text) <= 2 * LONGEST else f"{text[: 2 * LONGEST - 4]} ..."
+
+
+class Brief:
+    """A dataclass whose repr names its fields, and shortens what they hold: a notebook shows it in a line or two.
+
+    The subclass is a dataclass with ``repr=False``.
+    """
+
+    def __repr__(self) -> str:
+        held = [(item.name, getattr(self, item.name)) for item in fields(cast("Any", self))]
+        text = ", ".join(f"{name}={shown(value)}" for name, value in held if value is not None)
+        return f"{type(self).__name__}({text if len(text) <= LONGEST_REPR else f'{text[: LONGEST_REPR - 4]} ...'})"
 
 
 def reason(error: BaseException) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TRUSTED = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit(Measured):
     """The null branch held against the mixture of candidates at the same noise.
 

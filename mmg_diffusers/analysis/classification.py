@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import MOST, finite, needs, of_type, shown, whole
+from mmg_diffusers.checks import MOST, Brief, finite, needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
@@ -71,8 +71,8 @@ class Calibration:
         return 1 / self.trust[0] if self.trust[0] > 0 else float("inf")
 
 
-@dataclass(frozen=True)
-class Classification(Record):
+@dataclass(frozen=True, repr=False)
+class Classification(Record, Brief):
     """The posterior of N variables over K candidate conditions, and what it says about their information.
 
     It needs no unconditional branch. For any network, whatever its errors,

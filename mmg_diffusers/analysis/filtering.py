@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COARSE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Filtered(Followed, Measured):
     """Information of each variable about its true candidate, three ways along one Brownian path of noise.
 

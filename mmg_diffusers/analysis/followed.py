@@ -17,7 +17,7 @@ from mmg_diffusers.pairs.mixture import Mixture
 SETTLED = 0.005
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Followed:
     """The candidates of every variable, and the scores that they had along its path.
 

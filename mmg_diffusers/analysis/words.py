@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.analysis.classification import Classification, Parts
-from mmg_diffusers.checks import shown
+from mmg_diffusers.checks import Brief, shown
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives
 from mmg_diffusers.pairs.prompts import Prompt, Word, without, words_of
@@ -73,8 +73,8 @@ def _ends(lengths: set[int]) -> tuple[int, int]:
     return min(lengths), max(lengths)
 
 
-@dataclass(frozen=True)
-class Isolated:
+@dataclass(frozen=True, repr=False)
+class Isolated(Brief):
     """How the information of words, given the rest of the prompt, is asked for: what `given=` and `marginal=` have to be.
 
     `said` tells in words how they were taken out.
@@ -123,8 +123,8 @@ def isolate(words: Sequence[Word], prompts: Sequence[str], marginal: Marginal, b
     return Isolated([without(prompt, words, by) for prompt in prompts], marginal, how)
 
 
-@dataclass(frozen=True)
-class Decomposition:
+@dataclass(frozen=True, repr=False)
+class Decomposition(Brief):
     """How two words share their information about x, pair by pair, `(N,)`, or pixel by pixel, `(N, *pixels)`; in nats.
 
     The pointwise decomposition of Finn and Lizier (arXiv 1801.09010) that DiffusionPID (arXiv 2406.05191) uses. With

@@ -20,7 +20,7 @@ from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.values import named, pairs_in
-from mmg_diffusers.checks import file_path, of_type
+from mmg_diffusers.checks import Brief, file_path, of_type
 from mmg_diffusers.denoisers.forwards import auto_batch_size, device_of
 from mmg_diffusers.files.records import pack, read_record, unpack, within
 from mmg_diffusers.files.whole import write_whole
@@ -39,8 +39,8 @@ def check_estimator(estimator: MMG | MINDE | None) -> None:
     of_type(estimator, (MMG, MINDE, type(None)), "estimator", "one such as MMG('gap')")
 
 
-@dataclass(frozen=True)
-class FittedModel:
+@dataclass(frozen=True, repr=False)
+class FittedModel(Brief):
     """A network fitted to pairs, ready to measure other pairs of the same law.
 
     `diffused` names the variable that is denoised; the others are given.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import callback, finite, of_type, whole
+from mmg_diffusers.checks import Brief, callback, finite, of_type, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import Forwards, device_of
 from mmg_diffusers.files.records import within
@@ -24,8 +24,8 @@ from mmg_diffusers.measure.quadrature import Quadrature, Trapezoid
 COMPARED = ("mixture", "null")
 
 
-@dataclass(frozen=True)
-class CandidateCurve(Record):
+@dataclass(frozen=True, repr=False)
+class CandidateCurve(Record, Brief):
     """How well each of K conditions explains each of N variables along one Brownian path of noise per draw.
 
     `score` `(N, D, L, K)` float64: what step l adds to log p(path | candidate), up to a term that all candidates share;

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate(Reading, Measured):
     """Mutual information of every pair, in nats, with what is needed to believe it.
 

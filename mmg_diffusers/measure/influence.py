@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import shown
+from mmg_diffusers.checks import Brief, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.moments import WEIGHED, integrate, noise_variance
 from mmg_diffusers.measure.value import Value
@@ -25,8 +25,8 @@ Axis = Literal["logsnr", "timestep", "tau"]
 AXES: tuple[Axis, ...] = ("logsnr", "timestep", "tau")
 
 
-@dataclass(frozen=True)
-class Influence:
+@dataclass(frozen=True, repr=False)
+class Influence(Brief):
     """I(A; B | X_tau): what the condition still adds once x is seen at a noise level (arXiv 2310.09031, eq. 29).
 
     `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the

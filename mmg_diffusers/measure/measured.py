@@ -109,6 +109,11 @@ class Measured(Record):
     def __len__(self) -> int:
         return len(self.pair_ids)
 
+    def __repr__(self) -> str:
+        number = len(self.warnings())
+        said = f", {number} warning{'s' * (number > 1)}: print it" if number else ""
+        return f"{type(self).__name__}({self.mean()}, {len(self)} pair{'s' * (len(self) > 1)}{said})"
+
     def in_mean(self, cluster: Labels | None = None) -> Contributions:
         """What each pair adds to the mean: its nats, unless a result says otherwise."""
         return Contributions.of(self.nats)

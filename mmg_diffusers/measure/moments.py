@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, shown, whole
+from mmg_diffusers.checks import Brief, finite, shown, whole
 from mmg_diffusers.denoisers.levels import reference_gain
 from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.weighing import Share, share_of
@@ -103,8 +103,8 @@ def kept_maps(name: str, values: Tensor, weight: Tensor, independent: bool, keep
     return made
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, repr=False)
+class Curve(Brief):
     """What the network said, pair by pair, along the log-SNR axis. Everything is float64 on the CPU.
 
     With e_u the base prediction (marginal, or given the context) and e_c the one with the condition:

@@ -32,7 +32,7 @@ class Boundary(NamedTuple):
     high_decayed: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """A curve, and the form that it is read by."""
 

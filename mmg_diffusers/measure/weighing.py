@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import Brief
 from mmg_diffusers.measure.value import Labels, Value, stderr_over_pairs
 
 
@@ -45,8 +46,8 @@ def halved(share: Share) -> Share:
     return Share(share.share / 2, share.moving / 2)
 
 
-@dataclass(frozen=True)
-class Contributions:
+@dataclass(frozen=True, repr=False)
+class Contributions(Brief):
     """What each pair contributes to a mean, `(N, *S)`, and what the error of that mean comes from.
 
     `nats` has the mean as its mean over pairs; the spread of `moving` over pairs is its error, but for a pair that is

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import Brief
 
-@dataclass(frozen=True)
-class Mixture:
+
+@dataclass(frozen=True, repr=False)
+class Mixture(Brief):
     """The candidates of N variables: rows of `names`, each variable with slots of its own.
 
     `slots` `(N, K)` indexes `names`; `prior` `(N, K)` is the probability of each slot, 0 where a variable has fewer;

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmg_diffusers.checks import file_path, needs, reason, shown
+from mmg_diffusers.checks import Brief, file_path, needs, reason, shown
 from mmg_diffusers.files.text import read_lines, read_text
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption
@@ -25,8 +25,8 @@ IMAGE_COLUMNS = ("image", "file_name", "path")
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 
 
-@dataclass(frozen=True)
-class PairTable:
+@dataclass(frozen=True, repr=False)
+class PairTable(Brief):
     """Paths of images with their prompts, and contexts if there are some; lists of one length.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmg_diffusers.analysis.influence import Axis, jackknife
-from mmg_diffusers.checks import shown, warn, whole
+from mmg_diffusers.checks import Brief, shown, warn, whole
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.internals import changeable_inputs, progress_options
 from mmg_diffusers.measure.value import Value
@@ -33,8 +33,8 @@ _STRIDE = 2**20
 READING = 48
 
 
-@dataclass(frozen=True)
-class Drawn:
+@dataclass(frozen=True, repr=False)
+class Drawn(Brief):
     """Images `(N, H, W, 3)` in [0, 1] with the prompts that they were drawn from, and what a reader should be told."""
 
     images: Images
@@ -120,8 +120,8 @@ def _sample(
     return np.concatenate(parts)
 
 
-@dataclass(frozen=True)
-class Switching:
+@dataclass(frozen=True, repr=False)
+class Switching(Brief):
     """Images drawn with one prompt until a diffusion time, and with another after it (S times, C images at each).
 
     `step` `(S,)` is the number of the sampler's calls that followed the first prompt, rising; `logsnr` `(S,)` the level that the second one

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmg_diffusers.checks import finite, of_type, shown, whole
+from mmg_diffusers.checks import Brief, finite, of_type, shown, whole
 from mmg_diffusers.worlds.shapes.render import NUISANCES, SHAPES, render
 
 Array = NDArray[np.float64]
@@ -61,8 +61,8 @@ def caption_parts() -> dict[str, list[str]]:
     return {kind: [words[i] for i in _WORD_INDEX[:, k]] for k, (kind, words) in enumerate(WORDS.items())}
 
 
-@dataclass(frozen=True)
-class Factors:
+@dataclass(frozen=True, repr=False)
+class Factors(Brief):
     """What an image shows. `hue`, `size` and `position` lie in [0, 1], `shape` indexes the shape words; all `(N,)`."""
 
     hue: Array
@@ -81,8 +81,8 @@ class Factors:
         return {"size": self.size, "colour": self.hue, "shape": self.shape, "side": self.position}[word]
 
 
-@dataclass(frozen=True)
-class ShapesSample:
+@dataclass(frozen=True, repr=False)
+class ShapesSample(Brief):
     """Pairs of image and caption, with the ground truth about them.
 
     `images` is `(N, 32, 32, 3)` float32 in [0, 1]; `caption` the `(N,)` index into `CAPTIONS`; `mask` and
