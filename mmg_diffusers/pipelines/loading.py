@@ -122,7 +122,7 @@ def _check_id(place: Path, path: str) -> None:
     if len(place.parts) < 2:
         near = get_close_matches(path.lower(), SHIPPED, 1)
         hint = (
-            f"; did you mean {shown(near[0])}, a model that ships with the package (mmg_diffusers.shapes_model({near[0]!r}))?"
+            f"; did you mean {shown(near[0])}, a model that ships with the package (mmg_diffusers.shapes_model({shown(near[0])}))?"
             if near
             else ""
         )
