@@ -143,8 +143,12 @@ class Adapted(Denoiser):
             return [self._predict(z, logsnr, cond) for cond in filled]
         joined = {key: torch.cat([cond[key] for cond in filled]) for key in filled[0]}
         copies = len(filled)
-        out = self._predict(z.repeat(copies, *(1,) * (z.ndim - 1)), logsnr.repeat(copies), joined)
-        return list(out.chunk(copies))
+        out = self._predict(z.repeat(copies, *(1,) * (z.ndim - 1)), logsnr.repeat(copies), joined).chunk(copies)
+        # One condition means one prediction, the null's as well; the last bits of a batched product may differ.
+        equal = (torch.as_tensor(same_rows(filled[0], cond)).to(z.device) for cond in filled[1:])
+        shape = (-1, *(1,) * (z.ndim - 1))
+        others = zip(equal, out[1:], strict=True)
+        return [out[0], *(torch.where(same.view(shape), out[0], other) for same, other in others)]
 
     def _predict(self, z: Tensor, logsnr: Tensor, cond: dict[str, Tensor]) -> Tensor:
         c_skip, c_out, c_in, c_noise = self.convention.coefficients(logsnr)

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mmg_diffusers import MMG, Denoiser, Estimate
+from mmg_diffusers.denoisers.base import Adapted
+from mmg_diffusers.denoisers.conventions import DiscreteVP
 from mmg_diffusers.denoisers.forwards import Forwards, device_of
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import NoisePath, measure_candidates
@@ -137,3 +139,18 @@ def test_hooks_that_offload_say_where_a_network_runs():
     del network._hf_hook
     assert device_of(Wrapping(), torch.zeros(1)) == torch.device("cpu")
     assert device_of(Counting(), torch.zeros(1, device="meta")) == torch.device("meta")
+
+
+def test_the_null_as_condition_tells_exactly_nothing_however_rows_are_rounded():
+    """A batched product may round a row by its place in the batch, as float32 on a network of some hundred channels does."""
+    convention = DiscreteVP.from_alphas(torch.linspace(0.999, 0.01, 50, dtype=torch.float64), "epsilon")
+
+    def rounding(x, time, y):
+        place = torch.arange(len(x)).view(-1, *(1,) * (x.ndim - 1))
+        return x * y.view(-1, *(1,) * (x.ndim - 1)) + 1e-3 * place
+
+    adapted = Adapted(rounding, convention, {"y": torch.tensor([0.5])})
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0.5, 0.4, 0.5])
+    nats = MMG("gap", Trapezoid(4))(adapted, x, {"y": y}).nats
+    assert (nats == 0).tolist() == [True, False, True]

@@ -112,7 +112,7 @@ def test_an_image_is_encoded_again_when_its_encoder_changed(own, sample, monkeyp
         assert not torch.allclose(before, after, atol=1e-4)
 
 
-@pytest.mark.parametrize("change", ["weights", "a token", "an adapter"])
+@pytest.mark.parametrize("change", ["weights", "a token", "a learned token", "an adapter"])
 def test_a_prompt_is_encoded_again_when_its_encoder_changed(own, monkeypatch, change):
     own.encoder.condition(["a red circle"])
     if change == "weights":
@@ -120,6 +120,10 @@ def test_a_prompt_is_encoded_again_when_its_encoder_changed(own, monkeypatch, ch
     elif change == "a token":
         own.pipe.tokenizer.add_tokens(["red circle"])
         own.pipe.text_encoder.resize_token_embeddings(len(own.pipe.tokenizer))
+    elif change == "a learned token":
+        # As textual inversion puts it there, in the row of one token, unseen by autograd.
+        row = own.pipe.tokenizer("a red circle").input_ids[2]
+        own.pipe.text_encoder.get_input_embeddings().weight.data[row] += 0.5
     else:
         layer = own.pipe.text_encoder
         layer.active_adapters, layer.scaling = ["style"], {"style": 1.0}
