@@ -100,6 +100,11 @@ def replace_word(prompt: str, word: str, by: str = "", occurrence: int | None = 
 class Masked:
     """A prompt in which a word's tokens are the padding token, so that all other tokens keep their places.
 
+    It is masked for each of a model's text encoders, after whatever its pipeline does with the prompt; all vectors of a token of
+    textual inversion are, and what joins the word in a token. Masks of the text's length stay as they are. Where the network
+    is given a state that CLIP reads at its first closing token, which is its padding token too, another stands in its place:
+    OpenCLIP's padding ("!"), or the one that opens texts.
+
     As a context it makes the information that of the word: ``pipe(images, prompts, given=[Masked(p, "red") for p in prompts])``.
 
     Args:

@@ -31,6 +31,8 @@ from mmg_diffusers.pipelines.adapters.base import Codec, Null, Origin, stack
 Encoding = dict[str, Tensor]
 
 _FORMAT = "mmg_diffusers.Encoding/1"
+# How words are masked, so that what was kept when they were masked otherwise is not taken for it.
+_MASKING = "each token replaced/2"
 # Elements of a tensor that are looked at to tell whether it was changed since it was hashed.
 _PROBED = 16
 
@@ -247,7 +249,8 @@ class RememberingCodec:
 
         def encode(prompt: Prompt | Null) -> Encoding:
             if isinstance(prompt, Masked):
-                return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_masked(prompt))
+                content = f"{_MASKING} {prompt!r}".encode()
+                return self._recall(maker, content, lambda: self.codec.encode_masked(prompt))
             if isinstance(prompt, Null):
                 return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_null(prompt.kind))
             return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_prompts([prompt]))

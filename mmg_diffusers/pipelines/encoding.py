@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar, cast
 
@@ -15,6 +16,8 @@ from mmg_diffusers.pipelines.adapters.base import Codec, Null, stack
 from mmg_diffusers.pipelines.caching import EncodingCache, RememberingCodec
 
 P = TypeVar("P", str, Prompt)
+# What other programs take for the weight of words, as in (red:1.3).
+_WEIGHT = re.compile(r"\([^()]+:\s*\d*\.\d+\s*\)")
 # Pairs that are encoded and held at one time.
 _CHUNK = 32
 
@@ -64,7 +67,8 @@ class Encoder:
         return Images(pictures, tuple(remarks))
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
-        """Look at every different prompt once; returns, and warns of, what the text encoder will not see.
+        """Look at every different prompt once; returns, and warns of, what the text encoder will not see, or reads otherwise than
+        some programs do: signs for the weight of words.
 
         Raises:
             ValueError: for a prompt that cannot be encoded, or a masked word that the encoder will not see or cannot mask.
@@ -76,6 +80,11 @@ class Encoder:
             lost = self.codec.truncated(text)
             if lost is not None:
                 notes.append(f"the text encoder does not see {shown(lost)}, the end of {shown(text)}")
+            weight = _WEIGHT.search(text)
+            if weight is not None:
+                notes.append(
+                    f"{shown(weight.group())} in {shown(text)} is read as it stands: words of a prompt have no weights here"
+                )
         for prompt in different:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)

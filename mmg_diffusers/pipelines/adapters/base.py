@@ -128,7 +128,7 @@ class Codec(ABC):
         """Find out whether `encode_masked` can mask the word, without running the text encoder.
 
         Raises:
-            ValueError: where it cannot. Families that override `encode_masked` override this.
+            ValueError: where it cannot. Codecs that override `encode_masked` override this, as `PipelineCodec` does.
         """
         raise ValueError(
             f"{type(self).__name__} cannot mask a word of {shown(prompt.text)}; take it out with "
@@ -199,6 +199,9 @@ class Family(ABC):
         if self.chosen is not None and self.chosen not in self.nulls():
             kinds = " or ".join(repr(kind) for kind in self.nulls()) or "none at all: it has no unconditional branch"
             raise ValueError(f"null is {shown(self.chosen)}; expected, for {self.name}, {kinds}")
+        for encoder, tokenizer in self.encoders().items():
+            if getattr(self.pipe, encoder, None) is not None and getattr(self.pipe, tokenizer, None) is None:
+                raise ValueError(f"the pipeline has a {encoder} and no {tokenizer}; load it with both, or with neither")
         reason = self.refusal()
         if reason is not None:
             raise ValueError(reason)
@@ -208,6 +211,10 @@ class Family(ABC):
         those that were released.
         """
         return None
+
+    def encoders(self) -> Mapping[str, str]:
+        """Components that encode text, each with its tokenizer, whether the pipeline has them or not."""
+        return getattr(self.codec(), "encoders", {})
 
     @abstractmethod
     def networks(self) -> tuple[nn.Module, ...]:

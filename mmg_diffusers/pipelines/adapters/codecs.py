@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.internals import execution_device, preprocessed, without_private
+from mmg_diffusers.pairs.prompts import Masked
+from mmg_diffusers.pipelines.adapters import masking
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
 
 # Switches of an autoencoder that are no part of its config.
@@ -63,6 +65,24 @@ class PipelineCodec(Codec):
         """What the pipeline makes of a prompt before it is tokenized: lower case, an instruction in front."""
         return prompt
 
+    def tokenized(self, prompt: str, name: str) -> str:
+        """The text of a prompt that a tokenizer is given: `rewritten`, and with all vectors of tokens of textual inversion.
+
+        Args:
+            prompt: text.
+            name: of the tokenizer in the pipeline.
+        """
+        text = self.rewritten(prompt)
+        expand = getattr(self.pipe, "maybe_convert_prompt", None)
+        return text if expand is None else expand(text, getattr(self.pipe, name))
+
+    def check_masked(self, prompt: Masked) -> None:
+        masking.check_masked(self, prompt)
+
+    @torch.inference_mode()
+    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
+        return masking.encode_masked(self, prompt)
+
     def limits(self) -> dict[str, int]:
         """Tokens that each of the tokenizers lets through, its opening and closing ones among them."""
         there = [name for name in self.encoders.values() if getattr(self.pipe, name, None) is not None]
@@ -70,7 +90,9 @@ class PipelineCodec(Codec):
 
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that none of the text encoders sees."""
-        lost = [unseen(getattr(self.pipe, name), self.rewritten(prompt), most) for name, most in self.limits().items()]
+        lost = [
+            unseen(getattr(self.pipe, name), self.tokenized(prompt, name), most) for name, most in self.limits().items()
+        ]
         return min(lost, key=len) or None if lost else None
 
     @property

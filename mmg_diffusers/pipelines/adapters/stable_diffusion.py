@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.checks import finite, shown
-from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters.base import Family, register
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
@@ -36,39 +35,6 @@ class StableDiffusionCodec(LatentCodec):
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         states, _ = self.pipe.encode_prompt(list(prompts), self.device, 1, False)
         return {"encoder_hidden_states": states}
-
-    def _masked_tokens(self, prompt: Masked) -> list[slice]:
-        """The tokens of the masked words."""
-        tokenizer, text = self.pipe.tokenizer, prompt.text
-        found: list[slice] = []
-        for span in prompt.spans:
-            # Tokens before the word, and up to its end, with the opening one and without the closing one.
-            first, last = (len(tokenizer(text[:cut], verbose=False).input_ids) - 1 for cut in span)
-            if last <= first or last >= tokenizer.model_max_length:
-                raise ValueError(
-                    f"the text encoder does not see {shown(text[slice(*span)])} in {shown(text)}; there is nothing to mask"
-                )
-            found.append(slice(first, last))
-        return found
-
-    def check_masked(self, prompt: Masked) -> None:
-        self._masked_tokens(prompt)
-
-    @torch.inference_mode()
-    def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
-        tokenizer, encoder, device = self.pipe.tokenizer, self.pipe.text_encoder, self.device
-        tokens = tokenizer(
-            prompt.text,
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        ids = tokens.input_ids.clone()
-        for masked in self._masked_tokens(prompt):
-            ids[:, masked] = tokenizer.pad_token_id
-        mask = tokens.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
-        return {"encoder_hidden_states": encoder(ids.to(device), attention_mask=mask)[0].to(encoder.dtype)}
 
 
 @register

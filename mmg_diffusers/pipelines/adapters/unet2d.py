@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Condition
-from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters.base import Encode, Family, Origin, register
 from mmg_diffusers.pipelines.adapters.codecs import PixelCodec, class_named
 from mmg_diffusers.pipelines.adapters.networks import Network, has_variance, told
@@ -56,9 +55,6 @@ class UNet2DCodec(PixelCodec):
 
     def encode_null(self, kind: str) -> dict[str, Tensor]:
         return {"class_labels": torch.tensor([self.classes - 1], device=self.device)}
-
-    def check_masked(self, prompt: Masked) -> None:
-        raise ValueError(f"the prompt {shown(prompt.text)} names a class, of which no word can be masked")
 
     def truncated(self, prompt: str) -> str | None:
         """Nothing; raises a ValueError for a prompt that names no class."""
