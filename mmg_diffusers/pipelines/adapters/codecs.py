@@ -63,6 +63,10 @@ class PipelineCodec(Codec):
         """What the pipeline makes of a prompt before it is tokenized: lower case, an instruction in front."""
         return prompt
 
+    def text_encoders(self) -> dict[str, str]:
+        there = {name: getattr(self.pipe, name, None) for name in self.encoders}
+        return {name: "missing" if part is None else type(part).__name__ for name, part in there.items()}
+
     def limits(self) -> dict[str, int]:
         """Tokens that each of the tokenizers lets through, its opening and closing ones among them."""
         there = [name for name in self.encoders.values() if getattr(self.pipe, name, None) is not None]
