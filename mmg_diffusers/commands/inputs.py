@@ -48,6 +48,11 @@ class Networks:
     quiet: bool = False
     null: str | None = None
 
+    @property
+    def place(self) -> str | Path:
+        """The folder, or the id on the hub."""
+        return model_place(self.model)
+
     def load(self) -> MMGPipeline:
         """The pipeline, on its device.
 
@@ -55,7 +60,7 @@ class Networks:
             ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
         """
         pipe = MMGPipeline.from_pretrained(
-            model_place(self.model),
+            self.place,
             torch_dtype=getattr(torch, self.dtype),
             variant=self.variant,
             revision=self.revision,

@@ -122,15 +122,3 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.failures:
         say(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad")
         raise typer.Exit(3)
-
-
-def inspect(networks: Networks) -> None:
-    """Print what the adapter finds in a model."""
-    from rich.table import Table
-
-    from mmg_diffusers.commands.console import console
-
-    table = Table(show_header=False)
-    for key, value in networks.load().describe().items():
-        table.add_row(key, shorten(str(value)))
-    console.print(table)

@@ -53,6 +53,11 @@ class Convention(ABC):
             raise ValueError(f"unknown prediction {shown(self.prediction)}; expected one of {sorted(PREDICTIONS)}")
 
     @property
+    def told_as(self) -> str:
+        """What the network is told of its level, in words."""
+        return "the time of its noising"
+
+    @property
     @abstractmethod
     def logsnr_range(self) -> tuple[float, float]:
         """Lowest and highest level that the network was trained on."""
@@ -166,6 +171,10 @@ class DiscreteVP(Convention):
         return cls(prediction, torch.logit(alphas_cumprod[kept]), timesteps, notes=notes)
 
     @property
+    def told_as(self) -> str:
+        return "the index of a training timestep"
+
+    @property
     def logsnr_range(self) -> tuple[float, float]:
         return float(self.levels[-1]), float(self.levels[0])
 
@@ -206,6 +215,10 @@ class Karras(Convention):
             raise ValueError(f"expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
         if self.sigma_data is not None and finite(self.sigma_data, "sigma_data") <= 0:
             raise ValueError(f"sigma_data is {self.sigma_data}; expected the standard deviation of the data, above 0")
+
+    @property
+    def told_as(self) -> str:
+        return "ln(sigma) / 4"
 
     @property
     def logsnr_range(self) -> tuple[float, float]:
@@ -285,6 +298,15 @@ class RectifiedFlow(Convention):
         times = shift * u / (1 + (shift - 1) * u)
         notes = ("flow time 1 has no signal (log-SNR -inf) and was dropped",)
         return cls(prediction, times[:-1], time_scale, shift, told, notes=notes)
+
+    @property
+    def told_as(self) -> str:
+        said = {
+            "noise": "the share of noise",
+            "signal": "the share of signal",
+            "unshifted": "the time before its shift",
+        }
+        return said[self.told] + ("" if self.time_scale == 1 else f", times {self.time_scale:g}")
 
     @property
     def levels(self) -> Tensor:

@@ -32,5 +32,15 @@ PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 }
 """What a network predicts, as the factors (p, q) of its target p x + q eps. Names are those of diffusers; its flow
 prediction is eps - x, the reversed one x - eps. The reversed EDM prediction is -F, which EDM schedulers call v_prediction."""
+TARGETS: Mapping[str, str] = {
+    "epsilon": "eps",
+    "sample": "x",
+    "v_prediction": "a eps - s x",
+    "flow_prediction": "eps - x",
+    "reversed_flow_prediction": "x - eps",
+    "edm": "F of Karras et al. 2022",
+    "reversed_edm": "-F of Karras et al. 2022",
+}
+"""The same in words, sign and all, of z = a x + s eps."""
 OF_DATA = {"edm": _edm, "reversed_edm": _reversed_edm}
 """Those that depend on the standard deviation of the data."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
@@ -17,6 +17,7 @@ from mmg_diffusers.pipelines.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+    from typing_extensions import Unpack
 
 _INDEX = "model_index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -26,6 +27,45 @@ UNUSED: dict[str, dict[str, Any]] = {
     "feature_extractor": {"feature_extractor": None},
     "image_encoder": {"image_encoder": None},
 }
+
+
+class Where(TypedDict, total=False):
+    """Where on the hub, and for whom, as in ``DiffusionPipeline.from_pretrained``."""
+
+    revision: str | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+    token: str | None
+
+
+def read_index(name_or_path: str | Path, **where: Unpack[Where]) -> dict[str, Any]:
+    """Read the ``model_index.json`` of a pipeline folder, or of one on the hub: its class and its parts.
+
+    Raises:
+        TypeError, ValueError, ConnectionError: as `load_pipeline` does, but for what may be wrong with parts and weights.
+    """
+    place, path = file_path(name_or_path, "the model"), str(name_or_path)
+    there = os.path.exists(path)  # False, too, for what can be no path
+    if not path or (there and not (place / _INDEX).is_file()):
+        raise ValueError(
+            f"{shown(path)} is no pipeline folder: it has no model_index.json. Give the folder that save_pretrained wrote, not "
+            "one of its parts; a single-file checkpoint has to be converted first (from_single_file, save_pretrained)."
+        )
+    if not there:
+        _check_id(place, path)
+
+    from diffusers import DiffusionPipeline
+
+    if not there:
+        _check_hub(path, where)
+    # A bad file makes the libraries beneath stumble wherever they happen to, over errors of any kind.
+    try:
+        config: Any = DiffusionPipeline.load_config(path, **where)
+    except Exception as error:
+        raise ValueError(f"cannot read the {_INDEX} of {shown(path)} ({reason(error)})") from error
+    if not isinstance(config, dict) or "_class_name" not in config:
+        raise ValueError(f"the {_INDEX} of {shown(path)} names no pipeline class; it is damaged or of another kind")
+    return config
 
 
 def load_pipeline(
@@ -51,36 +91,21 @@ def load_pipeline(
             there is no such folder, nor such an id on the hub.
         ConnectionError: when the hub cannot be reached, and the pipeline is not in the cache.
     """
-    place, path = file_path(name_or_path, "the model"), str(name_or_path)
+    path = str(name_or_path)
     if torch_dtype is not None:
         check_dtype(torch_dtype, "torch_dtype")
-    there = os.path.exists(path)  # False, too, for what can be no path
-    if not path or (there and not (place / _INDEX).is_file()):
-        raise ValueError(
-            f"{shown(path)} is no pipeline folder: it has no model_index.json. Give the folder that save_pretrained wrote, not "
-            "one of its parts; a single-file checkpoint has to be converted first (from_single_file, save_pretrained)."
-        )
-    if not there:
-        _check_id(place, path)
 
     from diffusers import DiffusionPipeline
 
-    where: dict[str, Any] = {
+    where: Where = {
         "revision": revision,
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
         "token": token,
     }
-    if not there:
-        _check_hub(path, revision, cache_dir, local_files_only, token)
-    # A bad file makes the libraries beneath stumble wherever they happen to, over errors of any kind.
-    try:
-        config: Any = DiffusionPipeline.load_config(path, **where)
-    except Exception as error:
-        raise ValueError(f"cannot read the {_INDEX} of {shown(path)} ({reason(error)})") from error
-    if not isinstance(config, dict) or "_class_name" not in config:
-        raise ValueError(f"the {_INDEX} of {shown(path)} names no pipeline class; it is damaged or of another kind")
+    config = read_index(name_or_path, **where)
     find_family([config["_class_name"]])
+    folder = Path(path) if os.path.exists(path) else None
     # Of parts that a folder says it has none of, diffusers asks for some all the same, unless it is given None.
     extra: dict[str, Any] = {name: None for name, part in config.items() if part == [None, None]}
     for name, absent in UNUSED.items():
@@ -91,9 +116,7 @@ def load_pipeline(
             path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
         )
     except Exception as error:
-        raise ValueError(
-            f"cannot load {shown(path)} ({reason(error)}).{_about_pickles(place if there else None, error)}"
-        ) from error
+        raise ValueError(f"cannot load {shown(path)} ({reason(error)}).{_about_pickles(folder, error)}") from error
     lacking = _lacking(pipe)
     if lacking:
         raise ValueError(
@@ -131,7 +154,7 @@ def _check_id(place: Path, path: str) -> None:
         )
 
 
-def _check_hub(path: str, revision: str | None, cache_dir: str | Path | None, local: bool, token: str | None) -> None:
+def _check_hub(path: str, where: Where) -> None:
     """Ask the hub once for a pipeline that is in no folder, and say what it answers; one that is in the cache needs no hub.
 
     Raises:
@@ -142,10 +165,11 @@ def _check_hub(path: str, revision: str | None, cache_dir: str | Path | None, lo
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     start = f"cannot find a pipeline at {shown(path)}: there is no such folder, and"
+    revision, cache_dir, token = where.get("revision"), where.get("cache_dir"), where.get("token")
     try:
         if isinstance(try_to_load_from_cache(path, _INDEX, cache_dir, revision), str):
             return
-        if local:
+        if where.get("local_files_only"):
             raise ValueError(f"{start} none of this id in the cache, with local_files_only=True")
         get_hf_file_metadata(hf_hub_url(path, _INDEX, revision=revision), token=token)
     except hub.HFValidationError as error:

@@ -56,8 +56,20 @@ def test_long_messages_and_reasons_are_shortened(world, tmp_path, capsys):
 def test_inspect():
     said = call("inspect", "shapes")
     assert said.exit_code == 0, said.output
-    for word in ("Stable Diffusion", "v_prediction", "empty prompt", "latent_scaling", "1000", "nothing"):
-        assert word in said.output
+    shown = " ".join(said.output.replace("│", " ").split())
+    for word in ("Stable Diffusion", "v_prediction", "empty prompt", "factor 0.668", "999 at the noisy", "maps open"):
+        assert word in shown
+
+
+def test_inspect_of_a_refused_model(tmp_path):
+    (tmp_path / "model_index.json").write_text(
+        '{"_class_name": "SanaSprintPipeline", "vae": ["diffusers", "AutoencoderDC"]}'
+    )
+    said = call("inspect", tmp_path)
+    assert said.exit_code == 0, said.output
+    said = " ".join(said.output.replace("│", " ").split())
+    for words in ("vae (AutoencoderDC)", "distilled to a few steps", "measure_candidates", "not open: refused"):
+        assert words in said
 
 
 def test_estimate_of_a_folder_with_one_prompt(world, tmp_path):

@@ -137,8 +137,8 @@ def report(
 
 
 def inspect(model: Model, variant: Variant = None, revision: Revision = None, null: Null = None) -> None:
-    """Say what the adapter finds in a model: family, prediction, levels, null, latent, and what is missing."""
-    from mmg_diffusers.commands import running
+    """Say what a model is, and what can be measured of it: family, prediction, levels, null, latent, text; refused ones too."""
+    from mmg_diffusers.commands import inspecting
     from mmg_diffusers.commands.inputs import Networks
 
-    running.inspect(Networks(model, "cpu", variant=variant, revision=revision, quiet=True, null=null))
+    inspecting.inspect(Networks(model, variant=variant, revision=revision, quiet=True, null=null))

@@ -14,6 +14,7 @@ from mmg_diffusers.checks import shown, warn
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pipelines.adapters.refusals import sign_of_distillation
 from mmg_diffusers.pipelines.schedulers import convention_from_config
 
 if TYPE_CHECKING:
@@ -152,6 +153,14 @@ class Codec(ABC):
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that the text encoder will not see, or ``None``."""
 
+    def limits(self) -> dict[str, int]:
+        """Tokens that each of the tokenizers lets through; none for a codec without text."""
+        return {}
+
+    def text_encoders(self) -> dict[str, str]:
+        """Components that encode text, with the names of their classes, or "missing"."""
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What belongs into a record: networks, dtypes, what the information speaks of."""
@@ -178,6 +187,8 @@ class Family(ABC):
     """For flows: how the network is told its level and what it predicts, if not as the scheduler has it; fields of `RectifiedFlow`."""
     refused: ClassVar[Mapping[str, str]] = {}
     """Names of pipeline classes that are kin to these and cannot be measured, with the reason and what still works."""
+    distilled_names: ClassVar[str | None] = None
+    """A pattern of names (`refusals.model_name`) that in this family alone say that a model was distilled."""
     learned_variance: bool = False
     """Whether the network returns twice the channels of its input, of which the second half is a variance."""
 
@@ -258,6 +269,21 @@ class Family(ABC):
         """
         kinds = list(self.nulls())
         return encode([Null(self.chosen or kinds[0])]) if kinds else None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network is told a prompt or a class at all."""
+        return True
+
+    def null_training(self) -> str:
+        """What the configs tell of whether the network was trained to be without a prompt."""
+        if not self.nulls():
+            return "no"
+        return "no config tells; models of this family are trained with prompts left out"
+
+    def distillation(self) -> str | None:
+        """What says that the network was guidance-distilled; ``None`` if nothing does."""
+        return sign_of_distillation(self.pipe, self.networks()[0], self.distilled_names)
 
     def describe(self) -> dict[str, Any]:
         """What belongs into a record, beside what the codec says."""
@@ -344,9 +370,11 @@ def find_family(names: Sequence[str]) -> type[Family]:
             return _FAMILIES[name]
         if isinstance(name, str) and name in _REFUSED:
             raise ValueError(f"{name} cannot be measured: {_REFUSED[name]}")
+    families = sorted({family.name for family in _FAMILIES.values()})
     raise ValueError(
-        f"no adapter for {shown(names[0])}; there are adapters for {', '.join(adapters())}. To add one, write a Family and decorate "
-        "it with @mmg_diffusers.pipelines.adapters.register; see CONTRIBUTING.md."
+        f"no adapter for {shown(names[0])}; there are adapters for {', '.join(families)}. Without one, wrap its network as a "
+        "denoiser, Adapted(network, convention), and compare candidates by measure_candidates: that needs no codec. Or write a "
+        "Family, decorated with @mmg_diffusers.pipelines.adapters.register; see CONTRIBUTING.md."
     )
 
 

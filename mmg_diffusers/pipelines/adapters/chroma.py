@@ -63,6 +63,7 @@ class Chroma(Family):
     name = "Chroma"
     pipelines = ("ChromaPipeline", "ChromaImg2ImgPipeline", "ChromaInpaintPipeline")
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    distilled_names = _FLASH
     flow: ClassVar = {"time_scale": 1.0}
 
     def networks(self) -> tuple[nn.Module, ...]:
@@ -76,6 +77,6 @@ class Chroma(Family):
 
     def refusal(self) -> str | None:
         transformer = self.pipe.transformer
-        return distilled(self.pipe, transformer, _FLASH) or other_input(
+        return distilled(self.pipe, transformer, self.distilled_names) or other_input(
             transformer, 4 * self.pipe.vae.config.latent_channels
         )

@@ -83,6 +83,10 @@ class PipelineCodec(Codec):
     def encode_masked(self, prompt: Masked) -> dict[str, Tensor]:
         return masking.encode_masked(self, prompt)
 
+    def text_encoders(self) -> dict[str, str]:
+        there = {name: getattr(self.pipe, name, None) for name in self.encoders}
+        return {name: "missing" if part is None else type(part).__name__ for name, part in there.items()}
+
     def limits(self) -> dict[str, int]:
         """Tokens that each of the tokenizers lets through, its opening and closing ones among them."""
         there = [name for name in self.encoders.values() if getattr(self.pipe, name, None) is not None]

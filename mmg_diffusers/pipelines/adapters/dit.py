@@ -78,6 +78,20 @@ class DiT(Family):
     def nulls(self) -> Mapping[str, str]:
         return {"class": f"class {self.pipe.transformer.config.num_embeds_ada_norm}, which stands for none"}
 
+    def null_training(self) -> str:
+        classes, rows = self.pipe.transformer.config.num_embeds_ada_norm, self._embedded
+        return (
+            f"yes: its table embeds {rows} classes, of which the last is none"
+            if rows > classes
+            else (f"no: its table embeds {rows} classes, and there is none that stands for none")
+        )
+
+    @property
+    def _embedded(self) -> int:
+        """Rows of the table of classes."""
+        embedder = self.pipe.transformer.transformer_blocks[0].norm1.emb.class_embedder
+        return embedder.embedding_table.num_embeddings
+
     def refusal(self) -> str | None:
         transformer = self.pipe.transformer
         return distilled(self.pipe, transformer) or other_input(transformer, self.pipe.vae.config.latent_channels)

@@ -91,6 +91,9 @@ class Flux(Family):
     def codec(self) -> FluxCodec:
         return FluxCodec(self.pipe)
 
+    def null_training(self) -> str:
+        return self.describe()["unconditional_branch"]
+
     def describe(self) -> dict[str, Any]:
         by = "that the user stated null" if self.chosen is not None else "its scheduler, which is not schnell's"
         return {**super().describe(), "unconditional_branch": f"taken to be trained, by {by}"}

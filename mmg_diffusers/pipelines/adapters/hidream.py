@@ -84,6 +84,7 @@ class HiDream(Family):
         *("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4", "scheduler"),
     )
     flow: ClassVar = {"prediction": "reversed_flow_prediction"}
+    distilled_names = _DISTILLED
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.transformer,)
@@ -96,6 +97,6 @@ class HiDream(Family):
 
     def refusal(self) -> str | None:
         transformer = self.pipe.transformer
-        return distilled(self.pipe, transformer, _DISTILLED) or other_input(
+        return distilled(self.pipe, transformer, self.distilled_names) or other_input(
             transformer, self.pipe.vae.config.latent_channels
         )

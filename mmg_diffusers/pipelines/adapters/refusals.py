@@ -49,8 +49,8 @@ def distilled_name(place: str) -> bool:
     return bool(words) and words[-1] in _AT_END
 
 
-def distilled(pipe: Any, network: Any, names: str | None = None) -> str | None:
-    """Why a pipeline has no honest unconditional branch; ``None`` if nothing says that it has none.
+def sign_of_distillation(pipe: Any, network: Any, names: str | None = None) -> str | None:
+    """What says that a network was guidance-distilled, or distilled to a few steps; ``None`` if nothing does.
 
     Args:
         pipe: the pipeline, whose scheduler and name are looked at.
@@ -59,15 +59,25 @@ def distilled(pipe: Any, network: Any, names: str | None = None) -> str | None:
     """
     place = loaded_from(pipe)
     config, scheduler = network.config, type(pipe.scheduler).__name__
-    reason = None
     if config.get("time_cond_proj_dim") is not None:
-        reason = "its network is told the guidance (time_cond_proj_dim)"
-    elif config.get("guidance_embeds"):
-        reason = "its network is told the guidance (guidance_embeds)"
-    elif scheduler in _FEW_STEPS:
-        reason = f"its scheduler, {scheduler}, is for networks that were distilled to a few steps"
-    elif distilled_name(place) or (names is not None and re.search(names, model_name(place))):
-        reason = "its name says so"
+        return "its network is told the guidance (time_cond_proj_dim)"
+    if config.get("guidance_embeds"):
+        return "its network is told the guidance (guidance_embeds)"
+    if scheduler in _FEW_STEPS:
+        return f"its scheduler, {scheduler}, is for networks that were distilled to a few steps"
+    if distilled_name(place) or (names is not None and re.search(names, model_name(place))):
+        return "its name says so"
+    return None
+
+
+def distilled(pipe: Any, network: Any, names: str | None = None) -> str | None:
+    """Why a pipeline has no honest unconditional branch; ``None`` if nothing says that it has none.
+
+    Args:
+        pipe, network, names: as in `sign_of_distillation`.
+    """
+    place, scheduler = loaded_from(pipe), type(pipe.scheduler).__name__
+    reason = sign_of_distillation(pipe, network, names)
     if reason is None:
         return None
     remedy = "; with a network that is not, replace the scheduler" if scheduler in _FEW_STEPS else ""

@@ -100,6 +100,11 @@ class StableDiffusionXL(Family):
         empty = {"empty": "the encoded empty prompt"}
         return zeros | empty if self.pipe.config.get("force_zeros_for_empty_prompt", True) else empty | zeros
 
+    def null_training(self) -> str:
+        said = self.pipe.config.get("force_zeros_for_empty_prompt")
+        told = "says neither" if said is None else f"says force_zeros_for_empty_prompt={said}"
+        return f"model_index.json {told}; models of this family are trained with prompts left out"
+
     def describe(self) -> dict[str, Any]:
         told_too = f", aesthetic score {_SCORE}" if self._scored else ""
         return {**super().describe(), "size": f"the image's own, not cropped{told_too}, told in both branches"}

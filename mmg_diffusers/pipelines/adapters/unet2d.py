@@ -93,6 +93,17 @@ class UNet2D(Family):
             return {}
         return {"last_class": f"class {classes - 1}, which the user says was trained as none"}
 
+    @property
+    def conditional(self) -> bool:
+        return bool(self.codec().classes)
+
+    def null_training(self) -> str:
+        if not self.conditional:
+            return "unconditional: it is its own marginal"
+        if self.chosen is not None:
+            return "the user says so"
+        return "not as far as its config tells; if its last class was trained as none, say null='last_class'"
+
     def null(self, encode: Encode) -> Condition | None:
         # Nothing at all is what an unconditional network was trained with.
         return super().null(encode) if self.codec().classes else {}
