@@ -9,7 +9,7 @@ import typer
 
 from mmg_diffusers import __version__
 from mmg_diffusers.commands.console import console, with_messages
-from mmg_diffusers.commands.fronts import benchmarks, measuring, running, studies
+from mmg_diffusers.commands.fronts import benchmarks, likelihood, measuring, running, studies
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -43,6 +43,7 @@ for command, example in (
     (running.run, "torchrun --nproc_per_node 2 -m mmg_diffusers run shapes pairs.csv --output runs/pairs"),
     (running.collect, "mmg-diffusers collect runs/pairs --table so-far.csv"),
     (measuring.report, "mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'"),
+    (likelihood.likelihood, "mmg-diffusers likelihood shapes photos/ --reference other-photos/"),
     (measuring.inspect, "mmg-diffusers inspect shapes"),
     (studies.influence, "mmg-diffusers influence --word colour --word shape"),
     (studies.maps, "mmg-diffusers maps --word colour --word shape --no-whole --no-gap"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import needs
@@ -53,7 +54,7 @@ def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan)
         ValueError: for options of the null prompt against candidates, and as `MMGPipeline` does.
     """
     check_options(marginal, plan, pairs.given is not None)
-    result = pipe.measure(pairs.images, pairs.prompts, pairs.given, marginal, plan)
+    result = cast("Estimate | Filtered", pipe.measure(pairs.images, pairs.prompts, pairs.given, marginal, plan))
     return replace(result, notes=(*pairs.notes, *result.notes))
 
 

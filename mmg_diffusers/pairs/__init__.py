@@ -5,6 +5,7 @@ May import `measure` and below; must not run a network.
 
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, load_image, read_picture
+from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Options, Plan
@@ -16,6 +17,7 @@ __all__ = [
     "Candidates",
     "ImageLike",
     "ImagePairs",
+    "Likelihood",
     "Marginal",
     "Masked",
     "Mixture",

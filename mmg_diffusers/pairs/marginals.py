@@ -21,7 +21,9 @@ from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text
 
 if TYPE_CHECKING:
+    from mmg_diffusers.measure.density import Density
     from mmg_diffusers.measure.estimate import Estimate
+    from mmg_diffusers.measure.likelihood import LogLikelihood
     from mmg_diffusers.measure.measured import Measured
 
 T = TypeVar("T")
@@ -32,6 +34,10 @@ class Bench(Protocol):
 
     def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
         """Compare each prompt with the model's own unconditional branch."""
+        ...
+
+    def log_likelihood(self, pairs: ImagePairs, density: Density, plan: Plan, conditional: bool) -> LogLikelihood:
+        """Measure log p of each image, given its prompt or not."""
         ...
 
     def against_mixture(self, pairs: ImagePairs, mixture: Mixture, plan: Plan, marginal: Marginal) -> Measured:

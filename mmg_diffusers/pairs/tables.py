@@ -66,6 +66,15 @@ def read_pairs(source: str | Path, prompt: str | None = None) -> PairTable:
     return table
 
 
+def read_pictures(source: str | Path) -> PairTable:
+    """The pictures of a source, whatever it says of them: their prompts are left aside.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_pairs` does.
+    """
+    return read_pairs(source, "a picture")
+
+
 def read_rows(source: str | Path, prompt: str | None = None) -> PairTable:
     """`read_pairs` for a run, which measures the good pairs all the same: `PairTable.faults` says what is wrong with others.
 

@@ -19,7 +19,9 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.measure.density import Density
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.proposals import gap_fitted
 from mmg_diffusers.measure.quadrature import StratifiedProfile
 from mmg_diffusers.pairs.image_pairs import ImagePairs
@@ -125,6 +127,33 @@ class Bench:
                     )
                 )
         merged = Estimate.merge(parts)
+        return replace(merged, notes=(*merged.notes, *pairs.notes))
+
+    def log_likelihood(self, pairs: ImagePairs, density: Density, plan: Plan, conditional: bool) -> LogLikelihood:
+        """Measure log p of each image against the density's reference, given its prompt or told nothing.
+
+        Raises:
+            ValueError: for a reference of another shape than what the network denoises.
+        """
+        parts: list[LogLikelihood] = []
+        each = density.quadrature.nodes * density.draws * (1 + density.antithetic)
+        with self._bar(len(pairs) * each, "log p") as bar:
+            for rows, x in self._chunks(pairs.images, plan):
+                parts.append(
+                    density(
+                        self.denoiser,
+                        x,
+                        self.encoder.condition(pairs.prompts[rows]) if conditional else None,
+                        seed=plan.seed,
+                        pair_ids=pairs.ids[rows],
+                        logsnr_range=plan.logsnr_range,
+                        batch_size=plan.batch_size,
+                        progress=bar.update,
+                        settings=self._settings(plan),
+                        variable=str(self.settings.get("variable", "x")),
+                    )
+                )
+        merged = LogLikelihood.merge(parts)
         return replace(merged, notes=(*merged.notes, *pairs.notes))
 
     def against_mixture(self, pairs: ImagePairs, mixture: Mixture, plan: Plan, marginal: Marginal) -> Filtered:

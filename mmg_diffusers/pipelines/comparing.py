@@ -12,6 +12,7 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.value import repeated
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-Result = TypeVar("Result", bound="Estimate | Filtered")
+Result = TypeVar("Result", bound="Estimate | Filtered | LogLikelihood")
 
 
 class ComparingModel(PipelineModel):
@@ -134,7 +135,7 @@ class ComparingModel(PipelineModel):
         marginal: Marginal,
         plan: Plan,
         pair_ids: Sequence[int] | None = None,
-    ) -> Estimate | Filtered:
+    ) -> Estimate | Filtered | LogLikelihood:
         """Measure pairs against a marginal: an `Estimate` against the null prompt, a `Filtered` against candidates.
 
         Args:
@@ -147,7 +148,7 @@ class ComparingModel(PipelineModel):
         _ = plan.estimator() if marginal.candidates is None else plan.path()
         with self.ready() as bench:
             pairs = bench.pairs(images, prompts, given, pair_ids, plan, marginal)
-            return cast("Estimate | Filtered", marginal.measure(bench, pairs, plan))
+            return cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs, plan))
 
 
 def remarked(result: Result, images: ImageLike | Sequence[ImageLike]) -> Result:

@@ -17,13 +17,15 @@ from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt
-from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
+from mmg_diffusers.pipelines.comparing import remarked
+from mmg_diffusers.pipelines.likelihood import LikelihoodModel
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
 
@@ -35,7 +37,7 @@ __all__ = ["LEVELS", "STEPS", "MMGPipeline"]
 NULL = NullPrompt()
 
 
-class MMGPipeline(ComparingModel):
+class MMGPipeline(LikelihoodModel):
     """Measures what prompts say about images, with a pipeline of diffusers.
 
     Args:
@@ -245,6 +247,14 @@ class MMGPipeline(ComparingModel):
         )
 
 
-def _as_estimate(found: Estimate | Filtered, plan: Plan) -> Estimate:
-    """What was measured against candidates, as an estimate against their mixture."""
+def _as_estimate(found: Estimate | Filtered | LogLikelihood, plan: Plan) -> Estimate:
+    """What was measured against candidates, as an estimate against their mixture.
+
+    Raises:
+        TypeError: for a likelihood, which is no mutual information.
+    """
+    if isinstance(found, LogLikelihood):
+        raise TypeError(
+            "the marginal is Likelihood(...), against which there is no mutual information; use pipe.log_likelihood"
+        )
     return found if isinstance(found, Estimate) else found.against_mixture.using(plan.integrand)

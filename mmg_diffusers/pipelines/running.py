@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import file_path, shown
-from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.marginals import Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import check_text
 from mmg_diffusers.pairs.sources import Row, Source
 from mmg_diffusers.runs.distributed import run_everywhere
+from mmg_diffusers.runs.shard_files import Result
 from mmg_diffusers.runs.shards import Outcome
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def run_pairs(
         every = rows.prompts(limit)
         marginal = marginal.over(every.prompts, torch.tensor(every.places))
 
-    def measure(some: Sequence[Row]) -> Estimate | Filtered:
+    def measure(some: Sequence[Row]) -> Result:
         if not truncate:
             for row in some:
                 check_text(row.prompt, "the prompt")

@@ -1,0 +1,95 @@
+"""How likely pictures are, for a command: a table, a record, and the reference that they were measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.console import say
+from mmg_diffusers.commands.inputs import Networks
+from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.files.whole import check_writable, write_whole
+from mmg_diffusers.measure.likelihood import LogLikelihood
+from mmg_diffusers.pairs.plan import Plan
+from mmg_diffusers.pairs.tables import PairTable, read_pairs, read_pictures
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is measured, as a command line says it.
+
+    Args:
+        source: an image, a folder or a table.
+        prompt: that all images are given; by default none.
+        prompts: whether each is given the prompt that the source names.
+        reference: other pictures, or a saved reference; N(0, 1) by default.
+        rank: of the reference's covariance; by default kinds are compared.
+    """
+
+    source: Path
+    prompt: str | None = None
+    prompts: bool = False
+    reference: Path | None = None
+    rank: int | None = None
+
+    def read(self) -> tuple[PairTable, Sequence[str] | None]:
+        """The pictures, and the prompts that they are given, if any.
+
+        Raises:
+            ValueError, OSError: as `read_pairs` does, or for two options that say the same.
+        """
+        if self.prompts and self.prompt is not None:
+            raise ValueError("--prompt gives all images one prompt, and --prompts each its own; leave one of them out")
+        if self.rank is not None and (self.reference is None or self.reference.suffix == ".safetensors"):
+            raise ValueError(
+                "--rank is of a covariance that is fitted: give --reference a folder or table of other pictures"
+            )
+        if not self.prompts and self.prompt is None:
+            return read_pictures(self.source), None
+        pairs = read_pairs(self.source, self.prompt)
+        return pairs, pairs.prompts
+
+
+def likelihood(pictures: Pictures, plan: Plan, networks: Networks, output: Path) -> None:
+    """Write likelihood.csv, the record and the reference, and print the mean.
+
+    Raises:
+        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+    """
+    needs("pandas", "data")
+    table, prompts = pictures.read()
+    others = saved = None
+    if pictures.reference is not None:
+        if pictures.reference.suffix == ".safetensors":
+            saved = GaussianReference.load(pictures.reference)
+        else:
+            others = read_pictures(pictures.reference)
+    check_writable(output)
+    pipe = networks.load()
+    reference = saved if others is None else _fitted(pipe, others, pictures.rank, plan.resize)
+    result = pipe.log_likelihood(table.images, prompts, reference=reference, plan=plan)
+    write(replace(result, notes=(*table.notes, *result.notes)), table, prompts, output)
+    if others is not None and reference is not None:
+        say(f"wrote {reference.save(output / 'reference.safetensors')}")
+
+
+def _fitted(pipe: MMGPipeline, others: PairTable, rank: int | None, resize: bool) -> GaussianReference:
+    fitted = pipe.fit_reference(others.images, rank=rank, choose=rank is None, resize=resize)
+    say(f"reference: {fitted!r}")
+    return fitted
+
+
+def write(result: LogLikelihood, table: PairTable, prompts: Sequence[str] | None, output: Path) -> None:
+    """Write the table and the record, and print what the record says."""
+    record = result.save(output / "likelihood.safetensors")
+    rows = result.to_pandas()
+    rows.insert(1, "image", [str(path) for path in table.images])
+    if prompts is not None:
+        rows.insert(2, "prompt", list(prompts))
+    write_whole(output / "likelihood.csv", rows.to_csv(index=False).encode())
+    say(result)
+    for path in (output / "likelihood.csv", record):
+        say(f"wrote {path}")

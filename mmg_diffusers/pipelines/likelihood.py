@@ -1,0 +1,97 @@
+"""How likely images are: log p of each, of each given its prompt, and the Gaussians that they are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from mmg_diffusers.checks import shown
+from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.measure.likelihood import LogLikelihood
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.likelihood import Likelihood
+from mmg_diffusers.pairs.plan import Options, Plan
+from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from mmg_diffusers.denoisers.covariances import Kind
+
+
+class LikelihoodModel(ComparingModel):
+    """A pipeline that says how likely images are."""
+
+    def log_likelihood(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt] | None = None,
+        *,
+        reference: GaussianReference | None = None,
+        plan: Plan | None = None,
+        pair_ids: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> LogLikelihood:
+        """log p of each image, or of each image given its prompt, in nats (Kong et al., arXiv 2302.03792).
+
+        It is a density of what the network denoises, at the resolution of its cleanest level: of the VAE's latent at its
+        posterior mode for latent diffusion, in units of the latent, and not of pixels. `LogLikelihood.versus` compares two of
+        them at the same noise, most of which cancels: two prompts, or two models of one variable.
+
+        Args:
+            images, plan, pair_ids: as in ``pipe(images, prompts)``. What the plan leaves open is as in `Density`.
+            prompts: one for each image, or one for all; ``None`` for the unconditional branch.
+            reference: the Gaussian that it is measured against, from `fit_reference` on other images; the nearer to the
+                data, the smaller the standard error. N(0, 1) by default.
+
+        Raises:
+            ValueError: for a model without an unconditional branch, if there is no prompt; for options that belong to mutual
+                information, a reference of another shape, and as ``pipe(images, prompts)`` does.
+        """
+        chosen = Plan.of(plan, **options)
+        marginal = Likelihood(GaussianReference() if reference is None else reference, prompts is not None)
+        marginal.density(chosen)
+        if prompts is None and not self.unconditional:
+            raise ValueError(
+                f"this {self.family.name} has no unconditional branch: log p(image) cannot be had of it; give prompts= for "
+                "log p(image | prompt)"
+            )
+        result = self.measure(images, "" if prompts is None else prompts, None, marginal, chosen, pair_ids)
+        return remarked(cast(LogLikelihood, result), images)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether the network has a branch that is told nothing."""
+        return self.denoiser.null is not None
+
+    def fit_reference(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        kind: Kind | None = None,
+        rank: int | None = None,
+        choose: bool = False,
+        resize: bool = False,
+    ) -> GaussianReference:
+        """The Gaussian of some images, as the network sees them; to measure the likelihood of others against.
+
+        Args:
+            images: other ones than those that will be measured; the reference knows them again, and results say so.
+            kind, rank: of the covariance, see `GaussianReference.fit`.
+            choose: compare kinds of covariance on a part of the images, see `GaussianReference.choose`.
+            resize: bring images to the model's own size.
+
+        Raises:
+            ValueError: for a kind beside `choose`, and as `GaussianReference.fit` does.
+        """
+        if choose and not (kind is None and rank is None):
+            raise ValueError(
+                f"kind is {shown(kind)} and rank {shown(rank)} beside choose=True, which finds them; leave them out"
+            )
+        with self.ready() as bench:
+            pictures = bench.encoder.check_images(images, resize)
+            x = torch.cat([part.cpu() for _, part in bench.encoder.images(list(pictures), resize)])
+        return GaussianReference.choose(x) if choose else GaussianReference.fit(x, kind, rank)
