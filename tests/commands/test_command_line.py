@@ -152,3 +152,46 @@ def test_demo(tmp_path):
     assert summary["pairs"] == 4
     record = Estimate.load(tmp_path / "demo" / "estimate.safetensors")
     assert summary["gap"][0] == pytest.approx(record.using("gap").mean().value)
+
+
+def test_likelihood(world, tmp_path):
+    folder, _ = world
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k in range(2):
+        (pictures / f"{k}.png").write_bytes((folder / f"{k}.png").read_bytes())
+    small = ("--levels", "4", "--quiet", "--device", "cpu")
+    first = call(
+        "likelihood", "shapes", pictures, "--reference", folder, "--rank", 1, "--output", tmp_path / "a", *small
+    )
+    assert first.exit_code == 0, first.output
+    assert "2 of 2 x are among the points that the reference was fitted on" in " ".join(first.output.split())
+    table = pandas.read_csv(tmp_path / "a" / "likelihood.csv")
+    assert list(table["image"]) == [str(pictures / f"{k}.png") for k in range(2)]
+    assert (table["stderr"] > 0).all()
+    saved = tmp_path / "a" / "reference.safetensors"
+    told = call(
+        "likelihood",
+        "shapes",
+        pictures,
+        "--prompt",
+        "a circle",
+        "--reference",
+        saved,
+        "--output",
+        tmp_path / "b",
+        *small,
+    )
+    assert told.exit_code == 0, told.output
+    other = pandas.read_csv(tmp_path / "b" / "likelihood.csv")
+    assert (other["nats"] != table["nats"]).all()
+    assert (other["reference_nats"] == table["reference_nats"]).all()
+    for arguments, message in (
+        (("--prompt", "a", "--prompts"), "--prompt gives all images one prompt"),
+        (("--rank", "4"), "--rank is of a covariance that is fitted"),
+        (("--reference", pictures / "0.png"), "x is (1, 4, 8, 8)"),
+        (("--reference", tmp_path / "none.safetensors"), "none.safetensors"),
+    ):
+        said = call("likelihood", "shapes", pictures, *arguments, "--output", tmp_path / "c", *small)
+        assert said.exit_code == 2
+        assert message in " ".join(said.output.split())
