@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from mmg_diffusers.measure.moments import (
     OutsideNorm,
     noise_error,
 )
+from mmg_diffusers.measure.noise import own_stderr
 from mmg_diffusers.measure.reading import Reading
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value
@@ -29,6 +30,13 @@ from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:
     import pandas
+
+# What it means that gap and orthogonal differ, by what is compared.
+DISAGREEMENT = {
+    "conditions": "the two branches are not the marginal and the conditional of one distribution",
+    "models": "the model that x should come from does not denoise them as its own draws",
+    "reference": "the network does not denoise x as draws of its own law",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +55,7 @@ class Estimate(Reading, Measured):
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
     tolerance: Tolerance | None = None
+    compares: str = "conditions"
     ceiling: Tensor | None = None
     """`(N,)` the most that each pair can tell of a discrete y: -log p(y), or H(Y) for all; ``None`` if not known."""
 
@@ -56,6 +65,11 @@ class Estimate(Reading, Measured):
         of_type(self.settings, Mapping, "settings", "a mapping of names to what JSON can hold")
 
     # ---- numbers ----
+
+    @property
+    def _error_of_pairs(self) -> Callable[[Tensor, Tensor, bool], Tensor]:
+        # A tolerance stopped each pair by its own draws, of which there are different numbers.
+        return own_stderr if self.tolerance is not None else super()._error_of_pairs
 
     @cached_property
     def excess(self) -> Value | None:
@@ -108,10 +122,7 @@ class Estimate(Reading, Measured):
             )
         difference, stderr = self.certificate
         if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
-            said.append(
-                f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: the two branches are not the marginal and the "
-                "conditional of one distribution"
-            )
+            said.append(f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: {DISAGREEMENT[self.compares]}")
         low, high = self.logsnr_range
         for end, value, decayed in (
             (low, self.boundary.low, self.boundary.low_decayed),
@@ -208,8 +219,8 @@ class Estimate(Reading, Measured):
                 )
         notes = same_origin(shards, "estimate")
         curve = Curve.merge([shard.curve for shard in shards])
-        ceiling = joined([shard.ceiling for shard in shards])
-        return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance, ceiling)
+        made = Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance)
+        return replace(made, compares=first.compares, ceiling=joined([shard.ceiling for shard in shards]))
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The curve as tensors, and everything else; for files."""
@@ -222,6 +233,7 @@ class Estimate(Reading, Measured):
             "versions": dict(self.versions),
             "notes": list(self.notes),
             "tolerance": None if self.tolerance is None else asdict(self.tolerance),
+            "compares": self.compares,
         }
 
     @classmethod
@@ -239,5 +251,7 @@ class Estimate(Reading, Measured):
             record["versions"],
             tuple(record["notes"]),
             tolerance,
+            # Older files hold pairs of conditions, or did not say what they compared.
+            record.get("compares", "conditions"),
             tensors.get("ceiling"),
         )

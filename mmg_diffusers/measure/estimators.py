@@ -130,7 +130,15 @@ class MMG:
             "seed": seed,
         }
         notes = (*denoiser.notes, *memory_notes(denoiser))
-        return Estimate(curve, self.integrand, record, notes=notes, tolerance=self.tolerance, ceiling=ceiling)
+        return Estimate(
+            curve,
+            self.integrand,
+            record,
+            notes=notes,
+            tolerance=self.tolerance,
+            compares=denoiser.compares,
+            ceiling=ceiling,
+        )
 
 
 # What the VP-SDE of the paper (beta from 0.1 to 20, T = 1, from t = 1e-3) covers.

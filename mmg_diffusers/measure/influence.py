@@ -191,6 +191,8 @@ def influence(estimate: Estimate, convention: Convention | None = None) -> Influ
     if weighed:
         forms = (estimate.curve.gap, estimate.curve.orthogonal)
         stderr = torch.minimum(stderr, torch.stack([_stderr(form, upper) for form in forms]).amax(0))
+    # The whole has the estimate's error, which knows more than the pair's own draws; its parts in proportion.
+    stderr = stderr * torch.where(stderr[:, :1] > 0, estimate.stderr[:, None] / stderr[:, :1], 1.0)
     in_mean = estimate.integrated_in_mean(upwards) if weighed else None
     return Influence(starts(grid, *ends), upwards(estimate.values), stderr, convention, in_mean)
 

@@ -15,7 +15,8 @@ from mmg_diffusers.checks import needs, of_type
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.control import Control
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
-from mmg_diffusers.measure.moments import Curve, integrate
+from mmg_diffusers.measure.moments import Curve
+from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 if TYPE_CHECKING:
@@ -120,23 +121,28 @@ class LogLikelihood(Measured):
         return share * self.curve.gap - (1 - share) * self.curve.error
 
     @cached_property
-    def _integrated(self) -> tuple[Tensor, Tensor]:
-        return integrate(self.values, self.curve.weight, self.curve.independent)
+    def _nats(self) -> Tensor:
+        integral = integrate(self.values, self.curve.weight, self.curve.independent)[0]
+        return self.terms.controlled - self.terms.surprise + integral
 
     @property
     def nats(self) -> Tensor:
         """`(N,)` log p(x)."""
-        return self.terms.controlled - self.terms.surprise + self._integrated[0]
+        return self._nats
 
     @property
     def surprise(self) -> Tensor:
         """`(N,)` -log p(x); its mean is at least the differential entropy of the data, whatever the network."""
         return -self.nats
 
+    @cached_property
+    def _stderr(self) -> Tensor:
+        return stderr_of_pairs(self.values, self.curve.weight, self.curve.independent)
+
     @property
     def stderr(self) -> Tensor:
-        """`(N,)` standard error of `nats` from the noise draws."""
-        return self._integrated[1]
+        """`(N,)` standard error of `nats` from the noise draws: those of x, and of the others; see `stderr_of_pairs`."""
+        return self._stderr
 
     def bits_per_dim(self) -> Tensor:
         """`(N,)` surprise in bits a dimension of x, in the units of x."""
@@ -334,19 +340,18 @@ class LogLikelihoodRatio(Measured):
         return self.one.pair_ids
 
     @cached_property
-    def _integrated(self) -> tuple[Tensor, Tensor]:
-        curve = self.one.curve
-        return integrate(self.one.values - self.other.values, curve.weight, curve.independent)
+    def _values(self) -> Tensor:
+        return self.one.values - self.other.values
 
     @property
     def nats(self) -> Tensor:
         """`(N,)` log p(x) - log p'(x)."""
-        return self._integrated[0]
+        return integrate(self._values, self.one.curve.weight, self.one.curve.independent)[0]
 
     @property
     def stderr(self) -> Tensor:
         """`(N,)` standard error of `nats` from the noise draws, of which what both share is gone."""
-        return self._integrated[1]
+        return stderr_of_pairs(self._values, self.one.curve.weight, self.one.curve.independent)
 
     def warnings(self) -> tuple[str, ...]:
         """List what was noted of either; what lies beyond the range is the same reference's for both."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type
-from mmg_diffusers.measure.moments import WEIGHED, Curve, Integrand, check_integrand, integrate, noise_error
+from mmg_diffusers.measure.moments import WEIGHED, Curve, Integrand, check_integrand
+from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
 from mmg_diffusers.measure.weighing import Contributions, Share, halved, share_of
 
@@ -56,7 +57,8 @@ class Reading:
         """Mean of gap - orthogonal over pairs. It is 0 for ideal denoisers, whatever the data.
 
         Far from 0, in units of its standard error, the two branches are not the marginal and the conditional of one
-        distribution, and the estimate says so about the model, not about the data.
+        distribution, and the estimate says so about the model, not about the data. Of two models, or of one and a
+        Gaussian, the first is not that of x.
         """
         return mean_over_pairs(*self._difference)
 
@@ -105,12 +107,18 @@ class Reading:
 
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
-        nats, stderr = integrate(self.values, self.curve.weight, self.curve.independent)
-        if self.integrand in WEIGHED:
-            moving = self.curve.weighed(self.curve.shares().moving)
-            stderr = integrate(moving, self.curve.weight, self.curve.independent)[1]
-            stderr = torch.minimum(stderr, noise_error(self.curve, self.integrand))
-        return nats, stderr
+        curve = self.curve
+        nats = integrate(self.values, curve.weight, curve.independent)[0]
+        error = self._error_of_pairs
+        if self.integrand not in WEIGHED:
+            return nats, error(self.values, curve.weight, curve.independent)
+        moving = error(curve.weighed(curve.shares().moving), curve.weight, curve.independent)
+        most = [error(form, curve.weight, curve.independent) for form in (curve.gap, curve.orthogonal)]
+        return nats, torch.minimum(moving, torch.stack(most).amax(0))
+
+    @property
+    def _error_of_pairs(self) -> Callable[[Tensor, Tensor, bool], Tensor]:
+        return stderr_of_pairs
 
     @property
     def nats(self) -> Tensor:
@@ -119,7 +127,9 @@ class Reading:
 
     @property
     def stderr(self) -> Tensor:
-        """`(N,)` standard error of `nats` from the noise draws."""
+        """`(N,)` standard error of `nats` from the noise draws: those of the pair, and of the others if there is no tolerance;
+        see `mmg_diffusers.measure.noise.stderr_of_pairs`.
+        """  # fmt: skip
         return self._integrated[1]
 
     @property
