@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +34,11 @@ def check_text(value: object, name: str) -> None:
         ) from error
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text has no visible character: spaces, controls and formats such as U+200B alone."""
+    return all(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Zs") for character in text)
+
+
 def check_caption(value: object, name: str) -> None:
     """Refuse what is no caption of an image. An empty one is a mistake in a data set: it would tell exactly nothing.
 
@@ -42,7 +48,7 @@ def check_caption(value: object, name: str) -> None:
     """
     check_text(value, name)
     assert isinstance(value, str)
-    if not value.strip():
+    if is_blank(value):
         raise ValueError(f"{name} is {shown(value)}, which is empty; fill it in, or leave the pair out")
 
 

@@ -20,8 +20,10 @@ from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable,
 # Webdataset shards keep the parts of a pair by the endings of their files.
 _IMAGE_KEYS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp")
 _PROMPT_KEYS = (*PROMPT_COLUMNS, "txt")
-# Builders of `datasets` that find their pictures by themselves, so that no path comes from the data.
-_FINDERS = (None, "imagefolder")
+# The builder of `datasets` that finds its pictures by itself, so that no path comes from the data.
+_FINDER = "imagefolder"
+# Where an address of `datasets` may lead to on this machine.
+_LOCAL = ("", "file", "local")
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class _Columns:
         for name, feature in kinds.items():
             dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
         modes = {name: feature.mode for name, feature in kinds.items()}
-        return cls(dataset, modes, place, getattr(dataset, "builder_name", None) in _FINDERS)
+        return cls(dataset, modes, place, _trusted(dataset))
 
     def picture(self, column: str, value: Any, place: int) -> Any:
         """A picture as `read_picture` takes it, or why there is none."""
@@ -238,7 +240,7 @@ class _Columns:
             if body is None and not path:
                 return Unusable(f"the picture of row {place} has neither bytes nor a path")
             file = PictureFile(path, body, self.modes.get(column), remote=column in self.modes)
-            free = body is not None or "://" in path or (column in self.modes and self.trusted)
+            free = body is not None or _elsewhere(path) or (column in self.modes and self.trusted)
             return file if free or self.folder is None else self._named(path, place, file)
         if isinstance(value, str) and self.folder is not None:
             return self._named(value, place, PictureFile(value))
@@ -251,6 +253,19 @@ class _Columns:
         except ValueError as error:
             return Unusable(f"{error}, or name its folder: Source(dataset, folder=...)", name)
         return PictureFile(str(path), None, file.mode)
+
+
+def _trusted(dataset: Any) -> bool:
+    """Whether the paths of a data set come from its user, and not from a file: it was made in memory, or found its pictures."""
+    builder = getattr(dataset, "builder_name", None)
+    # Joined data sets have no builder either, nor have those that were saved; they have files.
+    return builder == _FINDER or (builder is None and getattr(dataset, "cache_files", None) == [])
+
+
+def _elsewhere(address: str) -> bool:
+    """Whether an address of `datasets`, maybe of a file in archives, leads to another machine."""
+    scheme, found, _ = address.rpartition("::")[2].partition("://")
+    return bool(found) and scheme not in _LOCAL
 
 
 def _transformed(dataset: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmg_diffusers.checks import Brief, file_path, needs, reason, shown
 from mmg_diffusers.files.text import read_lines, read_text
 from mmg_diffusers.pairs.marginals import Candidates
-from mmg_diffusers.pairs.prompts import check_caption
+from mmg_diffusers.pairs.prompts import check_caption, check_text, is_blank
 
 if TYPE_CHECKING:
     import pandas
@@ -231,7 +231,7 @@ def _frame(path: Path) -> pandas.DataFrame:
         elif path.suffix.lower() == ".jsonl":
             # Line by line: pandas would turn captions that look like numbers or dates into such.
             lines = enumerate(read_lines(path), 1)
-            table = pandas.DataFrame([_json_row(line, number) for number, line in lines if line.strip()])
+            table = pandas.DataFrame([_json_row(line, number) for number, line in lines if line.strip()], dtype=object)
         else:
             table = pandas.read_parquet(path)
     except (ValueError, OSError, RecursionError) as error:
@@ -278,8 +278,13 @@ def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[
     for row, value in enumerate(values):
         if not isinstance(value, str):
             faults[row] = f"row {row} has {shown(value)} in column {shown(name)}; expected text"
-        elif not value.strip() and "given" not in names:
+        elif is_blank(value) and "given" not in names:
             faults[row] = f"row {row} has nothing in column {shown(name)}; fill it in, or leave the row out"
+        else:
+            try:
+                check_text(value, f"the text of row {row} in column {shown(name)}")
+            except ValueError as error:
+                faults[row] = str(error)
     if not any(isinstance(value, str) for value in values):
         pictures = (
             ". Pictures inside of a table are read by datasets.load_dataset, whose rows a run takes"

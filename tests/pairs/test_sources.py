@@ -352,7 +352,7 @@ def test_of_two_tables_one_is_read_and_said(folder):
         (folder / "metadata.parquet").unlink()
 
 
-BLANK = ["", " ", "\n", "\u3000"]
+BLANK = ["", " ", "\n", "\u3000", "\u200b", "\ufeff \u2060"]
 
 
 @pytest.mark.parametrize("blank", BLANK)
@@ -449,3 +449,38 @@ def test_places_of_pairs_without_a_prompt_are_left_out():
     other = Source([*rows[:4], {"image": "a.png", "prompt": "c", "given": "g"}]).prompts()
     moved = Source([rows[0], rows[4]]).prompts()
     assert len({part.identity() for part in (found, other, moved, Source(rows).prompts())}) == 3
+
+
+def test_paths_in_joined_data_sets_stay_in_their_folder(tmp_path, monkeypatch):
+    """A data set that was joined of others no longer says where it comes from."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for place in (folder, tmp_path):
+        Image.fromarray(NOISE).save(place / "a.png")
+    outside = str(tmp_path / "a.png")
+    parts = []
+    for k, path in enumerate(("a.png", outside, f"file://{outside}", f"zip://a.png::local://{outside}")):
+        table = {"image": [str(path)], "text": [f"text {k}"]}
+        datasets.Dataset.from_dict(table).to_parquet(tmp_path / f"{k}.parquet")
+        read = datasets.load_dataset("parquet", data_files=str(tmp_path / f"{k}.parquet"), split="train")
+        parts.append(read.cast_column("image", datasets.Image()))
+    joined = datasets.concatenate_datasets(parts)
+    for source in (joined, datasets.interleave_datasets(parts), joined.to_iterable_dataset()):
+        rows = list(Source(source))
+        assert torch.equal(load_image(rows[0].picture()), load_image(NOISE))
+        assert isinstance(rows[1].image, Unusable)
+        for row in rows[2:]:
+            assert not row.readable()
+
+
+def test_half_a_surrogate_pair_is_one_bad_row(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    lines = ['{"image": "a.png", "prompt": "a"}', '{"image": "a.png", "prompt": "\\ud83d"}']
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    first, second = Source(tmp_path / "pairs.jsonl")
+    first.check()
+    with pytest.raises(ValueError, match="no valid text"):
+        second.check()
+    with pytest.raises(ValueError, match="row 1 .*no valid text"):
+        read_pairs(tmp_path / "pairs.jsonl")
