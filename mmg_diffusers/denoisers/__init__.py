@@ -9,6 +9,7 @@ from mmg_diffusers.denoisers.check import DenoiserCheck, check_denoiser
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
 from mmg_diffusers.denoisers.interpolant import Interpolant
+from mmg_diffusers.denoisers.known import ExactDenoiser
 from mmg_diffusers.denoisers.levels import add_noise
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Denoiser",
     "DenoiserCheck",
     "DiscreteVP",
+    "ExactDenoiser",
     "GaussianDenoiser",
     "GaussianReference",
     "Interpolant",
