@@ -11,9 +11,19 @@ from mmg_diffusers.files.records import read_record
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.divergence import Entropy, Interaction
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.measured import Record
 
-KINDS: tuple[type[Record], ...] = (Estimate, Filtered, Classification, Entropy, Interaction, CandidateCurve)
+KINDS: tuple[type[Record], ...] = (
+    Estimate,
+    LogLikelihood,
+    LogLikelihoodRatio,
+    Filtered,
+    Classification,
+    Entropy,
+    Interaction,
+    CandidateCurve,
+)
 
 
 def load(path: str | Path) -> Record:

@@ -7,10 +7,11 @@ know how anything is measured.
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, Rescaled, TwoDenoisers
 from mmg_diffusers.denoisers.check import DenoiserCheck, check_denoiser
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
-from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
+from mmg_diffusers.denoisers.exact import GaussianDenoiser, MixtureDenoiser
 from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.denoisers.known import ExactDenoiser
 from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.denoisers.references import GaussianReference
 
 __all__ = [
     "Adapted",

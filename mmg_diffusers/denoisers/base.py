@@ -37,11 +37,13 @@ class Denoiser(nn.Module, ABC):
     """Predicts the noise in z at a given log-SNR, with a condition or without.
 
     Only `forward` has to be written. `logsnr_range` is the range of levels that the network was trained on;
-    `notes` are remarks that belong into every result.
+    `notes` are remarks that belong into every result. `closed_form` says that no network is behind it whose rows are
+    counted.
     """
 
     logsnr_range: tuple[float, float]
     notes: tuple[str, ...] = ()
+    closed_form: bool = False
 
     @abstractmethod
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
@@ -60,6 +62,11 @@ class Denoiser(nn.Module, ABC):
     def has_marginal(self) -> bool:
         """Whether it answers without a condition."""
         return True
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Rows of a network that the base branch and the other take for each noisy variable."""
+        return (0, 0) if self.closed_form else (1, 1)
 
     def snap(self, logsnr: Tensor) -> Tensor:
         """The levels that the network knows, nearest to those asked for. Any shape, float64."""
@@ -196,6 +203,10 @@ class Rescaled(Denoiser):
     def has_marginal(self) -> bool:
         return self.denoiser.has_marginal
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        return self.denoiser.counted
+
     def snap(self, logsnr: Tensor) -> Tensor:
         asked = logsnr.double() + self._step
         known = self.denoiser.snap(asked)
@@ -220,19 +231,31 @@ class TwoDenoisers(Denoiser):
     Args:
         base: answers if no condition is given.
         other: answers if one is; an empty condition asks it for its own marginal.
+
+    Raises:
+        ValueError: if the two know no level in common.
     """
 
     def __init__(self, base: Denoiser, other: Denoiser) -> None:
         super().__init__()
         check_denoiser_type(base, other)
         self.base, self.other = base, other
-        low = max(base.logsnr_range[0], other.logsnr_range[0])
-        self.logsnr_range = (low, min(base.logsnr_range[1], other.logsnr_range[1]))
+        (first, last), (begin, end) = base.logsnr_range, other.logsnr_range
+        self.logsnr_range = (max(first, begin), min(last, end))
+        if not self.logsnr_range[0] < self.logsnr_range[1]:
+            raise ValueError(
+                f"one denoiser knows log-SNR {first:.3f} to {last:.3f} and the other {begin:.3f} to {end:.3f}, which have "
+                "nothing in common; expected two whose ranges overlap"
+            )
         self.notes = (*base.notes, *other.notes)
 
     @property
     def has_marginal(self) -> bool:
         return self.base.has_marginal
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        return self.base.counted[0], self.other.counted[1]
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         if cond is None:

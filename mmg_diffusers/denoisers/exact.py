@@ -7,33 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, of_type, whole
+from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser
-from mmg_diffusers.denoisers.levels import per_event, reference_gain, signal_and_noise
+from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
+from mmg_diffusers.denoisers.references import GaussianReference
 
-
-class GaussianReference(Denoiser):
-    """The exact denoiser of N(0, sigma^2) in every coordinate, for events of any shape; it has no condition.
-
-    Raises:
-        ValueError: unless sigma is positive.
-    """
-
-    logsnr_range = (-math.inf, math.inf)
-
-    def __init__(self, sigma: float = 1.0) -> None:
-        super().__init__()
-        if finite(sigma, "sigma") <= 0:
-            raise ValueError(f"sigma is {sigma}; expected a standard deviation above 0")
-        self.sigma = sigma
-
-    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
-        return per_event(reference_gain(logsnr, self.sigma), z) * z
-
-    def surprise(self, x: Tensor) -> Tensor:
-        """-log density of x in nats, `(N, *event) -> (N,)` float64."""
-        x = x.double().flatten(1)
-        return (x.square() / self.sigma**2 + math.log(2 * math.pi * self.sigma**2)).sum(1) / 2
+__all__ = ["GaussianDenoiser", "GaussianReference", "MixtureDenoiser"]
 
 
 class GaussianDenoiser(Denoiser):

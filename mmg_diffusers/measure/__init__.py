@@ -6,6 +6,8 @@ prompts or pipelines.
 
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.measure.control import Control
+from mmg_diffusers.measure.density import Density
 from mmg_diffusers.measure.divergence import (
     Entropy,
     EntropyEstimator,
@@ -15,6 +17,7 @@ from mmg_diffusers.measure.divergence import (
 )
 from mmg_diffusers.measure.estimate import Boundary, Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
+from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.moments import Curve, OutsideNorm
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import (
@@ -37,12 +40,16 @@ __all__ = [
     "AtLevels",
     "Boundary",
     "CandidateCurve",
+    "Control",
     "Curve",
+    "Density",
     "Entropy",
     "EntropyEstimator",
     "Estimate",
     "GaussLegendre",
     "Interaction",
+    "LogLikelihood",
+    "LogLikelihoodRatio",
     "Logistic",
     "NoisePath",
     "OutsideNorm",

@@ -49,7 +49,8 @@ class Pairs:
         ids = torch.arange(len(x)) if ids is None else _whole_ids(ids)
         if ids.shape != (len(x),) or len(ids.unique()) < len(ids):
             raise ValueError(f"expected {len(x)} different pair ids, got {tuple(ids.shape)}")
-        return cls(x if x.dtype == torch.float64 else x.float(), ids)
+        # Nothing that is made of x has a gradient: networks run outside of autograd.
+        return cls((x if x.dtype == torch.float64 else x.float()).detach(), ids)
 
     def __len__(self) -> int:
         return len(self.x)

@@ -91,8 +91,11 @@ class _Seen:
 class _Tally:
     """Adds up what the batches of one block say, draw by draw."""
 
-    def __init__(self, block: Block, quadrature: Quadrature, copies: int, progress: Progress | None) -> None:
+    def __init__(
+        self, block: Block, quadrature: Quadrature, copies: int, branches: int, progress: Progress | None
+    ) -> None:
         self.block, self.independent, self.copies, self.progress = block, quadrature.independent, copies, progress
+        self.branches = branches
         self.sums = torch.zeros((len(MOMENTS), *block.logsnr.shape), dtype=torch.float64)
         self.maps: dict[str, Tensor] = {}
         self.drawn = torch.zeros(len(block.pairs), dtype=torch.int64)
@@ -125,7 +128,7 @@ class _Tally:
             **dict(zip(MOMENTS, sums, strict=True)),
             pair_ids=self.block.pairs.ids,
             logsnr_range=logsnr_range,
-            evaluations=2 * self.copies * int(self.drawn.sum()) * self.block.logsnr.shape[2],
+            evaluations=self.branches * self.copies * int(self.drawn.sum()) * self.block.logsnr.shape[2],
             independent=self.independent,
         )
 
@@ -195,7 +198,7 @@ def measure_curve(
     size = max(1, 4 * forwards.rows // (quadrature.nodes * first * copies))
     curves: list[Curve] = []
     for block in blocks(denoiser, pairs, quadrature, most, seed, *ends, size):
-        tally = _Tally(block, quadrature, copies, progress)
+        tally = _Tally(block, quadrature, copies, sum(denoiser.counted), progress)
         more = torch.full((len(block.pairs),), first)
         while bool(more.any()):
             todo = [

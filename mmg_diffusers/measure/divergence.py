@@ -1,4 +1,4 @@
-"""Entropies, divergences and interactions: other differences of two denoisers along one noise."""
+"""Divergences and interactions, and entropies of version 0.1: other differences of two denoisers along one noise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, shown
+from mmg_diffusers.checks import of_type, shown, warn
 from mmg_diffusers.denoisers.base import Condition, Denoiser, TwoDenoisers, check_denoiser_type
-from mmg_diffusers.denoisers.exact import GaussianReference
+from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.files.records import within
+from mmg_diffusers.measure.batches import check_condition
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
 from mmg_diffusers.measure.measured import Measured, prefixed, to_merge
@@ -25,10 +26,11 @@ Form = Literal["gap", "orthogonal"]
 
 @dataclass(frozen=True)
 class Entropy(Measured):
-    """-log p(x) of every x in nats, from a denoiser against a Gaussian reference (arXiv 2310.09031, eq. 15).
+    """The entropy of x in nats, from a denoiser against N(0, sigma^2) (arXiv 2310.09031, eq. 15), as version 0.1 measured it.
 
     `nats` is the reference's surprise less the log-likelihood ratio that `ratio` holds; its mean over x is the
-    (differential) entropy. Over [low, high] the ratio lacks what lies beyond; `ratio.boundary` estimates it.
+    (differential) entropy. Of the gap form it is -log p(x) of every x; of the orthogonal one it is that in the mean alone.
+    `mmg_diffusers.measure.Density` stands in its place, and says more: what lies beyond the range, among others.
     """
 
     FORMAT = "mmg_diffusers.Entropy/1"
@@ -48,7 +50,7 @@ class Entropy(Measured):
 
     @property
     def nats(self) -> Tensor:
-        """`(N,)` -log p(x)."""
+        """`(N,)` whose mean is the entropy; -log p(x) if the ratio was read by "gap"."""
         return self.reference - self.ratio.nats
 
     @property
@@ -87,11 +89,13 @@ class Entropy(Measured):
 
 @dataclass(frozen=True)
 class EntropyEstimator:
-    """Entropy of x, or of x given a condition.
+    """Entropy of x, or of x given a condition: the mean `surprise` of a `Density`, which stands in its place.
+
+    To be removed with version 0.3.
 
     Args:
         integrand: ``"gap"``: -log p of each x, as the network tells it; ``"orthogonal"``: MINDE's, whose mean is the
-            entropy.
+            entropy, and which says nothing of a single x.
         sigma: standard deviation of the reference; choose it near the data's.
         quadrature, draws, antithetic: as in `MMG`.
 
@@ -110,6 +114,10 @@ class EntropyEstimator:
             raise ValueError(f"integrand is {shown(self.integrand)}; expected 'gap' or 'orthogonal'")
         GaussianReference(self.sigma)
         _ = self._mmg
+        warn(
+            "EntropyEstimator goes with version 0.3; use Density(GaussianReference(sigma)), whose surprise is -log p(x)",
+            DeprecationWarning,
+        )
 
     @property
     def _mmg(self) -> MMG:
@@ -129,17 +137,18 @@ class EntropyEstimator:
         """Estimate the entropy of x, `(N, *event)`; of x given `cond`, N rows, if there is one."""
         reference = GaussianReference(self.sigma)
         check_denoiser_type(denoiser)
+        check_condition(cond, len(x) if isinstance(x, Tensor) else 0, "cond")
         ratio = self._mmg(
             TwoDenoisers(reference, denoiser),
             x,
-            cond or {},
+            {} if cond is None else cond,
             seed=seed,
             pair_ids=pair_ids,
             logsnr_range=logsnr_range,
             batch_size=batch_size,
             settings={"reference": self.sigma},
         )
-        return Entropy(reference.surprise(x.cpu()), ratio)
+        return Entropy(reference.surprise(x), ratio)
 
 
 def kl_divergence(
@@ -149,6 +158,7 @@ def kl_divergence(
     *,
     estimator: MMG | None = None,
     seed: int = 0,
+    pair_ids: Tensor | None = None,
     logsnr_range: tuple[float, float] | None = None,
     batch_size: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -160,7 +170,12 @@ def kl_divergence(
         q: the other denoiser.
         x: `(N, *event)`.
         estimator: integrand and quadrature; ``MMG("orthogonal")`` by default.
-        seed, logsnr_range, batch_size, settings: as in `MMG`.
+        seed, pair_ids, logsnr_range, batch_size, settings: as in `MMG`; the ids name the noise of x that is measured in
+            parts.
+
+    Raises:
+        TypeError: for other than denoisers and an estimator.
+        ValueError: if the two know no level in common, and as `MMG` does.
 
     Returns:
         log p(x) / q(x) of every x (gap), or the divergence's integrand at it (orthogonal); the mean is the divergence.
@@ -169,8 +184,15 @@ def kl_divergence(
     check_denoiser_type(p, q)
     of_type(estimator, MMG, "estimator", "one such as MMG('orthogonal')")
     return estimator(
-        TwoDenoisers(q, p), x, {}, seed=seed, logsnr_range=logsnr_range, batch_size=batch_size, settings=settings
-    )  # fmt: skip
+        TwoDenoisers(q, p),
+        x,
+        {},
+        seed=seed,
+        pair_ids=pair_ids,
+        logsnr_range=logsnr_range,
+        batch_size=batch_size,
+        settings=settings,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""Covariances of many dimensions: variances along a few directions, and one for the rest; fitted to few points or many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.denoisers.levels import signal_and_noise
+
+Kind = Literal["isotropic", "diagonal", "full", "low rank"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A covariance of d coordinates: variances along r `vectors`, and `rest`, that of all other directions.
+
+    Args:
+        rest: one variance, or `(d,)` of them if there are no vectors.
+        values: `(r,)` variances along the vectors.
+        vectors: `(d, r)` orthonormal columns.
+
+    Raises:
+        ValueError: unless all variances are positive and finite.
+    """
+
+    rest: Tensor
+    values: Tensor
+    vectors: Tensor
+
+    def __post_init__(self) -> None:
+        for values in (self.rest, self.values):
+            wrong = values[~(values.isfinite() & (values > 0))]
+            if len(wrong.flatten()):
+                raise ValueError(
+                    f"the covariance of a reference is not positive definite: a variance is {float(wrong.flatten()[0]):.3g}; "
+                    "expected all above 0. A coordinate that never changes has to be left out"
+                )
+
+    @classmethod
+    def flat(cls, rest: Tensor, size: int) -> Spectrum:
+        """Without vectors: `rest` alone."""
+        return cls(rest, torch.zeros(0, dtype=torch.float64), torch.zeros((size, 0), dtype=torch.float64))
+
+    @classmethod
+    def of(cls, covariance: Tensor) -> Spectrum:
+        """Of a full covariance `(d, d)`."""
+        values, vectors = torch.linalg.eigh(covariance)
+        return cls(torch.ones((), dtype=torch.float64), values, vectors)
+
+    def variances(self, size: int) -> tuple[Tensor, Tensor]:
+        """All different variances `(K,)`, and how many of `size` directions have each."""
+        held = len(self.values)
+        if self.rest.ndim:
+            return self.rest, torch.ones(size, dtype=torch.float64)
+        left = torch.tensor([size - held], dtype=torch.float64)
+        one = torch.ones(held, dtype=torch.float64)
+        return (
+            (self.values, one) if held == size else (torch.cat([self.values, self.rest[None]]), torch.cat([one, left]))
+        )
+
+    def squares(self, centred: Tensor) -> Tensor:
+        """`(N, d) -> (N, K)`: squared lengths along the directions of each of `variances`."""
+        if self.rest.ndim:
+            return centred.square()
+        along = (centred @ self.vectors).square()
+        if along.shape[1] == centred.shape[1]:
+            return along
+        return torch.cat([along, (centred.square().sum(1) - along.sum(1)).clamp(min=0)[:, None]], 1)
+
+    def scaled(self, centred: Tensor, logsnr: Tensor) -> Tensor:
+        """s (a^2 S + s^2)^-1 times rows of `(B, d)`, at levels `(B,)`."""
+        a, s = (scale.to(centred)[:, None] for scale in signal_and_noise(logsnr.double()))
+
+        def gain(variance: Tensor) -> Tensor:
+            return s / (a**2 * variance.to(centred) + s**2)
+
+        if not len(self.values):
+            return gain(self.rest) * centred
+        vectors = self.vectors.to(centred)
+        coordinates = centred @ vectors
+        if len(self.values) == centred.shape[1]:
+            return (gain(self.values) * coordinates) @ vectors.T
+        return gain(self.rest) * centred + ((gain(self.values) - gain(self.rest)) * coordinates) @ vectors.T
+
+
+def fit_spectrum(x: Tensor, kind: Kind, rank: int | None) -> tuple[Spectrum, float]:
+    """A covariance of `(n, d)`, and how much of it was shrunk."""
+    count, size = x.shape
+    centred = x - x.mean(0)
+    variances = centred.square().sum(0) / (count - 1)
+    if kind == "isotropic":
+        return Spectrum.flat(variances.mean(), size), 0.0
+    if kind == "diagonal":
+        return Spectrum.flat(variances, size), 0.0
+    if rank is not None:
+        _, singular, vectors = torch.linalg.svd(centred, full_matrices=False)
+        values = singular.square() / (count - 1)
+        # What the leading directions leave, in all others (Tipping and Bishop 1999, eq. 8).
+        rest = (variances.sum() - values[:rank].sum()) / (size - rank)
+        return Spectrum(rest, values[:rank], vectors[:rank].T.contiguous()), 0.0
+    return _shrunk(centred)
+
+
+def _shrunk(centred: Tensor) -> tuple[Spectrum, float]:
+    """The covariance of centred `(n, d)`, shrunk to one variance in all directions (Ledoit and Wolf 2004, section 3.3)."""
+    count, size = centred.shape
+    few = count < size
+    # The covariance, or the Gram matrix of the points, which has the same squares and eigenvalues.
+    gram = (centred @ centred.T if few else centred.T @ centred) / count
+    level = float(gram.diagonal().sum()) / size
+    squares = float(gram.square().sum())
+    away = squares - size * level**2
+    noise = (float(centred.square().sum(1).square().sum()) / count - squares) / count
+    share = 0.0 if away <= 0 else min(1.0, max(0.0, noise / away))
+    values, vectors = torch.linalg.eigh(gram)
+    if few:
+        kept = values > 1e-10 * values[-1]
+        values, vectors = values[kept], (centred.T @ vectors[:, kept]) / (count * values[kept]).sqrt()
+    grown = count / (count - 1)
+    spectrum = ((1 - share) * values + share * level) * grown
+    rest = torch.tensor(share * level * grown if few else 1.0, dtype=torch.float64)
+    return Spectrum(rest, spectrum, vectors), share

@@ -1,0 +1,195 @@
+"""The log-likelihood of every x: a denoiser's errors beside those of a Gaussian, whose own density is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from mmg_diffusers.checks import of_type, shown, whole
+from mmg_diffusers.denoisers.base import Condition, Denoiser, TwoDenoisers, check_denoiser_type
+from mmg_diffusers.denoisers.forwards import memory_notes
+from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.files.identity import row_marks
+from mmg_diffusers.files.records import check_settings
+from mmg_diffusers.measure.batches import Pairs, Progress, check_condition
+from mmg_diffusers.measure.control import Control, integral_of_control
+from mmg_diffusers.measure.curve import measure_curve
+from mmg_diffusers.measure.likelihood import LogLikelihood, ReferenceTerms
+from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
+
+# Values of a grid that are looked at, and how many different ones a grid has at most.
+LOOKED_AT, GRID_VALUES = 2**20, 4096
+
+
+@dataclass(frozen=True)
+class Density:
+    """log p(x) of every x, or log p(x | condition), as a denoiser tells it (arXiv 2302.03792, eq. 8, pointwise).
+
+    With e the network's prediction, e_G that of a Gaussian reference and log p_G its density,
+
+        log p(x) = log p_G(x) + 1/2 INT dlam E[ |eps - e_G(z)|^2 - |eps - e(z)|^2 ],
+
+    exactly, for the density whose denoiser e is, if the integral is over the whole axis. Over the levels that the network
+    knows, the reference stands in beyond both ends. In the mean over data the negative is then at least the entropy, for
+    any network; of a single x it bounds nothing.
+
+    Args:
+        reference: the Gaussian; the nearer to the data, the less noise is left. `GaussianReference.fit` or `choose` make
+            one from data other than those that are measured.
+        quadrature, draws, antithetic: as in `MMG`.
+        control: by what coefficient the reference's own error, whose mean given x is known, is taken off at each level;
+            1 everywhere by default. `mmg_diffusers.measure.control.fit_control` fits one on other data.
+
+    Calling it measures::
+
+        found = Density(GaussianReference.fit(other_x, rank=64))(denoiser, x)
+        found.nats, found.stderr, found.bits_per_dim(), found.mean()
+
+    Raises:
+        TypeError: for something other than a reference or a rule, or a number of draws that is not whole.
+        ValueError: for fewer than one draw.
+    """
+
+    reference: GaussianReference = field(default_factory=GaussianReference)
+    quadrature: Quadrature = field(default_factory=lambda: StratifiedUniform(64))
+    draws: int = 1
+    antithetic: bool = False
+    control: Control | None = None
+
+    def __post_init__(self) -> None:
+        of_type(self.reference, GaussianReference, "reference", "one such as GaussianReference.fit(other_x)")
+        of_type(self.quadrature, Quadrature, "quadrature", "a rule such as StratifiedUniform(64)")
+        of_type(self.control, (Control, type(None)), "control", "one that fit_control made")
+        whole(self.draws, "draws", 1)
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        cond: Condition | None = None,
+        *,
+        seed: int = 0,
+        pair_ids: Tensor | None = None,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        settings: Mapping[str, Any] | None = None,
+        variable: str = "x",
+    ) -> LogLikelihood:
+        """Measure log p(x), or log p(x | cond).
+
+        Args:
+            denoiser: the network.
+            x: `(N, *event)`, of the reference's shape, without a gradient.
+            cond: N rows; ``None``: the marginal.
+            seed, pair_ids, logsnr_range, batch_size, progress: as in `MMG`.
+            settings: what else belongs into the record.
+            variable: what x is, such as "VAE latent (posterior mode)"; part of the record.
+
+        Raises:
+            TypeError: for something other than a denoiser, tensors and a condition.
+            ValueError: for x of another shape than the reference's, with a gradient or with values that are not finite, or
+                a condition that does not fit; all before the network is called.
+        """
+        pairs = self.checked(denoiser, x, cond, pair_ids)
+        check_settings(settings or {})
+        of_type(variable, str, "variable", "words, such as 'VAE latent (posterior mode)'")
+        two = TwoDenoisers(self.reference, denoiser)
+        curve = measure_curve(
+            two,
+            pairs,
+            {} if cond is None else cond,
+            quadrature=self.quadrature,
+            draws=self.draws,
+            integrand="gap",
+            antithetic=self.antithetic,
+            seed=seed,
+            logsnr_range=logsnr_range,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        low, high = curve.logsnr_range
+        terms = ReferenceTerms(
+            surprise=self.reference.surprise(pairs.x),
+            low=self.reference.error_below(pairs.x, low),
+            flat=self.reference.flat_above(pairs.x, high),
+            controlled=integral_of_control(self.control, self.reference, pairs.x, (low, high)),
+        )
+        return LogLikelihood(
+            curve,
+            terms,
+            row_marks(pairs.x),
+            event=tuple(pairs.x.shape[1:]),
+            variable=variable,
+            control=self.control,
+            settings={**(settings or {}), **self.record(), "seed": seed, "conditional": cond is not None},
+            notes=(*two.notes, *memory_notes(two), *self._notes(pairs.x, high)),
+        )
+
+    def checked(self, denoiser: Denoiser, x: Tensor, cond: Condition | None, pair_ids: Tensor | None) -> Pairs:
+        """The variables, if everything fits; before a network is called.
+
+        Raises:
+            TypeError, ValueError: as the call does.
+        """
+        check_denoiser_type(denoiser)
+        if isinstance(x, Tensor) and x.requires_grad:
+            raise ValueError(
+                "x requires a gradient, which a likelihood by sampled noise does not have; pass x.detach()"
+            )
+        pairs = Pairs.of(x, pair_ids)
+        self.reference.check_event(tuple(x.shape[1:]))
+        check_condition(cond, len(pairs), "cond")
+        if cond is not None and not cond:
+            raise ValueError(f"cond is {shown(cond)}, which holds nothing; expected None for the marginal, or tensors")
+        return pairs
+
+    def record(self) -> dict[str, Any]:
+        """The settings, in what JSON can hold."""
+        return {
+            "reference": self.reference.record(),
+            "quadrature": repr(self.quadrature),
+            "draws": self.draws,
+            "antithetic": self.antithetic,
+            "control": None if self.control is None else self.control.record(),
+        }
+
+    def _notes(self, x: Tensor, high: float) -> tuple[str, ...]:
+        """What the data themselves give cause to say."""
+        said: list[str] = []
+        if among := self.reference.among_fitted(x):
+            said.append(
+                f"{among} of {len(x)} x are among the points that the reference was fitted on, which makes them look likelier; "
+                "fit it on others"
+            )
+        if grid := grid_of(x):
+            count, step = grid
+            said.append(
+                f"x lies on a grid: {count} values, {step:.4g} apart. A density of such data has no limit, it grows with the "
+                f"clean end of the range (resolution {math.exp(-high / 2):.3g}); measure discrete log P(x), or data that are not rounded"
+            )
+        return tuple(said)
+
+
+def grid_of(x: Tensor) -> tuple[int, float] | None:
+    """How many values data lie on, and their distance, if they lie on a few equally spaced ones.
+
+    A few is at most 4096 and a quarter of the numbers that there are, so that continuous data are not taken for a grid.
+    """
+    numbers = x.detach().flatten()[:LOOKED_AT].double().cpu()
+    # Digits that float32 does not hold would make two values of one.
+    values = numbers.unique()
+    scale = float(values.abs().max())
+    step = values.diff()
+    apart = step[step > 1e-6 * scale]
+    if len(apart) == 0 or len(apart) + 1 > min(GRID_VALUES, len(numbers) // 4):
+        return None
+    least = float(apart.min())
+    multiple = (values - values[0]) / least
+    count = round(float(multiple[-1])) + 1
+    even = float((multiple - multiple.round()).abs().max()) < 0.01
+    return (len(apart) + 1, least) if even and count <= GRID_VALUES else None

@@ -1,0 +1,389 @@
+"""The record of log-likelihoods, and of their differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.checks import needs, of_type
+from mmg_diffusers.files.records import versions, within
+from mmg_diffusers.measure.control import Control
+from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
+from mmg_diffusers.measure.moments import Curve, integrate
+from mmg_diffusers.measure.value import Value, mean_over_pairs
+
+if TYPE_CHECKING:
+    import pandas
+
+# Nats a dimension below which what an end may lack is not worth a warning.
+NEGLIGIBLE = 0.002
+
+
+@dataclass(frozen=True)
+class ReferenceTerms:
+    """What is known of the reference in closed form, `(N,)` nats of every x.
+
+    Args:
+        surprise: -log p_G(x).
+        low: half its integrated error below the range, which is all that a network could gain there.
+        flat: what a density that is flat below the resolution would gain on it above the range.
+        controlled: half its integrated error in the range that the control leaves standing.
+    """
+
+    surprise: Tensor
+    low: Tensor
+    flat: Tensor
+    controlled: Tensor
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            values: Tensor = getattr(self, item.name)
+            if values.shape != self.surprise.shape or values.ndim != 1 or not bool(values.isfinite().all()):
+                raise ValueError(
+                    f"the reference's {item.name} is {tuple(values.shape)}; expected finite numbers, one an x"
+                )
+
+    def packed(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @staticmethod
+    def merge(parts: Sequence[ReferenceTerms]) -> ReferenceTerms:
+        """Join those of different x."""
+        held = [part.packed() for part in parts]
+        return ReferenceTerms(**{name: torch.cat([part[name] for part in held]) for name in held[0]})
+
+
+class Ends(NamedTuple):
+    """What is known about what lies beyond the range.
+
+    Below it a network gains on the reference between 0 and `low` nats in the mean over data, if it is no worse than the
+    reference; of each x never more than that x's own. Above it nothing can be certified of a density: its value is
+    at `resolution`, a standard deviation of noise in the units of x.
+    """
+
+    low: tuple[float, float]
+    resolution: float
+
+
+@dataclass(frozen=True, repr=False)
+class LogLikelihood(Measured):
+    """log p(x) of every x in nats, of the density at the resolution of the range's clean end; see `Density`.
+
+    `surprise` is its negative. It depends on the model, the settings, the seed and the pair's id alone. A density has
+    units: it may be above or below 0, and is compared only with densities of the same variable at the same resolution.
+    `curve.gap` is the reference's error less the network's, and `curve.error` the network's.
+    """
+
+    FORMAT = "mmg_diffusers.LogLikelihood/1"
+    KIND = "log-likelihood"
+
+    curve: Curve
+    terms: ReferenceTerms
+    rows: Tensor
+    event: tuple[int, ...]
+    variable: str = "x"
+    control: Control | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        of_type(self.curve, Curve, "the curve of a log-likelihood", "a Curve")
+        if self.terms.surprise.shape != (len(self.curve),) or self.rows.shape != (len(self.curve),):
+            raise ValueError(f"expected the reference's terms and a mark for each of {len(self.curve)} x")
+
+    @property
+    def pair_ids(self) -> Tensor:
+        """`(N,)` int64."""
+        return self.curve.pair_ids
+
+    # ---- numbers ----
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers make an x."""
+        return math.prod(self.event)
+
+    @property
+    def values(self) -> Tensor:
+        """`(N, D, L)` what is integrated: the controlled part of the reference's error, less the network's."""
+        if self.control is None:
+            return self.curve.gap
+        share = self.control.at(self.curve.logsnr)
+        return share * self.curve.gap - (1 - share) * self.curve.error
+
+    @cached_property
+    def _integrated(self) -> tuple[Tensor, Tensor]:
+        return integrate(self.values, self.curve.weight, self.curve.independent)
+
+    @property
+    def nats(self) -> Tensor:
+        """`(N,)` log p(x)."""
+        return self.terms.controlled - self.terms.surprise + self._integrated[0]
+
+    @property
+    def surprise(self) -> Tensor:
+        """`(N,)` -log p(x); its mean is at least the differential entropy of the data, whatever the network."""
+        return -self.nats
+
+    @property
+    def stderr(self) -> Tensor:
+        """`(N,)` standard error of `nats` from the noise draws."""
+        return self._integrated[1]
+
+    def bits_per_dim(self) -> Tensor:
+        """`(N,)` surprise in bits a dimension of x, in the units of x."""
+        return self.surprise / (self.dimensions * math.log(2))
+
+    @property
+    def logsnr_range(self) -> tuple[float, float]:
+        """The range of log-SNR that was integrated over."""
+        return self.curve.logsnr_range
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that went through the network: x times levels times draws. The reference is in closed form."""
+        return self.curve.evaluations
+
+    @property
+    def ends(self) -> Ends:
+        """What lies beyond the range; see `Ends`."""
+        return Ends((0.0, float(self.terms.low.mean())), math.exp(-self.logsnr_range[1] / 2))
+
+    def versus(self, other: LogLikelihood) -> LogLikelihoodRatio:
+        """log p(x) - log p'(x) of the same x at the same noise, most of which cancels.
+
+        Raises:
+            TypeError: for something else than a log-likelihood.
+            ValueError: for another seed, reference, range, levels or x.
+        """
+        return LogLikelihoodRatio(self, other)
+
+    # ---- words ----
+
+    def warnings(self) -> tuple[str, ...]:
+        """List what a reader should know about these numbers before them."""
+        said = list(self.notes)
+        low, high = self.logsnr_range
+        size, ends = self.dimensions, self.ends
+        error = mean_over_pairs(self.nats, self.stderr).stderr
+        if ends.low[1] > NEGLIGIBLE * size:
+            said.append(
+                f"below log-SNR {low:.2f} the reference stands in: the mean may be up to {ends.low[1]:.3g} nats too low"
+            )
+        flat = float(self.terms.flat.mean())
+        if abs(flat) > max(0.02 * size, error):
+            way = "likelier" if flat > 0 else "less likely"
+            said.append(
+                f"above log-SNR {high:.2f} the reference stands in, and is not flat there: a density that is, below the "
+                f"resolution {ends.resolution:.3g}, makes x {abs(flat):.3g} nats {way} in the mean; choose a reference nearer to the data"
+            )
+        left = self._error_at_end()
+        if 1 - left.value / size > max(0.05, 3 * left.stderr / size):
+            said.append(
+                f"at log-SNR {high:.2f} the network still predicts {1 - left.value / size:.0%} of the noise: the data are finer "
+                f"than the resolution {ends.resolution:.3g}, and their density depends on where the range ends"
+            )
+        gain = mean_over_pairs(integrate(self.curve.gap, self.curve.weight, self.curve.independent)[0])
+        if gain.value < -3 * gain.stderr:
+            said.append(
+                f"the network explains x worse than the Gaussian reference, by {-gain.value:.3g} +- {gain.stderr:.2g} nats"
+            )
+        return tuple(said)
+
+    def _error_at_end(self) -> Value:
+        """The network's squared error at the cleanest sixteenth of its levels, the mean over x."""
+        by_level = self.curve.by_level(self.curve.error)
+        return mean_over_pairs(by_level[:, -max(1, by_level.shape[1] // 16) :].mean(1))
+
+    def __repr__(self) -> str:
+        return f"LogLikelihood({self.mean()}, {len(self)} of {self.variable} {self.event})"
+
+    def __str__(self) -> str:
+        low, high = self.logsnr_range
+        mean = self.mean()
+        bits = -mean.value / (self.dimensions * math.log(2))
+        first = (
+            f"log p = {mean} over {len(self)} of {self.variable}, {self.dimensions} dimensions ({bits:.4f} bits a dimension at "
+            f"resolution {self.ends.resolution:.3g}; log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations, below the range "
+            f"at most {self.ends.low[1]:.3g} nats more)"
+        )
+        return "\n".join([first, *(f"warning: {text}" for text in self.warnings())])
+
+    # ---- tables and files ----
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row an x: id, nats, stderr, bits a dimension, the reference's log-density, what the low end may add, draws."""
+        needs("pandas", "data")
+        import pandas
+
+        columns = {
+            "pair": self.pair_ids,
+            "nats": self.nats,
+            "stderr": self.stderr,
+            "bits_per_dim": self.bits_per_dim(),
+            "reference_nats": -self.terms.surprise,
+            "low_end_nats": self.terms.low,
+            "draws": self.curve.draws,
+        }
+        return pandas.DataFrame({name: values.numpy() for name, values in columns.items()})
+
+    @staticmethod
+    def merge(parts: Sequence[LogLikelihood]) -> LogLikelihood:
+        """Join log-likelihoods of different x.
+
+        Raises:
+            ValueError: if they were measured with different settings, references or versions, or share a pair.
+        """
+        first = to_merge(parts, LogLikelihood)
+        notes = same_origin(parts, LogLikelihood.KIND)
+        for other in parts:
+            if (other.event, other.variable) != (first.event, first.variable):
+                raise ValueError(
+                    f"log-likelihoods of different variables: {first.variable} {first.event} and {other.variable} {other.event}"
+                )
+        return LogLikelihood(
+            Curve.merge([part.curve for part in parts]),
+            ReferenceTerms.merge([part.terms for part in parts]),
+            torch.cat([part.rows for part in parts]),
+            first.event,
+            first.variable,
+            first.control,
+            first.settings,
+            first.versions,
+            notes,
+        )
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors, record = self.curve.packed()
+        held = prefixed("curve", tensors) | prefixed("terms", self.terms.packed()) | {"rows": self.rows}
+        return held, {
+            "curve": record,
+            "event": list(self.event),
+            "variable": self.variable,
+            "control": None if self.control is None else self.control.record(),
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> LogLikelihood:
+        """From what `packed` gave."""
+        return cls(
+            Curve.unpacked(within(tensors, "curve"), record["curve"]),
+            ReferenceTerms(**within(tensors, "terms")),
+            tensors["rows"],
+            tuple(record["event"]),
+            record["variable"],
+            Control.of_record(record["control"]),
+            record["settings"],
+            record["versions"],
+            tuple(record["notes"]),
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class LogLikelihoodRatio(Measured):
+    """log p(x) - log p'(x) of every x, in nats: two conditions, or two models, at shared noise.
+
+    Raises:
+        ValueError: for other x, pairs, levels, noise or references.
+    """
+
+    FORMAT = "mmg_diffusers.LogLikelihoodRatio/1"
+    KIND = "log-likelihood ratio"
+
+    one: LogLikelihood
+    other: LogLikelihood
+
+    def __post_init__(self) -> None:
+        for part in (self.one, self.other):
+            of_type(part, LogLikelihood, "a part of a ratio", "a LogLikelihood")
+        one, other = self.one, self.other
+        if one.event != other.event or not torch.equal(one.rows, other.rows):
+            raise ValueError("the two log-likelihoods are of different x; a ratio compares two densities of the same")
+        if not torch.equal(one.pair_ids, other.pair_ids):
+            raise ValueError(
+                "the two log-likelihoods have different pair ids, and so different noise; give both the same"
+            )
+        for name in ("seed", "reference", "quadrature", "draws", "antithetic", "control"):
+            if one.settings.get(name) != other.settings.get(name):
+                raise ValueError(
+                    f"the two log-likelihoods were measured with different settings: {name} {one.settings.get(name)} and "
+                    f"{other.settings.get(name)}; a ratio needs the same noise and reference"
+                )
+        levels = (one.curve.logsnr, other.curve.logsnr)
+        if one.logsnr_range != other.logsnr_range or not torch.equal(*(values.nan_to_num() for values in levels)):
+            raise ValueError(
+                f"the two log-likelihoods were measured at different levels, over {one.logsnr_range} and {other.logsnr_range}; "
+                "give both the logsnr_range= that both know"
+            )
+
+    @property
+    def pair_ids(self) -> Tensor:
+        """`(N,)` int64."""
+        return self.one.pair_ids
+
+    @cached_property
+    def _integrated(self) -> tuple[Tensor, Tensor]:
+        curve = self.one.curve
+        return integrate(self.one.values - self.other.values, curve.weight, curve.independent)
+
+    @property
+    def nats(self) -> Tensor:
+        """`(N,)` log p(x) - log p'(x)."""
+        return self._integrated[0]
+
+    @property
+    def stderr(self) -> Tensor:
+        """`(N,)` standard error of `nats` from the noise draws, of which what both share is gone."""
+        return self._integrated[1]
+
+    def warnings(self) -> tuple[str, ...]:
+        """List what was noted of either; what lies beyond the range is the same reference's for both."""
+        return tuple(dict.fromkeys((*self.one.notes, *self.other.notes)))
+
+    def __repr__(self) -> str:
+        return f"LogLikelihoodRatio({self.mean()}, {len(self)} of {self.one.variable} {self.one.event})"
+
+    def __str__(self) -> str:
+        low, high = self.one.logsnr_range
+        first = (
+            f"log p - log p' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
+        )
+        return "\n".join([first, *(f"warning: {text}" for text in self.warnings())])
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors, by name, and what else there is; for files."""
+        tensors: dict[str, Tensor] = {}
+        record: dict[str, Any] = {}
+        for name, part in (("one", self.one), ("other", self.other)):
+            held, record[name] = part.packed()
+            tensors |= prefixed(name, held)
+        return tensors, record
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> LogLikelihoodRatio:
+        """From what `packed` gave."""
+        return cls(*(LogLikelihood.unpacked(within(tensors, name), record[name]) for name in ("one", "other")))
+
+    @staticmethod
+    def merge(parts: Sequence[LogLikelihoodRatio]) -> LogLikelihoodRatio:
+        """Join ratios of different x.
+
+        Raises:
+            ValueError: as `LogLikelihood.merge` does.
+        """
+        to_merge(parts, LogLikelihoodRatio)
+        return LogLikelihoodRatio(
+            LogLikelihood.merge([part.one for part in parts]), LogLikelihood.merge([part.other for part in parts])
+        )
