@@ -13,11 +13,13 @@ from mmg_diffusers.measure.divergence import Entropy, Interaction
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.measured import Record
+from mmg_diffusers.measure.probability import LogProbability
 
 KINDS: tuple[type[Record], ...] = (
     Estimate,
     LogLikelihood,
     LogLikelihoodRatio,
+    LogProbability,
     Filtered,
     Classification,
     Entropy,

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import finite, of_type, whole
+from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.measure.probability import LogProbability
+from mmg_diffusers.measure.supports import Support
 
 # A value counts as one of the grid if it is as near as this, in steps: what float32 leaves of a pixel, and no more.
 NEAR = 1e-3
@@ -22,8 +25,13 @@ _FAR, _APART = 14.0, 11.5
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Equally spaced levels that every coordinate of x is one of.
+class Grid(Support):
+    """Equally spaced levels that every coordinate of x is one of; by it `Density` measures log P(x).
+
+    With e the network's prediction, -log P(x) is half the integral of E|eps - e(z)|^2 over all levels (arXiv 2302.03792,
+    eq. 11, pointwise). Below the range the reference stands in, in closed form; at its clean end z is decoded by a softmax
+    over the levels. Each is what a model could do, so that the sum stays a bound in the mean over data, for any network.
+    What the network predicts is never rounded: a mean of levels is no observation of one.
 
     Args:
         low, high: the least level and the greatest.
@@ -95,6 +103,27 @@ class Grid:
     def record(self) -> dict[str, Any]:
         """What JSON can hold; the arguments that make it."""
         return {"low": self.low, "high": self.high, "levels": self.levels}
+
+    # ---- as the values of a density ----
+
+    record_type = LogProbability
+
+    def terms(self, reference: GaussianReference, x: Tensor, ends: tuple[float, float]) -> dict[str, Tensor]:
+        decoding = self.decoding(x, ends[1])
+        surprise = reference.error_below(x, ends[1]) + decoding
+        return {"surprise": surprise, "decoding": decoding, "flat": torch.zeros_like(decoding)}
+
+    def range_of(self, known: tuple[float, float]) -> tuple[float, float] | None:
+        low, high = known
+        return None if math.isinf(low) else (low, min(high, max(self.resolved, low + 1)))
+
+    def check(self, x: Tensor, high: float) -> None:
+        self.index(x)
+        if math.exp(-high / 2) >= (self.high - self.low) / 2:
+            raise ValueError(
+                f"the range ends at log-SNR {high:.3g}, where noise of {math.exp(-high / 2):.3g} hides the {self}; expected a range "
+                f"up to {self.resolved:.3g}, or as far as the network knows"
+            )
 
     def __str__(self) -> str:
         return f"{self.levels} levels from {self.low:g} to {self.high:g}"
