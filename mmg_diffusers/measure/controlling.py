@@ -70,9 +70,16 @@ def fit_control(
     low, high = curve.logsnr_range
     edges = np.linspace(low, high, bands + 1)
     band = torch.from_numpy(np.searchsorted(edges[1:-1], logsnr.numpy()))
-    shares: list[float] = []
-    for k in range(bands):
-        mine, other = noise[band == k], of_network[band == k]
-        square = float(mine.square().mean()) if len(mine) else 0.0
-        shares.append(float((mine * (other - other.mean())).mean()) / square if square > 0 else 1.0)
+    shares = [_slope(*(values[band == k] for values in (noise, known, of_network))) for k in range(bands)]
     return Control(tuple(((edges[1:] + edges[:-1]) / 2).tolist()), tuple(shares))
+
+
+def _slope(noise: Tensor, known: Tensor, error: Tensor) -> float:
+    """The coefficient of the noise in the regression of an error on it, on what is known, and on a constant.
+
+    What is known stands for how the mean of the error goes with x and the level.
+    """
+    if len(noise) < 4:
+        return 1.0
+    columns = torch.stack([noise, known, torch.ones_like(noise)], 1)
+    return float(torch.linalg.lstsq(columns, error[:, None], driver="gelsd").solution[0])

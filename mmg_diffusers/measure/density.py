@@ -18,10 +18,13 @@ from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress, check_condition, range_within
 from mmg_diffusers.measure.control import Control, integral_of_control
 from mmg_diffusers.measure.curve import measure_curve
+from mmg_diffusers.measure.decoding import CleanEnd
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
 from mmg_diffusers.measure.supports import Support
 
+# Noisy values, for each draw, by which levels of a grid are told at the clean end.
+DECODINGS = 8
 # Values of a grid that are looked at, and how many different ones a grid has at most.
 LOOKED_AT, GRID_VALUES = 2**20, 4096
 
@@ -32,8 +35,9 @@ class Continuum(Support):
 
     record_type = LogLikelihood
 
-    def terms(self, reference: GaussianReference, x: Tensor, ends: tuple[float, float]) -> dict[str, Tensor]:
-        return {"surprise": reference.surprise(x), "flat": reference.flat_above(x, ends[1])}
+    def terms(self, reference: GaussianReference, end: CleanEnd) -> dict[str, Tensor]:
+        x = end.pairs.x
+        return {"surprise": reference.surprise(x), "flat": reference.flat_above(x, end.logsnr)}
 
     def notes(self, x: Tensor, high: float) -> tuple[str, ...]:
         if not (grid := grid_of(x)):
@@ -141,8 +145,9 @@ class Density:
         )
         low, high = curve.logsnr_range
         record_type = self.values.record_type
+        end = CleanEnd(denoiser, pairs, cond, high, DECODINGS * self.draws, seed, batch_size)
         terms = record_type.TERMS(
-            **self.values.terms(self.reference, pairs.x, (low, high)),
+            **self.values.terms(self.reference, end),
             low=self.reference.error_below(pairs.x, low),
             controlled=integral_of_control(self.control, self.reference, pairs.x, (low, high)),
         )

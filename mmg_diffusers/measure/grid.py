@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import finite, of_type, whole
 from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.measure.decoding import CleanEnd, TiltedSoftmax
 from mmg_diffusers.measure.probability import LogProbability
 from mmg_diffusers.measure.supports import Support
 
@@ -19,9 +20,11 @@ NEAR = 1e-3
 # Noise in standard deviations, and steps of the trapezoidal rule over it that are exact to rounding: for levels nearer than
 # two of them, and for others.
 _REACH, _COARSE, _FINE = 10.0, 0.1, 0.02
-# Steps, in standard deviations of the noise, beyond which a level is out of the question; and from which on the nearest
-# level is the right one to 1e-8 nats.
+# Standard deviations of the noise beyond which a level is out of the question; and the step, in these, from which on the
+# nearest level is the right one to 1e-8 nats.
 _FAR, _APART = 14.0, 11.5
+# Nats a dimension below which levels count as told by the noisy value alone.
+TOLD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,10 @@ class Grid(Support):
     """Equally spaced levels that every coordinate of x is one of; by it `Density` measures log P(x).
 
     With e the network's prediction, -log P(x) is half the integral of E|eps - e(z)|^2 over all levels (arXiv 2302.03792,
-    eq. 11, pointwise). Below the range the reference stands in, in closed form; at its clean end z is decoded by a softmax
-    over the levels. Each is what a model could do, so that the sum stays a bound in the mean over data, for any network.
-    What the network predicts is never rounded: a mean of levels is no observation of one.
+    eq. 11, pointwise). Below the range the reference stands in, in closed form. At its clean end z is decoded, unless it tells
+    the levels anyway: by a softmax over the levels near each noisy coordinate, tilted so that its mean is what the network
+    predicts. Both are what a model could do, so that the sum stays a bound in the mean over data, for any network. What the
+    network predicts is never rounded: a mean of levels is no observation of one.
 
     Args:
         low, high: the least level and the greatest.
@@ -82,11 +86,11 @@ class Grid(Support):
         return index.long()
 
     def decoding(self, x: Tensor, logsnr: float) -> Tensor:
-        """-log q(x | z) in the mean over the noise in z at a level, `(N, *event) -> (N,)` nats.
+        """-log q(x | z) in the mean over the noise in z at a level, `(N, *event)` nats of every coordinate.
 
         q chooses between levels by the noise alone, each coordinate by itself: a softmax of -(z / a - value)^2 SNR / 2.
-        It needs no network, and its mean over the noise is an integral in one dimension. It bounds what a network that knew
-        the rest of x would pay, and is the same for data that are smooth on the scale of the noise.
+        It needs no network, and its mean over the noise is an integral in one dimension. It is what a network that knows
+        the rest of x would pay as well, if the data were smooth on the scale of the noise.
 
         Raises:
             ValueError: for a value that is no level.
@@ -98,7 +102,7 @@ class Grid(Support):
         below, above = index.clamp(max=reach), (self.levels - 1 - index).clamp(max=reach)
         kinds, which = torch.unique(below * (reach + 1) + above, return_inverse=True)
         costs = [_confusion(kind // (reach + 1), kind % (reach + 1), apart) for kind in kinds.tolist()]
-        return torch.tensor(costs, dtype=torch.float64)[which].flatten(1).sum(1)
+        return torch.tensor(costs, dtype=torch.float64)[which]
 
     def record(self) -> dict[str, Any]:
         """What JSON can hold; the arguments that make it."""
@@ -108,10 +112,27 @@ class Grid(Support):
 
     record_type = LogProbability
 
-    def terms(self, reference: GaussianReference, x: Tensor, ends: tuple[float, float]) -> dict[str, Tensor]:
-        decoding = self.decoding(x, ends[1])
-        surprise = reference.error_below(x, ends[1]) + decoding
-        return {"surprise": surprise, "decoding": decoding, "flat": torch.zeros_like(decoding)}
+    def terms(self, reference: GaussianReference, end: CleanEnd) -> dict[str, Tensor]:
+        x = end.pairs.x
+        known = self.decoding(x, end.level)
+        decoding, rows = known.flatten(1).sum(1)[:, None], torch.zeros(len(x), dtype=torch.int64)
+        if float(decoding.mean()) > TOLD * x[0].numel():
+            decoder = TiltedSoftmax(self.levels, self.step * math.exp(end.level / 2))
+
+            def cost(clean: Tensor, seen: Tensor, predicted: Tensor) -> Tensor:
+                index = self.index(clean)
+                tilted, flat = decoder.costs(index, *((value - self.low) / self.step for value in (seen, predicted)))
+                return (tilted - flat * self._inside(index)).flatten(1).sum(1)
+
+            # Inside of the grid most of the noise is that of a softmax without a tilt, whose mean is known.
+            known = (known * self._inside(self.index(x))).flatten(1).sum(1)
+            decoding = end.of_each(cost, decoder.width) + known[:, None]
+            rows = rows + end.draws
+        below = reference.error_below(x, end.logsnr)
+        return {"surprise": below, "decoding": decoding, "decoded": rows, "flat": torch.zeros_like(below)}
+
+    def _inside(self, index: Tensor) -> Tensor:
+        return (index > 0) & (index < self.levels - 1)
 
     def range_of(self, known: tuple[float, float]) -> tuple[float, float] | None:
         low, high = known

@@ -394,7 +394,6 @@ class LogLikelihoodRatio(Measured):
         Raises:
             ValueError: as `LogLikelihood.merge` does.
         """
-        to_merge(parts, LogLikelihoodRatio)
-        return LogLikelihoodRatio(
+        return type(to_merge(parts, LogLikelihoodRatio))(
             LogLikelihood.merge([part.one for part in parts]), LogLikelihood.merge([part.other for part in parts])
         )

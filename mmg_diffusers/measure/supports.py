@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.measure.decoding import CleanEnd
 from mmg_diffusers.measure.likelihood import LogLikelihood
 
 
@@ -18,10 +19,8 @@ class Support(ABC):
     """What is made of a measurement."""
 
     @abstractmethod
-    def terms(self, reference: GaussianReference, x: Tensor, ends: tuple[float, float]) -> dict[str, Tensor]:
-        """What is known of every x in closed form, `(N,)` nats each, by the names of `record_type.TERMS`; `surprise` is -log of
-        its likelihood if the network predicts as the reference does over the range.
-        """  # fmt: skip
+    def terms(self, reference: GaussianReference, end: CleanEnd) -> dict[str, Tensor]:
+        """What is known of every x beside what is integrated, by the names of `record_type.TERMS`."""
 
     def range_of(self, known: tuple[float, float]) -> tuple[float, float] | None:
         """The part of the levels that a network knows which is worth integrating over; None for all of them."""

@@ -22,7 +22,7 @@ def test_what_is_decoded_is_what_the_error_above_would_add_up_to(logsnr):
     # Half the integral of a fair spin's error over all SNR above is what the noise leaves of ln 2.
     above = quad(spin_error, math.exp(logsnr), 60, limit=300)[0] / 2
     found = Grid(-1, 1, 2).decoding(torch.tensor([[1.0], [-1.0]]), logsnr)
-    assert found.tolist() == pytest.approx([above, above], abs=1e-9)
+    assert found.flatten().tolist() == pytest.approx([above, above], abs=1e-9)
 
 
 @pytest.mark.parametrize("grid", [Grid(-1, 1, 256), Grid(0, 1, 4), Grid(-3, 5, 16)])
@@ -34,20 +34,21 @@ def test_decoding_agrees_with_draws(grid, steps):
     noise = torch.randn(4000, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logits = -(values[index][:, None] + sd * noise - values).square() / (2 * sd**2)
     drawn = -torch.log_softmax(logits, -1)[:, torch.arange(4), index]
-    found = grid.decoding(values[index][:, None], -2 * math.log(sd))
+    found = grid.decoding(values[index], -2 * math.log(sd))
     error = drawn.std(0) / math.sqrt(4000)
     assert bool(((found - drawn.mean(0)).abs() < 4 * error + 1e-9).all())
 
 
-def test_decoding_adds_up_over_coordinates():
+def test_decoding_is_of_each_coordinate_by_itself():
     grid, x = Grid(0, 3, 4), torch.tensor([[[0.0, 1.0], [3.0, 2.0]]])
-    each = [grid.decoding(value.view(1, 1), 0.5).item() for value in x.flatten()]
-    assert grid.decoding(x, 0.5).item() == pytest.approx(sum(each))
+    found = grid.decoding(x, 0.5)
+    assert found.shape == x.shape
+    assert found.flatten().tolist() == pytest.approx([grid.decoding(value, 0.5).item() for value in x.flatten()])
 
 
 def test_noise_that_drowns_the_grid_leaves_everything_and_none_leaves_nothing():
     grid = Grid(-1, 1, 8)
-    x = torch.linspace(-1, 1, 8)[:, None]
+    x = torch.linspace(-1, 1, 8)
     torch.testing.assert_close(
         grid.decoding(x, -20.0), torch.full((8,), math.log(8), dtype=torch.float64), atol=1e-3, rtol=0
     )
