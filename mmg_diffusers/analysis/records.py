@@ -14,11 +14,14 @@ from mmg_diffusers.measure.divergence import Entropy, Interaction
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.measured import Record
+from mmg_diffusers.measure.probability import LogProbability, LogProbabilityRatio
 
 KINDS: tuple[type[Record], ...] = (
     Estimate,
     LogLikelihood,
     LogLikelihoodRatio,
+    LogProbability,
+    LogProbabilityRatio,
     Filtered,
     Audit,
     Classification,

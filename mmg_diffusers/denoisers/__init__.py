@@ -9,6 +9,7 @@ from mmg_diffusers.denoisers.check import DenoiserCheck, check_denoiser
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, MixtureDenoiser
 from mmg_diffusers.denoisers.interpolant import Interpolant
+from mmg_diffusers.denoisers.known import ExactDenoiser
 from mmg_diffusers.denoisers.levels import add_noise
 from mmg_diffusers.denoisers.references import GaussianReference
 
@@ -19,6 +20,7 @@ __all__ = [
     "Denoiser",
     "DenoiserCheck",
     "DiscreteVP",
+    "ExactDenoiser",
     "GaussianDenoiser",
     "GaussianReference",
     "Interpolant",

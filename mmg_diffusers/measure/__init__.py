@@ -7,7 +7,8 @@ prompts or pipelines.
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.measure.control import Control
-from mmg_diffusers.measure.density import Density
+from mmg_diffusers.measure.controlling import fit_control
+from mmg_diffusers.measure.density import Continuum, Density
 from mmg_diffusers.measure.divergence import (
     Entropy,
     EntropyEstimator,
@@ -17,8 +18,10 @@ from mmg_diffusers.measure.divergence import (
 )
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
+from mmg_diffusers.measure.grid import Grid
 from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.moments import Curve, OutsideNorm
+from mmg_diffusers.measure.probability import LogProbability
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import (
     AtLevels,
@@ -41,6 +44,7 @@ __all__ = [
     "AtLevels",
     "Boundary",
     "CandidateCurve",
+    "Continuum",
     "Control",
     "Curve",
     "Density",
@@ -48,9 +52,11 @@ __all__ = [
     "EntropyEstimator",
     "Estimate",
     "GaussLegendre",
+    "Grid",
     "Interaction",
     "LogLikelihood",
     "LogLikelihoodRatio",
+    "LogProbability",
     "Logistic",
     "NoisePath",
     "OutsideNorm",
@@ -63,6 +69,7 @@ __all__ = [
     "Tolerance",
     "Trapezoid",
     "Value",
+    "fit_control",
     "gap_fitted",
     "interaction_information",
     "kl_divergence",

@@ -15,19 +15,45 @@ from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.files.identity import row_marks
 from mmg_diffusers.files.records import check_settings
-from mmg_diffusers.measure.batches import Pairs, Progress, check_condition
+from mmg_diffusers.measure.batches import Pairs, Progress, check_condition, range_within
 from mmg_diffusers.measure.control import Control, integral_of_control
 from mmg_diffusers.measure.curve import measure_curve
-from mmg_diffusers.measure.likelihood import LogLikelihood, ReferenceTerms
+from mmg_diffusers.measure.decoding import CleanEnd
+from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
+from mmg_diffusers.measure.supports import Support
 
+# Noisy values, for each draw, by which levels of a grid are told at the clean end.
+DECODINGS = 8
 # Values of a grid that are looked at, and how many different ones a grid has at most.
 LOOKED_AT, GRID_VALUES = 2**20, 4096
 
 
 @dataclass(frozen=True)
+class Continuum(Support):
+    """Every value: p(x) is a density, at the resolution of the range's clean end."""
+
+    record_type = LogLikelihood
+
+    def terms(self, reference: GaussianReference, end: CleanEnd) -> dict[str, Tensor]:
+        x = end.pairs.x
+        return {"surprise": reference.surprise(x), "flat": reference.flat_above(x, end.logsnr)}
+
+    def notes(self, x: Tensor, high: float) -> tuple[str, ...]:
+        if not (grid := grid_of(x)):
+            return ()
+        count, step = grid
+        return (
+            f"x lies on a grid: {count} values, {step:.4g} apart. A density of such data has no limit, it grows with the "
+            f"clean end of the range (resolution {math.exp(-high / 2):.3g}); measure log P(x) by values=Grid(low, high, levels), "
+            "or data that are not rounded",
+        )
+
+
+@dataclass(frozen=True)
 class Density:
-    """log p(x) of every x, or log p(x | condition), as a denoiser tells it (arXiv 2302.03792, eq. 8, pointwise).
+    """log p(x) of every x, or log p(x | condition), as a denoiser tells it (arXiv 2302.03792, eq. 8, pointwise); or the
+    probability log P(x) of data that lie on a grid.
 
     With e the network's prediction, e_G that of a Gaussian reference and log p_G its density,
 
@@ -42,7 +68,8 @@ class Density:
             one from data other than those that are measured.
         quadrature, draws, antithetic: as in `MMG`.
         control: by what coefficient the reference's own error, whose mean given x is known, is taken off at each level;
-            1 everywhere by default. `mmg_diffusers.measure.control.fit_control` fits one on other data.
+            1 everywhere by default. `fit_control` fits one on other data.
+        values: which values x takes; `Grid(low, high, levels)` for data that lie on one, of which log P(x) is measured.
 
     Calling it measures::
 
@@ -59,11 +86,13 @@ class Density:
     draws: int = 1
     antithetic: bool = False
     control: Control | None = None
+    values: Support = field(default_factory=Continuum)
 
     def __post_init__(self) -> None:
         of_type(self.reference, GaussianReference, "reference", "one such as GaussianReference.fit(other_x)")
         of_type(self.quadrature, Quadrature, "quadrature", "a rule such as StratifiedUniform(64)")
         of_type(self.control, (Control, type(None)), "control", "one that fit_control made")
+        of_type(self.values, Support, "values", "a grid such as Grid(-1, 1, 256), or Continuum()")
         whole(self.draws, "draws", 1)
 
     def __call__(
@@ -96,9 +125,11 @@ class Density:
                 a condition that does not fit; all before the network is called.
         """
         pairs = self.checked(denoiser, x, cond, pair_ids)
+        asked = logsnr_range or self.values.range_of(denoiser.logsnr_range)
         check_settings(settings or {})
         of_type(variable, str, "variable", "words, such as 'VAE latent (posterior mode)'")
         two = TwoDenoisers(self.reference, denoiser)
+        self.values.check(pairs.x, range_within(two, asked, self.quadrature)[1])
         curve = measure_curve(
             two,
             pairs,
@@ -108,18 +139,19 @@ class Density:
             integrand="gap",
             antithetic=self.antithetic,
             seed=seed,
-            logsnr_range=logsnr_range,
+            logsnr_range=asked,
             batch_size=batch_size,
             progress=progress,
         )
         low, high = curve.logsnr_range
-        terms = ReferenceTerms(
-            surprise=self.reference.surprise(pairs.x),
+        record_type = self.values.record_type
+        end = CleanEnd(denoiser, pairs, cond, high, DECODINGS * self.draws, seed, batch_size)
+        terms = record_type.TERMS(
+            **self.values.terms(self.reference, end),
             low=self.reference.error_below(pairs.x, low),
-            flat=self.reference.flat_above(pairs.x, high),
             controlled=integral_of_control(self.control, self.reference, pairs.x, (low, high)),
         )
-        return LogLikelihood(
+        return record_type(
             curve,
             terms,
             row_marks(pairs.x),
@@ -156,6 +188,7 @@ class Density:
             "draws": self.draws,
             "antithetic": self.antithetic,
             "control": None if self.control is None else self.control.record(),
+            "values": self.values.record(),
         }
 
     def _notes(self, x: Tensor, high: float) -> tuple[str, ...]:
@@ -166,13 +199,7 @@ class Density:
                 f"{among} of {len(x)} x are among the points that the reference was fitted on, which makes them look likelier; "
                 "fit it on others"
             )
-        if grid := grid_of(x):
-            count, step = grid
-            said.append(
-                f"x lies on a grid: {count} values, {step:.4g} apart. A density of such data has no limit, it grows with the "
-                f"clean end of the range (resolution {math.exp(-high / 2):.3g}); measure discrete log P(x), or data that are not rounded"
-            )
-        return tuple(said)
+        return (*said, *self.values.notes(x, high))
 
 
 def grid_of(x: Tensor) -> tuple[int, float] | None:

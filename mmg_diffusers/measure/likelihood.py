@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ class ReferenceTerms:
     def merge(parts: Sequence[ReferenceTerms]) -> ReferenceTerms:
         """Join those of different x."""
         held = [part.packed() for part in parts]
-        return ReferenceTerms(**{name: torch.cat([part[name] for part in held]) for name in held[0]})
+        return type(parts[0])(**{name: torch.cat([part[name] for part in held]) for name in held[0]})
 
 
 class Ends(NamedTuple):
@@ -84,6 +84,7 @@ class LogLikelihood(Measured):
 
     FORMAT = "mmg_diffusers.LogLikelihood/1"
     KIND = "log-likelihood"
+    TERMS: ClassVar[type[ReferenceTerms]] = ReferenceTerms
 
     curve: Curve
     terms: ReferenceTerms
@@ -177,13 +178,24 @@ class LogLikelihood(Measured):
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
         said = list(self.notes)
-        low, high = self.logsnr_range
         size, ends = self.dimensions, self.ends
         error = mean_over_pairs(self.nats, self.stderr).stderr
         if ends.low[1] > NEGLIGIBLE * size:
             said.append(
-                f"below log-SNR {low:.2f} the reference stands in: the mean may be up to {ends.low[1]:.3g} nats too low"
+                f"below log-SNR {self.logsnr_range[0]:.2f} the reference stands in: the mean may be up to {ends.low[1]:.3g} nats too low"
             )
+        said += self._said_of_clean_end(error)
+        gain = mean_over_pairs(integrate(self.curve.gap, self.curve.weight, self.curve.independent)[0])
+        if gain.value < -3 * gain.stderr:
+            said.append(
+                f"the network explains x worse than the Gaussian reference, by {-gain.value:.3g} +- {gain.stderr:.2g} nats"
+            )
+        return tuple(said)
+
+    def _said_of_clean_end(self, error: float) -> list[str]:
+        """What lies above the range, in words; of the mean's standard error."""
+        said: list[str] = []
+        (_, high), size, ends = self.logsnr_range, self.dimensions, self.ends
         flat = float(self.terms.flat.mean())
         if abs(flat) > max(0.02 * size, error):
             way = "likelier" if flat > 0 else "less likely"
@@ -197,12 +209,7 @@ class LogLikelihood(Measured):
                 f"at log-SNR {high:.2f} the network still predicts {1 - left.value / size:.0%} of the noise: the data are finer "
                 f"than the resolution {ends.resolution:.3g}, and their density depends on where the range ends"
             )
-        gain = mean_over_pairs(integrate(self.curve.gap, self.curve.weight, self.curve.independent)[0])
-        if gain.value < -3 * gain.stderr:
-            said.append(
-                f"the network explains x worse than the Gaussian reference, by {-gain.value:.3g} +- {gain.stderr:.2g} nats"
-            )
-        return tuple(said)
+        return said
 
     def _error_at_end(self) -> Value:
         """The network's squared error at the cleanest sixteenth of its levels, the mean over x."""
@@ -249,13 +256,13 @@ class LogLikelihood(Measured):
             ValueError: if they were measured with different settings, references or versions, or share a pair.
         """
         first = to_merge(parts, LogLikelihood)
-        notes = same_origin(parts, LogLikelihood.KIND)
+        notes = same_origin(parts, first.KIND)
         for other in parts:
             if (other.event, other.variable) != (first.event, first.variable):
                 raise ValueError(
                     f"log-likelihoods of different variables: {first.variable} {first.event} and {other.variable} {other.event}"
                 )
-        return LogLikelihood(
+        return type(first)(
             Curve.merge([part.curve for part in parts]),
             ReferenceTerms.merge([part.terms for part in parts]),
             torch.cat([part.rows for part in parts]),
@@ -286,7 +293,7 @@ class LogLikelihood(Measured):
         """From what `packed` gave."""
         return cls(
             Curve.unpacked(within(tensors, "curve"), record["curve"]),
-            ReferenceTerms(**within(tensors, "terms")),
+            cls.TERMS(**within(tensors, "terms")),
             tensors["rows"],
             tuple(record["event"]),
             record["variable"],
@@ -321,7 +328,7 @@ class LogLikelihoodRatio(Measured):
             raise ValueError(
                 "the two log-likelihoods have different pair ids, and so different noise; give both the same"
             )
-        for name in ("seed", "reference", "quadrature", "draws", "antithetic", "control"):
+        for name in ("seed", "reference", "quadrature", "draws", "antithetic", "control", "values"):
             if one.settings.get(name) != other.settings.get(name):
                 raise ValueError(
                     f"the two log-likelihoods were measured with different settings: {name} {one.settings.get(name)} and "
@@ -374,12 +381,16 @@ class LogLikelihoodRatio(Measured):
         for name, part in (("one", self.one), ("other", self.other)):
             held, record[name] = part.packed()
             tensors |= prefixed(name, held)
+            record[name] |= {"format": part.FORMAT}
         return tensors, record
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> LogLikelihoodRatio:
         """From what `packed` gave."""
-        return cls(*(LogLikelihood.unpacked(within(tensors, name), record[name]) for name in ("one", "other")))
+        kinds = {kind.FORMAT: kind for kind in (LogLikelihood, *LogLikelihood.__subclasses__())}
+        return cls(
+            *(kinds[record[name]["format"]].unpacked(within(tensors, name), record[name]) for name in ("one", "other"))
+        )
 
     @staticmethod
     def merge(parts: Sequence[LogLikelihoodRatio]) -> LogLikelihoodRatio:
@@ -388,7 +399,6 @@ class LogLikelihoodRatio(Measured):
         Raises:
             ValueError: as `LogLikelihood.merge` does.
         """
-        to_merge(parts, LogLikelihoodRatio)
-        return LogLikelihoodRatio(
+        return type(to_merge(parts, LogLikelihoodRatio))(
             LogLikelihood.merge([part.one for part in parts]), LogLikelihood.merge([part.other for part in parts])
         )

@@ -1,4 +1,4 @@
-"""Tasks that know their mutual information.
+"""Tasks that know their mutual information, and tasks that know their density.
 
 `bmi_tasks()` are the 40 of the Beyond-Normal benchmark (Czyz et al. 2023, "Beyond Normal: On the Evaluation
 of Mutual Information Estimators"), under the benchmark's own keys; `high_mi_tasks()` carry 10 to 15 nats;
@@ -8,18 +8,26 @@ quadrature.
     task = get_task("spiral-multinormal-sparse-3-3-2-2.0")
     x, y = task.sample(10_000, seed=0)  # (10000, 3) and (10000, 3) float64
     task.mi_nats  # 1.0217
+
+`density_tasks()` know log p of every value, exactly, and what noise leaves of it.
+
+    task = get_density_task("ising-8-8-0.4")
+    x = task.sample(100, seed=0)  # (100, 1, 8, 8) float64
+    task.law.log_prob(x), task.law.entropy  # nats
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
 from mmg_diffusers.checks import of_type, shown, whole
+from mmg_diffusers.worlds.tasks.densities import DensityTask, density_tasks
 from mmg_diffusers.worlds.tasks.laws import (
     AdditiveUniform,
     JointTable,
@@ -43,8 +51,18 @@ from mmg_diffusers.worlds.tasks.maps import (
     Map,
 )
 
-__all__ = ["Task", "bmi_tasks", "discrete_tasks", "get_task", "high_mi_tasks"]
+__all__ = [
+    "DensityTask",
+    "Task",
+    "bmi_tasks",
+    "density_tasks",
+    "discrete_tasks",
+    "get_density_task",
+    "get_task",
+    "high_mi_tasks",
+]
 
+T = TypeVar("T")
 Sampler = Callable[[int, np.random.Generator], Pair]
 
 _BY = "\N{MULTIPLICATION SIGN}"
@@ -123,16 +141,27 @@ def get_task(key: str) -> Task:
         TypeError: for anything but text.
         ValueError: for an unknown key, with the keys nearest to it.
     """
-    of_type(key, str, "the key", "text, such as '1v1-normal-0.75'")
     known = bmi_tasks() | high_mi_tasks() | discrete_tasks()
+    return _found(key, known, "bmi_tasks(), high_mi_tasks() or discrete_tasks(), such as '1v1-normal-0.75'")
+
+
+def get_density_task(key: str) -> DensityTask:
+    """Find the task of that key among those that know log p.
+
+    Raises:
+        TypeError: for anything but text.
+        ValueError: for an unknown key, with the keys nearest to it.
+    """
+    return _found(key, density_tasks(), "density_tasks(), such as 'ising-8-8-0.4'")
+
+
+def _found(key: str, known: Mapping[str, T], where: str) -> T:
+    of_type(key, str, "the key", f"that of a task in {where}")
     if key in known:
         return known[key]
     near = get_close_matches(key, known, n=3)
     hint = f"did you mean {' or '.join(map(shown, near))}? " if near else ""
-    raise ValueError(
-        f"no task {shown(key)}; {hint}expected a key of bmi_tasks(), high_mi_tasks() or discrete_tasks(), "
-        "such as '1v1-normal-0.75'"
-    )
+    raise ValueError(f"no task {shown(key)}; {hint}expected a key of {where}")
 
 
 def _by_key(tasks: Iterable[Task]) -> dict[str, Task]:
