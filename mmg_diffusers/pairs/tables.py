@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import file_path, needs, reason, shown
 from mmg_diffusers.files.text import read_lines, read_text
+from mmg_diffusers.pairs.images import IMAGE_SUFFIXES
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption
 
 if TYPE_CHECKING:
     import pandas
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are of imagefolder.
 IMAGE_COLUMNS = ("image", "file_name", "path")

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
-from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
-from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
@@ -64,7 +63,7 @@ class MMGPipeline(ComparingModel):
 
     def __call__(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
@@ -76,7 +75,9 @@ class MMGPipeline(ComparingModel):
         """Mutual information of each image with its prompt.
 
         Args:
-            images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1].
+            images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1]. Of a model that makes
+                videos, videos: lists of frames, arrays `(F, H, W, 3)`, tensors `(F, 3, H, W)`, folders of frames, animations.
+                A list of single images is one video.
             prompts: one for each image, or one for all; `Masked` ones among them if the null prompt is the marginal.
             given: contexts, one for each image or one for all, for i(image; prompt | context); the prompt then holds the
                 context too ("a red car" given "a car"). `Masked` prompts make it the information of a word.
@@ -91,11 +92,11 @@ class MMGPipeline(ComparingModel):
         """
         chosen = Plan.of(plan, **options)
         result = self.measure(images, prompts, given, marginal, chosen, pair_ids)
-        return remarked(_as_estimate(result, chosen), images)
+        return remarked(_as_estimate(result, chosen), images, self.codec.medium)
 
     def influence(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: str | Sequence[str],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
@@ -119,7 +120,7 @@ class MMGPipeline(ComparingModel):
 
     def pixel_map(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: str | Sequence[str],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
@@ -129,7 +130,7 @@ class MMGPipeline(ComparingModel):
         pair_ids: Sequence[int] | None = None,
         **options: Unpack[Options],
     ) -> tuple[Tensor, Tensor]:
-        """Where each prompt speaks: nats per image pixel, and standard errors, `(N, H, W)` each.
+        """Where each prompt speaks: nats per image pixel, and standard errors, `(N, H, W)` each; of videos `(N, F, H, W)`.
 
         A map sums to the pair's value under the same integrand; maps of adjoining bands add up.
 
@@ -151,13 +152,15 @@ class MMGPipeline(ComparingModel):
             ends = range_within(self.denoiser, chosen.logsnr_range, Trapezoid(2))
             trapezoid_within(torch.tensor(ends, dtype=torch.float64), *two_ends(band, "band", unbounded=True))
         found = _as_estimate(self.measure(images, prompts, given, marginal, chosen, pair_ids), chosen)
-        size = self.codec.native_size if chosen.resize else tuple(load_image(as_list(images)[0], 0).shape[1:])
+        medium = self.codec.medium
+        *frames, _, height, width = medium.read(medium.as_list(images)[0]).pixels.shape
+        shape = (*frames, *(self.codec.native_size if chosen.resize else (height, width)))
         nats, stderr = found.pixel_map(cast("Literal['gap', 'orthogonal']", integrand), band)
-        return to_pixels(nats, (size[0], size[1])), to_pixels(stderr, (size[0], size[1]))
+        return medium.spread(nats, shape), medium.spread(stderr, shape)
 
     def pilot(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt],
         *,
         given: Prompt | Sequence[Prompt] | None = None,

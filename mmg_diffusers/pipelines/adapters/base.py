@@ -14,6 +14,7 @@ from mmg_diffusers.checks import shown, warn
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pipelines.media import Medium, Stills
 from mmg_diffusers.pipelines.schedulers import convention_from_config
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class Codec(ABC):
         """Where encodings are made, and wanted."""
         return torch.device("cpu")
 
+    @property
+    def medium(self) -> Medium:
+        """What stands beside a prompt: images, unless a family says that it is videos."""
+        return Stills()
+
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         """What encodings of a kind depend on, so that they can be kept; by default not known, and nothing is kept."""
         return None
@@ -99,7 +105,9 @@ class Codec(ABC):
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images `(N, 3, H, W)` in [0, 1] to the variable that is denoised, `(N, *event)` float32. Deterministic."""
+        """Images `(N, 3, H, W)`, or videos `(N, F, 3, H, W)`, in [0, 1] to the variable that is denoised, `(N, *event)` float32.
+        Deterministic.
+        """
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -128,12 +128,11 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
             lambda: replaced(pixart.pipeline(PixArtAlphaPipeline)(), scheduler=LCMScheduler()),
             "distilled to a few steps",
         ),
-        (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks, one for noisy levels"),
-        (wan.pipeline(wan.unipc, expand_timesteps=True), "tells every token a time of its own"),
+        (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks.*it has no transformer_2"),
         (lambda: replaced(wan.pipeline(wan.unipc)(), scheduler=DDIMScheduler()), "not set up for a flow"),
         (
-            cogvideox.pipeline(patch_size_t=2, use_rotary_positional_embeddings=True),
-            "takes 2 frames of its latent together, and a still image has one",
+            cogvideox.pipeline(patch_size_t=2, use_rotary_positional_embeddings=True, ofs_embed_dim=8),
+            r"also told an offset \(ofs_embed_dim 8\)",
         ),
         (lambda: replaced(auraflow.pipeline()(), scheduler=DDIMScheduler()), "expected one of a flow"),
         (

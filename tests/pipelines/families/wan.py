@@ -1,4 +1,4 @@
-"""Rows of Wan, on videos of one frame."""
+"""Rows of Wan, 2.1 and 2.2."""
 
 from diffusers import (
     AutoencoderKLWan,
@@ -13,7 +13,7 @@ from tests.pipelines.families.row import Row, flow
 
 
 def transformer():
-    network = WanTransformer3DModel(
+    return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=2,
         attention_head_dim=12,
@@ -27,13 +27,11 @@ def transformer():
         qk_norm="rms_norm_across_heads",
         rope_max_seq_len=32,
     )
-    # A folder does not say it; the pipeline draws 480 x 832 pixels unless it is told otherwise.
-    network.register_to_config(sample_size=(64, 64))
-    return network
 
 
-def pipeline(scheduler, **config):
+def pipeline(scheduler, experts=False, **config):
     def make():
+        more = {"transformer_2": transformer()} if experts else {}
         return WanPipeline(
             tokenizer=parts.t5_tokenizer(),
             text_encoder=parts.t5(),
@@ -48,6 +46,7 @@ def pipeline(scheduler, **config):
             ),
             scheduler=scheduler(),
             transformer=transformer(),
+            **more,
             **config,
         )
 
@@ -63,19 +62,31 @@ def euler():
 
 
 def images(pipe, pixels):
-    return pipe.vae.encode(pixels[:, :, None]).latent_dist.mode()
+    return pipe.vae.encode(pixels.transpose(1, 2)).latent_dist.mode()
 
 
-def row(name, scheduler):
+def row(name, build, frames=5, **more):
     return Row(
         name,
-        pipeline(scheduler),
+        build,
         flow(1000),
         "flow",
-        call={"num_frames": 1},
+        call={"num_frames": frames},
         branches="c,u",
         images=images,
+        size=(16, 32),
+        frames=frames,
+        **more,
     )
 
 
-ROWS = [row("wan-unipc", unipc), row("wan-euler", euler)]
+# Of the row's three times two are from the boundary on, and one is before it.
+EXPERTS = pipeline(unipc, experts=True, boundary_ratio=0.7)
+
+ROWS = [
+    row("wan-unipc", pipeline(unipc)),
+    row("wan-euler", pipeline(euler), frames=9),
+    row("wan-still", pipeline(euler), frames=1),
+    row("wan-2.2-experts", EXPERTS, second="transformer_2"),
+    row("wan-2.2-times-by-token", pipeline(unipc, expand_timesteps=True), each=lambda told: told[:, 0]),
+]
