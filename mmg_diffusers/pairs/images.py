@@ -111,6 +111,11 @@ class Images(list[Any]):
         super().__init__(images)
         self.notes = notes
 
+    def __getitem__(self, place: Any) -> Any:
+        """One of them; several stay one for each pair."""
+        found = super().__getitem__(place)
+        return Images(found, self.notes) if isinstance(place, slice) else found
+
 
 def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
     """One image, a batch in one array or tensor, or a sequence, as a list of single images.

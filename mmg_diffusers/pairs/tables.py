@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import file_path, needs, reason, shown
 from mmg_diffusers.files.text import read_lines, read_text
-from mmg_diffusers.pairs.images import IMAGE_SUFFIXES
+from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption
 
@@ -40,6 +40,10 @@ class PairTable:
     given: list[str] | None = None
     notes: tuple[str, ...] = ()
     faults: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # One path is one pair, also for a model of videos, which takes a plain list of pictures for the frames of one.
+        object.__setattr__(self, "images", Images(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
