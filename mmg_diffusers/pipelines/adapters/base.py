@@ -329,6 +329,11 @@ def register(family: Any, *names: str) -> Any:
     return family
 
 
+def refuse(reason: str, *names: str) -> None:
+    """Make known why pipeline classes that belong to no family cannot be measured, and what still works."""
+    _REFUSED.update(dict.fromkeys(names, reason))
+
+
 def adapters() -> tuple[str, ...]:
     """Names of the pipeline classes that can be measured."""
     return tuple(sorted(_FAMILIES))

@@ -17,6 +17,7 @@ from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
 # Tokens that the text encoder is given, and the size in pixels and frames, the defaults of the pipeline: no config says them.
 _TOKENS = 512
 _SIZE, _FRAMES = (480, 832), 81
+_SKYREELS_SIZE, _SKYREELS_FRAMES = (544, 960), 97
 
 
 class _Transformer(Network):
@@ -117,6 +118,18 @@ class WanCodec(VideoCodec):
         return {"encoder_hidden_states": states}
 
 
+class SkyReelsCodec(WanCodec):
+    """As Wan's, with another size and length of its own."""
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        return _SKYREELS_SIZE
+
+    @property
+    def native_frames(self) -> int:
+        return _SKYREELS_FRAMES
+
+
 _SEES_MORE = "its network is also given {}; measure WanPipeline, whose network is given noise and text alone"
 
 
@@ -179,3 +192,25 @@ class Wan(Family):
                 f"the scheduler, {type(pipe.scheduler).__name__}, is not set up for a flow, which Wan was trained for"
             )
         return None
+
+
+@register
+class SkyReels(Wan):
+    """SkyReels V2, text to video without diffusion forcing: a Wan with a transformer of its own."""
+
+    name = "SkyReels V2"
+    pipelines = ("SkyReelsV2Pipeline",)
+    refused: ClassVar = {}
+
+    def codec(self) -> SkyReelsCodec:
+        return SkyReelsCodec(self.pipe)
+
+    def refusal(self) -> str | None:
+        from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2
+
+        config = self.pipe.transformer.config
+        if not hasattr(pipeline_skyreels_v2, "ftfy"):
+            return "its pipeline cannot encode a prompt without ftfy; run pip install ftfy"
+        if config.get("inject_sample_info"):
+            return "the transformer is also told a number of pictures a second (inject_sample_info), as for diffusion forcing"
+        return super().refusal()

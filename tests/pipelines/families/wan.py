@@ -1,19 +1,24 @@
 """Rows of Wan, 2.1 and 2.2."""
 
+from types import SimpleNamespace
+
 from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2
 
 from tests.pipelines.families import parts
 from tests.pipelines.families.row import Row, flow
 
 
-def transformer():
-    return WanTransformer3DModel(
+def transformer(kind=WanTransformer3DModel):
+    return kind(
         patch_size=(1, 2, 2),
         num_attention_heads=2,
         attention_head_dim=12,
@@ -29,10 +34,10 @@ def transformer():
     )
 
 
-def pipeline(scheduler, experts=False, **config):
+def pipeline(scheduler, experts=False, kind=WanPipeline, network=WanTransformer3DModel, **config):
     def make():
         more = {"transformer_2": transformer()} if experts else {}
-        return WanPipeline(
+        return kind(
             tokenizer=parts.t5_tokenizer(),
             text_encoder=parts.t5(),
             vae=AutoencoderKLWan(
@@ -45,12 +50,19 @@ def pipeline(scheduler, experts=False, **config):
                 latents_std=[2.8, 1.5, 2.3, 2.6],
             ),
             scheduler=scheduler(),
-            transformer=transformer(),
+            transformer=transformer(network),
             **more,
             **config,
         )
 
     return parts.ready(make)
+
+
+def skyreels():
+    # Its pipeline needs ftfy, which leaves the plain letters of the rows as they are.
+    if not hasattr(pipeline_skyreels_v2, "ftfy"):
+        pipeline_skyreels_v2.ftfy = SimpleNamespace(fix_text=lambda text: text)
+    return pipeline(unipc, kind=SkyReelsV2Pipeline, network=SkyReelsV2Transformer3DModel)()
 
 
 def unipc():
@@ -89,4 +101,5 @@ ROWS = [
     row("wan-still", pipeline(euler), frames=1),
     row("wan-2.2-experts", EXPERTS, second="transformer_2"),
     row("wan-2.2-times-by-token", pipeline(unipc, expand_timesteps=True), each=lambda told: told[:, 0]),
+    row("skyreels-v2", skyreels),
 ]
