@@ -7,7 +7,7 @@ from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
-from mmg_diffusers.analysis.maps import auroc, dilate, to_pixels
+from mmg_diffusers.analysis.maps import auroc, dilate, to_frames, to_pixels
 from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.words import (
     Decomposition,
@@ -43,6 +43,7 @@ __all__ = [
     "pair_information",
     "pair_surprise",
     "parts_by_place",
+    "to_frames",
     "to_pixels",
     "word_information",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -59,6 +60,29 @@ def to_pixels(maps: Tensor, size: tuple[int, int], spread: Literal["linear", "ev
     share = _tent if spread == "linear" else _overlap
     rows, columns = share(maps.shape[-2], size[0]), share(maps.shape[-1], size[1])
     return rows @ maps.double() @ columns.T
+
+
+def to_frames(maps: Tensor, pictures: Sequence[int]) -> Tensor:
+    """Spread maps of a video's latents over its pictures, evenly over those that a latent was made of; totals are kept.
+
+    Args:
+        maps: `(..., T, h, w)` nats, or their standard errors.
+        pictures: how many each of the T latents was made of, in their order; (1, 4, 4) for 9 pictures of Wan.
+
+    Returns:
+        `(..., F, h, w)` float64, F pictures in all.
+
+    Raises:
+        TypeError: for maps other than a tensor, or counts that are no whole numbers.
+        ValueError: for maps without three axes or of another number of latents, and for a count below 1.
+    """
+    of_type(maps, Tensor, "maps", "a tensor (..., T, h, w)")
+    for count in pictures:
+        whole(count, "a number of pictures", 1)
+    if maps.ndim < 3 or maps.shape[-3] != len(pictures):
+        raise ValueError(f"expected maps (..., {len(pictures)}, h, w), got shape {tuple(maps.shape)}")
+    counts = torch.tensor(pictures, device=maps.device)
+    return (maps.double() / counts[:, None, None]).repeat_interleave(counts, -3)
 
 
 def _need_booleans(mask: Tensor) -> None:

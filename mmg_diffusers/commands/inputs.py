@@ -11,7 +11,7 @@ import torch
 
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.options import DtypeName
-from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.images import ImageLike, Images
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.tables import read_candidates, read_pairs
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -83,9 +83,9 @@ def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tup
     """
     if str(source) == "shapes":
         sample = Shapes("soft").sample(count, seed)
-        return list(sample.images), sample.prompts if prompt is None else [prompt] * count
+        return Images(list(sample.images)), sample.prompts if prompt is None else [prompt] * count
     pairs = read_pairs(source, prompt)
-    return list(pairs.images), pairs.prompts
+    return Images(list(pairs.images)), pairs.prompts
 
 
 def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:

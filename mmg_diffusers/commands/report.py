@@ -18,13 +18,14 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.words import parts_by_place, word_information
 from mmg_diffusers.commands.console import shorten
-from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot
+from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot, strip
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import OF_PRETRAINED
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.pairs.images import ImageLike, load_image
+from mmg_diffusers.pairs.images import ImageLike, read_picture
+from mmg_diffusers.pairs.videos import read_video
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,11 +221,13 @@ def _maps(compared: Estimate, images: Sequence[NDArray[np.floating]], prompts: S
     top = max(float(maps.max()), 1e-12)
     made: list[str] = []
     for image, information, prompt in zip(images, maps, prompts, strict=False):
+        nats = information.sum()
+        image, information = strip(image, information) if image.ndim == 4 else (image, information)
         laid = Image.fromarray((lay_over(np.asarray(image), information, top) * 255).round().astype(np.uint8))
         laid.thumbnail((256, 256))
         made.append(
             f'<figure><img src="{_png(_picture(image))}" alt=""><img src="{_png(laid)}" alt="{title_of("map")}">'
-            f"<figcaption>{escape(prompt)}: {information.sum():.2f} nats</figcaption></figure>"
+            f"<figcaption>{escape(prompt)}: {nats:.2f} nats</figcaption></figure>"
         )
     return [
         "<h2>Where</h2>",
@@ -245,7 +248,7 @@ def build_report(
 
     Args:
         result: measured with ``keep="pixel"``, for maps; an estimate with the trapezoidal rule or Simpson's, for influence.
-        images: as `MMGPipeline` takes them, one a pair.
+        images: as `MMGPipeline` takes them, one a pair; videos, if the result is of some, of which a few frames are shown.
         prompts: one a pair; they are escaped.
         convention: of the model, to tell diffusion time by.
         title: of the page.
@@ -257,12 +260,13 @@ def build_report(
         raise ValueError(
             f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(result)} pairs; expected one each"
         )
-    shown = [load_image(image, k).permute(1, 2, 0).numpy() for k, image in enumerate(images[:MOST_ROWS])]
     read = _of_filter(result, convention) if isinstance(result, Filtered) else _of_estimate(result, convention)
+    look = read_video if "frames" in read.settings else read_picture
+    shown = [look(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(images[:MOST_ROWS])]
     gap, orthogonal = (read.compared.using(form).nats.tolist() for form in ("gap", "orthogonal"))
     rows = (
         (
-            _Thumb(image),
+            _Thumb(image if image.ndim == 3 else image[len(image) // 2]),
             prompts[k],
             f"{float(read.nats[k]):.3f}{_error(read.stderr[k])}",
             f"{gap[k]:.3f}",

@@ -12,6 +12,7 @@ from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, Word, find_word, replace_word, without, words_of
 from mmg_diffusers.pairs.sources import Source, SourcePrompts
 from mmg_diffusers.pairs.tables import PairTable, read_candidates, read_pairs
+from mmg_diffusers.pairs.videos import VideoLike, read_video
 
 __all__ = [
     "Candidates",
@@ -31,12 +32,14 @@ __all__ = [
     "Prompt",
     "Source",
     "SourcePrompts",
+    "VideoLike",
     "Word",
     "find_word",
     "load_image",
     "read_candidates",
     "read_pairs",
     "read_picture",
+    "read_video",
     "replace_word",
     "without",
     "words_of",

@@ -9,23 +9,23 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pairs.videos import VideoLike
 
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Images with a prompt each.
+    """Images, or videos, with a prompt each.
 
     Args:
-        images: N, as `load_image` takes them.
+        images: N, as `load_image` takes them, or videos, as `read_video` does.
         prompts: N.
         given: N contexts, or ``None``: information about the prompt, given the context.
         ids: `(N,)` int64, all different; with the seed they name the noise.
         notes: what a reader should be told of them.
     """
 
-    images: Sequence[ImageLike]
+    images: Sequence[VideoLike]
     prompts: Sequence[Prompt]
     given: Sequence[Prompt] | None
     ids: Tensor

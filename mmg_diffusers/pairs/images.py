@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from mmg_diffusers.files.identity import Identity
 LAID_ON_WHITE = "transparent pixels are laid on white"
 ONE_FRAME = "of images with several frames one is measured, the first unless another was chosen"
 WITHOUT_PROFILE = "CMYK images are brought to RGB without a colour profile"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _ORIENTATION = 0x0112
 # What turns a picture upright, by the orientation that its EXIF data tell.
 _TURNS = {
@@ -45,7 +46,7 @@ class Picture:
     """An image as it is measured.
 
     Args:
-        pixels: `(3, H, W)` float32 in [0, 1].
+        pixels: `(3, H, W)` float32 in [0, 1]; `(F, 3, H, W)` of a video.
         remarks: what was done to it, for the notes of the record; the same words for every image it holds of.
         name: the path of its file, if that is known.
     """
@@ -103,12 +104,17 @@ ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path 
 """A PIL image; an array `(H, W, 3)`; a tensor `(3, H, W)`; a path. Floats lie in [0, 1], integers are uint8."""
 
 
-class Images(list[ImageLike]):
-    """Images that were looked at, with notes for the reader of the record."""
+class Images(list[Any]):
+    """One image, or one video, for each pair, with notes for the reader of the record."""
 
-    def __init__(self, images: Sequence[ImageLike], notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, images: Sequence[Any], notes: tuple[str, ...] = ()) -> None:
         super().__init__(images)
         self.notes = notes
+
+    def __getitem__(self, place: Any) -> Any:
+        """One of them; several stay one for each pair."""
+        found = super().__getitem__(place)
+        return Images(found, self.notes) if isinstance(place, slice) else found
 
 
 def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
@@ -169,10 +175,8 @@ def _decoded(image: Image.Image, where: str, mode: str | None = None) -> tuple[T
             f"{where} has more than 8 bits a channel (mode {image.mode}); bring it to uint8, or to floats in [0, 1]"
         )
     with _readable(where):
-        # The frames of an .mpo are other pictures beside the one that a phone shows.
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         image.load()
-        remarks = [ONE_FRAME] if frames > 1 else []
+        remarks = [ONE_FRAME] if frame_count(image) > 1 else []
         remarks += [WITHOUT_PROFILE] if image.mode == "CMYK" else []
         turn = _TURNS.get(_orientation(image))
         upright = image if turn is None else image.transpose(turn)
@@ -181,6 +185,11 @@ def _decoded(image: Image.Image, where: str, mode: str | None = None) -> tuple[T
         if mode not in (None, "RGB", "RGBA") and pixels.size:
             pixels = np.asarray(Image.fromarray(pixels).convert(mode).convert("RGB"))
     return _array(pixels, where), tuple(remarks)
+
+
+def frame_count(image: Image.Image) -> int:
+    """Frames of a picture of PIL. Those of an .mpo are other pictures beside the one that a phone shows."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -243,22 +252,34 @@ def _fetch(address: str) -> bytes:
         raise OSError(f"{shown(address)} cannot be fetched: {reason(error)}") from error
 
 
-def _from_file(file: PictureFile, where: str) -> Picture:
+@contextmanager
+def opened(file: PictureFile, where: str) -> Iterator[tuple[Image.Image, str]]:
+    """A picture's file, open and not decoded, and how messages call it.
+
+    Raises:
+        ValueError, OSError: as `read_picture` does.
+    """
     name = file.path if file.path.isprintable() else repr(file.path)
     where = f"{where} ({name if len(name) <= 200 else shown(name)})" if name else where
     try:
         body = file.read().body
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{where}: there is no such file") from error
+        there = "this is a folder" if os.path.isdir(file.path) else "there is no such file"
+        raise FileNotFoundError(f"{where}: {there}; expected an image") from error
     except OSError as error:
         raise OSError(error.errno, f"{where} cannot be read: {error.strerror or reason(error)}") from error
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     assert body is not None
     with _readable(where):
-        opened = Image.open(io.BytesIO(body))
-    with opened:
-        pixels, remarks = _decoded(opened, where, file.mode)
+        picture = Image.open(io.BytesIO(body))
+    with picture:
+        yield picture, where
+
+
+def _from_file(file: PictureFile, where: str) -> Picture:
+    with opened(file, where) as (picture, name):
+        pixels, remarks = _decoded(picture, name, file.mode)
     return Picture(pixels.float() / 255, remarks, file.path)
 
 
@@ -279,9 +300,23 @@ def read_picture(image: ImageLike, place: int = 0) -> Picture:
         OSError: for a file that cannot be read now.
         TypeError: for something that is no image.
     """
-    where = f"image {place}"
+    return picture_of(image, f"image {place}")
+
+
+def picture_of(image: ImageLike, where: str) -> Picture:
+    """`read_picture` for an image that messages call by other words.
+
+    Raises:
+        ValueError, OSError, TypeError: as `read_picture` does.
+    """
     if isinstance(image, Picture):
+        if image.pixels.ndim != 3:
+            raise ValueError(
+                f"{where} is a video of {len(image.pixels)} frames; expected one image, such as one of them"
+            )
         return image
+    if isinstance(image, (list, tuple)):
+        raise TypeError(f"{where} is a {type(image).__name__} of {len(image)}, as a video is; expected one image")
     if isinstance(image, PictureFile):
         return _from_file(image, where)
     if isinstance(image, (str, Path)):
@@ -319,7 +354,9 @@ def load_image(image: ImageLike, place: int = 0) -> Tensor:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize `(3, H, W)` with Lanczos, as diffusers' image processors do."""
+    """Resize `(3, H, W)`, or frames `(F, 3, H, W)`, with Lanczos, as diffusers' image processors do."""
+    if image.ndim == 4:
+        return torch.stack([resize(frame, size) for frame in image])
     picture = Image.fromarray((image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
     resized = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return _array(np.asarray(resized), "image").float() / 255

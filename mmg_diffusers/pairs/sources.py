@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from itertools import islice
+from os.path import isdir
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, read_picture
 from mmg_diffusers.pairs.prompts import check_caption, check_text
 from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, inside, read_rows
+from mmg_diffusers.pairs.videos import VideoLike, read_video
 
 # Webdataset shards keep the parts of a pair by the endings of their files.
 _IMAGE_KEYS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp")
@@ -61,12 +63,12 @@ class Row(NamedTuple):
     """One pair: its place in the source names its noise."""
 
     place: int
-    image: ImageLike | Unusable
+    image: VideoLike | Unusable
     prompt: str
     given: str | None
 
-    def picture(self) -> ImageLike:
-        """The image, as `read_picture` takes it.
+    def picture(self) -> VideoLike:
+        """The image, as `read_picture` takes it, or the video, as `read_video` does.
 
         Raises:
             ValueError: for a row that can have none.
@@ -91,11 +93,15 @@ class Row(NamedTuple):
         """The same with its picture in memory, so that what is compared is what is measured; without, if it cannot be read."""
         image = self.image
         try:
-            if isinstance(image, (str, Path)):
-                return self._replace(image=PictureFile(str(image)).read())
-            if isinstance(image, PictureFile):
-                return self._replace(image=image.read())
-            return self if isinstance(image, Unusable) else self._replace(image=read_picture(image))
+            if isinstance(image, (str, Path, PictureFile)):
+                file = image if isinstance(image, PictureFile) else PictureFile(str(image))
+                if file.body is None and isdir(file.path):  # the frames of a video
+                    return self._replace(image=read_video(file.path))
+                return self._replace(image=file.read())
+            if isinstance(image, Unusable):
+                return self
+            read = read_video(image) if _has_frames(image) else read_picture(cast("ImageLike", image))
+            return self._replace(image=read)
         except (OSError, ValueError, TypeError):  # which measuring it will say
             return self
 
@@ -109,6 +115,11 @@ class Row(NamedTuple):
         given = None if self.given is None else str(self.given)
         image = self.held().image
         return Label(_name(image), str(self.prompt), given, _digest(image))
+
+
+def _has_frames(image: Any) -> bool:
+    """Whether something in memory is a video: a list of frames, or an array of them."""
+    return isinstance(image, (list, tuple)) or getattr(image, "ndim", 3) == 4
 
 
 def _name(image: object) -> str:

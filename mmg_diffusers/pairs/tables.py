@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import Brief, file_path, needs, reason, shown
 from mmg_diffusers.files.text import read_lines, read_text
+from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption, check_text, is_blank
 
 if TYPE_CHECKING:
     import pandas
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are of imagefolder.
 IMAGE_COLUMNS = ("image", "file_name", "path")
@@ -40,6 +40,10 @@ class PairTable(Brief):
     given: list[str] | None = None
     notes: tuple[str, ...] = ()
     faults: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # One path is one pair, also for a model of videos, which takes a plain list of pictures for the frames of one.
+        object.__setattr__(self, "images", Images(self.images))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -25,11 +25,11 @@ from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.proposals import gap_fitted
 from mmg_diffusers.measure.quadrature import StratifiedProfile
 from mmg_diffusers.pairs.image_pairs import ImagePairs
-from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import Candidates, Marginal
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import Encoder, ids_for, one_each
 
 # A path that begins this far above the noisy end, in log-SNR, is remarked on.
@@ -74,7 +74,7 @@ class Bench:
 
     def pairs(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt],
         given: Prompt | Sequence[Prompt] | None,
         pair_ids: Sequence[int] | None,
@@ -87,8 +87,9 @@ class Bench:
             TypeError, ValueError: for what cannot be measured.
         """
         pictures = self.encoder.check_images(images, plan.resize)
-        texts = one_each(prompts, len(pictures), "prompts")
-        contexts = None if given is None else one_each(given, len(pictures), "given")
+        noun = self.encoder.codec.medium.noun
+        texts = one_each(prompts, len(pictures), "prompts", noun)
+        contexts = None if given is None else one_each(given, len(pictures), "given", noun)
         pairs = ImagePairs(pictures, texts, contexts, ids_for(pair_ids, len(pictures)))
         marginal.check(pairs)
         if marginal.candidates is None:
@@ -169,7 +170,7 @@ class Bench:
         return Filtered(curve, mixture, {**self._path_settings(plan), "marginal": marginal.label}, notes=remarks)
 
     def against_each_other(
-        self, images: Sequence[ImageLike], ids: Tensor, candidates: Candidates, plan: Plan, notes: tuple[str, ...]
+        self, images: Sequence[VideoLike], ids: Tensor, candidates: Candidates, plan: Plan, notes: tuple[str, ...]
     ) -> tuple[CandidateCurve, dict[str, Any], tuple[str, ...]]:
         """Follow the same candidates for every image, none of them known to be true.
 
@@ -199,7 +200,7 @@ class Bench:
 
     def _follow(
         self,
-        images: Sequence[ImageLike],
+        images: Sequence[VideoLike],
         ids: Tensor,
         names: Sequence[str],
         prior: Tensor,
@@ -230,7 +231,7 @@ class Bench:
                 )
         return CandidateCurve.merge(parts)
 
-    def _chunks(self, images: Sequence[ImageLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+    def _chunks(self, images: Sequence[VideoLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
         for start, x in self.encoder.images(list(images), plan.resize):
             yield slice(start, start + len(x)), x
 

@@ -27,6 +27,7 @@ from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.internals import named_weights
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.adapters.base import Codec, Null, Origin, stack
+from mmg_diffusers.pipelines.media import Medium
 
 Encoding = dict[str, Tensor]
 
@@ -230,7 +231,7 @@ class RememberingCodec:
         self.codec, self.cache = codec, cache
 
     def images(self, images: Sequence[Tensor]) -> Tensor:
-        """Images `(3, H, W)` in [0, 1], of one size, to `(N, *event)`.
+        """Images `(3, H, W)`, or videos `(F, 3, H, W)`, in [0, 1], of one size, to `(N, *event)`.
 
         One by one: a batch rounds differently from its parts, and the clean end magnifies that; so an image's latent, like
         its noise, does not depend on the images beside it.
@@ -317,6 +318,10 @@ class KeptPrompts(Codec):
     @property
     def native_size(self) -> tuple[int, int]:
         return self._codec.native_size
+
+    @property
+    def medium(self) -> Medium:
+        return self._codec.medium
 
     @property
     def multiple(self) -> int:

@@ -10,15 +10,15 @@ from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
-from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.value import repeated
-from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import ids_for
+from mmg_diffusers.pipelines.media import Medium
 from mmg_diffusers.pipelines.model import PipelineModel
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ComparingModel(PipelineModel):
 
     def filter(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: str | Sequence[str],
         candidates: Sequence[str] | Marginal,
         *,
@@ -60,11 +60,11 @@ class ComparingModel(PipelineModel):
                 f"{marginal.label} has no candidates to filter by; give a list of them, Candidates or Negatives"
             )
         result = self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids)
-        return cast(Filtered, remarked(result, images))
+        return cast(Filtered, remarked(result, images, self.codec.medium))
 
     def audit(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: str | Sequence[str],
         candidates: Sequence[str] | Marginal,
         *,
@@ -89,7 +89,7 @@ class ComparingModel(PipelineModel):
 
     def classify(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         candidates: Sequence[str],
         *,
         prior: Sequence[float] | None = None,
@@ -129,7 +129,7 @@ class ComparingModel(PipelineModel):
 
     def measure(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt],
         given: Prompt | Sequence[Prompt] | None,
         marginal: Marginal,
@@ -151,8 +151,8 @@ class ComparingModel(PipelineModel):
             return cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs, plan))
 
 
-def remarked(result: Result, images: ImageLike | Sequence[ImageLike]) -> Result:
-    """A result that says so if an image stands in several of its pairs, which are not independent then."""
-    names = [Identity.of(load_image(image, place)).digest for place, image in enumerate(as_list(images))]
-    note = repeated(names, "image")
+def remarked(result: Result, images: VideoLike | Sequence[VideoLike], medium: Medium) -> Result:
+    """A result that says so if an image, or video, stands in several of its pairs, which are not independent then."""
+    names = [medium.read(image, place).identity().digest for place, image in enumerate(medium.as_list(images))]
+    note = repeated(names, medium.noun)
     return result if note is None else replace(result, notes=(*result.notes, note))

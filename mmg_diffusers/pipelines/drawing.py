@@ -20,6 +20,7 @@ from mmg_diffusers.internals import changeable_inputs, progress_options
 from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Options, Plan
+from mmg_diffusers.pipelines.media import Stills
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ def _sample(
     change: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None,
 ) -> Images:
     plain: Any = pipe.pipe
+    if not isinstance(pipe.codec.medium, Stills):
+        raise ValueError(
+            f"{pipe.family.name} makes {pipe.codec.medium.noun}s; expected a model of images. Draw with its own pipeline, and "
+            "measure what it made"
+        )
     extra = {} if change is None else {
         "callback_on_step_end": change,
         "callback_on_step_end_tensor_inputs": ["prompt_embeds"],

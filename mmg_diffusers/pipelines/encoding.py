@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import shown, warn, whole
-from mmg_diffusers.pairs.images import ImageLike, Images, as_list, load_image, read_picture, resize
+from mmg_diffusers.pairs.images import Images, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
+from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.adapters.base import Codec, Null, stack
 from mmg_diffusers.pipelines.caching import EncodingCache, RememberingCodec
 
 P = TypeVar("P", str, Prompt)
 # What other programs take for the weight of words, as in (red:1.3).
 _WEIGHT = re.compile(r"\([^()]+:\s*\d*\.\d+\s*\)")
-# Pairs that are encoded and held at one time.
-_CHUNK = 32
 
 
 class Encoder:
@@ -29,41 +28,43 @@ class Encoder:
         self.codec = codec
         self.remembering = RememberingCodec(codec, EncodingCache() if cache is None else cache)
 
-    def check_images(self, images: ImageLike | Sequence[ImageLike], resized: bool) -> Images:
-        """Look at every image once, so that a bad one is found before a network runs.
+    def check_images(self, images: VideoLike | Sequence[VideoLike], resized: bool) -> Images:
+        """Look at every image, or video, once, so that a bad one is found before a network runs.
 
         As many as are encoded at one time are kept as tensors, so that they are not decoded twice. Warns of what is done to
         some of them, such as to transparent pixels, which is in the notes of what is returned as well.
         """
-        pictures = as_list(images)
-        multiple = self.codec.multiple
-        sizes: dict[tuple[int, int], int] = {}
+        medium, multiple = self.codec.medium, self.codec.multiple
+        pictures = medium.as_list(images)
+        sizes: dict[tuple[int, ...], int] = {}
         remarks: dict[str, list[int]] = {}
-        few = len(pictures) <= _CHUNK
+        few = len(pictures) <= medium.together
         for place, picture in enumerate(pictures):
-            looked_at = read_picture(picture, place)
+            looked_at = medium.read(picture, place)
+            medium.check_frames(looked_at, place)
             for remark in looked_at.remarks:
                 remarks.setdefault(remark, []).append(place)
             loaded = looked_at.pixels
             if few:
                 pictures[place] = loaded
-            height, width = loaded.shape[1:]
-            sizes.setdefault((height, width), place)
+            *frames, _, height, width = loaded.shape
+            sizes.setdefault((*frames, height, width), place)
             if not resized and (height % multiple or width % multiple):
                 raise ValueError(
-                    f"image {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
+                    f"{medium.noun} {place} is {height} x {width}; this model takes multiples of {multiple} (it was trained on "
                     f"{self.codec.native_size[0]} x {self.codec.native_size[1]}). Crop it, or pass resize=True."
                 )
             if not resized:
                 self.codec.check_size(height, width)
-        if len(sizes) > 1 and not resized:
-            raise ValueError(
-                f"images differ in size: {', '.join(f'{h} x {w} (image {i})' for (h, w), i in list(sizes.items())[:4])}. "
-                "Measure each size on its own, or pass resize=True."
+        if len({size[:-2] for size in sizes} if resized else sizes) > 1:
+            listed = ", ".join(
+                f"{' x '.join(map(str, size))} ({medium.noun} {place})" for size, place in list(sizes.items())[:4]
             )
+            remedy = "number of frames on its own" if resized else "size on its own, or pass resize=True"
+            raise ValueError(f"{medium.noun}s differ in size: {listed}. Measure each {remedy}.")
         for remark, places in remarks.items():
             others = f" and {len(places) - 4} more" if len(places) > 4 else ""
-            warn(f"{remark} (image {', '.join(map(str, places[:4]))}{others})")
+            warn(f"{remark} ({medium.noun} {', '.join(map(str, places[:4]))}{others})")
         return Images(pictures, tuple(remarks))
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
@@ -92,13 +93,15 @@ class Encoder:
             warn("; ".join(notes))
         return tuple(notes)
 
-    def images(self, pictures: list[ImageLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
-        """Encoded images, some at a time, with the place of the first."""
-        for start in range(0, len(pictures), _CHUNK):
-            tensors = [load_image(p, start + i) for i, p in enumerate(pictures[start : start + _CHUNK])]
+    def images(self, pictures: list[VideoLike], resized: bool) -> Iterator[tuple[int, Tensor]]:
+        """Encoded images, or videos, some at a time, with the place of the first."""
+        medium = self.codec.medium
+        for start in range(0, len(pictures), medium.together):
+            some = pictures[start : start + medium.together]
+            tensors = [medium.read(one, start + i).pixels for i, one in enumerate(some)]
             if resized:
                 size = self.codec.native_size
-                tensors = [t if tuple(t.shape[1:]) == size else resize(t, size) for t in tensors]
+                tensors = [t if tuple(t.shape[-2:]) == size else resize(t, size) for t in tensors]
             yield start, self.remembering.images(tensors)
 
     def condition(self, prompts: Sequence[Prompt | Null]) -> dict[str, Tensor]:
@@ -110,8 +113,8 @@ class Encoder:
         return {key: value[rows.to(value.device)] for key, value in stack(encoded).items()}
 
 
-def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:
-    """A prompt for each of `count` images.
+def one_each(values: P | Sequence[P], count: int, name: str, noun: str = "image") -> list[P]:
+    """A prompt for each of `count` images, or what `noun` calls them.
 
     Raises:
         TypeError: for what is no text, `name` says where.
@@ -123,9 +126,11 @@ def one_each(values: P | Sequence[P], count: int, name: str) -> list[P]:
         check_text(values, name)
         return [cast(P, values)] * count
     if not isinstance(values, Sequence) or isinstance(values, bytes):
-        raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each image")
+        raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each {noun}")
     if len(values) != count:
-        raise ValueError(f"got {len(values)} {name} for {count} images; expected one for each, or a single one for all")
+        raise ValueError(
+            f"got {len(values)} {name} for {count} {noun}s; expected one for each, or a single one for all"
+        )
     for place, value in enumerate(values):
         if not isinstance(value, Masked):
             check_text(value, f"{name}[{place}]")

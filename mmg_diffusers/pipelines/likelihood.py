@@ -10,10 +10,10 @@ import torch
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.measure.likelihood import LogLikelihood
-from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class LikelihoodModel(ComparingModel):
 
     def log_likelihood(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt] | None = None,
         *,
         reference: GaussianReference | None = None,
@@ -60,7 +60,7 @@ class LikelihoodModel(ComparingModel):
                 "log p(image | prompt)"
             )
         result = self.measure(images, "" if prompts is None else prompts, None, marginal, chosen, pair_ids)
-        return remarked(cast(LogLikelihood, result), images)
+        return remarked(cast(LogLikelihood, result), images, self.codec.medium)
 
     @property
     def unconditional(self) -> bool:
@@ -69,7 +69,7 @@ class LikelihoodModel(ComparingModel):
 
     def fit_reference(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         *,
         kind: Kind | None = None,
         rank: int | None = None,

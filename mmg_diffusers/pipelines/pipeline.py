@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
-from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.ceiling import surprise_of_labels
@@ -20,10 +19,10 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
-from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.comparing import remarked
 from mmg_diffusers.pipelines.likelihood import LikelihoodModel
 from mmg_diffusers.pipelines.running import run_pairs
@@ -67,7 +66,7 @@ class MMGPipeline(LikelihoodModel):
 
     def __call__(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
@@ -80,7 +79,9 @@ class MMGPipeline(LikelihoodModel):
         """Mutual information of each image with its prompt.
 
         Args:
-            images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1].
+            images: PIL images, arrays `(H, W, 3)`, tensors `(3, H, W)` or paths; floats lie in [0, 1]. Of a model that makes
+                videos, videos: lists of frames, arrays `(F, H, W, 3)`, tensors `(F, 3, H, W)`, folders of frames, animations.
+                A list of single images is one video.
             prompts: one for each image, or one for all; `Masked` ones among them if the null prompt is the marginal.
             given: contexts, one for each image or one for all, for i(image; prompt | context); the prompt then holds the
                 context too ("a red car" given "a car"). `Masked` prompts make it the information of a word.
@@ -100,11 +101,11 @@ class MMGPipeline(LikelihoodModel):
         result = _as_estimate(self.measure(images, prompts, given, compared, chosen, pair_ids), chosen)
         if result.ceiling is None and given is None and not isinstance(prompts, str | Masked):
             result = replace(result, ceiling=surprise_of_labels(prompts))
-        return remarked(result, images)
+        return remarked(result, images, self.codec.medium)
 
     def influence(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: str | Sequence[str],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
@@ -128,7 +129,7 @@ class MMGPipeline(LikelihoodModel):
 
     def pixel_map(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: str | Sequence[str],
         *,
         given: Prompt | Sequence[Prompt] | None = None,
@@ -138,7 +139,7 @@ class MMGPipeline(LikelihoodModel):
         pair_ids: Sequence[int] | None = None,
         **options: Unpack[Options],
     ) -> tuple[Tensor, Tensor]:
-        """Where each prompt speaks: nats per image pixel, and standard errors, `(N, H, W)` each.
+        """Where each prompt speaks: nats per image pixel, and standard errors, `(N, H, W)` each; of videos `(N, F, H, W)`.
 
         A map sums to the pair's value under the same integrand; maps of adjoining bands add up.
 
@@ -160,13 +161,15 @@ class MMGPipeline(LikelihoodModel):
             ends = range_within(self.denoiser, chosen.logsnr_range, Trapezoid(2))
             trapezoid_within(torch.tensor(ends, dtype=torch.float64), *two_ends(band, "band", unbounded=True))
         found = _as_estimate(self.measure(images, prompts, given, marginal, chosen, pair_ids), chosen)
-        size = self.codec.native_size if chosen.resize else tuple(load_image(as_list(images)[0], 0).shape[1:])
+        medium = self.codec.medium
+        *frames, _, height, width = medium.read(medium.as_list(images)[0]).pixels.shape
+        shape = (*frames, *(self.codec.native_size if chosen.resize else (height, width)))
         nats, stderr = found.pixel_map(cast("Literal['gap', 'orthogonal']", integrand), band)
-        return to_pixels(nats, (size[0], size[1])), to_pixels(stderr, (size[0], size[1]))
+        return medium.spread(nats, shape), medium.spread(stderr, shape)
 
     def pilot(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: VideoLike | Sequence[VideoLike],
         prompts: Prompt | Sequence[Prompt],
         *,
         given: Prompt | Sequence[Prompt] | None = None,

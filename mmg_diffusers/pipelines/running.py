@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mmg_diffusers.checks import file_path, shown
+from mmg_diffusers.pairs.images import Images
 from mmg_diffusers.pairs.marginals import Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import check_text
@@ -54,7 +55,7 @@ def run_pairs(
         if contexts and len(contexts) < len(some):
             raise ValueError("some pairs of a chunk have a context and some have none; give all or none")
         return pipe.measure(
-            [row.picture() for row in some],
+            Images([row.picture() for row in some]),
             [row.prompt for row in some],
             contexts or None,
             marginal,

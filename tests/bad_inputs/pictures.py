@@ -96,7 +96,7 @@ ROWS = (
         ("no such file", lambda r: r.pipe("nowhere.png", "a"), FileNotFoundError, "nowhere.png.*no such file"),
         ("an address", lambda r: r.pipe("https://a.org/b.png", "a"), FileNotFoundError, "no such file"),
         ("empty text", lambda r: r.pipe("", "a"), FileNotFoundError, "no such file"),
-        ("a folder", lambda r: r.pipe(r.folder, "a"), FileNotFoundError, "no such file"),
+        ("a folder", lambda r: r.pipe(r.folder, "a"), FileNotFoundError, "this is a folder; expected an"),
         ("a loop of links", lambda r: r.pipe(loop(r), "a"), FileNotFoundError, "no such file"),
         ("a null byte", lambda r: r.pipe("a\0.png", "a"), FileNotFoundError, "no such file"),
         ("a name too long for a file", lambda r: r.pipe("a" * 300, "a"), ValueError, "too long"),

@@ -2,7 +2,7 @@
 
 from mmg_diffusers.commands.figures.base import check_plotting, pyplot, save_figure
 from mmg_diffusers.commands.figures.curves import plot_curves, plot_influence, plot_mmse
-from mmg_diffusers.commands.figures.maps import lay_over, plot_map_grid, plot_maps
+from mmg_diffusers.commands.figures.maps import lay_over, plot_map_grid, plot_maps, strip
 from mmg_diffusers.commands.figures.studies import plot_errors, plot_pointwise, plot_ratios, plot_switching, plot_words
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "plot_words",
     "pyplot",
     "save_figure",
+    "strip",
 ]

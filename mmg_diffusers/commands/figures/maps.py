@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +15,36 @@ from mmg_diffusers.commands.figures.base import pyplot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# Frames of a video that are drawn.
+_FRAMES = 5
+
+
+def strip(
+    frames: NDArray[np.floating], maps: NDArray[np.float64], most: int = _FRAMES
+) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    """Some frames of a video beside each other, from its first to its last, and their maps.
+
+    Args:
+        frames: `(F, H, W, 3)`, F pictures.
+        maps: `(F, h, w)`, or `(T, h, w)` of latents; of these, the last picture is shown that each was made of.
+        most: frames that are shown.
+
+    Returns:
+        `(H, n W, 3)` and `(h, n w)`.
+    """
+    chosen = np.unique(np.linspace(0, len(maps) - 1, min(most, len(maps))).round().astype(int))
+    pictures = chosen * (len(frames) - 1) // max(len(maps) - 1, 1)
+    return np.concatenate(list(frames[pictures]), 1), np.concatenate(list(maps[chosen]), 1)
+
+
+def _flat(images: Sequence[NDArray[np.floating]], maps: Tensor) -> tuple[list[NDArray[np.floating]], Tensor]:
+    """Images and maps as they are; videos and theirs as strips."""
+    if maps.ndim == 3:
+        return list(images), maps
+    strips = [strip(image, values) for image, values in zip(images, maps.numpy(), strict=True)]
+    return [image for image, _ in strips], torch.from_numpy(np.stack([values for _, values in strips]))
 
 
 def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top: float) -> NDArray[np.float64]:
@@ -43,21 +74,22 @@ def plot_maps(
     columns: int = 4,
     unit: str = "nats",
 ) -> Figure:
-    """Images, and below each the same with its map of information laid over it; one scale for all maps.
+    """Images, and below each the same with its map of information laid over it; one scale for all maps. Of videos some frames.
 
     Args:
-        images: N images `(H, W, 3)` in [0, 1].
-        maps: `(N, h, w)`, of any resolution.
+        images: N images `(H, W, 3)` in [0, 1], or videos `(F, H, W, 3)`.
+        maps: `(N, h, w)`, of any resolution; of videos `(N, F, h, w)`, or `(N, T, h, w)` of latents.
         titles: above the images.
         columns: images in a row.
         unit: what the maps are in.
     """
     plt = pyplot()
-    count = len(images)
+    images, maps = _flat(images, maps)
+    count, wide = len(images), 1.9 * max(1.0, images[0].shape[1] / images[0].shape[0] / 2)
     columns = min(columns, count)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
-        2 * rows, columns, figsize=(1.9 * columns + 0.6, 4.0 * rows), layout="constrained", squeeze=False
+        2 * rows, columns, figsize=(wide * columns + 0.6, 4.0 * rows), layout="constrained", squeeze=False
     )
     for ax in axes.flat:
         ax.axis("off")
@@ -86,32 +118,35 @@ def plot_map_grid(
     """A column an image, a row a kind of map; each row with a scale up to the 99.5th percentile of its sizes.
 
     Args:
-        images: `(N, H, W, 3)` in [0, 1].
-        maps: `(N, h, w)` by name. Rows that are negative somewhere are drawn in two colours, blue below 0.
+        images: `(N, H, W, 3)` in [0, 1], or videos `(N, F, H, W, 3)`, of which some frames are drawn.
+        maps: `(N, h, w)` by name, of videos `(N, F, h, w)`. Rows that are negative somewhere are drawn in two colours, blue below 0.
         titles: above the images.
     """
     plt = pyplot()
+    flat = {name: _flat(list(images), values) for name, values in maps.items()}
+    pictures = next((pictures for pictures, _ in flat.values()), list(images))
     count, rows = len(images), len(maps) + 1
+    wide = 1.5 * max(1.0, pictures[0].shape[1] / pictures[0].shape[0])
     figure, axes = plt.subplots(
-        rows, count, figsize=(1.5 * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
+        rows, count, figsize=(wide * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
     )
     # Square pictures leave the names of the rows too little room at the edge.
     figure.set_layout_engine("constrained", w_pad=0.1)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     for k in range(count):
-        axes[0, k].imshow(images[k])
+        axes[0, k].imshow(pictures[k])
         if k < len(titles):
             axes[0, k].set_title(titles[k], fontsize=7, parse_math=False)
-    for row, (name, values) in enumerate(maps.items(), start=1):
+    for row, (name, (_, values)) in enumerate(flat.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0
         scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
         drawn = None
         for k in range(count):
-            height, width = images[k].shape[:2]
+            height, width = pictures[k].shape[:2]
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes[row, k].imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
+            axes[row, k].imshow(np.asarray(pictures[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
             drawn = axes[row, k].imshow(values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", **scale)
         axes[row, 0].set_ylabel(name, fontsize=8)
         if drawn is not None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.analysis.words import Isolated, decompose_maps, isolate, pair_surprise
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import check_plotting, plot_map_grid, save_figure
@@ -28,9 +27,10 @@ from mmg_diffusers.commands.studies.settings import (
 )
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.pairs.images import ImageLike, load_image
+from mmg_diffusers.pairs.images import ImageLike, read_picture
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.prompts import Word
+from mmg_diffusers.pairs.videos import read_video
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 PARTS = ("redundancy", "unique_1", "unique_2", "synergy", "interaction")
@@ -132,7 +132,7 @@ def two_words(text: str, source: str, marginal: Marginal) -> tuple[Word, Word]:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps by name, `(N, H, W)` nats per pixel, their standard errors under ``NAME/stderr``, and the record of each question."""
+    """Maps by name, `(N, H, W)` nats per pixel (of videos `(N, F, H, W)`), their standard errors under ``NAME/stderr``, and the record of each question."""
 
     images: list[ImageLike]
     prompts: list[str]
@@ -165,8 +165,12 @@ def measure_maps(question: Question, settings: StudySettings) -> Maps:
     if not asked and not together:
         raise ValueError("nothing was asked for; leave --no-whole out, or name a --word")
     measure = Measurement(pipe, images, prompts, settings)
-    first = load_image(images[0])
-    size = (first.shape[1], first.shape[2])
+    medium = pipe.codec.medium
+    *frames, _, height, width = medium.read(images[0]).pixels.shape
+
+    def spread(values: Tensor) -> Tensor:
+        return medium.spread(values, (*frames, height, width))
+
     maps: dict[str, Tensor] = {}
     record: dict[str, dict[str, Any]] = {}
     for name, isolated in asked.items():
@@ -175,7 +179,7 @@ def measure_maps(question: Question, settings: StudySettings) -> Maps:
             for text, band in bands.items():
                 label = ", ".join([name, *([form] if form != "orthogonal" else []), *([text] if text else [])])
                 nats, stderr = estimate.pixel_map(form, band)
-                maps[label], maps[f"{label}/stderr"] = to_pixels(nats, size), to_pixels(stderr, size)
+                maps[label], maps[f"{label}/stderr"] = spread(nats), spread(stderr)
         record[name] = {
             "word": isolated.said,
             "settings": dict(estimate.settings),
@@ -188,7 +192,7 @@ def measure_maps(question: Question, settings: StudySettings) -> Maps:
         )
         parts = decompose_maps(pair_surprise(marginal, prompts, one, two), joint, first_left, second_left)
         for part in PARTS:
-            maps[f"{name}, {part}"] = to_pixels(getattr(parts, part), size)
+            maps[f"{name}, {part}"] = spread(getattr(parts, part))
         record[name] = {"word": "replaced by what other candidates say in its place", "gap maps": True}
     return Maps(images, prompts, maps, record)
 
@@ -231,7 +235,8 @@ def study(question: Question, settings: StudySettings, output: Path, *, shown: i
         print(f"{name}: {row['word']}")
     print_warnings([text for row in measured.record.values() for text in row.get("warnings", ())])
     few = min(shown, len(measured.images))
-    pictures = [load_image(image, k).permute(1, 2, 0).numpy() for k, image in enumerate(measured.images[:few])]
+    read = read_video if next(iter(measured.maps.values())).ndim == 4 else read_picture
+    pictures = [read(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(measured.images[:few])]
     figure = plot_map_grid(
         np.stack(pictures),
         {name: measured.maps[name][:few] for name in sums},

@@ -3,6 +3,7 @@
 May import whatever `pipelines` may; no family imports another.
 """
 
+from mmg_diffusers.pipelines.adapters import video_refusals as video_refusals  # registers them
 from mmg_diffusers.pipelines.adapters.auraflow import AuraFlow
 from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
 from mmg_diffusers.pipelines.adapters.chroma import Chroma
@@ -15,6 +16,7 @@ from mmg_diffusers.pipelines.adapters.hidream import HiDream
 from mmg_diffusers.pipelines.adapters.hunyuandit import HunyuanDiT
 from mmg_diffusers.pipelines.adapters.kandinsky3 import Kandinsky3
 from mmg_diffusers.pipelines.adapters.kolors import Kolors
+from mmg_diffusers.pipelines.adapters.ltx import LTX
 from mmg_diffusers.pipelines.adapters.lumina import Lumina
 from mmg_diffusers.pipelines.adapters.lumina2 import Lumina2
 from mmg_diffusers.pipelines.adapters.pixart import PixArtAlpha, PixArtSigma
@@ -24,10 +26,11 @@ from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 from mmg_diffusers.pipelines.adapters.stable_diffusion_3 import StableDiffusion3
 from mmg_diffusers.pipelines.adapters.stable_diffusion_xl import StableDiffusionXL
 from mmg_diffusers.pipelines.adapters.unet2d import UNet2D
-from mmg_diffusers.pipelines.adapters.wan import Wan
+from mmg_diffusers.pipelines.adapters.wan import SkyReels, Wan
 from mmg_diffusers.pipelines.adapters.z_image import ZImage
 
 __all__ = [
+    "LTX",
     "AuraFlow",
     "Chroma",
     "Codec",
@@ -48,6 +51,7 @@ __all__ = [
     "PixArtSigma",
     "QwenImage",
     "Sana",
+    "SkyReels",
     "StableDiffusion",
     "StableDiffusion3",
     "StableDiffusionXL",

@@ -15,6 +15,7 @@ from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.adapters.refusals import sign_of_distillation
+from mmg_diffusers.pipelines.media import Medium, Stills
 from mmg_diffusers.pipelines.schedulers import convention_from_config
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Codec(ABC):
         """Where encodings are made, and wanted."""
         return torch.device("cpu")
 
+    @property
+    def medium(self) -> Medium:
+        """What stands beside a prompt: images, unless a family says that it is videos."""
+        return Stills()
+
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         """What encodings of a kind depend on, so that they can be kept; by default not known, and nothing is kept."""
         return None
@@ -100,7 +106,9 @@ class Codec(ABC):
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images `(N, 3, H, W)` in [0, 1] to the variable that is denoised, `(N, *event)` float32. Deterministic."""
+        """Images `(N, 3, H, W)`, or videos `(N, F, 3, H, W)`, in [0, 1] to the variable that is denoised, `(N, *event)` float32.
+        Deterministic.
+        """
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -352,6 +360,11 @@ def register(family: Any, *names: str) -> Any:
         _FAMILIES[name] = family
     _REFUSED.update(family.refused)
     return family
+
+
+def refuse(reason: str, *names: str) -> None:
+    """Make known why pipeline classes that belong to no family cannot be measured, and what still works."""
+    _REFUSED.update(dict.fromkeys(names, reason))
 
 
 def adapters() -> tuple[str, ...]:

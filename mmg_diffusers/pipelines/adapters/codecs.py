@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
@@ -14,9 +15,16 @@ from mmg_diffusers.internals import execution_device, preprocessed, without_priv
 from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters import masking
 from mmg_diffusers.pipelines.adapters.base import Codec, Origin
+from mmg_diffusers.pipelines.media import Videos
 
 # Switches of an autoencoder that are no part of its config.
-_VAE_SWITCHES = ("use_tiling", "use_slicing", "tile_sample_min_size", "tile_latent_min_size", "tile_overlap_factor")
+_VAE_SWITCHES = (
+    *("use_tiling", "use_slicing", "tile_sample_min_size", "tile_latent_min_size", "tile_overlap_factor"),
+    # Those of videos.
+    *("use_framewise_encoding", "num_sample_frames_batch_size", "tile_sample_min_num_frames"),
+    *("tile_sample_min_height", "tile_sample_min_width", "tile_sample_stride_height", "tile_sample_stride_width"),
+    *("tile_sample_stride_num_frames", "tile_overlap_factor_height", "tile_overlap_factor_width"),
+)
 
 
 class PipelineCodec(Codec):
@@ -262,18 +270,49 @@ class LatentCodec(PipelineCodec):
         return {**said, "latent_scaling": factor, **{key: value for key, value in more.items() if value is not None}}
 
 
-class StillCodec(LatentCodec):
-    """VAE latents `(C, 1, H, W)` of an image as a video of one frame, as networks for video were trained on images too."""
+class VideoCodec(LatentCodec):
+    """VAE latents `(C, T, h, w)` of a video; an image is one of one frame, as networks for video were trained on images too.
 
-    variable = "VAE latent (posterior mode) of a video of one frame"
+    A family says `native_frames`, and `group` unless its VAE's config has it as most do.
+    """
+
+    @property
+    def group(self) -> int:
+        """Pictures that a latent after the first is made of."""
+        config = self.autoencoder.config
+        return config.get("scale_factor_temporal") or config.temporal_compression_ratio
+
+    @property
+    def taken(self) -> int:
+        """Latents along time that the network takes together."""
+        return 1
+
+    @property
+    def medium(self) -> Videos:
+        return Videos(self.group, self.taken)
+
+    @property
+    @abstractmethod
+    def native_frames(self) -> int:
+        """Frames of the videos that the model was trained on, or that its pipeline makes unless it is told otherwise."""
+
+    @property
+    def tokens(self) -> int:
+        return super().tokens * len(self.medium.pictures(self.native_frames)) // self.taken
 
     def read(self, images: Tensor) -> Tensor:
-        return super().read(images[:, :, None])
+        # Pipelines have the channels before the frames.
+        return super().read(images.transpose(1, 2))
 
     def describe(self) -> dict[str, Any]:
-        said = super().describe()
+        said, latents = super().describe(), len(self.medium.pictures(self.native_frames))
         channels, *size = said["latent_shape"]
-        return {**said, "frames": 1, "latent_shape": [channels, 1, *size]}
+        return {
+            **said,
+            "frames": self.medium.said,
+            "native_frames": self.native_frames,
+            "latent_shape": [channels, latents, *size],
+        }
 
 
 def class_named(prompt: str, classes: int, names: Mapping[str, int]) -> int:

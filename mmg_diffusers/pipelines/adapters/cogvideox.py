@@ -1,17 +1,19 @@
-"""CogVideoX on still images: transformer on latents of a video VAE, v-prediction with a shifted SNR, T5."""
+"""CogVideoX 1.0 and 1.5: transformer on latents of a video VAE, v-prediction with a shifted SNR, T5."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.pipelines.adapters.base import Family, register
-from mmg_diffusers.pipelines.adapters.codecs import StillCodec
+from mmg_diffusers.pipelines.adapters.codecs import VideoCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.media import Videos
 
 
 class _Transformer(Network):
@@ -20,7 +22,7 @@ class _Transformer(Network):
     Args:
         module: the transformer of diffusers.
         scale: pixels for one latent.
-        grid: the pipeline's rotary grid, from height and width in pixels, frames and device.
+        grid: the pipeline's rotary grid, from height and width in pixels, latent frames and device.
     """
 
     def __init__(self, module: Any, scale: int, grid: Callable[..., Any]) -> None:
@@ -39,13 +41,36 @@ class _Transformer(Network):
         )[0].transpose(1, 2)
 
 
-class CogVideoXCodec(StillCodec):
+class CogVideoXCodec(VideoCodec):
     """Latents, scaled; T5's token states. The transformer is given no mask."""
+
+    variable = "VAE latent (posterior mode) of a video"
 
     @property
     def native_size(self) -> tuple[int, int]:
         config = self.network.config
         return config.sample_height * self.scale, config.sample_width * self.scale
+
+    @property
+    def native_frames(self) -> int:
+        return self.network.config.sample_frames
+
+    @property
+    def taken(self) -> int:
+        return self.network.config.get("patch_size_t") or 1
+
+    @property
+    def medium(self) -> Videos:
+        # Learned positions are of one size; for any other number of frames the transformer would take computed ones.
+        learned = self.network.config.use_learned_positional_embeddings
+        return Videos(self.group, self.taken, self.native_frames if learned else None)
+
+    def check_size(self, height: int, width: int) -> None:
+        if self.network.config.use_learned_positional_embeddings and (height, width) != self.native_size:
+            raise ValueError(
+                f"{height} x {width} is not the size whose positions this transformer learned; resize to "
+                f"{self.native_size[0]} x {self.native_size[1]} with resize=True"
+            )
 
     def limits(self) -> dict[str, int]:
         return {"tokenizer": self.network.config.max_text_seq_length}
@@ -64,13 +89,25 @@ class CogVideoXCodec(StillCodec):
         return {"encoder_hidden_states": states}
 
 
+_SEES_MORE = "its network is also given {}; measure CogVideoXPipeline, whose network is given noise and text alone"
+
+
 @register
 class CogVideoX(Family):
-    """CogVideoX 2B and 5B, measured on images as videos of one frame. No prompt is the encoded empty prompt."""
+    """CogVideoX 1.0 (2B, 5B) and 1.5. No prompt is the encoded empty prompt.
+
+    1.5 takes two latents along time together. Where a video's latents are odd in number its pipeline puts one of noise before
+    them, that is no data; such videos are refused.
+    """
 
     name = "CogVideoX"
-    pipelines = ("CogVideoXPipeline",)
+    pipelines = ("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline")
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    refused: ClassVar = {
+        "CogVideoXImageToVideoPipeline": _SEES_MORE.format("the first frame"),
+        "CogVideoXFunControlPipeline": _SEES_MORE.format("a video that controls it"),
+        "ConsisIDPipeline": _SEES_MORE.format("a face and the first frame"),
+    }
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.transformer,)
@@ -84,9 +121,6 @@ class CogVideoX(Family):
 
     def refusal(self) -> str | None:
         pipe, config = self.pipe, self.pipe.transformer.config
-        if config.get("patch_size_t") is not None:
-            return (
-                f"this CogVideoX (1.5) takes {config.patch_size_t} frames of its latent together, and a still image has one: its "
-                "pipeline draws the others of noise, so that they are no data"
-            )
+        if config.get("ofs_embed_dim") is not None:
+            return f"the transformer is also told an offset (ofs_embed_dim {shown(config.ofs_embed_dim)}), as for images to video"
         return distilled(pipe, pipe.transformer) or other_input(pipe.transformer, pipe.vae.config.latent_channels)

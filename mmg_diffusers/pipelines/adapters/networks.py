@@ -37,6 +37,21 @@ def has_variance(module: Any) -> bool:
     return module.config.out_channels == 2 * module.config.in_channels
 
 
+def each_group(keys: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Run a network, or one of several, once for each group of rows.
+
+    Args:
+        keys: `(B,)`, the same for rows of one group.
+        run: given the rows `(b,)` and their key, returns their predictions `(b, *event)`.
+
+    Returns:
+        `(B, *event)` in the order of the rows.
+    """
+    rows = [((keys == key).nonzero()[:, 0], key) for key in keys.unique()]
+    parts = [run(each, key) for each, key in rows]
+    return torch.cat(parts)[torch.cat([each for each, _ in rows]).argsort()]
+
+
 def each_length(mask: Tensor, run: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Run a network once for each length of text among its rows, for one whose answer depends on padding.
 
@@ -47,10 +62,7 @@ def each_length(mask: Tensor, run: Callable[[Tensor, int], Tensor]) -> Tensor:
     Returns:
         `(B, *event)` in the order of the rows.
     """
-    lengths = mask.sum(1)
-    rows = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
-    parts = [run(each, int(lengths[each[0]])) for each in rows]
-    return torch.cat(parts)[torch.cat(rows).argsort()]
+    return each_group(mask.sum(1), lambda rows, length: run(rows, int(length)))
 
 
 def pack(x: Tensor, patch: int = 2) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of CogVideoX, on videos of one frame."""
+"""Rows of CogVideoX, 1.0 and 1.5."""
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ def transformer(**config):
         time_embed_dim=2,
         text_embed_dim=32,
         num_layers=1,
-        sample_width=8,
-        sample_height=8,
-        sample_frames=1,
+        sample_width=6,
+        sample_height=4,
+        sample_frames=9,
         patch_size=2,
         temporal_compression_ratio=4,
         max_text_seq_length=226,
@@ -63,18 +63,26 @@ def shifted(pipe, told):
         return torch.from_numpy(np.log(root**2 / (1 - root**2)))[told.long()]
 
 
-def row(name, **config):
+def row(name, frames=9, **config):
     return Row(
         name,
         pipeline(**config),
         shifted,
         "v",
-        call={"num_frames": 1},
+        call={"num_frames": frames},
         # Frames come before channels there.
         event=lambda pipe, x: x.transpose(1, 2),
         packed=lambda pipe, x: x.transpose(1, 2),
-        images=lambda pipe, pixels: pipe.vae.encode(pixels[:, :, None]).latent_dist.mode(),
+        images=lambda pipe, pixels: pipe.vae.encode(pixels.transpose(1, 2)).latent_dist.mode(),
+        frames=frames,
     )
 
 
-ROWS = [row("cogvideox-2b"), row("cogvideox-5b", use_rotary_positional_embeddings=True)]
+ROTARY = {"use_rotary_positional_embeddings": True}
+LEARNED = {"use_learned_positional_embeddings": True}
+ROWS = [
+    row("cogvideox-2b"),
+    row("cogvideox-5b", **ROTARY),
+    row("cogvideox-learned-positions", **ROTARY, **LEARNED),
+    row("cogvideox-1.5", frames=5, patch_size_t=2, **ROTARY),
+]

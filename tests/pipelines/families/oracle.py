@@ -98,7 +98,7 @@ class Dressed:
         x = call.given[next(iter(call.given))]
         noisy = row.event(self.pipe, torch.stack(x) if isinstance(x, list) else x)
         count = len(noisy)
-        logsnr = row.level(self.pipe, torch.as_tensor(call.given[row.time]).expand(count))
+        logsnr = row.level(self.pipe, row.each(torch.as_tensor(call.given[row.time])).expand(count))
         label = torch.tensor([self._label(call, k) for k in range(count)])
         shape = (-1, *(1,) * (noisy.ndim - 1))
         a, s = torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()

@@ -32,10 +32,11 @@ def flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 @dataclass
 class Call:
-    """One call of a network: what it was given by name, without what is None or a default, and what it returned."""
+    """One call of a network: what it was given by name, without what is None or a default, what it returned, and which it was."""
 
     given: dict[str, Any]
     raw: Tensor | None = None
+    network: torch.nn.Module | None = None
 
 
 def returned(out: Any) -> Tensor:
@@ -45,9 +46,9 @@ def returned(out: Any) -> Tensor:
 
 
 @contextmanager
-def listening(network: torch.nn.Module) -> Iterator[list[Call]]:
-    """Every call of a network."""
-    signature = inspect.signature(type(network).forward)
+def listening(*networks: torch.nn.Module) -> Iterator[list[Call]]:
+    """Every call of a network, or of several of one class."""
+    signature = inspect.signature(type(networks[0]).forward)
     calls: list[Call] = []
 
     def before(module, args, kwargs):
@@ -56,12 +57,14 @@ def listening(network: torch.nn.Module) -> Iterator[list[Call]]:
         bound.pop("return_dict", None)
         given = dict(leaf for name, value in bound.items() for leaf in flatten(value, name))
         defaults = {name: each.default for name, each in signature.parameters.items()}
-        calls.append(Call({k: v for k, v in given.items() if isinstance(v, (Tensor, list)) or v != defaults.get(k)}))
+        kept = {k: v for k, v in given.items() if isinstance(v, (Tensor, list)) or v != defaults.get(k)}
+        calls.append(Call(kept, network=module))
 
     def after(module, args, out):
         calls[-1].raw = returned(out).detach()
 
-    hooks = network.register_forward_pre_hook(before, with_kwargs=True), network.register_forward_hook(after)
+    hooks = [network.register_forward_pre_hook(before, with_kwargs=True) for network in networks]
+    hooks += [network.register_forward_hook(after) for network in networks]
     try:
         yield calls
     finally:
@@ -81,7 +84,7 @@ def rows_of(row: Row, call: Call, part: slice, count: int) -> Call:
         return value
 
     given = {name: cut(name, value) for name, value in call.given.items()}
-    return Call(given, None if call.raw is None else call.raw[part])
+    return Call(given, None if call.raw is None else call.raw[part], call.network)
 
 
 # ---- a run of the pipeline itself ----
@@ -104,7 +107,7 @@ class Moment:
 
     @property
     def told(self) -> Tensor:
-        return torch.as_tensor(self.prompt.given[self.row.time]).double().expand(len(self.x))
+        return self.row.each(torch.as_tensor(self.prompt.given[self.row.time])).double().expand(len(self.x))
 
 
 @dataclass
@@ -118,7 +121,7 @@ class Run:
 
 def run_pipeline(row: Row, pipe: Any, prompts: tuple[Any, ...], size: tuple[int, int]) -> Run:
     """Run a pipeline with guidance, and check that what was recorded explains what its scheduler was given."""
-    network, scheduler = getattr(pipe, row.network), pipe.scheduler
+    scheduler = pipe.scheduler
     steps: list[tuple[Any, Tensor, Any, Tensor]] = []
     ends: dict[str, Tensor] = {}
     kind = type(scheduler)
@@ -148,7 +151,7 @@ def run_pipeline(row: Row, pipe: Any, prompts: tuple[Any, ...], size: tuple[int,
 
     options = {"height": size[0], "width": size[1], "output_type": "pt", row.guidance: GUIDANCE, **row.call}
     options = {key: value for key, value in options.items() if value is not ...}
-    with listening(network) as calls:
+    with listening(*networks_of(row, pipe)) as calls:
         scheduler.step, scheduler.set_timesteps = step, set_timesteps
         if vae is not None:
             vae.decode = decoding
@@ -166,6 +169,11 @@ def run_pipeline(row: Row, pipe: Any, prompts: tuple[Any, ...], size: tuple[int,
     moments = [moment(row, pipe, prompts, *parts) for parts in zip(branches(row, calls), steps, strict=True)]
     latents = row.event(pipe, ends["latents"])[: len(prompts)]
     return Run(moments, latents, ends.get("decoded"))
+
+
+def networks_of(row: Row, pipe: Any) -> list[torch.nn.Module]:
+    """The components that denoise."""
+    return [getattr(pipe, name) for name in (row.network, row.second) if name is not None]
 
 
 def branches(row: Row, calls: list[Call]) -> list[tuple[Call, Call]]:
@@ -194,7 +202,7 @@ def moment(row: Row, pipe: Any, prompts: tuple[Any, ...], calls: tuple[Call, Cal
     torch.testing.assert_close(narrowed(row, got) if got.shape != guided.shape else got, guided, rtol=1e-5, atol=1e-5)
     x = prompt.given[next(iter(prompt.given))]
     x = row.event(pipe, torch.stack(x) if isinstance(x, list) else x)
-    told = torch.as_tensor(prompt.given[row.time])
+    told = row.each(torch.as_tensor(prompt.given[row.time]))
     logsnr = row.level(pipe, told).double().expand(count)
     signal, noise = scales(scheduler, t)
     # The row's level is where the scheduler has the latent.
@@ -273,11 +281,13 @@ def same_given(row: Row, ours: Call, theirs: Call, count: int, branch: str) -> N
     What was encoded at another length, which moves the last bits of float32, is held to these.
     """
     skip = row.ignore if branch == "null" else ()
+    assert ours.network is theirs.network, f"{branch}: another network was called"
     assert ours.given.keys() == theirs.given.keys(), f"{branch}: {sorted(ours.given)} and not {sorted(theirs.given)}"
     for name, value in theirs.given.items():
         mine = ours.given[name]
         if name == row.time:
-            mine, value = (torch.as_tensor(each).float().expand(count) for each in (mine, value))
+            mine, value = (torch.as_tensor(each).float() for each in (mine, value))
+            mine, value = (each if each.ndim > 1 else each.expand(count) for each in (mine, value))
         if name in row.filled and mine.shape != value.shape:
             mask = row.filled[name]
             mine, value = (each[call.given[mask] != 0] for each, call in ((mine, ours), (value, theirs)))
@@ -291,14 +301,14 @@ def same_given(row: Row, ours: Call, theirs: Call, count: int, branch: str) -> N
 
 
 @torch.no_grad()
-def hold(moment: Moment, denoiser: Any, condition: dict[str, Tensor], network: torch.nn.Module) -> None:
+def hold(moment: Moment, denoiser: Any, condition: dict[str, Tensor], *networks: torch.nn.Module) -> None:
     """Raise an AssertionError unless a denoiser of ours does at this moment what the pipeline did."""
     row, count = moment.row, len(moment.x)
     # What a row's level says of the network's input.
     whole = scale(row.prediction, *(torch.sigmoid(sign * moment.logsnr).sqrt() for sign in (1, -1)))
     z = moment.x.double() / whole.view(-1, *(1,) * (moment.x.ndim - 1))
     for branch, theirs, cond in (("prompt", moment.prompt, condition), ("null", moment.null, None)):
-        with listening(network) as calls:
+        with listening(*networks) as calls:
             eps = denoiser(z, moment.logsnr, cond)
         (ours,) = calls
         same_given(row, ours, theirs, count, branch)

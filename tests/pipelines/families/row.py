@@ -24,7 +24,9 @@ class Row:
         branches: what the rows of a call are: null and prompt ("uc"), prompt and null ("cu"), or two calls ("c,u").
         combine: the pipeline's guided output from (prompt's, null's, g).
         network: the component that denoises.
+        second: another one that denoises some of the levels.
         time: the network's argument that tells the level.
+        each: from that argument, with a time for every token, the time of each row.
         null: as `MMGPipeline` takes it.
         prompts: two, the second longer.
         asked: from a prompt as we take it, as the pipeline takes it.
@@ -36,11 +38,12 @@ class Row:
         ignore: arguments in which null and prompt differ by design (said in the family's docstring).
         asked: from (pipe, prompts) what ``pipe(...)`` takes for prompts.
         size: height and width in pixels; the model's own by default.
+        frames: of a video; ``None`` for images.
         filled: arguments that are filled up to some length, with the mask that tells what was: compared where that is not 0.
         zero_filled: arguments that the pipeline fills up with zeros to the prompt's length (axis 1) in the null, where we do not:
             the network must answer alike.
         steps: of the pipeline's run.
-        images: from (pipe, images in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
+        images: from (pipe, images or videos `(N, F, 3, H, W)` in [-1, 1]) the unscaled latents, if the VAE is no ordinary one.
     """
 
     name: str
@@ -52,7 +55,9 @@ class Row:
     branches: Literal["uc", "cu", "c,u"] = "uc"
     combine: Callable[[Tensor, Tensor, float], Tensor] = lambda c, u, g: u + g * (c - u)
     network: str = "transformer"
+    second: str | None = None
     time: str = "timestep"
+    each: Callable[[Tensor], Tensor] = lambda told: told
     null: str | None = None
     prompts: tuple[Any, Any] = ("a red dot", "a large blue square, far off")
     asked: Callable[[Any], Any] = lambda prompt: prompt
@@ -66,6 +71,7 @@ class Row:
     images: Callable[[Any, Tensor], Tensor] | None = None
     asked: Callable[[Any, tuple], list] = lambda pipe, prompts: list(prompts)
     size: tuple[int, int] | None = None
+    frames: int | None = None
     filled: Mapping[str, str] = field(default_factory=dict)
     steps: int = 3
 

@@ -49,6 +49,7 @@ from tests.pipelines.families import (
     hunyuandit,
     kandinsky3,
     kolors,
+    ltx,
     lumina,
     lumina2,
     pixart,
@@ -83,4 +84,5 @@ ROWS = [
     *cogview4.ROWS,
     *wan.ROWS,
     *cogvideox.ROWS,
+    *ltx.ROWS,
 ]

@@ -32,22 +32,27 @@ def size_of(row, model):
 
 
 def pictures(row, model, count=2, seed=0):
-    """Images in [0, 1] of the row's size, `(3, H, W)` each."""
+    """Images, or videos, in [0, 1] of the row's size."""
     generator = np.random.default_rng(seed)
-    height, width = size_of(row, model)
-    return [torch.from_numpy(generator.random((3, height, width), dtype=np.float32)) for _ in range(count)]
+    return [torch.from_numpy(generator.random(shape_of(row, model), dtype=np.float32)) for _ in range(count)]
+
+
+def shape_of(row, model):
+    """`(3, H, W)`, or `(F, 3, H, W)` of a video."""
+    shape = (3, *size_of(row, model))
+    return shape if row.frames is None else (row.frames, *shape)
 
 
 @each_row
 def test_parity(row):
     """What the network is told through our denoiser is what its own pipeline tells it, and so is what is read from it."""
     pipe = pipeline(row.name)
-    model, network = parity.model_of(row, pipe), getattr(pipe, row.network)
+    model, networks = parity.model_of(row, pipe), parity.networks_of(row, pipe)
     denoiser = model.denoiser
     for run in recorded(row.name):
         condition = model.encoder.condition(list(run.moments[0].prompts))
         for moment in run.moments:
-            parity.hold(moment, denoiser, condition, network)
+            parity.hold(moment, denoiser, condition, *networks)
         images = torch.stack(pictures(row, model))
         with torch.no_grad():
             expected = parity.latents_by_pipeline(row, pipe, run, images)
@@ -63,24 +68,25 @@ def test_parity(row):
 @pytest.mark.parametrize("way", [*parity.BREAKS, "null"])
 def test_parity_finds_a_broken_adapter(row, way):
     pipe = pipeline(row.name)
-    model, network = parity.model_of(row, pipe), getattr(pipe, row.network)
+    model, networks = parity.model_of(row, pipe), parity.networks_of(row, pipe)
     run = recorded(row.name)[-1]
     condition = model.encoder.condition(list(run.moments[0].prompts))
     wrong = parity.broken(model.denoiser, way, condition)
     with pytest.raises(AssertionError):
-        parity.hold(run.moments[-1], wrong, condition, network)
+        parity.hold(run.moments[-1], wrong, condition, *networks)
 
 
 @each_row
 def test_oracle_in_the_networks_place(row):
     """The exact denoiser of two pictures, dressed as the network, comes back through the front door."""
     pipe = row.build()
-    model, network = parity.model_of(row, pipe), getattr(pipe, row.network)
-    images = [torch.full((3, *size_of(row, model)), shade) for shade in (0.1, 0.9)]
+    model, networks = parity.model_of(row, pipe), parity.networks_of(row, pipe)
+    images = [torch.full(shape_of(row, model), shade) for shade in (0.1, 0.9)]
     x = torch.cat([model.codec.encode_images(image[None]) for image in images]).double()
     world = TwoPictures(row, x)
-    network.double()
-    network.forward = Dressed(world, pipe, recorded(row.name))
+    for network in networks:
+        network.double()
+        network.forward = Dressed(world, pipe, recorded(row.name))
     denoiser = model.denoiser
     low, high = denoiser.logsnr_range
     logsnr = denoiser.snap(torch.linspace(max(low, -8), min(high, 8), 12, dtype=torch.float64))
@@ -92,7 +98,7 @@ def test_oracle_in_the_networks_place(row):
         assert float((denoiser(z, logsnr, given) - world.eps(z, logsnr, expected)).abs().max()) < 1e-5
     count = 48
     out = model(
-        images * (count // 2),
+        torch.stack(images * (count // 2)),
         list(row.prompts) * (count // 2),
         quadrature=StratifiedUniform(24),
         integrand="gap",

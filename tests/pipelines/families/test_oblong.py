@@ -9,7 +9,7 @@ from tests.pipelines.families import cogvideox, cogview4, hunyuandit, kandinsky3
 CASES = [
     (hunyuandit.ROWS[0], (64, 32)),
     (kolors.ROWS[0], (16, 8)),
-    (wan.ROWS[0], (64, 32)),
+    (wan.ROWS[0], (32, 16)),
     (cogvideox.ROWS[1], (64, 32)),
     (kandinsky3.ROWS[0], (128, 64)),
     # Its told time depends on the number of tokens.

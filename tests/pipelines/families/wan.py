@@ -1,19 +1,24 @@
-"""Rows of Wan, on videos of one frame."""
+"""Rows of Wan, 2.1 and 2.2."""
+
+from types import SimpleNamespace
 
 from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2
 
 from tests.pipelines.families import parts
 from tests.pipelines.families.row import Row, flow
 
 
-def transformer():
-    network = WanTransformer3DModel(
+def transformer(kind=WanTransformer3DModel):
+    return kind(
         patch_size=(1, 2, 2),
         num_attention_heads=2,
         attention_head_dim=12,
@@ -27,14 +32,12 @@ def transformer():
         qk_norm="rms_norm_across_heads",
         rope_max_seq_len=32,
     )
-    # A folder does not say it; the pipeline draws 480 x 832 pixels unless it is told otherwise.
-    network.register_to_config(sample_size=(64, 64))
-    return network
 
 
-def pipeline(scheduler, **config):
+def pipeline(scheduler, experts=False, kind=WanPipeline, network=WanTransformer3DModel, **config):
     def make():
-        return WanPipeline(
+        more = {"transformer_2": transformer()} if experts else {}
+        return kind(
             tokenizer=parts.t5_tokenizer(),
             text_encoder=parts.t5(),
             vae=AutoencoderKLWan(
@@ -47,11 +50,19 @@ def pipeline(scheduler, **config):
                 latents_std=[2.8, 1.5, 2.3, 2.6],
             ),
             scheduler=scheduler(),
-            transformer=transformer(),
+            transformer=transformer(network),
+            **more,
             **config,
         )
 
     return parts.ready(make)
+
+
+def skyreels():
+    # Its pipeline needs ftfy, which leaves the plain letters of the rows as they are.
+    if not hasattr(pipeline_skyreels_v2, "ftfy"):
+        pipeline_skyreels_v2.ftfy = SimpleNamespace(fix_text=lambda text: text)
+    return pipeline(unipc, kind=SkyReelsV2Pipeline, network=SkyReelsV2Transformer3DModel)()
 
 
 def unipc():
@@ -63,19 +74,32 @@ def euler():
 
 
 def images(pipe, pixels):
-    return pipe.vae.encode(pixels[:, :, None]).latent_dist.mode()
+    return pipe.vae.encode(pixels.transpose(1, 2)).latent_dist.mode()
 
 
-def row(name, scheduler):
+def row(name, build, frames=5, **more):
     return Row(
         name,
-        pipeline(scheduler),
+        build,
         flow(1000),
         "flow",
-        call={"num_frames": 1},
+        call={"num_frames": frames},
         branches="c,u",
         images=images,
+        size=(16, 32),
+        frames=frames,
+        **more,
     )
 
 
-ROWS = [row("wan-unipc", unipc), row("wan-euler", euler)]
+# Of the row's three times two are from the boundary on, and one is before it.
+EXPERTS = pipeline(unipc, experts=True, boundary_ratio=0.7)
+
+ROWS = [
+    row("wan-unipc", pipeline(unipc)),
+    row("wan-euler", pipeline(euler), frames=9),
+    row("wan-still", pipeline(euler), frames=1),
+    row("wan-2.2-experts", EXPERTS, second="transformer_2"),
+    row("wan-2.2-times-by-token", pipeline(unipc, expand_timesteps=True), each=lambda told: told[:, 0]),
+    row("skyreels-v2", skyreels),
+]
