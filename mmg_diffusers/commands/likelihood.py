@@ -78,7 +78,7 @@ def likelihood(pictures: Pictures, plan: Plan, networks: Networks, output: Path)
 
 def _fitted(pipe: MMGPipeline, others: PairTable, rank: int | None, resize: bool) -> GaussianReference:
     fitted = pipe.fit_reference(others.images, rank=rank, choose=rank is None, resize=resize)
-    say(f"reference: {fitted!r}")
+    say(f"reference: {fitted}")
     return fitted
 
 

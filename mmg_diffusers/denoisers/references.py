@@ -138,7 +138,7 @@ class GaussianReference(Denoiser):
             raise ValueError(f"kind is {shown(kind)}; expected one of {', '.join(map(repr, KINDS))}")
         if (kind == "low rank") != (rank is not None):
             raise ValueError(
-                f"rank is {shown(rank)} for a reference of kind {kind!r}; expected a rank for 'low rank' alone"
+                f"rank is {shown(rank)} for a reference of kind {shown(kind)}; expected a rank for 'low rank' alone"
             )
         count, size = len(x), x[0].numel()
         needed = {"full": 1}.get(kind, 0) if rank is None else whole(rank, "rank", 1)

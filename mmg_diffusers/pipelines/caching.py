@@ -250,7 +250,7 @@ class RememberingCodec:
 
         def encode(prompt: Prompt | Null) -> Encoding:
             if isinstance(prompt, Masked):
-                content = f"{_MASKING} {prompt!r}".encode()
+                content = f"{_MASKING} ".encode() + repr(prompt).encode()
                 return self._recall(maker, content, lambda: self.codec.encode_masked(prompt))
             if isinstance(prompt, Null):
                 return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_null(prompt.kind))

@@ -178,7 +178,7 @@ class Ising(KnownLaw):
     def _spins(self, x: Array) -> Array:
         flat = self._flat(x)
         if not (np.abs(flat) == 1).all():
-            raise ValueError(f"x holds {flat[np.abs(flat) != 1][0]!r}; expected spins of -1 and 1")
+            raise ValueError(f"x holds {shown(flat[np.abs(flat) != 1][0])}; expected spins of -1 and 1")
         return flat.reshape(-1, self.rows, self.columns)
 
     def _no_label(self, label: Ints | None) -> None:

@@ -112,7 +112,7 @@ class LevelMixture(KnownLaw):
         off = (index < 0) | (index >= len(self.values)) | (np.abs(flat - self.low - step * index) > 1e-5 * step)
         if off.any():
             raise ValueError(
-                f"x holds {flat[off][0]!r}; expected one of {len(self.values)} levels from {self.low:g} to {self.high:g}"
+                f"x holds {shown(flat[off][0])}; expected one of {len(self.values)} levels from {self.low:g} to {self.high:g}"
             )
         return index
 
