@@ -482,5 +482,5 @@ def test_half_a_surrogate_pair_is_one_bad_row(tmp_path):
     first.check()
     with pytest.raises(ValueError, match="no valid text"):
         second.check()
-    with pytest.raises(ValueError, match="row 1 .*no valid text"):
+    with pytest.raises(ValueError, match=r"row 1 .*no valid text"):
         read_pairs(tmp_path / "pairs.jsonl")
