@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mmg_diffusers.checks import needs, reason, shown
@@ -217,6 +217,8 @@ def _readable(where: str) -> Iterator[None]:
     """Name the image that PIL cannot read. For a damaged one, each format's reader raises what its parser happens to."""
     try:
         yield
+    except UnidentifiedImageError as error:  # PIL names the file, which is one in memory here
+        raise ValueError(f"{where} cannot be read as an image: its bytes are of no format that PIL knows") from error
     except Exception as error:
         raise ValueError(f"{where} cannot be read as an image: {reason(error)}") from error
 

@@ -116,7 +116,8 @@ def _versions() -> dict[str, str]:
     return {name: version for name, version in versions().items() if name != "python"}
 
 
-def _vocabulary(tokenizer: Any) -> str:
+def vocabulary(tokenizer: Any) -> str:
+    """A sha256 of what a tokenizer makes of text."""
     known, seen = _tokenizers.get(tokenizer), (tokenizer.model_max_length, sorted(tokenizer.get_added_vocab().items()))
     if known is None or known[0] != seen:
         fast = getattr(tokenizer, "backend_tokenizer", None)
@@ -269,7 +270,7 @@ class RememberingCodec:
             "kind": kind,
             "codec": type(self.codec).__name__,
             "weights": weights,
-            "tokenizers": [_vocabulary(tokenizer) for tokenizer in origin.tokenizers],
+            "tokenizers": [vocabulary(tokenizer) for tokenizer in origin.tokenizers],
             "settings": dict(origin.settings),
             "device": self.codec.device.type,
             "versions": _versions(),

@@ -22,6 +22,7 @@ from mmg_diffusers.pipelines.adapters import Codec, Family, family_of
 from mmg_diffusers.pipelines.bench import Bench, evaluating
 from mmg_diffusers.pipelines.caching import EncodingCache, KeptPrompts, fingerprint
 from mmg_diffusers.pipelines.encoding import Encoder
+from mmg_diffusers.pipelines.identities import as_told
 from mmg_diffusers.pipelines.loading import UNUSED, check_device, check_dtype, load_pipeline
 
 if TYPE_CHECKING:
@@ -252,8 +253,10 @@ def _alike(one: Adapted, other: Adapted) -> bool:
     low, high = ours.logsnr_range
     if type(ours) is not type(theirs) or theirs.logsnr_range != (low, high) or null.keys() != other_null.keys():
         return False
-    levels = torch.linspace(max(low, -40.0), min(high, 40.0), 64, dtype=torch.float64)
-    told = ((*c.coefficients(c.snap(levels)), c.snap(levels)) for c in (ours, theirs))
     return all(
-        torch.equal(a, b) for a, b in (*zip(*told, strict=True), *((null[key], other_null[key]) for key in null))
+        torch.equal(a, b)
+        for a, b in (
+            *zip(as_told(ours), as_told(theirs), strict=True),
+            *((null[key], other_null[key]) for key in null),
+        )
     )

@@ -14,6 +14,7 @@ from mmg_diffusers.pairs.marginals import Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import check_text
 from mmg_diffusers.pairs.sources import Row, Source
+from mmg_diffusers.pipelines.identities import encoders_identity, schedule_identity
 from mmg_diffusers.runs.distributed import run_everywhere
 from mmg_diffusers.runs.shard_files import Result
 from mmg_diffusers.runs.shards import Outcome
@@ -66,6 +67,8 @@ def run_pairs(
     settings = {
         **pipe.describe(),
         "weights": pipe.fingerprint(),
+        "schedule": schedule_identity(pipe.family.convention()).digest,
+        "encoders": encoders_identity(pipe.codec).digest,
         **plan.record(candidates=marginal.candidates is not None),
         **marginal.record(),
         "truncate": truncate,

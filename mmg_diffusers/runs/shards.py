@@ -8,6 +8,7 @@ since, or could not be read then, is measured again.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 import warnings
@@ -209,6 +210,7 @@ def _measure_chunk(measure: Measure, rows: Sequence[Row], strict: bool) -> tuple
             row.check()
         return [measure(rows)], []
     except (ValueError, TypeError, OSError) as error:
+        _name_by_place(error, rows)
         if strict:
             raise
         if len(rows) == 1:
@@ -216,6 +218,19 @@ def _measure_chunk(measure: Measure, rows: Sequence[Row], strict: bool) -> tuple
     middle = len(rows) // 2
     (one, bad), (other, worse) = (_measure_chunk(measure, half, strict) for half in (rows[:middle], rows[middle:]))
     return one + other, bad + worse
+
+
+def _name_by_place(error: Exception, rows: Sequence[Row]) -> None:
+    """Let an error that counts the images of a chunk call them by their places in the source."""
+
+    places = {str(k): row.place for k, row in enumerate(rows)}
+
+    def named(text: str) -> str:
+        return re.sub(r"\bimage (\d+)", lambda match: f"image {places.get(match[1], match[1])}", text)
+
+    error.args = tuple(named(part) if isinstance(part, str) else part for part in error.args)
+    if isinstance(error, OSError) and error.strerror is not None:
+        error.strerror = named(error.strerror)
 
 
 def _refuse_if_away(rows: Sequence[Row], bad: Sequence[_Bad]) -> None:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from mmg_diffusers import MMG, Estimate
+from mmg_diffusers import MMG, Estimate, MMGPipeline, shapes_model
 from mmg_diffusers.commands.app import app
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
 from mmg_diffusers.measure.quadrature import Trapezoid
@@ -134,14 +134,45 @@ def test_a_folder_is_of_one_source(pipe, table, whole, tmp_path):
 
 
 def test_a_folder_is_of_one_model(table, tmp_path):
-    from mmg_diffusers import MMGPipeline, shapes_model
-
     own = MMGPipeline.from_pretrained(shapes_model())
     own.run(table, tmp_path / "run", levels=2, limit=1, progress=False)
     with torch.no_grad():
         next(own.pipe.unet.parameters())[0] += 1
     with pytest.raises(ValueError, match=r"other settings \(weights: "):
         own.run(table, tmp_path / "run", levels=2, limit=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (lambda p: p.scheduler.register_to_config(beta_end=0.02), "schedule"),
+        (lambda p: setattr(p.tokenizer, "model_max_length", 9), "encoders"),
+        (lambda p: p.vae.enable_tiling(), "encoders"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_levels_or_encodings(table, tmp_path, change, differs):
+    pipe = MMGPipeline.from_pretrained(shapes_model())
+    assert len(pipe.run(table, tmp_path, levels=2, limit=1, progress=False).estimate) == 1
+    change(pipe.pipe)
+    with pytest.raises(ValueError, match=f"other settings .*{differs}: "):
+        pipe.run(table, tmp_path, levels=2, limit=1, progress=False)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_bad_picture_is_called_by_its_place_in_the_source(pipe, tmp_path, strict):
+    good = Image.new("RGB", (32, 32), "red")
+    (tmp_path / "bad.png").write_text("no picture")
+    pictures = [*[good] * 33, str(tmp_path / "bad.png"), Image.new("RGB", (31, 32))]
+    rows = [{"image": picture, "prompt": "a red circle"} for picture in pictures]
+    if strict:
+        with pytest.raises(ValueError, match=r"image 33 .*bad.png.* of no format that PIL knows"):
+            pipe.run(rows, tmp_path / "run", levels=2, progress=False, strict=True)
+        return
+    failures = pipe.run(rows, tmp_path / "run", levels=2, progress=False).failures
+    assert [failure.place for failure in failures] == [33, 34]
+    assert failures[0].reason.startswith("ValueError: image 33 (")
+    assert "BytesIO" not in failures[0].reason
+    assert failures[1].reason.startswith("ValueError: image 34 is 32 x 31")
 
 
 def test_bad_pairs_are_recorded_and_the_others_measured(pipe, tmp_path):
