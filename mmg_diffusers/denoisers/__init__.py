@@ -10,6 +10,7 @@ from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, 
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
 from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.denoisers.selftest import SelfTest, self_test
 
 __all__ = [
     "Adapted",
@@ -25,7 +26,9 @@ __all__ = [
     "MixtureDenoiser",
     "RectifiedFlow",
     "Rescaled",
+    "SelfTest",
     "TwoDenoisers",
     "add_noise",
     "check_denoiser",
+    "self_test",
 ]

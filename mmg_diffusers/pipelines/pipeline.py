@@ -14,6 +14,7 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.checks import shown, two_ends
+from mmg_diffusers.denoisers.selftest import SelfTest, self_test
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
@@ -23,6 +24,7 @@ from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
+from mmg_diffusers.pipelines.encoding import one_each
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
 
@@ -182,6 +184,35 @@ class MMGPipeline(ComparingModel):
         chosen = Plan.of(plan, **options)
         with self.ready() as bench:
             return bench.pilot(bench.pairs(images, prompts, given, None, chosen, NULL), nodes, chosen)
+
+    def self_test(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt] | None = None,
+        *,
+        plan: Plan | None = None,
+        **options: Unpack[Options],
+    ) -> SelfTest:
+        """Find out whether the network predicts what its configs say: the sign, the kind, the time, and the scale of its variable.
+
+        Args:
+            images: 8 or more that the model was trained on, or like them.
+            prompts: one for each, or one for all; none for an unconditional network.
+            plan: seed, batch size and resizing are taken from it.
+
+        Raises:
+            ValueError: for inputs that do not fit, see `mmg_diffusers.denoisers.selftest.self_test`.
+        """
+        chosen = Plan.of(plan, **options)
+        with self.ready() as bench:
+            pictures = bench.encoder.check_images(images, chosen.resize)
+            condition = None
+            if prompts is not None:
+                texts = one_each(prompts, len(pictures), "prompts")
+                bench.encoder.check_prompts(texts)
+                condition = bench.encoder.condition(texts)
+            x = torch.cat([part for _, part in bench.encoder.images(list(pictures), chosen.resize)])
+            return self_test(bench.denoiser, x, condition, seed=chosen.seed, batch_size=chosen.batch_size)
 
     def run(
         self,
