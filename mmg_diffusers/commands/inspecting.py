@@ -1,10 +1,33 @@
-"""What a model is, for a command."""
+"""What a model is, and whether it does what its configs say, for a command."""
 
 from __future__ import annotations
 
-from mmg_diffusers.commands.console import console, shorten
-from mmg_diffusers.commands.inputs import Networks
+from pathlib import Path
+
+import typer
+
+from mmg_diffusers.checks import reason
+from mmg_diffusers.commands.console import console, say, shorten
+from mmg_diffusers.commands.inputs import Networks, gather
+from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pipelines.drawing import draw
 from mmg_diffusers.pipelines.inspection import inspect_model
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+# Images that a check looks at, and the steps in which the model draws them if there are no others.
+COUNT, STEPS = 16, 25
+# What it draws then: things of different kinds, so that a prompt of one is wrong for another.
+_THINGS = (
+    "a dog",
+    "a red car",
+    "a bowl of fruit",
+    "a mountain lake",
+    "an old man",
+    "a city at night",
+    "a horse",
+    "a ship",
+)
+PROMPTS = tuple(f"a {kind} of {thing}" for kind in ("photograph", "painting") for thing in _THINGS)
 
 
 def inspect(networks: Networks) -> None:
@@ -20,3 +43,55 @@ def inspect(networks: Networks) -> None:
     for name, value in found.rows().items():
         table.add_row(name, shorten(value))
     console.print(table)
+
+
+def check(networks: Networks, source: Path | None, prompt: str | None, seed: int, batch_size: int | None) -> None:
+    """Run a model on data, and print whether its prediction, time and scale are what its configs say.
+
+    Args:
+        networks: the model.
+        source: images that the model knows, by default fresh ones of Shapes, or such as it draws itself.
+        prompt: of all of them, in place of the source's.
+        seed: of the noise, and of what is drawn.
+        batch_size: rows per forward pass.
+
+    Raises:
+        TypeError, ValueError, OSError: for a model that cannot be measured, or images that it cannot take.
+        typer.Exit: with status 1, unless it passes.
+    """
+    pipe = networks.load()
+    images, prompts, note = _pictures(pipe, networks, source, prompt, seed)
+    found = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
+    say(f"self-test on {len(images)} images: {found.verdict}")
+    say("log-SNR       " + "  ".join(f"{level:7.2f}" for level in found.logsnr.tolist()))
+    for name, errors in {**found.errors, "multiple of z": found.linear}.items():
+        say(f"{name:14}" + "  ".join(f"{error:7.4f}" for error in errors.tolist()))
+    for finding in (*found.findings, *found.remarks, *([note] if note else [])):
+        say(f"- {finding}")
+    if found.verdict != "passed":
+        raise typer.Exit(1)
+
+
+def _pictures(
+    pipe: MMGPipeline, networks: Networks, source: Path | None, prompt: str | None, seed: int
+) -> tuple[list[ImageLike], list[str] | None, str | None]:
+    """Images, their prompts unless the model takes none, and a remark on them."""
+    if source is None and networks.model == "shapes":
+        return *gather("shapes", prompt, COUNT, seed), None
+    if source is not None:
+        if not pipe.family.conditional:
+            images, _ = gather(source, prompt or "-", COUNT, seed)
+            return images[:COUNT], None, None
+        images, prompts = gather(source, prompt, COUNT, seed)
+        return images[:COUNT], prompts[:COUNT], None
+    if not pipe.family.conditional:
+        raise ValueError(
+            "this model takes no prompts to draw images by; give some that it was trained on, with --images"
+        )
+    texts = [prompt] * COUNT if prompt is not None else list(PROMPTS)
+    try:
+        drawn = draw(pipe, texts, steps=STEPS, seed=seed)
+    except Exception as error:  # of a pipeline that is called otherwise, and stumbles wherever it happens to
+        raise ValueError(f"the pipeline draws no images ({reason(error)}); give some with --images") from error
+    remark = "the images are the model's own: a factor of its latent that is wrong in its config is wrong in them, too, and not seen"
+    return list(drawn.images), texts, remark

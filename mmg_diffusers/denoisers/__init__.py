@@ -12,6 +12,7 @@ from mmg_diffusers.denoisers.interpolant import Interpolant
 from mmg_diffusers.denoisers.known import ExactDenoiser
 from mmg_diffusers.denoisers.levels import add_noise
 from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.denoisers.selftest import SelfTest, self_test
 
 __all__ = [
     "Adapted",
@@ -28,7 +29,9 @@ __all__ = [
     "MixtureDenoiser",
     "RectifiedFlow",
     "Rescaled",
+    "SelfTest",
     "TwoDenoisers",
     "add_noise",
     "check_denoiser",
+    "self_test",
 ]

@@ -129,6 +129,10 @@ SLACK, LEEWAY = 1.25, 0.03
 GAIN, GAIN_BEYOND = 0.02, 0.04
 # Beyond this error of the best multiple of z, the clean end, networks err by more than a wrong scale would.
 HARD = 0.9
+# How far from the right level an answer is asked for as well, in log-SNR, and by which share, and how many standard errors over the
+# variables, it may be better than the right one's: no answer is better than that of the level itself.
+OTHER_LEVELS = (-2.0, -1.0, 1.0, 2.0)
+BETTER, BEYOND = 0.04, 3.0
 # An error that no level should reach, in units of the noise that was drawn; predicting 0 gives 1.
 HIGHEST = 1.5
 
@@ -143,7 +147,24 @@ def _error(eps: Tensor, predicted: Tensor) -> float:
     return float(widened(eps - predicted).square().mean())
 
 
-def _linear(eps: Tensor, z: Tensor) -> float:
+def error_of_each(eps: Tensor, predicted: Tensor) -> Tensor:
+    """Mean squared error of each row, `(B,)` float64 on the CPU."""
+    return widened(eps - predicted).square().flatten(1).mean(1).cpu()
+
+
+def share_gained(errors: Tensor, others: Tensor) -> float:
+    """By which share other errors of the same variables are below these, if by more than chance; 0 if they are not.
+
+    Args:
+        errors, others: `(N,)` each.
+    """
+    gained = errors - others
+    chance = BEYOND * float(gained.std()) / len(gained) ** 0.5
+    mean = float(gained.mean())
+    return mean / float(errors.mean()) if mean > chance else 0.0
+
+
+def linear_error(eps: Tensor, z: Tensor) -> float:
     """Mean squared error of the best multiple of z about its mean."""
     eps, z = (widened(part - part.mean(0)).flatten() for part in (eps, z))
     return float(eps.square().mean() - (eps @ z) ** 2 / (z @ z) / len(z))
@@ -177,7 +198,7 @@ def check_denoiser(denoiser: Denoiser, x: Tensor, cond: Condition, *, seed: int 
     Raises:
         AssertionError: with the branch, what is wrong and what usually causes it: shapes, types, levels that `snap`
             does not fix, answers that depend on the batch or on what was asked before, predictions that are not the
-            noise (wrong sign, wrong scale, wrong time).
+            noise (wrong sign, wrong scale, wrong time), and those that are better for another level than for their own.
         TypeError, ValueError: for arguments that no denoiser could be checked with.
     """
     check_denoiser_type(denoiser)
@@ -208,7 +229,7 @@ def check_denoiser(denoiser: Denoiser, x: Tensor, cond: Condition, *, seed: int 
     for level in grid:
         eps = torch.randn(x.shape, generator=generator).to(x)
         z = add_noise(x, level.expand(len(x)), eps)
-        linear.append(_linear(eps, z))
+        linear.append(linear_error(eps, z))
         answers = {name: _answer(denoiser, z, level, condition, name) for name, condition in branches.items()}
         if None in branches.values():
             again = denoiser(z, level.expand(len(x)), None)
@@ -219,6 +240,15 @@ def check_denoiser(denoiser: Denoiser, x: Tensor, cond: Condition, *, seed: int 
         for name, predicted in answers.items():
             errors[name].append(_error(eps, predicted))
             _check_prediction(name, float(level), eps, predicted, linear[-1], variables)
+            own = error_of_each(eps, predicted).view(-1, variables).mean(0)
+            for by in OTHER_LEVELS:
+                there = denoiser(z, denoiser.snap(level + by).expand(len(x)), branches[name])
+                gained = share_gained(own, error_of_each(eps, there).view(-1, variables).mean(0))
+                _need(
+                    gained < BETTER,
+                    f"at log-SNR {float(level):.2f} the error of the {name} branch is {gained:.0%} less if it is told one {by:+g} from "
+                    "there. Is the level that the network is told another than in training?",
+                )
     unknown = [float("nan")] * len(grid)
     return DenoiserCheck(
         grid,

@@ -17,9 +17,9 @@ from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
+from mmg_diffusers.pipelines.checking import CheckableModel
 from mmg_diffusers.pipelines.encoding import ids_for
 from mmg_diffusers.pipelines.media import Medium
-from mmg_diffusers.pipelines.model import PipelineModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result", bound="Estimate | Filtered | LogLikelihood")
 
 
-class ComparingModel(PipelineModel):
+class ComparingModel(CheckableModel):
     """A pipeline that measures images with their prompts, against any marginal, and compares candidates."""
 
     def filter(

@@ -30,6 +30,8 @@ MISTAKES = {
     "time reversed": lambda o, z, at, cond: o(z, -at, cond),
     "time too clean": lambda o, z, at, cond: o(z, at + 4, cond),
     "time too noisy": lambda o, z, at, cond: o(z, at - 6, cond),
+    "time 2 too clean": lambda o, z, at, cond: o(z, at + 2, cond),
+    "time 2 too noisy": lambda o, z, at, cond: o(z, at - 2, cond),
     "one time": lambda o, z, at, cond: o(z, 0 * at - 8, cond),
     "NaN": lambda o, z, at, cond: o(z, at, cond) * float("nan"),
     "another shape": lambda o, z, at, cond: o(z, at, cond)[:, :1],

@@ -136,9 +136,32 @@ def report(
     )  # fmt: skip
 
 
-def inspect(model: Model, variant: Variant = None, revision: Revision = None, null: Null = None) -> None:
-    """Say what a model is, and what can be measured of it: family, prediction, levels, null, latent, text; refused ones too."""
+def inspect(
+    model: Model,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run the network, and find out whether its sign, time and scale are right.")
+    ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Of --check: images that the model was trained on, or like them; by default it draws some."),
+    ] = None,
+    prompt: Prompt = None,
+    seed: Seed = 0,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    variant: Variant = None,
+    revision: Revision = None,
+    null: Null = None,
+) -> None:
+    """Say what a model is, and what can be measured of it: family, prediction, levels, null, latent, text; refused ones too.
+
+    With --check status 1 says that it is used otherwise than it was trained, or that nothing can be told.
+    """
     from mmg_diffusers.commands import inspecting
     from mmg_diffusers.commands.inputs import Networks
 
-    inspecting.inspect(Networks(model, variant=variant, revision=revision, quiet=True, null=null))
+    networks = Networks(model, device, dtype, variant, revision, True, null)
+    inspecting.inspect(networks)
+    if check:
+        inspecting.check(networks, images, prompt, seed, batch_size)
