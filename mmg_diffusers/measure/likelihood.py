@@ -116,10 +116,7 @@ class LogLikelihood(Measured):
     @property
     def values(self) -> Tensor:
         """`(N, D, L)` what is integrated: the controlled part of the reference's error, less the network's."""
-        if self.control is None:
-            return self.curve.gap
-        share = self.control.at(self.curve.logsnr)
-        return share * self.curve.gap - (1 - share) * self.curve.error
+        return self.curve.gap if self.control is None else self.control.values(self.curve)
 
     @cached_property
     def _nats(self) -> Tensor:
