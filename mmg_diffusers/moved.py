@@ -16,7 +16,7 @@ from types import ModuleType
 # An old module by the new ones that hold its names.
 MOVED: dict[str, tuple[str, ...]] = {
     "adapters": ("pipelines.adapters",),
-    "adapters.base": ("pipelines.adapters.base",),
+    "adapters.base": ("pipelines.adapters.base", "pipelines.adapters.registry"),
     "adapters.stable_diffusion": ("pipelines.adapters.stable_diffusion",),
     "batches": ("measure.batches",),
     "benchmarks": ("commands.studies.benchmarks",),

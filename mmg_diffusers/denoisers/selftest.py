@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type, condition_rows
 from mmg_diffusers.denoisers.check import (
     BETTER,
@@ -154,7 +154,9 @@ def self_test(
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, *event) with 8 variables or more")
     for name, value in (cond or {}).items():
         if len(value) != len(x):
-            raise ValueError(f"cond[{name!r}] has {len(value)} rows for {len(x)} values of x; expected one row each")
+            raise ValueError(
+                f"cond[{shown(name)}] has {len(value)} rows for {len(x)} values of x; expected one row each"
+            )
     if cond is None and not denoiser.has_marginal:
         raise ValueError("the denoiser has no unconditional branch, and no condition was given; give N rows of one")
     low, high = denoiser.logsnr_range

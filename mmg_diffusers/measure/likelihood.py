@@ -143,7 +143,7 @@ class LogLikelihood(Measured):
         return self._stderr
 
     def bits_per_dim(self) -> Tensor:
-        """`(N,)` surprise in bits a dimension of x, in the units of x."""
+        """`(N,)` surprise in bits a dimension of x."""
         return self.surprise / (self.dimensions * math.log(2))
 
     @property

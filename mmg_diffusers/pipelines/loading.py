@@ -12,7 +12,7 @@ import torch
 
 from mmg_diffusers.checks import file_path, of_type, reason, shown
 from mmg_diffusers.internals import came_from_file
-from mmg_diffusers.pipelines.adapters.base import find_family
+from mmg_diffusers.pipelines.adapters.registry import find_family
 from mmg_diffusers.pipelines.shipped import SHIPPED
 
 if TYPE_CHECKING:

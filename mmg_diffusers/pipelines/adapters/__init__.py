@@ -5,7 +5,7 @@ May import whatever `pipelines` may; no family imports another.
 
 from mmg_diffusers.pipelines.adapters import video_refusals as video_refusals  # registers them
 from mmg_diffusers.pipelines.adapters.auraflow import AuraFlow
-from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin, adapters, family_of, find_family, register
+from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin
 from mmg_diffusers.pipelines.adapters.chroma import Chroma
 from mmg_diffusers.pipelines.adapters.cogvideox import CogVideoX
 from mmg_diffusers.pipelines.adapters.cogview4 import CogView4
@@ -21,6 +21,7 @@ from mmg_diffusers.pipelines.adapters.lumina import Lumina
 from mmg_diffusers.pipelines.adapters.lumina2 import Lumina2
 from mmg_diffusers.pipelines.adapters.pixart import PixArtAlpha, PixArtSigma
 from mmg_diffusers.pipelines.adapters.qwen_image import QwenImage
+from mmg_diffusers.pipelines.adapters.registry import adapters, family_of, find_family, register
 from mmg_diffusers.pipelines.adapters.sana import Sana
 from mmg_diffusers.pipelines.adapters.stable_diffusion import StableDiffusion
 from mmg_diffusers.pipelines.adapters.stable_diffusion_3 import StableDiffusion3

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
-from mmg_diffusers.pipelines.adapters.base import Family, register, stack
+from mmg_diffusers.pipelines.adapters.base import Family, stack
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, each_length, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # Tokens that the text encoder is given at most, the default of the pipeline.
 _TOKENS = 1024

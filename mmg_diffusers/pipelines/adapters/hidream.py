@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.pipelines.adapters.base import Family, register
+from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # Tokens that every text encoder is given, the default of the pipeline.
 _TOKENS = 128

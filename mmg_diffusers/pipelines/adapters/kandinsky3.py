@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.pipelines.adapters.base import Family, register, stack
+from mmg_diffusers.pipelines.adapters.base import Family, stack
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, each_length, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # Tokens of the text encoder, and what no config of a folder says: latents and channels of the model's own size.
 _TOKENS = 128

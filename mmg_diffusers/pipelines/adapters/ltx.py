@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.pipelines.adapters.base import Family, register
+from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import VideoCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # Tokens of text, pictures a second, and the size in pixels and frames, the defaults of the pipeline: no config says them.
 _TOKENS, _RATE = 128, 25

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
-from mmg_diffusers.pipelines.adapters.base import Family, register
+from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, has_variance, told
 from mmg_diffusers.pipelines.adapters.refusals import CANDIDATES, distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # Tokens of a prompt that the transformer is given, the default of the pipeline.
 _TOKENS = 300

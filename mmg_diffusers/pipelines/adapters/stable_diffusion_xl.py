@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP
-from mmg_diffusers.pipelines.adapters.base import Family, register
+from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # The aesthetic score of the refiner, in both branches: its pipeline tells 2.5 in the one without a prompt, and a difference
 # that is not the prompt's would be taken for information.

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Condition
-from mmg_diffusers.pipelines.adapters.base import Encode, Family, Origin, register
+from mmg_diffusers.pipelines.adapters.base import Encode, Family, Origin
 from mmg_diffusers.pipelines.adapters.codecs import PixelCodec, class_named
 from mmg_diffusers.pipelines.adapters.networks import Network, has_variance, told
 from mmg_diffusers.pipelines.adapters.refusals import CANDIDATES, distilled
+from mmg_diffusers.pipelines.adapters.registry import register
 
 
 class _UNet(Network):

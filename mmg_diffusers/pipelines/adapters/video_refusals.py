@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmg_diffusers.pipelines.adapters.base import refuse
+from mmg_diffusers.pipelines.adapters.registry import refuse
 
 _OWN = (
     "measure the network by itself: `Adapted` makes a denoiser of it, and MMG and `measure_candidates` take that with latents of "

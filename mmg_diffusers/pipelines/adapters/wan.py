@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
-from mmg_diffusers.pipelines.adapters.base import Family, register
+from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import VideoCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, each_group, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
+from mmg_diffusers.pipelines.adapters.registry import register
 
 # Tokens that the text encoder is given, and the size in pixels and frames, the defaults of the pipeline: no config says them.
 _TOKENS = 512

@@ -10,9 +10,10 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMSchedul
 from mmg_diffusers import MMGPipeline
 from mmg_diffusers.denoisers.base import Adapted, same_rows
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
-from mmg_diffusers.pipelines.adapters.base import find_family, stack
+from mmg_diffusers.pipelines.adapters.base import stack
 from mmg_diffusers.pipelines.adapters.networks import each_length, pack, told, unpack
 from mmg_diffusers.pipelines.adapters.refusals import distilled_name, model_name
+from mmg_diffusers.pipelines.adapters.registry import find_family
 from tests.pipelines.families import (
     auraflow,
     chroma,
