@@ -104,11 +104,11 @@ ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path 
 
 
 class Images(list[ImageLike]):
-    """Images that were looked at, with notes for the reader of the record."""
+    """Images that were looked at, with notes for the reader of the record, and the identity of each."""
 
-    def __init__(self, images: Sequence[ImageLike], notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, images: Sequence[ImageLike], notes: tuple[str, ...] = (), digests: tuple[str, ...] = ()) -> None:
         super().__init__(images)
-        self.notes = notes
+        self.notes, self.digests = notes, digests
 
 
 def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
-from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.value import repeated
-from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
+from mmg_diffusers.pairs.image_pairs import ImagePairs
+from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
@@ -21,9 +21,6 @@ from mmg_diffusers.pipelines.model import PipelineModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-Result = TypeVar("Result", bound="Estimate | Filtered")
 
 
 class ComparingModel(PipelineModel):
@@ -57,8 +54,7 @@ class ComparingModel(PipelineModel):
             raise ValueError(
                 f"{marginal.label} has no candidates to filter by; give a list of them, Candidates or Negatives"
             )
-        result = self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids)
-        return cast(Filtered, remarked(result, images))
+        return cast(Filtered, self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids))
 
     def classify(
         self,
@@ -111,21 +107,37 @@ class ComparingModel(PipelineModel):
     ) -> Estimate | Filtered:
         """Measure pairs against a marginal: an `Estimate` against the null prompt, a `Filtered` against candidates.
 
+        It says so if an image stands in several pairs, which are not independent then.
+
         Args:
             images, prompts, given, marginal, plan, pair_ids: as in ``pipe(images, prompts)``.
 
         Raises:
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
+        result, pairs = self.measure_part(images, prompts, given, marginal, plan, pair_ids)
+        note = repeated(pairs.digests, "image")
+        return result if note is None else replace(result, notes=(*result.notes, note))
+
+    def measure_part(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt],
+        given: Prompt | Sequence[Prompt] | None,
+        marginal: Marginal,
+        plan: Plan,
+        pair_ids: Sequence[int] | None = None,
+    ) -> tuple[Estimate | Filtered, ImagePairs]:
+        """Do the same for some pairs of many, and return these too: what they have in common is for the whole to say.
+
+        Args:
+            images, prompts, given, marginal, plan, pair_ids: as in ``pipe(images, prompts)``.
+
+        Raises:
+            ValueError: as `measure` does.
+        """
         check_marginal(marginal)
         _ = plan.estimator() if marginal.candidates is None else plan.path()
         with self.ready() as bench:
             pairs = bench.pairs(images, prompts, given, pair_ids, plan, marginal)
-            return cast("Estimate | Filtered", marginal.measure(bench, pairs, plan))
-
-
-def remarked(result: Result, images: ImageLike | Sequence[ImageLike]) -> Result:
-    """A result that says so if an image stands in several of its pairs, which are not independent then."""
-    names = [Identity.of(load_image(image, place)).digest for place, image in enumerate(as_list(images))]
-    note = repeated(names, "image")
-    return result if note is None else replace(result, notes=(*result.notes, note))
+            return cast("Estimate | Filtered", marginal.measure(bench, pairs, plan)), pairs

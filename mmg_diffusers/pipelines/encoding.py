@@ -36,12 +36,14 @@ class Encoder:
         multiple = self.codec.multiple
         sizes: dict[tuple[int, int], int] = {}
         remarks: dict[str, list[int]] = {}
+        digests: list[str] = []
         few = len(pictures) <= _CHUNK
         for place, picture in enumerate(pictures):
             looked_at = read_picture(picture, place)
             for remark in looked_at.remarks:
                 remarks.setdefault(remark, []).append(place)
             loaded = looked_at.pixels
+            digests.append(looked_at.identity().digest)
             if few:
                 pictures[place] = loaded
             height, width = loaded.shape[1:]
@@ -61,7 +63,7 @@ class Encoder:
         for remark, places in remarks.items():
             others = f" and {len(places) - 4} more" if len(places) > 4 else ""
             warn(f"{remark} (image {', '.join(map(str, places[:4]))}{others})")
-        return Images(pictures, tuple(remarks))
+        return Images(pictures, tuple(remarks), tuple(digests))
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see.

@@ -22,7 +22,7 @@ from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
-from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
+from mmg_diffusers.pipelines.comparing import ComparingModel
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
 
@@ -90,8 +90,7 @@ class MMGPipeline(ComparingModel):
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
         chosen = Plan.of(plan, **options)
-        result = self.measure(images, prompts, given, marginal, chosen, pair_ids)
-        return remarked(_as_estimate(result, chosen), images)
+        return _as_estimate(self.measure(images, prompts, given, marginal, chosen, pair_ids), chosen)
 
     def influence(
         self,

@@ -222,7 +222,6 @@ def _measure_chunk(measure: Measure, rows: Sequence[Row], strict: bool) -> tuple
 
 def _name_by_place(error: Exception, rows: Sequence[Row]) -> None:
     """Let an error that counts the images of a chunk call them by their places in the source."""
-
     places = {str(k): row.place for k, row in enumerate(rows)}
 
     def named(text: str) -> str:
