@@ -40,6 +40,16 @@ BANDS = (-3.0, -1.0, 1.0, 3.0)
 MIXED = "mean of the paths' posteriors"
 
 
+def measured_data(pairs: int, fitted: int) -> dict[str, Any]:
+    """The pairs of both worlds, by which a folder of results is known."""
+    samples = {
+        f"{variant}-{seed}": Shapes(variant).sample(count, seed)
+        for variant in ("soft", "hard")
+        for count, seed in ((pairs, TEST_SEED), (fitted, CALIBRATION_SEED))
+    }
+    return {name: [sample.images, sample.prompts] for name, sample in samples.items()}
+
+
 def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> dict[str, Any]:
     """The candidate bound and pointwise information, as they stand and calibrated on other pairs."""
     world = Shapes("hard" if variant == "hard" else "soft")
@@ -231,10 +241,11 @@ def main(
     pipe.set_progress_bar_config(mininterval=10)
     settings = {
         "model": pipe.describe()["model"],
+        "weights": pipe.fingerprint(),
         **{"pairs": pairs, "fitted": fitted, "steps": steps, "high": high, "draws": draws, "prune": prune},
         **{"null_levels": null_levels, "generated": generated, "sampling_steps": sampling_steps, "guidance": guidance},
     }
-    stages = Stages(output, settings)
+    stages = Stages(output, settings, measured_data(pairs, fitted))
     compare = Comparison(pipe, stages, steps, high, draws, prune)
     plan: dict[str, Callable[[], dict[str, Any]]] = {
         "drawings": lambda: drawings(pipe.pipe, generated, sampling_steps, guidance),

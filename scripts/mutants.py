@@ -114,8 +114,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "branches change places",
         "denoisers/base.py",
-        "return list(out.chunk(copies))",
-        "return list(out.chunk(copies))[::-1]",
+        "joined).chunk(copies)",
+        "joined).chunk(copies)[::-1]",
         "measure pipelines/test_pipeline.py",
     ),
     # ---- measure ----

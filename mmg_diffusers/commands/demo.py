@@ -136,7 +136,7 @@ def demonstrate(
         batch_size: rows per forward pass.
     """
     world = Shapes("soft")
-    test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED + seed)
+    test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED ^ seed)
     # The same pairs' exact values: how much of a difference is these pairs and not the model.
     exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
     estimate = pipe(
@@ -150,7 +150,7 @@ def demonstrate(
             levels=path,
             draws=PATHS,
             prune=1e-6,
-            seed=seed + offset,
+            seed=seed ^ offset,
             batch_size=batch_size,
         )
         for sample, offset in ((other, 1), (test, 0))

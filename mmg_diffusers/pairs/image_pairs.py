@@ -23,6 +23,7 @@ class ImagePairs:
         given: N contexts, or ``None``: information about the prompt, given the context.
         ids: `(N,)` int64, all different; with the seed they name the noise.
         notes: what a reader should be told of them.
+        digests: the identities of the images, N of them if they were looked at.
     """
 
     images: Sequence[VideoLike]
@@ -30,6 +31,7 @@ class ImagePairs:
     given: Sequence[Prompt] | None
     ids: Tensor
     notes: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {len(self.images), len(self.prompts), len(self.ids)}

@@ -105,11 +105,11 @@ ImageLike: TypeAlias = "Image.Image | NDArray[np.generic] | Tensor | str | Path 
 
 
 class Images(list[Any]):
-    """One image, or one video, for each pair, with notes for the reader of the record."""
+    """One image, or one video, for each pair, with notes for the reader of the record, and the identity of each."""
 
-    def __init__(self, images: Sequence[Any], notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, images: Sequence[Any], notes: tuple[str, ...] = (), digests: tuple[str, ...] = ()) -> None:
         super().__init__(images)
-        self.notes = notes
+        self.notes, self.digests = notes, digests
 
     def __getitem__(self, place: Any) -> Any:
         """One of them; several stay one for each pair."""

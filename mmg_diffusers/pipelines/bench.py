@@ -90,19 +90,14 @@ class Bench:
         noun = self.encoder.codec.medium.noun
         texts = one_each(prompts, len(pictures), "prompts", noun)
         contexts = None if given is None else one_each(given, len(pictures), "given", noun)
-        pairs = ImagePairs(pictures, texts, contexts, ids_for(pair_ids, len(pictures)))
+        pairs = ImagePairs(pictures, texts, contexts, ids_for(pair_ids, len(pictures)), digests=pictures.digests)
         marginal.check(pairs)
         if marginal.candidates is None:
             plan.check(self.convention)
         return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs))))
 
     def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
-        """Compare each prompt with the model's unconditional branch, or with its context.
-
-        Raises:
-            ValueError: for a plan that does not fit the model.
-        """
-        plan.check(self.convention)
+        """Compare each prompt with the model's unconditional branch, or with its context; `pairs` has checked the plan."""
         estimator = plan.estimator()
         settings = self._settings(plan)
         if any(isinstance(context, Masked) for context in pairs.given or []):
@@ -167,7 +162,7 @@ class Bench:
         names, slots = mixture.used()
         curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
         remarks = (*self._remarks(plan.path()), *pairs.notes, *([] if marginal.note is None else [marginal.note]))
-        return Filtered(curve, mixture, {**self._path_settings(plan), "marginal": marginal.label}, notes=remarks)
+        return Filtered(curve, mixture, {**self._path_settings(plan, curve), "marginal": marginal.label}, notes=remarks)
 
     def against_each_other(
         self, images: Sequence[VideoLike], ids: Tensor, candidates: Candidates, plan: Plan, notes: tuple[str, ...]
@@ -181,7 +176,7 @@ class Bench:
         if plan.keep != "pair":
             raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
         curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
-        return curve, self._path_settings(plan), (*self._remarks(plan.path()), *notes)
+        return curve, self._path_settings(plan, curve), (*self._remarks(plan.path()), *notes)
 
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
         """Where a few pairs have their information; see `MMGPipeline.pilot`."""
@@ -239,10 +234,13 @@ class Bench:
         asked = plan.logsnr_range
         return {**self.settings, "logsnr_range": None if asked is None else list(asked), "resized": plan.resize}
 
-    def _path_settings(self, plan: Plan) -> dict[str, Any]:
+    def _path_settings(self, plan: Plan, curve: CandidateCurve) -> dict[str, Any]:
         path = plan.path()
+        # A path runs between levels that the network knows, which need not be the ends that were asked for.
+        ends = None if plan.logsnr_range is None else [float(curve.logsnr[0]), float(curve.logsnr[-1])]
         return {
             **self._settings(plan),
+            "logsnr_range": ends,
             "quadrature": repr(path.quadrature),
             "draws": path.draws,
             "seed": plan.seed,

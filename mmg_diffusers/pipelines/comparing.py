@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
+from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.value import repeated
+from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.checking import CheckableModel
 from mmg_diffusers.pipelines.encoding import ids_for
-from mmg_diffusers.pipelines.media import Medium
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-Result = TypeVar("Result", bound="Estimate | Filtered | LogLikelihood")
 
 
 class ComparingModel(CheckableModel):
@@ -60,7 +58,7 @@ class ComparingModel(CheckableModel):
                 f"{marginal.label} has no candidates to filter by; give a list of them, Candidates or Negatives"
             )
         result = self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids)
-        return cast(Filtered, remarked(result, images, self.codec.medium))
+        return cast(Filtered, result)
 
     def audit(
         self,
@@ -138,21 +136,40 @@ class ComparingModel(CheckableModel):
     ) -> Estimate | Filtered | LogLikelihood:
         """Measure pairs against a marginal: an `Estimate` against the null prompt, a `Filtered` against candidates.
 
+        It says so if an image stands in several pairs, which are not independent then, and knows what prompts hold that are
+        labels: repeated, and of no context.
+
         Args:
             images, prompts, given, marginal, plan, pair_ids: as in ``pipe(images, prompts)``.
 
         Raises:
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
+        result, pairs = self.measure_part(images, prompts, given, marginal, plan, pair_ids)
+        if isinstance(result, Estimate) and result.ceiling is None and pairs.given is None:
+            result = replace(result, ceiling=surprise_of_labels(list(pairs.prompts)))
+        note = repeated(pairs.digests, self.codec.medium.noun)
+        return result if note is None else replace(result, notes=(*result.notes, note))
+
+    def measure_part(
+        self,
+        images: VideoLike | Sequence[VideoLike],
+        prompts: Prompt | Sequence[Prompt],
+        given: Prompt | Sequence[Prompt] | None,
+        marginal: Marginal,
+        plan: Plan,
+        pair_ids: Sequence[int] | None = None,
+    ) -> tuple[Estimate | Filtered | LogLikelihood, ImagePairs]:
+        """Do the same for some pairs of many, and return these too: what they have in common is for the whole to say.
+
+        Args:
+            images, prompts, given, marginal, plan, pair_ids: as in ``pipe(images, prompts)``.
+
+        Raises:
+            ValueError: as `measure` does.
+        """
         check_marginal(marginal)
         _ = plan.estimator() if marginal.candidates is None else plan.path()
         with self.ready() as bench:
             pairs = bench.pairs(images, prompts, given, pair_ids, plan, marginal)
-            return cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs, plan))
-
-
-def remarked(result: Result, images: VideoLike | Sequence[VideoLike], medium: Medium) -> Result:
-    """A result that says so if an image, or video, stands in several of its pairs, which are not independent then."""
-    names = [medium.read(image, place).identity().digest for place, image in enumerate(medium.as_list(images))]
-    note = repeated(names, medium.noun)
-    return result if note is None else replace(result, notes=(*result.notes, note))
+            return cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs, plan)), pairs

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.floating]
 _TOGETHER = 48
-# Streams of noise of different seeds do not meet below this number of images.
-_STRIDE = 2**20
+# Streams of noise of different seeds do not meet below this number of images, as long as 32 bits hold them: torch reads no more
+# of a seed on the CPU.
+_STRIDE, _SEEDS = 2**20, 2**12
 # Steps of the path along which images are read.
 READING = 48
 
@@ -83,6 +84,13 @@ def draw(
     return Drawn(_sample(pipe, list(prompts), steps, guidance, seed, None), tuple(prompts), notes)
 
 
+def stream(seed: int, place: int) -> int:
+    """The seed of an image's noise: of its place and of the whole seed, which may have 63 bits."""
+    if seed < _SEEDS:
+        return _STRIDE * seed + place
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
+
+
 def _sample(
     pipe: MMGPipeline,
     prompts: list[str],
@@ -109,7 +117,7 @@ def _sample(
         for start in range(0, len(prompts), _TOGETHER):
             some = prompts[start : start + _TOGETHER]
             # A generator for each image, so that it does not depend on those beside it.
-            noise = [torch.Generator().manual_seed(_STRIDE * seed + start + k) for k in range(len(some))]
+            noise = [torch.Generator().manual_seed(stream(seed, start + k)) for k in range(len(some))]
             made = plain(
                 some,
                 num_inference_steps=steps,

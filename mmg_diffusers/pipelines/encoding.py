@@ -39,12 +39,15 @@ class Encoder:
         sizes: dict[tuple[int, ...], int] = {}
         remarks: dict[str, list[int]] = {}
         few = len(pictures) <= medium.together
+
+        digests: list[str] = []
         for place, picture in enumerate(pictures):
             looked_at = medium.read(picture, place)
             medium.check_frames(looked_at, place)
             for remark in looked_at.remarks:
                 remarks.setdefault(remark, []).append(place)
             loaded = looked_at.pixels
+            digests.append(looked_at.identity().digest)
             if few:
                 pictures[place] = loaded
             *frames, _, height, width = loaded.shape
@@ -65,7 +68,7 @@ class Encoder:
         for remark, places in remarks.items():
             others = f" and {len(places) - 4} more" if len(places) > 4 else ""
             warn(f"{remark} ({medium.noun} {', '.join(map(str, places[:4]))}{others})")
-        return Images(pictures, tuple(remarks))
+        return Images(pictures, tuple(remarks), tuple(digests))
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see, or reads otherwise than

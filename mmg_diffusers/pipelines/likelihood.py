@@ -14,7 +14,7 @@ from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
-from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
+from mmg_diffusers.pipelines.comparing import ComparingModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -60,7 +60,7 @@ class LikelihoodModel(ComparingModel):
                 "log p(image | prompt)"
             )
         result = self.measure(images, "" if prompts is None else prompts, None, marginal, chosen, pair_ids)
-        return remarked(cast(LogLikelihood, result), images, self.codec.medium)
+        return cast(LogLikelihood, result)
 
     @property
     def unconditional(self) -> bool:

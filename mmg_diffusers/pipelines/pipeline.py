@@ -14,16 +14,14 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
-from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
-from mmg_diffusers.pairs.prompts import Masked, Prompt
+from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
-from mmg_diffusers.pipelines.comparing import remarked
 from mmg_diffusers.pipelines.likelihood import LikelihoodModel
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
@@ -98,10 +96,7 @@ class MMGPipeline(LikelihoodModel):
         """
         chosen = Plan.of(plan, **options)
         compared = marginal if entropy is None else stated(marginal, entropy)
-        result = _as_estimate(self.measure(images, prompts, given, compared, chosen, pair_ids), chosen)
-        if result.ceiling is None and given is None and not isinstance(prompts, str | Masked):
-            result = replace(result, ceiling=surprise_of_labels(prompts))
-        return remarked(result, images, self.codec.medium)
+        return _as_estimate(self.measure(images, prompts, given, compared, chosen, pair_ids), chosen)
 
     def influence(
         self,

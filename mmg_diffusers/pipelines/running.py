@@ -55,7 +55,8 @@ def run_pairs(
         contexts = [row.given for row in some if row.given is not None]
         if contexts and len(contexts) < len(some):
             raise ValueError("some pairs of a chunk have a context and some have none; give all or none")
-        return pipe.measure(
+
+        result, _ = pipe.measure_part(
             Images([row.picture() for row in some]),
             [row.prompt for row in some],
             contexts or None,
@@ -63,6 +64,7 @@ def run_pairs(
             plan,
             [row.place for row in some],
         )
+        return result
 
     settings = {
         **pipe.describe(),

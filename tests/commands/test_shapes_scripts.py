@@ -221,3 +221,12 @@ def test_measure_shapes(tmp_path, capsys):
     before = os.stat(tmp_path / "null-soft.json").st_mtime_ns
     run(script, "--output", tmp_path, *arguments)
     assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
+
+
+def test_the_demo_takes_the_largest_seed():
+    from mmg_diffusers import MMGPipeline, shapes_model
+    from mmg_diffusers.commands.demo import demonstrate
+
+    pipe = MMGPipeline.from_pretrained(shapes_model())
+    shown = demonstrate(pipe, pairs=2, levels=2, steps=2, seed=2**63 - 1)
+    assert len(shown.estimate) == 2

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler, HeunDiscreteScheduler, PNDMScheduler
 
 from mmg_diffusers import Candidates
-from mmg_diffusers.pipelines.drawing import Switching, draw, switch_prompts
+from mmg_diffusers.pipelines.drawing import Switching, draw, stream, switch_prompts
 from mmg_diffusers.worlds.shapes import CAPTIONS
 
 FIRST, SECOND = "a large red circle on the left", "a large blue circle on the right"
@@ -107,3 +107,14 @@ def test_a_switch_counts_the_calls_of_the_sampler(pipe, sampler, monkeypatch):
     for at, prompt in ((0, SECOND), (-1, FIRST)):
         alone = draw(pipe, [prompt] * 2, steps=5, seed=3).images
         np.testing.assert_allclose(found.images[at], alone, atol=1e-5)
+
+
+def test_seeds_of_63_bits_name_noise_of_their_own():
+    def noise(seed, place=0):
+        return torch.randn(4, generator=torch.Generator().manual_seed(stream(seed, place)))
+
+    # Those that 32 bits tell apart are as they were.
+    assert stream(3, 5) == 3 * 2**20 + 5
+    seeds = [0, 2**12, 2**32, 2**44, 2**63 - 1]
+    drawn = torch.stack([noise(seed, place) for seed in seeds for place in (0, 1)])
+    assert len(drawn.unique(dim=0)) == len(drawn)

@@ -7,7 +7,7 @@ import torch
 from accelerate import cpu_offload
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from mmg_diffusers import Candidates, MMGPipeline, shapes_model
+from mmg_diffusers import Candidates, MMGPipeline, NullPrompt, Plan, shapes_model
 from mmg_diffusers.worlds.shapes import Shapes
 
 OPTIONS = {"levels": 4, "seed": 3}
@@ -140,3 +140,30 @@ def test_an_image_in_several_pairs_is_told_of(own, sample):
     assert not [text for text in own(list(sample.images), "a square", levels=2).warnings() if "share" in text]
     against = own.filter([image, image], "a red circle", ["a red circle", "a dog"], levels=2)
     assert any("2 of 2 pairs share an image" in text for text in against.warnings())
+
+
+def test_pictures_are_decoded_once(own, sample, tmp_path, monkeypatch):
+    import PIL.Image
+
+    for k in range(2):
+        PIL.Image.fromarray((sample.images[k] * 255).astype("uint8")).save(tmp_path / f"{k}.png")
+    opened = []
+    real = PIL.Image.open
+    monkeypatch.setattr(PIL.Image, "open", lambda *args, **kwargs: opened.append(1) or real(*args, **kwargs))
+    paths = [tmp_path / "0.png", tmp_path / "1.png", tmp_path / "0.png"]
+    told = own(paths, "a red circle", levels=2)
+    assert len(opened) == 3
+    # A command measures by this, which says so too.
+    measured = own.measure(paths, "a red circle", None, NullPrompt(), Plan(levels=2))
+    for result in (told, measured):
+        assert any("2 of 3 pairs share an image" in text for text in result.warnings())
+
+
+def test_the_record_states_the_ends_of_the_path_that_was_followed(own, sample):
+    among = ["a red circle", "a blue square"]
+    asked = (-2.013, 2.377)
+    told = own.filter(list(sample.images), "a red circle", among, levels=4, logsnr_range=asked)
+    classified = own.classify(list(sample.images), among, levels=4, logsnr_range=asked)
+    ends = [float(told.logsnr[0]), float(told.logsnr[-1])]
+    assert told.settings["logsnr_range"] == classified.settings["logsnr_range"] == ends
+    assert ends != list(asked)

@@ -74,10 +74,13 @@ def study(model: str | None, settings: Settings, names: tuple[str, ...], output:
     pipe.set_progress_bar_config(mininterval=10)
     measured = {**asdict(settings), "few": min(settings.few, settings.pairs)}
     settings = Settings(**measured)
+    sample = Shapes("soft").sample(settings.pairs, settings.seed)
     stages = Stages(
-        output, {"model": str(model or "shipped"), "weights": pipe.fingerprint(), **measured, "posterior_prune": PRUNE}
+        output,
+        {"model": str(model or "shipped"), "weights": pipe.fingerprint(), **measured, "posterior_prune": PRUNE},
+        [sample.images, sample.prompts],
     )
-    setup = Setup(pipe, stages, Shapes("soft").sample(settings.pairs, settings.seed), settings)
+    setup = Setup(pipe, stages, sample, settings)
     for name in names or STAGES:
         stages(name, lambda stage=STAGES[name]: stage.measure(setup))
     results = {name: stages.read(name) for name in STAGES if stages.has(name)}
