@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +39,14 @@ class Denoiser(nn.Module, ABC):
 
     Only `forward` has to be written. `logsnr_range` is the range of levels that the network was trained on;
     `notes` are remarks that belong into every result. `closed_form` says that no network is behind it whose rows are
-    counted.
+    counted, `compares` what its two branches are: a model with a condition and without, two models, or a model and a
+    Gaussian.
     """
 
     logsnr_range: tuple[float, float]
     notes: tuple[str, ...] = ()
     closed_form: bool = False
+    compares: Literal["conditions", "models", "reference"] = "conditions"
 
     @abstractmethod
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
@@ -248,6 +251,7 @@ class TwoDenoisers(Denoiser):
                 "nothing in common; expected two whose ranges overlap"
             )
         self.notes = (*base.notes, *other.notes)
+        self.compares = "reference" if base.closed_form else "models"
 
     @property
     def has_marginal(self) -> bool:

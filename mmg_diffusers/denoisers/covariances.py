@@ -97,11 +97,7 @@ def fit_spectrum(x: Tensor, kind: Kind, rank: int | None) -> tuple[Spectrum, flo
     if kind == "diagonal":
         return Spectrum.flat(variances, size), 0.0
     if rank is not None:
-        _, singular, vectors = torch.linalg.svd(centred, full_matrices=False)
-        values = singular.square() / (count - 1)
-        # What the leading directions leave, in all others (Tipping and Bishop 1999, eq. 8).
-        rest = (variances.sum() - values[:rank].sum()) / (size - rank)
-        return Spectrum(rest, values[:rank], vectors[:rank].T.contiguous()), 0.0
+        return _spiked(centred, float(variances.sum()), rank), 0.0
     return _shrunk(centred)
 
 
@@ -124,3 +120,30 @@ def _shrunk(centred: Tensor) -> tuple[Spectrum, float]:
     spectrum = ((1 - share) * values + share * level) * grown
     rest = torch.tensor(share * level * grown if few else 1.0, dtype=torch.float64)
     return Spectrum(rest, spectrum, vectors), share
+
+
+def _spiked(centred: Tensor, total: float, rank: int) -> Spectrum:
+    """Variances along the leading directions of centred `(n, d)`, and one for the rest, which add up to `total`.
+
+    Directions that were found among d / n noisy coordinates a point are only partly those of the law, and the sample's
+    variance along them is too large. What is kept is the law's own variance along the direction found, as for spiked
+    covariances (Donoho, Gavish and Johnstone 2018, section 4: with a spike l and a squared cosine c^2, l c^2 + 1 - c^2, the
+    best for Stein's loss, which is the Kullback-Leibler divergence). Directions that do not stand out become the rest.
+    """
+    count, size = centred.shape
+    _, singular, vectors = torch.linalg.svd(centred, full_matrices=False)
+    seen = singular[:rank].square() / (count - 1)
+    ratio = size / (count - 1)
+    rest = (total - float(seen.sum())) / (size - rank)
+    kept = seen
+    for _ in range(20):
+        # Sample variances, in units of the rest: l is the spike that shows as `scaled`.
+        scaled = seen / rest
+        middle = scaled + 1 - ratio
+        spike = (middle + (middle.square() - 4 * scaled).clamp(min=0).sqrt()) / 2
+        above = scaled > (1 + ratio**0.5) ** 2
+        away = (spike - 1).clamp(min=1e-12)
+        cosine = ((1 - ratio / away.square()) / (1 + ratio / away)).clamp(0, 1)
+        kept = torch.where(above, rest * (1 + (spike - 1) * cosine), rest)
+        rest = (total - float(kept.sum())) / (size - rank)
+    return Spectrum(torch.tensor(rest, dtype=torch.float64), kept, vectors[:rank].T.contiguous())

@@ -128,10 +128,11 @@ class MixtureDenoiser(Denoiser):
             mean, variance = self.means[label], self.variances[label]
             a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr))
             return (s / (a**2 * per_event(variance, z.double()) + s**2) * (z.double() - a * mean)).to(wide)
-        posterior = self.log_posterior(z, logsnr).exp()
-        labels = torch.arange(len(self.means), device=z.device)
-        each = [self(z.double(), logsnr, {"label": label.expand(len(z))}) for label in labels]
-        return sum((per_event(posterior[:, k], z.double()) * eps for k, eps in enumerate(each)), z * 0.0).to(wide)
+        # The mean over the posterior of what each component answers, s / (a^2 v + s^2) (z - a m).
+        a, s = (scale[:, None] for scale in signal_and_noise(logsnr))
+        gain = self.log_posterior(z, logsnr).exp() * s / (a**2 * self.variances + s**2)
+        mean = (a * gain) @ self.means.flatten(1)
+        return (gain.sum(1, keepdim=True) * z.double().flatten(1) - mean).view(z.shape).to(wide)
 
     def _label(self, cond: Condition, rows: int) -> Tensor:
         label, count = cond.get("label"), len(self.means)
@@ -146,8 +147,11 @@ class MixtureDenoiser(Denoiser):
         """log p(label | z), `(B, K)`."""
         a, s = (scale[:, None] for scale in signal_and_noise(logsnr.double().to(z.device)))
         variance = a**2 * self.variances + s**2
-        offset = z.double().flatten(1)[:, None] - a[..., None] * self.means.flatten(1)
-        square = (offset**2).sum(-1)
+        flat, means = z.double().flatten(1), self.means.flatten(1)
+        # Distances about the middle of the means, so that little cancels; no (B, K, d) is made.
+        middle = means.mean(0)
+        flat, means = flat - a * middle, means - middle
+        square = flat.square().sum(1, keepdim=True) - 2 * a * (flat @ means.T) + a**2 * means.square().sum(1)
         return torch.log_softmax(
-            self.log_weights - square / (2 * variance) - offset.shape[-1] / 2 * variance.log(), dim=-1
+            self.log_weights - square / (2 * variance) - flat.shape[-1] / 2 * variance.log(), dim=-1
         )

@@ -7,7 +7,6 @@ prompts or pipelines.
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.measure.control import Control
-from mmg_diffusers.measure.controlling import fit_control
 from mmg_diffusers.measure.density import Continuum, Density
 from mmg_diffusers.measure.divergence import (
     Entropy,
@@ -68,7 +67,6 @@ __all__ = [
     "Tolerance",
     "Trapezoid",
     "Value",
-    "fit_control",
     "gap_fitted",
     "interaction_information",
     "kl_divergence",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +13,17 @@ from torch import Tensor
 
 from mmg_diffusers.checks import finite, of_type
 from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.measure.moments import Curve
+from mmg_diffusers.measure.noise import noise_variance
+from mmg_diffusers.measure.quadrature import StratifiedProfile
 
 # Nodes by which the integral between two knots is taken; the integrand there is smooth.
 NODES = 12
+# Draws with a coefficient of 1 that are added to those of a pilot.
+PRIOR = 8.0
+# The share of nodes that is spread evenly, in case the pilot saw too little.
+EVENLY = 0.15
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class Control:
     Args:
         levels: rising log-SNRs.
         shares: the coefficient at each; 1 takes all of the reference's error off, 0 none.
+        data, rows: identity and `(n,)` int64 marks of the data that it was fitted on, if it was.
 
     Raises:
         TypeError: for other than numbers.
@@ -33,6 +42,8 @@ class Control:
 
     levels: tuple[float, ...]
     shares: tuple[float, ...]
+    data: Identity | None = None
+    rows: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("levels", "shares"):
@@ -47,14 +58,60 @@ class Control:
         found = np.interp(logsnr.numpy(), self.levels, self.shares)
         return torch.from_numpy(np.asarray(found))
 
+    def values(self, curve: Curve) -> Tensor:
+        """`(N, D, L)` the controlled part of the reference's error, less the network's."""
+        share = self.at(curve.logsnr)
+        return share * curve.gap - (1 - share) * curve.error
+
     def record(self) -> dict[str, Any]:
         """What JSON can hold."""
-        return {"levels": list(self.levels), "shares": list(self.shares)}
+        data = None if self.data is None else self.data.digest
+        return {"levels": list(self.levels), "shares": list(self.shares), "data": data}
 
     @staticmethod
     def of_record(held: Mapping[str, Any] | None) -> Control | None:
         """From what `record` gave."""
-        return None if held is None else Control(tuple(held["levels"]), tuple(held["shares"]))
+        if held is None:
+            return None
+        data = None if held["data"] is None else Identity(held["data"])
+        return Control(tuple(held["levels"]), tuple(held["shares"]), data)
+
+
+def fit_control(levels: Tensor, own: Tensor, reference: Tensor, known: Tensor) -> Control:
+    """The coefficient that leaves the least noise in what a network errs by, from a pilot on other data.
+
+    Args:
+        levels: `(L,)` rising log-SNRs.
+        own: `(M, L)` squared errors of the network, in M draws at each level.
+        reference: `(M, L)` those of the reference at the same noise.
+        known: `(M, L)` what the reference's are in the mean over noise.
+
+    Returns:
+        at each level the regression of one on the other, sum (own - mean) (reference - known) / sum (reference - known)^2, to
+        which neighbours are averaged and PRIOR draws with a coefficient of 1 are added.
+    """
+    away = reference - known
+    both = ((own - own.mean(0)) * away).mean(0)
+    square = away.square().mean(0)
+    both, square = (_smooth(part) + PRIOR / len(own) * square for part in (both, square))
+    shares = torch.where(square > 0, both / square, 1.0).clamp(0.0, 1.5)
+    return Control(tuple(levels.tolist()), tuple(shares.tolist()))
+
+
+def _smooth(values: Tensor) -> Tensor:
+    """Averaged with their neighbours, `(L,) -> (L,)`: a level's own scatter should not decide."""
+    padded = torch.cat([values[:1], values, values[-1:]])
+    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def fit_rule(curve: Curve, control: Control, nodes: int) -> StratifiedProfile:
+    """Levels in proportion to the noise that a pilot of two draws or more leaves in the controlled integrand."""
+    low, high = curve.logsnr_range
+    noise = noise_variance(control.values(curve)).mean(0).sqrt()
+    root = _smooth(noise)
+    mass = EVENLY / len(root) + (1 - EVENLY) * root / root.sum() if float(root.sum()) > 0 else torch.ones_like(root)
+    edges = torch.linspace(low, high, len(root) + 1, dtype=torch.float64)
+    return StratifiedProfile(nodes, tuple(edges.tolist()), tuple(mass.tolist()))
 
 
 def integral_of_control(

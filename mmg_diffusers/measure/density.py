@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, TwoDenoisers, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.denoisers.references import GaussianReference
-from mmg_diffusers.files.identity import row_marks
+from mmg_diffusers.files.identity import Identity, row_marks
 from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress, check_condition, range_within
-from mmg_diffusers.measure.control import Control, integral_of_control
+from mmg_diffusers.measure.control import Control, fit_control, fit_rule, integral_of_control
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.decoding import CleanEnd
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
 from mmg_diffusers.measure.supports import Support
 
+# Levels of a pilot.
+PILOT_LEVELS = 40
 # Noisy values, for each draw, by which levels of a grid are told at the clean end.
 DECODINGS = 8
 # Values of a grid that are looked at, and how many different ones a grid has at most.
@@ -68,7 +71,7 @@ class Density:
             one from data other than those that are measured.
         quadrature, draws, antithetic: as in `MMG`.
         control: by what coefficient the reference's own error, whose mean given x is known, is taken off at each level;
-            1 everywhere by default. `fit_control` fits one on other data.
+            1 everywhere by default. `piloted` finds one on other data, with the levels.
         values: which values x takes; `Grid(low, high, levels)` for data that lie on one, of which log P(x) is measured.
 
     Calling it measures::
@@ -125,11 +128,10 @@ class Density:
                 a condition that does not fit; all before the network is called.
         """
         pairs = self.checked(denoiser, x, cond, pair_ids)
-        asked = logsnr_range or self.values.range_of(denoiser.logsnr_range)
+        asked = self._range(denoiser, pairs.x, logsnr_range)
         check_settings(settings or {})
         of_type(variable, str, "variable", "words, such as 'VAE latent (posterior mode)'")
         two = TwoDenoisers(self.reference, denoiser)
-        self.values.check(pairs.x, range_within(two, asked, self.quadrature)[1])
         curve = measure_curve(
             two,
             pairs,
@@ -162,6 +164,56 @@ class Density:
             notes=(*two.notes, *memory_notes(two), *self._notes(pairs.x, high)),
         )
 
+    def piloted(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        cond: Condition | None = None,
+        *,
+        seed: int = 0,
+        logsnr_range: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+    ) -> Density:
+        """The same with levels and a control that a pilot finds on other data, for a network and a range.
+
+        The pilot takes 2 draws at 40 levels of each x, 64 of which are enough; its noise is not that of the measurement.
+
+        Args:
+            denoiser, cond, logsnr_range: as it will be measured.
+            x: `(n, *event)`: other data than those that will be measured.
+            seed, batch_size: as it will be measured.
+
+        Raises:
+            TypeError, ValueError: as the call does, or for fewer than 8 x.
+        """
+        pairs = self.checked(denoiser, x, cond, None)
+        if len(pairs) < 8:
+            raise ValueError(
+                f"got {len(pairs)} x for a pilot; expected at least 8, of other data than those to be measured"
+            )
+        asked = self._range(denoiser, pairs.x, logsnr_range)
+        curve = measure_curve(
+            TwoDenoisers(self.reference, denoiser),
+            pairs,
+            {} if cond is None else cond,
+            quadrature=StratifiedUniform(PILOT_LEVELS),
+            draws=2,
+            # The largest seeds go round.
+            seed=(whole(seed, "seed", 0) + 2**31) % 2**63,
+            logsnr_range=asked,
+            batch_size=batch_size,
+        )
+        known = torch.stack(
+            [
+                self.reference.error(one[None], level.flatten())[0]
+                for one, level in zip(pairs.x, curve.logsnr, strict=True)
+            ]
+        ).view_as(curve.gap)
+        errors = (part.flatten(0, 1) for part in (curve.error, curve.gap + curve.error, known))
+        control = fit_control(curve.logsnr.mean((0, 1)), *errors)
+        found = replace(control, data=Identity.of(pairs.x.float()), rows=row_marks(pairs.x))
+        return replace(self, quadrature=fit_rule(curve, control, self.quadrature.nodes), control=found)
+
     def checked(self, denoiser: Denoiser, x: Tensor, cond: Condition | None, pair_ids: Tensor | None) -> Pairs:
         """The variables, if everything fits; before a network is called.
 
@@ -179,6 +231,13 @@ class Density:
         if cond is not None and not cond:
             raise ValueError(f"cond is {shown(cond)}, which holds nothing; expected None for the marginal, or tensors")
         return pairs
+
+    def _range(self, denoiser: Denoiser, x: Tensor, asked: tuple[float, float] | None) -> tuple[float, float] | None:
+        """The range to measure over, as far as the values of x have a say in it; and a check that they may be measured."""
+        asked = self.values.range_of(denoiser.logsnr_range) if asked is None else asked
+        both = TwoDenoisers(self.reference, denoiser)
+        self.values.check(x, range_within(both, asked, self.quadrature)[1])
+        return asked
 
     def record(self) -> dict[str, Any]:
         """The settings, in what JSON can hold."""
@@ -199,6 +258,12 @@ class Density:
                 f"{among} of {len(x)} x are among the points that the reference was fitted on, which makes them look likelier; "
                 "fit it on others"
             )
+        if self.control is not None and self.control.rows is not None:
+            among = int(torch.isin(row_marks(x), self.control.rows).sum())
+            if among:
+                said.append(
+                    f"{among} of {len(x)} x are among those of the pilot that fitted the control; pilot on others"
+                )
         return (*said, *self.values.notes(x, high))
 
 

@@ -21,9 +21,9 @@ from mmg_diffusers.measure.moments import (
     Integrand,
     OutsideNorm,
     check_integrand,
-    integrate,
     noise_error,
 )
+from mmg_diffusers.measure.noise import integrate, own_stderr, stderr_of_pairs
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
 from mmg_diffusers.measure.weighing import Contributions, Share, halved, share_of
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 # An end of the curve counts as decayed below this share of the curve's peak, or within two standard errors of 0.
 DECAYED = 0.05
+
+
+# What it means that gap and orthogonal differ, by what is compared.
+DISAGREEMENT = {
+    "conditions": "the two branches are not the marginal and the conditional of one distribution",
+    "models": "the model that x should come from does not denoise them as its own draws",
+    "reference": "the network does not denoise x as draws of its own law",
+}
 
 
 class Boundary(NamedTuple):
@@ -67,6 +75,7 @@ class Estimate(Measured):
     versions: Mapping[str, str] = field(default_factory=versions)
     notes: tuple[str, ...] = ()
     tolerance: Tolerance | None = None
+    compares: str = "conditions"
 
     def __post_init__(self) -> None:
         check_integrand(self.integrand)
@@ -85,7 +94,8 @@ class Estimate(Measured):
         """Mean of gap - orthogonal over pairs. It is 0 for ideal denoisers, whatever the data.
 
         Far from 0, in units of its standard error, the two branches are not the marginal and the conditional of one
-        distribution, and the estimate says so about the model, not about the data.
+        distribution, and the estimate says so about the model, not about the data. Of two models, or of one and a
+        Gaussian, the first is not that of x.
         """
         return mean_over_pairs(*self._difference)
 
@@ -134,12 +144,15 @@ class Estimate(Measured):
 
     @cached_property
     def _integrated(self) -> tuple[Tensor, Tensor]:
-        nats, stderr = integrate(self.values, self.curve.weight, self.curve.independent)
-        if self.integrand in WEIGHED:
-            moving = self.curve.weighed(self.curve.shares().moving)
-            stderr = integrate(moving, self.curve.weight, self.curve.independent)[1]
-            stderr = torch.minimum(stderr, noise_error(self.curve, self.integrand))
-        return nats, stderr
+        curve = self.curve
+        nats = integrate(self.values, curve.weight, curve.independent)[0]
+        # A tolerance stopped each pair by its own draws, of which there are different numbers.
+        error = own_stderr if self.tolerance is not None else stderr_of_pairs
+        if self.integrand not in WEIGHED:
+            return nats, error(self.values, curve.weight, curve.independent)
+        moving = error(curve.weighed(curve.shares().moving), curve.weight, curve.independent)
+        most = [error(form, curve.weight, curve.independent) for form in (curve.gap, curve.orthogonal)]
+        return nats, torch.minimum(moving, torch.stack(most).amax(0))
 
     @property
     def nats(self) -> Tensor:
@@ -148,7 +161,9 @@ class Estimate(Measured):
 
     @property
     def stderr(self) -> Tensor:
-        """`(N,)` standard error of `nats` from the noise draws."""
+        """`(N,)` standard error of `nats` from the noise draws: those of the pair, and of the others if there is no tolerance;
+        see `mmg_diffusers.measure.noise.stderr_of_pairs`.
+        """  # fmt: skip
         return self._integrated[1]
 
     @cached_property
@@ -209,10 +224,7 @@ class Estimate(Measured):
             )
         difference, stderr = self.certificate
         if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
-            said.append(
-                f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: the two branches are not the marginal and the "
-                "conditional of one distribution"
-            )
+            said.append(f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: {DISAGREEMENT[self.compares]}")
         low, high = self.logsnr_range
         for end, value, decayed in (
             (low, self.boundary.low, self.boundary.low_decayed),
@@ -309,7 +321,7 @@ class Estimate(Measured):
                 )
         notes = same_origin(shards, "estimate")
         curve = Curve.merge([shard.curve for shard in shards])
-        return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance)
+        return Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance, first.compares)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The curve as tensors, and everything else; for files."""
@@ -320,6 +332,7 @@ class Estimate(Measured):
             "versions": dict(self.versions),
             "notes": list(self.notes),
             "tolerance": None if self.tolerance is None else asdict(self.tolerance),
+            "compares": self.compares,
         }
 
     @classmethod
@@ -330,4 +343,8 @@ class Estimate(Measured):
         if isinstance(integrand, dict):
             integrand = OutsideNorm(**integrand)
         tolerance = None if record["tolerance"] is None else Tolerance(**record["tolerance"])
-        return cls(curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance)
+        # Older files hold pairs of conditions, or did not say what they compared.
+        compares = record.get("compares", "conditions")
+        return cls(
+            curve, integrand, record["settings"], record["versions"], tuple(record["notes"]), tolerance, compares
+        )

@@ -123,7 +123,9 @@ class MMG:
             "seed": seed,
         }
         notes = (*denoiser.notes, *memory_notes(denoiser))
-        return Estimate(curve, self.integrand, record, notes=notes, tolerance=self.tolerance)
+        return Estimate(
+            curve, self.integrand, record, notes=notes, tolerance=self.tolerance, compares=denoiser.compares
+        )
 
 
 # What the VP-SDE of the paper (beta from 0.1 to 20, T = 1, from t = 1e-3) covers.

@@ -15,7 +15,8 @@ from mmg_diffusers.checks import needs, of_type
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.control import Control
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
-from mmg_diffusers.measure.moments import Curve, integrate
+from mmg_diffusers.measure.moments import Curve
+from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 if TYPE_CHECKING:
@@ -115,29 +116,31 @@ class LogLikelihood(Measured):
     @property
     def values(self) -> Tensor:
         """`(N, D, L)` what is integrated: the controlled part of the reference's error, less the network's."""
-        if self.control is None:
-            return self.curve.gap
-        share = self.control.at(self.curve.logsnr)
-        return share * self.curve.gap - (1 - share) * self.curve.error
+        return self.curve.gap if self.control is None else self.control.values(self.curve)
 
     @cached_property
-    def _integrated(self) -> tuple[Tensor, Tensor]:
-        return integrate(self.values, self.curve.weight, self.curve.independent)
+    def _nats(self) -> Tensor:
+        integral = integrate(self.values, self.curve.weight, self.curve.independent)[0]
+        return self.terms.controlled - self.terms.surprise + integral
 
     @property
     def nats(self) -> Tensor:
         """`(N,)` log p(x)."""
-        return self.terms.controlled - self.terms.surprise + self._integrated[0]
+        return self._nats
 
     @property
     def surprise(self) -> Tensor:
         """`(N,)` -log p(x); its mean is at least the differential entropy of the data, whatever the network."""
         return -self.nats
 
+    @cached_property
+    def _stderr(self) -> Tensor:
+        return stderr_of_pairs(self.values, self.curve.weight, self.curve.independent)
+
     @property
     def stderr(self) -> Tensor:
-        """`(N,)` standard error of `nats` from the noise draws."""
-        return self._integrated[1]
+        """`(N,)` standard error of `nats` from the noise draws: those of x, and of the others; see `stderr_of_pairs`."""
+        return self._stderr
 
     def bits_per_dim(self) -> Tensor:
         """`(N,)` surprise in bits a dimension of x, in the units of x."""
@@ -173,12 +176,11 @@ class LogLikelihood(Measured):
         """List what a reader should know about these numbers before them."""
         said = list(self.notes)
         size, ends = self.dimensions, self.ends
-        error = mean_over_pairs(self.nats, self.stderr).stderr
         if ends.low[1] > NEGLIGIBLE * size:
             said.append(
                 f"below log-SNR {self.logsnr_range[0]:.2f} the reference stands in: the mean may be up to {ends.low[1]:.3g} nats too low"
             )
-        said += self._said_of_clean_end(error)
+        said += self._said_of_clean_end(mean_over_pairs(self.nats, self.stderr).stderr)
         gain = mean_over_pairs(integrate(self.curve.gap, self.curve.weight, self.curve.independent)[0])
         if gain.value < -3 * gain.stderr:
             said.append(
@@ -341,19 +343,18 @@ class LogLikelihoodRatio(Measured):
         return self.one.pair_ids
 
     @cached_property
-    def _integrated(self) -> tuple[Tensor, Tensor]:
-        curve = self.one.curve
-        return integrate(self.one.values - self.other.values, curve.weight, curve.independent)
+    def _values(self) -> Tensor:
+        return self.one.values - self.other.values
 
     @property
     def nats(self) -> Tensor:
         """`(N,)` log p(x) - log p'(x)."""
-        return self._integrated[0]
+        return integrate(self._values, self.one.curve.weight, self.one.curve.independent)[0]
 
     @property
     def stderr(self) -> Tensor:
         """`(N,)` standard error of `nats` from the noise draws, of which what both share is gone."""
-        return self._integrated[1]
+        return stderr_of_pairs(self._values, self.one.curve.weight, self.one.curve.independent)
 
     def warnings(self) -> tuple[str, ...]:
         """List what was noted of either; what lies beyond the range is the same reference's for both."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.denoisers.levels import reference_gain
 from mmg_diffusers.files.records import within
+from mmg_diffusers.measure.noise import integrate, noise_variance
 from mmg_diffusers.measure.weighing import Share, share_of
 
 Form = Literal["gap", "orthogonal", "auto", "balanced"]
@@ -46,52 +47,6 @@ Keep = Literal["pair", "pixel", "level"]
 
 # What the loop sums over the event, at every pair, draw and level; every integrand is made of these.
 MOMENTS = ("gap", "orthogonal", "error", "energy", "along")
-
-
-def integrate(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor, Tensor]:
-    """Half the integral over log-SNR, with the standard error that the noise draws leave.
-
-    Args:
-        values: `(N, D, L, *S)` integrand of N pairs, D draws and L levels; not a number if a pair has fewer draws.
-        weight: `(N, D, L)`.
-        independent: whether levels are independent draws, so that their own spread is the error.
-
-    Returns:
-        `(N, *S)` nats and standard errors. With two draws or more the error is their spread level by level; with
-        one it is the scatter of each level about the line through its neighbours (which also counts curvature,
-        so it errs on the large side, and what it counts of the slope is what levels placed at random within even strata
-        leave). Levels that all draws share have an error of their own that no spread shows: halve the step to see it.
-    """
-    widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3)) / 2
-    terms = values * widths
-    nats = terms.nanmean(1).sum(1)
-    if independent:
-        # All draws of all levels are draws from one law.
-        levels = values.shape[2]
-        one = terms.flatten(1, 2)
-        return nats, (_variance(one) * levels / (~one.isnan()).sum(1) * levels).sqrt()
-    return nats, (widths.nanmean(1).square() * noise_variance(values)).sum(1).sqrt()
-
-
-def noise_variance(values: Tensor) -> Tensor:
-    """Variance that the noise draws leave in the mean over draws at each level, `(N, D, L, *S) -> (N, L, *S)`.
-
-    From the spread of the draws; of a single draw, from its scatter about the line through its neighbours.
-    """
-    draws, levels = values.shape[1:3]
-    if draws > 1:
-        return _variance(values) / (~values.isnan()).sum(1)
-    one = values[:, 0]
-    if levels <= 2:
-        return one.square()
-    middle = (one[:, 1:-1] - (one[:, :-2] + one[:, 2:]) / 2).square() * (2 / 3)
-    return torch.cat([middle[:, :1], middle, middle[:, -1:]], 1)
-
-
-def _variance(values: Tensor) -> Tensor:
-    """Variance along the first axis after the pairs, of what is a number there."""
-    count = (~values.isnan()).sum(1)
-    return (values - values.nanmean(1, keepdim=True)).square().nansum(1) / (count - 1)
 
 
 def kept_maps(name: str, values: Tensor, weight: Tensor, independent: bool, keep: Keep) -> dict[str, Tensor]:

@@ -234,8 +234,10 @@ def test_stated_error_covers_the_spread_of_repeats(gaussian):
         spread = torch.stack([run.nats for run in runs]).std(0)
         stated = torch.stack([run.stderr for run in runs]).square().mean(0).sqrt()
         ratio = stated / spread
+        assert float(stated.square().mean() / spread.square().mean()) == pytest.approx(1, abs=0.15)
+        # Pairs differ, of which eight show something: their own variances are drawn some way to the mean.
         assert float(ratio.min()) > 0.75
-        assert float(ratio.max()) < 1.5
+        assert float(ratio.max()) < 1.75
 
 
 # ---- auto ----
