@@ -15,6 +15,7 @@ from mmg_diffusers.measure.divergence import (
     interaction_information,
     kl_divergence,
 )
+from mmg_diffusers.measure.ensemble import Ensemble
 from mmg_diffusers.measure.estimate import Boundary, Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.grid import Grid
@@ -46,6 +47,7 @@ __all__ = [
     "Control",
     "Curve",
     "Density",
+    "Ensemble",
     "Entropy",
     "EntropyEstimator",
     "Estimate",
