@@ -49,7 +49,7 @@ class Spectrum:
     def of(cls, covariance: Tensor) -> Spectrum:
         """Of a full covariance `(d, d)`."""
         values, vectors = torch.linalg.eigh(covariance)
-        return cls(torch.ones((), dtype=torch.float64), values, vectors)
+        return cls(torch.ones((), dtype=torch.float64), values, vectors.contiguous())
 
     def variances(self, size: int) -> tuple[Tensor, Tensor]:
         """All different variances `(K,)`, and how many of `size` directions have each."""
@@ -119,7 +119,7 @@ def _shrunk(centred: Tensor) -> tuple[Spectrum, float]:
     grown = count / (count - 1)
     spectrum = ((1 - share) * values + share * level) * grown
     rest = torch.tensor(share * level * grown if few else 1.0, dtype=torch.float64)
-    return Spectrum(rest, spectrum, vectors), share
+    return Spectrum(rest, spectrum, vectors.contiguous()), share
 
 
 def _spiked(centred: Tensor, total: float, rank: int) -> Spectrum:
