@@ -3,6 +3,10 @@
 python -m tests.bad_inputs > docs/bad_inputs.md    # what each gets
 """
 
-from tests.bad_inputs import arrays, commands, core, models, options, pictures, readings, tables
+from tests.bad_inputs import arrays, commands, core, densities, models, options, pictures, readings, tables
 
-ROWS = tuple(row for part in (pictures, options, models, tables, arrays, core, readings, commands) for row in part.ROWS)
+ROWS = tuple(
+    row
+    for part in (pictures, options, models, tables, arrays, core, densities, readings, commands)
+    for row in part.ROWS
+)
