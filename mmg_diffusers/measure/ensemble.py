@@ -62,7 +62,8 @@ class Ensemble(Denoiser):
     """Denoisers of one variable that take turns along the log-SNR axis, as a `Choice` says; `choose` makes one.
 
     Its data may not be measured with it: where every point has a say in who answers for it, any pool of denoisers looks
-    better than its members. What an ensemble gains on other data is small: see `choice.gain`.
+    better than its members. They are known by their content: of data that take few values, such as small spins, leave out what
+    happens to recur. What an ensemble gains on other data is small: see `choice.gain`.
     """
 
     def __init__(self, denoisers: Sequence[Denoiser], choice: Choice) -> None:
