@@ -32,6 +32,7 @@ from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.runs.processes import only_cpus
 
 Weighting = Literal["eps", "v"]
+Objective = Literal["epsilon", "likelihood"]
 Source = Callable[[int, torch.Generator], Mapping[str, Tensor]]
 """Draws so many examples, `(B, *shape)` of every variable, from the generator's numbers alone.
 
@@ -79,6 +80,9 @@ class TrainSettings:
         weighting: whose squared error is minimised, that of the noise, "eps", or of the velocity, "v" (Salimans and Ho
             2022, arXiv 2202.00512, section 4), which is 1 + 1/SNR times as much: what a condition tells of a variable
             that is drowned in noise counts no less than at other levels. The minimum is the same.
+        objective: ``"epsilon"``: levels as `uniform` says, weighted as `weighting` says; ``"likelihood"``: what -log p(x) is the
+            integral of (arXiv 2302.03792), levels even in log-SNR, one in each of as many strata as a step has levels, and the
+            noise's squared error as it is.
         average: decay of the running mean of the weights, which is what is kept.
         check_every: steps between looks at the held-out loss, each followed by a checkpoint.
         patience: looks without a better loss after which training ends.
@@ -96,6 +100,7 @@ class TrainSettings:
     clip: float = 1.0
     uniform: float = 0.3
     weighting: Weighting = "eps"
+    objective: Objective = "epsilon"
     average: float = 0.999
     check_every: int = 250
     patience: int = 8
@@ -106,6 +111,12 @@ class TrainSettings:
             object.__setattr__(self, name, whole(getattr(self, name), name, 1))
         if self.weighting not in get_args(Weighting):
             raise ValueError(f"weighting is {shown(self.weighting)}; expected one of {', '.join(get_args(Weighting))}")
+        if self.objective not in get_args(Objective):
+            raise ValueError(f"objective is {shown(self.objective)}; expected one of {', '.join(get_args(Objective))}")
+        if self.objective == "likelihood" and self.weighting != "eps":
+            raise ValueError(
+                f"weighting is {shown(self.weighting)} and objective 'likelihood', which weighs nothing; leave it at 'eps'"
+            )
         for name in ("lr", "weight_decay", "clip", "uniform", "average"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
         if not (0 < self.uniform <= 1 and 0 <= self.average < 1 and self.lr > 0 and self.clip > 0 <= self.weight_decay):
@@ -114,6 +125,16 @@ class TrainSettings:
                 f"{self.weight_decay}; expected uniform in (0, 1], average in [0, 1), lr and clip above 0, and weight_decay "
                 "of at least 0"
             )
+
+    @property
+    def share_of_even_levels(self) -> float:
+        """The share of levels that are drawn evenly over the range."""
+        return 1.0 if self.objective == "likelihood" else self.uniform
+
+    def record(self) -> dict[str, Any]:
+        """What JSON can hold; checkpoints from before there were objectives are of the one by default."""
+        held = asdict(self)
+        return {name: value for name, value in held.items() if (name, value) != ("objective", "epsilon")}
 
 
 class _Losses(nn.Module):
@@ -186,7 +207,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        self.levels = Levels(*network.logsnr_range, settings.uniform)
+        self.levels = Levels(*network.logsnr_range, settings.share_of_even_levels)
         self.averaged = AveragedModel(network, multi_avg_fn=self._average)
         self.best = copy.deepcopy(network).requires_grad_(False)
         self.step, self.seconds, self.stale = 0, 0.0, 0
@@ -307,7 +328,7 @@ class Trainer:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "settings": asdict(self.settings),
+            "settings": self.settings.record(),
             "seed": self.seed,
             "assignments": listed(self.assignments),
             "shapes": {name: list(shape) for name, shape in self.network.shapes.items()},

@@ -75,6 +75,10 @@ class Denoiser(nn.Module, ABC):
         """The levels that the network knows, nearest to those asked for. Any shape, float64."""
         return logsnr.double().clamp(*self.logsnr_range)
 
+    def check_data(self, x: Tensor) -> None:
+        """Raise a ValueError for data `(N, *event)` that must not be measured with it; most may measure any."""
+        return None
+
     def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
         """`forward` for several conditions at one z. Denoisers that can, do it in one pass of the network."""
         return [self(z, logsnr, cond) for cond in conds]

@@ -7,7 +7,6 @@ prompts or pipelines.
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.measure.control import Control
-from mmg_diffusers.measure.controlling import fit_control
 from mmg_diffusers.measure.density import Continuum, Density
 from mmg_diffusers.measure.divergence import (
     Entropy,
@@ -16,6 +15,7 @@ from mmg_diffusers.measure.divergence import (
     interaction_information,
     kl_divergence,
 )
+from mmg_diffusers.measure.ensemble import Ensemble
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.grid import Grid
@@ -48,6 +48,7 @@ __all__ = [
     "Control",
     "Curve",
     "Density",
+    "Ensemble",
     "Entropy",
     "EntropyEstimator",
     "Estimate",
@@ -69,7 +70,6 @@ __all__ = [
     "Tolerance",
     "Trapezoid",
     "Value",
-    "fit_control",
     "gap_fitted",
     "interaction_information",
     "kl_divergence",

@@ -135,7 +135,13 @@ def blocks(
 
     Rules that place their levels at random do so anew for each of the `draws`, so that the spread of the draws tells
     the error of the placement as well.
+
+    Raises:
+        ValueError: for pairs that the denoiser, or one within it, must not be measured with.
     """
+    for part in denoiser.modules():
+        if isinstance(part, Denoiser):
+            part.check_data(pairs.x)
     for start in range(0, len(pairs), size):
         part = Pairs(pairs.x[start : start + size], pairs.ids[start : start + size])
         shape = (len(part), draws)

@@ -24,11 +24,10 @@ from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
 from mmg_diffusers.measure.supports import Support
 
-# Noisy values, for each draw, by which levels of a grid are told at the clean end.
-DECODINGS = 8
-
 # Levels of a pilot.
 PILOT_LEVELS = 40
+# Noisy values, for each draw, by which levels of a grid are told at the clean end.
+DECODINGS = 8
 # Values of a grid that are looked at, and how many different ones a grid has at most.
 LOOKED_AT, GRID_VALUES = 2**20, 4096
 
@@ -129,11 +128,10 @@ class Density:
                 a condition that does not fit; all before the network is called.
         """
         pairs = self.checked(denoiser, x, cond, pair_ids)
-        asked = logsnr_range or self.values.range_of(denoiser.logsnr_range)
+        asked = self._range(denoiser, pairs.x, logsnr_range)
         check_settings(settings or {})
         of_type(variable, str, "variable", "words, such as 'VAE latent (posterior mode)'")
         two = TwoDenoisers(self.reference, denoiser)
-        self.values.check(pairs.x, range_within(two, asked, self.quadrature)[1])
         curve = measure_curve(
             two,
             pairs,
@@ -193,6 +191,7 @@ class Density:
             raise ValueError(
                 f"got {len(pairs)} x for a pilot; expected at least 8, of other data than those to be measured"
             )
+        asked = self._range(denoiser, pairs.x, logsnr_range)
         curve = measure_curve(
             TwoDenoisers(self.reference, denoiser),
             pairs,
@@ -201,7 +200,7 @@ class Density:
             draws=2,
             # The largest seeds go round.
             seed=(whole(seed, "seed", 0) + 2**31) % 2**63,
-            logsnr_range=logsnr_range,
+            logsnr_range=asked,
             batch_size=batch_size,
         )
         known = torch.stack(
@@ -232,6 +231,13 @@ class Density:
         if cond is not None and not cond:
             raise ValueError(f"cond is {shown(cond)}, which holds nothing; expected None for the marginal, or tensors")
         return pairs
+
+    def _range(self, denoiser: Denoiser, x: Tensor, asked: tuple[float, float] | None) -> tuple[float, float] | None:
+        """The range to measure over, as far as the values of x have a say in it; and a check that they may be measured."""
+        asked = self.values.range_of(denoiser.logsnr_range) if asked is None else asked
+        both = TwoDenoisers(self.reference, denoiser)
+        self.values.check(x, range_within(both, asked, self.quadrature)[1])
+        return asked
 
     def record(self) -> dict[str, Any]:
         """The settings, in what JSON can hold."""

@@ -176,12 +176,11 @@ class LogLikelihood(Measured):
         """List what a reader should know about these numbers before them."""
         said = list(self.notes)
         size, ends = self.dimensions, self.ends
-        error = mean_over_pairs(self.nats, self.stderr).stderr
         if ends.low[1] > NEGLIGIBLE * size:
             said.append(
                 f"below log-SNR {self.logsnr_range[0]:.2f} the reference stands in: the mean may be up to {ends.low[1]:.3g} nats too low"
             )
-        said += self._said_of_clean_end(error)
+        said += self._said_of_clean_end(mean_over_pairs(self.nats, self.stderr).stderr)
         gain = mean_over_pairs(integrate(self.curve.gap, self.curve.weight, self.curve.independent)[0])
         if gain.value < -3 * gain.stderr:
             said.append(

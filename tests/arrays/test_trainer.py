@@ -177,6 +177,28 @@ def test_the_loss_of_a_step(monkeypatch, weighting):
     assert found == [pytest.approx(9 / 3 * weight, rel=1e-5)]
 
 
+def test_the_likelihood_is_trained_at_even_levels_whatever_the_branches_say():
+    asked = {}
+    for objective in ("epsilon", "likelihood"):
+        one = trainer(settings=TrainSettings(objective=objective))
+        low, high = one.network.logsnr_range
+        one.levels.see(torch.full((50,), high - 0.1, dtype=torch.float64), torch.full((50,), 1e6))
+        levels = one.levels.draw(64, torch.Generator().manual_seed(0))
+        strata = ((levels - low) / (high - low) * 64).long()
+        asked[objective] = len(strata.unique())
+    assert asked["likelihood"] == 64  # one in each of as many strata as there are levels
+    assert asked["epsilon"] < 40
+
+
+def test_checkpoints_from_before_there_were_objectives_go_on(tmp_path):
+    assert "objective" not in TrainSettings().record()
+    assert TrainSettings(objective="likelihood").record()["objective"] == "likelihood"
+    path = tmp_path / "c"
+    trainer(path).run(progress=False)
+    with pytest.raises(ValueError, match="settings"):
+        trainer(path, settings=TrainSettings(steps=12, batch=16, check_every=4, warmup=2, objective="likelihood"))
+
+
 def test_the_running_mean_begins_short():
     one = trainer(settings=TrainSettings(average=0.99))
     for count, share in ((0, 0.9), (10, 9 / 20), (10**6, 0.01)):

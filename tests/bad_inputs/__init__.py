@@ -3,8 +3,10 @@
 python -m tests.bad_inputs > docs/bad_inputs.md    # what each gets
 """
 
-from tests.bad_inputs import arrays, commands, core, families, models, options, pictures, readings, tables
+from tests.bad_inputs import arrays, commands, core, densities, families, models, options, pictures, readings, tables
 
 ROWS = tuple(
-    row for part in (pictures, options, models, families, tables, arrays, core, readings, commands) for row in part.ROWS
+    row
+    for part in (pictures, options, models, families, tables, arrays, core, densities, readings, commands)
+    for row in part.ROWS
 )

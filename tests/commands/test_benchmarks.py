@@ -102,3 +102,15 @@ def test_kill_and_resume(tmp_path, capsys):
     before = os.stat(tmp_path / "1-00.json").st_mtime_ns
     run(script, "--runs", 1, "--pairs", 96, "--output", tmp_path)
     assert os.stat(tmp_path / "1-00.json").st_mtime_ns == before
+
+
+def test_tuning_by_the_likelihoods_objective(capsys):
+    script = ROOT / "scripts" / "benchmarks" / "tuning_objective.py"
+    run(script, "--steps", 10, "--batch", 32, "--seeds", 1, "--count", 40, "--draws", 1)
+    said = capsys.readouterr().out
+    for word in ("| + the same loss, less + likelihood |", "| exact denoiser |", "- seed 0: an ensemble"):
+        assert word in said
+    row = next(line for line in said.splitlines() if line.startswith("| DDPM |"))
+    excess = float(row.split("|")[2].split("+-")[0])
+    exact = next(line for line in said.splitlines() if line.startswith("| exact denoiser |"))
+    assert excess > float(exact.split("|")[2].split("+-")[0]) + 0.5  # it was hardly trained
