@@ -3,6 +3,8 @@
 python -m tests.bad_inputs > docs/bad_inputs.md    # what each gets
 """
 
-from tests.bad_inputs import arrays, commands, core, models, options, pictures, readings, tables
+from tests.bad_inputs import arrays, commands, core, models, options, pictures, readings, tables, videos
 
-ROWS = tuple(row for part in (pictures, options, models, tables, arrays, core, readings, commands) for row in part.ROWS)
+ROWS = tuple(
+    row for part in (pictures, videos, options, models, tables, arrays, core, readings, commands) for row in part.ROWS
+)
