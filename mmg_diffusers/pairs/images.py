@@ -174,7 +174,7 @@ def _decoded(image: Image.Image, where: str, mode: str | None = None) -> tuple[T
         raise ValueError(
             f"{where} has more than 8 bits a channel (mode {image.mode}); bring it to uint8, or to floats in [0, 1]"
         )
-    with _readable(where):
+    with readable(where):
         image.load()
         remarks = [ONE_FRAME] if frame_count(image) > 1 else []
         remarks += [WITHOUT_PROFILE] if image.mode == "CMYK" else []
@@ -213,7 +213,7 @@ def _on_white(image: Image.Image) -> tuple[NDArray[np.uint8], bool]:
 
 
 @contextmanager
-def _readable(where: str) -> Iterator[None]:
+def readable(where: str) -> Iterator[None]:
     """Name the image that PIL cannot read. For a damaged one, each format's reader raises what its parser happens to."""
     try:
         yield
@@ -273,7 +273,7 @@ def opened(file: PictureFile, where: str) -> Iterator[tuple[Image.Image, str]]:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     assert body is not None
-    with _readable(where):
+    with readable(where):
         picture = Image.open(io.BytesIO(body))
     with picture:
         yield picture, where

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ from mmg_diffusers.pairs.images import (
     frame_count,
     opened,
     picture_of,
+    readable,
 )
 
 VideoLike: TypeAlias = "ImageLike | Sequence[ImageLike]"
@@ -75,7 +77,9 @@ def list_videos(videos: VideoLike | Sequence[VideoLike]) -> list[VideoLike]:
 def _is_single(one: Any) -> bool:
     """Whether an entry of a list is a single image, so that the list may be a video's frames."""
     if isinstance(one, Image.Image):
-        return frame_count(one) == 1
+        with suppress(Exception):  # of a damaged file, which reading it will say
+            return frame_count(one) == 1
+        return True
     if isinstance(one, (np.ndarray, Tensor)):
         return one.ndim < 4
     if isinstance(one, Picture):
@@ -112,7 +116,7 @@ def read_video(video: VideoLike, place: int = 0) -> Picture:
         )
     if isinstance(video, Image.Image):
         name = str(getattr(video, "filename", "") or "")
-        return _joined(_frames(video, where) if frame_count(video) > 1 else [video], where, name)
+        return _joined(_frames(video, where) or [video], where, name)
     if isinstance(video, (np.ndarray, Tensor)):
         if video.ndim not in (3, 4):
             wanted = "(F, 3, H, W)" if isinstance(video, Tensor) else "(F, H, W, 3)"
@@ -140,17 +144,15 @@ def _joined(frames: Sequence[ImageLike], where: str, name: str = "") -> Picture:
 
 
 def _frames(image: Image.Image, where: str) -> list[ImageLike]:
-    """The frames of an animation, each as it is shown."""
+    """The frames of an animation, each as it is shown; none of a picture that is no animation."""
     frames: list[ImageLike] = []
-    at = image.tell()
-    try:
-        for k in range(frame_count(image)):
-            image.seek(k)
-            frames.append(image.copy())
-    except Exception as error:  # each format's reader raises what its parser happens to
-        raise ValueError(f"{where} cannot be read after frame {len(frames)}: it is damaged") from error
-    finally:
-        image.seek(at)
+    with readable(where):
+        count, at = frame_count(image), image.tell()
+        if count > 1:
+            for k in range(count):
+                image.seek(k)
+                frames.append(image.copy())
+            image.seek(at)
     return frames
 
 
@@ -161,8 +163,7 @@ def _of_file(file: PictureFile, where: str) -> Picture:
             "diffusers.utils.load_video, and choose as many as are measured"
         )
     with opened(file, where) as (image, name):
-        frames: Sequence[ImageLike] = _frames(image, name) if frame_count(image) > 1 else [file]
-        return _joined(frames, name, file.path)
+        return _joined(_frames(image, name) or [file], name, file.path)
 
 
 def _of_folder(folder: Path, where: str) -> Picture:

@@ -3,10 +3,22 @@
 python -m tests.bad_inputs > docs/bad_inputs.md    # what each gets
 """
 
-from tests.bad_inputs import arrays, commands, core, densities, families, models, options, pictures, readings, tables
+from tests.bad_inputs import (
+    arrays,
+    commands,
+    core,
+    densities,
+    families,
+    models,
+    options,
+    pictures,
+    readings,
+    tables,
+    videos,
+)
 
 ROWS = tuple(
     row
-    for part in (pictures, options, models, families, tables, arrays, core, densities, readings, commands)
+    for part in (pictures, videos, options, models, families, tables, arrays, core, densities, readings, commands)
     for row in part.ROWS
 )

@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderKLWan, UNet2DConditionModel, WanTransformer3DModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -199,6 +199,8 @@ def no_network() -> Iterator[None]:
         for owner, name in (
             (UNet2DConditionModel, "forward"),
             (AutoencoderKL, "encode"),
+            (WanTransformer3DModel, "forward"),
+            (AutoencoderKLWan, "encode"),
             (VectorNetwork, "stacked"),
         ):
             stack.enter_context(mock.patch.object(owner, name, side_effect=ran))

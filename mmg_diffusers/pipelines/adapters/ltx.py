@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,21 +25,16 @@ class _Transformer(Network):
     Args:
         module: the transformer of diffusers.
         scale, group: pixels and pictures for one latent.
-        pack, unpack: the pipeline's own, of latents into tokens.
     """
 
-    def __init__(
-        self, module: Any, scale: int, group: int, pack: Callable[..., Tensor], unpack: Callable[..., Tensor]
-    ) -> None:
+    def __init__(self, module: Any, scale: int, group: int) -> None:
         super().__init__(module)
         self.distances = (group / _RATE, scale, scale)
-        self.pack, self.unpack = pack, unpack
 
     def forward(self, x: Tensor, time: Tensor, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor) -> Tensor:
-        config, (frames, height, width) = self.module.config, x.shape[2:]
-        patches = (config.patch_size, config.patch_size_t)
+        frames, height, width = x.shape[2:]
         out = self.module(
-            hidden_states=self.pack(x, *patches),
+            hidden_states=x.flatten(2).transpose(1, 2),
             encoder_hidden_states=encoder_hidden_states.to(x.dtype),
             timestep=told(time, x),
             encoder_attention_mask=encoder_attention_mask,
@@ -49,7 +44,7 @@ class _Transformer(Network):
             rope_interpolation_scale=self.distances,
             return_dict=False,
         )[0]
-        return self.unpack(out, frames, height, width, *patches)
+        return out.transpose(1, 2).reshape(x.shape)
 
 
 class LTXCodec(VideoCodec):
@@ -64,10 +59,6 @@ class LTXCodec(VideoCodec):
     @property
     def group(self) -> int:
         return self.autoencoder.temporal_compression_ratio
-
-    @property
-    def taken(self) -> int:
-        return self.network.config.patch_size_t
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -111,15 +102,14 @@ class LTX(Family):
 
     def network(self) -> nn.Module:
         codec = self.codec()
-        pack, unpack = self.pipe._pack_latents, self.pipe._unpack_latents
-        return _Transformer(self.pipe.transformer, codec.scale, codec.group, pack, unpack)
+        return _Transformer(self.pipe.transformer, codec.scale, codec.group)
 
     def codec(self) -> LTXCodec:
         return LTXCodec(self.pipe)
 
     def refusal(self) -> str | None:
         transformer = self.pipe.transformer
-        taken = (
-            self.pipe.vae.config.latent_channels * transformer.config.patch_size**2 * transformer.config.patch_size_t
-        )
-        return distilled(self.pipe, transformer) or other_input(transformer, taken)
+        patches = transformer.config.patch_size, transformer.config.patch_size_t
+        if patches != (1, 1):
+            return f"the transformer takes patches of {patches[0]} latents and {patches[1]} along time, where one of each is known"
+        return distilled(self.pipe, transformer) or other_input(transformer, self.pipe.vae.config.latent_channels)

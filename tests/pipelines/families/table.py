@@ -11,7 +11,7 @@ and sizes), imported in ``adapters/__init__.py``:
   ``told(time, x)``. Whatever depends on x's size (ids, rotary, sizes in pixels) is built here. `pack` and `unpack` are Flux's;
   `each_length` runs rows of one length at a time, for networks whose answer depends on padding.
 - a codec: `LatentCodec` (`adapters.codecs`; override `scale`, `patch`, `native_size`, `read`, `scaling`, or set ``normalised = True``
-  for latents_mean and latents_std) or `PixelCodec`, with `CleaningCodec` before it if the pipeline cleans captions. Set
+  for latents_mean and latents_std) or `PixelCodec`, or `VideoCodec` for videos (``native_frames``, and ``group``, ``taken`` if the configs say them otherwise), with `CleaningCodec` before it if the pipeline cleans captions. Set
   ``denoiser`` ("transformer" is the default) and ``encoders`` (encoder to tokenizer); write ``encode_prompts``, a dict of tensors
   whose **first axis counts prompts**, and whose text does not depend on the others. Where lengths differ, give a key that ends
   in "mask": `stack` fills up with zeros *at the end*. Override `encode_null` for a null that is neither ``encode_prompts([""])`` nor
