@@ -17,8 +17,6 @@ from mmg_diffusers.pairs.prompts import Masked
 
 # Characters that Unicode keeps for use inside of programs, so that no text is without two of them to spare.
 _MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
-# What tokens of blanks consist of: sentencepiece's and GPT-2's sign for a space.
-_BLANKS = "\u2581\u0120 "
 # CLIP's token 0, which OpenCLIP's tokenizers pad with (Stable Diffusion 2, the second of XL and 3).
 _OPEN_CLIP_PADDING = "!"
 
@@ -110,8 +108,7 @@ def places_of(tokenizer: Any, batch: Any, row: int, text: str, spans: Sequence[S
         found = [[k for k, (a, b) in enumerate(offsets) if a < end and start < b] for start, end in spans]
     else:
         found = [_by_beginnings(tokenizer, text, span, ids) for span in spans]
-    names = tokenizer.convert_ids_to_tokens(ids)
-    return [[k for k in places if names[k].strip(_BLANKS)] for places in found]
+    return [[k for k in places if tokenizer.decode([ids[k]]).strip()] for places in found]
 
 
 def ids_of(batch: Any, row: int) -> Any:

@@ -17,7 +17,8 @@ and sizes), imported in ``adapters/__init__.py``:
   in "mask": `stack` fills up with zeros *at the end*. Override `encode_null` for a null that is neither ``encode_prompts([""])`` nor
   zeros, `limits` for tokens let through, `rewritten` for what the pipeline makes of a prompt, `text_settings` for what an encoding
   depends on beside encoders and tokenizers (an instruction, a number of tokens: into caches and the record), `check_prompt`
-  and `check_size` for what cannot be encoded.
+  and `check_size` for what cannot be encoded. Words are masked in the tokenizers, wherever the pipeline calls them, so that
+  nothing is written for it: `rewritten` has to be what a tokenizer's text begins with, and `limits` has to name them.
 - a `Family` (`adapters.base`), decorated with `register`: name, pipelines (class names; subclasses are found too; img2img and inpaint
   classes as well if their network takes the noisy latent alone), parts, ``networks``, ``network``, ``codec``; ``refusal`` with `distilled`,
   `other_input` and `CANDIDATES` (`adapters.refusals`); ``nulls``, kinds and what the record says of them, the default first,

@@ -5,15 +5,22 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BatchEncoding, Qwen2Tokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from mmg_diffusers import Masked, MMGPipeline
-from mmg_diffusers.pipelines.adapters.masking import Marks
+from mmg_diffusers.pairs.prompts import find_word
+from mmg_diffusers.pipelines.adapters.masking import Marks, places_of
 from tests.pipelines.families import flux, parity, pixart, stable_diffusion, stable_diffusion_xl
 from tests.pipelines.families.table import ROWS
-from tests.pipelines.families.test_families import pipeline
+from tests.pipelines.families.test_families import pictures, pipeline
 
 WITH_TEXT = [row for row in ROWS if not row.name.startswith("dit")]
 each_row = pytest.mark.parametrize("row", WITH_TEXT, ids=lambda row: row.name)
+# Of each family the first row: variants of one encode alike.
+each_family = pytest.mark.parametrize(
+    "row", {row.name.split("-")[0]: row for row in reversed(WITH_TEXT)}.values(), ids=lambda row: row.name
+)
 # The tokenizers of the table are of letters, and these two words share none at any place.
 PROMPT, OTHER = "a large red dot, by it", "a large bog dot, by it"
 
@@ -74,7 +81,7 @@ def test_a_masked_word_loses_its_tokens_and_no_others(row):
     assert any(not torch.equal(value, full[name]) for name, value in condition.items())
 
 
-@each_row
+@each_family
 def test_tokenizers_are_given_what_the_codec_says(row, monkeypatch):
     codec = parity.model_of(row, pipeline(row.name)).codec
     prompt = row.prompts[0]
@@ -104,7 +111,7 @@ def test_tokenizers_are_given_what_the_codec_says(row, monkeypatch):
         assert all(torch.equal(marked[0][name], value) for name, value in marked[1].items())
 
 
-@each_row
+@each_family
 def test_masking_leaves_the_pipeline_as_it_is(row):
     pipe = row.build()
     codec = parity.model_of(row, pipe).codec
@@ -112,6 +119,34 @@ def test_masking_leaves_the_pipeline_as_it_is(row):
     codec.encode_masked(Masked(PROMPT, "red"))
     assert dict(pipe.config) == config
     assert all(getattr(pipe, name) is part for name, part in parts.items())
+
+
+@each_family
+def test_what_is_said_to_be_cut_is_what_no_encoder_sees(row):
+    codec = parity.model_of(row, pipeline(row.name)).codec
+    words = ["a"] * (max(codec.limits().values()) + 8)
+    lost = codec.truncated(" ".join(words))
+    assert lost is not None
+    first = len(words) - lost.count("a")
+    whole, unseen, seen = (
+        codec.encode_prompts([" ".join([*words[:k], letter, *words[k + 1 :]])])
+        for k, letter in ((first, "a"), (first, "b"), (first - 1, "b"))
+    )
+    assert all(torch.equal(value, whole[name]) for name, value in unseen.items())
+    assert any(not torch.equal(value, whole[name]) for name, value in seen.items())
+
+
+@pytest.mark.parametrize("name", ["sdxl-zeros-euler", "flux-dedistilled", "z-image", "cogview4"])
+def test_a_word_is_measured_given_the_rest(name):
+    row = next(row for row in ROWS if row.name == name)
+    model = parity.model_of(row, pipeline(name))
+    images = pictures(row, model)
+    given: list[Any] = [Masked(PROMPT, "red"), Masked(OTHER, "bog")]
+    out = model(images, [PROMPT, OTHER], given=given, levels=2)
+    assert (out.nats != 0).all()
+    assert out.settings["given"] == "the prompt with words masked"
+    # The two contexts are one and the same, and say nothing beyond each other.
+    assert model(images, given, given=given[::-1], levels=2).nats.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name.startswith("dit")], ids=lambda row: row.name)
@@ -221,3 +256,41 @@ def test_words_that_overlap_are_masked_together():
     marks = Marks(Masked(Masked(Masked("a red dot on it", "red dot"), "red"), "on"))
     assert marks.words == ["red dot", "on"]
     assert marks.read(marks.text) == [(2, 9), (10, 12)]
+
+
+# ---- tokens of more than a letter ----
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a red dot", ["Ġred"]), ("a/red dot", ["/red"]), ("a\nred dot", ["red"]), ("red dot", ["red"])],
+)
+def test_a_token_that_holds_a_part_of_the_word_is_masked(text, expected):
+    merges: Any = [("r", "e"), ("re", "d"), ("Ġ", "red"), ("/", "red")]
+    letters = [*bytes_to_unicode().values(), *("".join(pair) for pair in merges)]
+    tokenizer = Qwen2Tokenizer(vocab={letter: k for k, letter in enumerate(letters)}, merges=merges)
+    batch = tokenizer([text])
+    (places,) = places_of(tokenizer, batch, 0, text, [find_word(text, "red")])
+    assert tokenizer.convert_ids_to_tokens([batch.input_ids[0][k] for k in places]) == expected
+
+
+class Slow:
+    """A tokenizer of what stands between spaces, which doesn't tell the characters of its tokens."""
+
+    def __init__(self, words):
+        self.words = words
+
+    def __call__(self, text, **options):
+        return BatchEncoding({"input_ids": [self.words.index(word) for word in text.split()]})
+
+    def decode(self, ids):
+        return self.words[ids[0]]
+
+
+def test_a_token_that_goes_on_after_the_word_is_refused_if_it_cannot_be_told():
+    tokenizer: Any = Slow(["a", "red", "dot", "dot,", "here"])
+    text = "a red dot, here"
+    batch = tokenizer(text)
+    assert places_of(tokenizer, batch, 0, text, [find_word(text, word) for word in ("red", "here")]) == [[1], [3]]
+    with pytest.raises(ValueError, match="cannot tell the tokens of 'dot' in 'a red dot, here' from those after it"):
+        places_of(tokenizer, batch, 0, text, [find_word(text, "dot")])
