@@ -6,6 +6,7 @@ prompts or pipelines.
 
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.measure.cost import Cost
 from mmg_diffusers.measure.divergence import (
     Entropy,
     EntropyEstimator,
@@ -37,6 +38,7 @@ __all__ = [
     "AtLevels",
     "Boundary",
     "CandidateCurve",
+    "Cost",
     "Curve",
     "Entropy",
     "EntropyEstimator",
