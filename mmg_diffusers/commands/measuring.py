@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from mmg_diffusers.analysis.filtering import Filtered
-from mmg_diffusers.checks import needs
+from mmg_diffusers.checks import finite, needs
 from mmg_diffusers.commands.console import say
 from mmg_diffusers.commands.inputs import Networks, read_marginal
 from mmg_diffusers.files.whole import check_writable, write_whole
@@ -16,6 +16,9 @@ from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.tables import PairTable, read_pairs
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+# Pairs that a plan is made from.
+PILOT = 8
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,18 @@ def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan)
     return replace(result, notes=(*pairs.notes, *result.notes))
 
 
+def check_wanted(wanted: float, pairs: int) -> None:
+    """Refuse a standard error, or a number of pairs, that nothing can be planned for.
+
+    Raises:
+        ValueError: which says what was expected.
+    """
+    if finite(wanted, "--plan") <= 0:
+        raise ValueError(f"--plan is {wanted:g}; expected a standard error in nats, above 0")
+    if pairs < 2:
+        raise ValueError(f"--plan has {pairs} pair(s) to look at; expected two or more, which show how pairs differ")
+
+
 def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:
     """Refuse options of the null prompt against candidates, by the names that they have here.
 
@@ -69,14 +84,38 @@ def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:
             raise ValueError(f"--{name} belongs to the null prompt; leave it out, or set --marginal null")
 
 
-def estimate(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
-    """Write pairs.csv and the record, and print the mean.
+def forecast(
+    pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan, wanted: float, count: int | None = None
+) -> None:
+    """Measure the first few pairs, and print what a standard error of the mean of all of them costs.
+
+    Args:
+        pipe, marginal, plan: of the measurement.
+        pairs: the first pairs, or all.
+        wanted: the standard error, in nats.
+        count: of all pairs, if these are not all.
+
+    Raises:
+        ValueError: for fewer than two pairs, or a standard error that is not positive.
+    """
+    few = PILOT if len(pairs.prompts) > PILOT else len(pairs.prompts)
+    given = None if pairs.given is None else pairs.given[:few]
+    cost = pipe.cost(list(pairs.images[:few]), list(pairs.prompts[:few]), given=given, marginal=marginal, plan=plan)
+    say(cost.says(wanted, count or len(pairs.prompts)))
+
+
+def estimate(question: Question, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
+    """Write pairs.csv and the record, and print the mean; or what a `wanted` standard error of it costs, and nothing else.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
     """
     needs("pandas", "data")
     pairs, marginal = question.read()
+    if wanted is not None:
+        check_wanted(wanted, len(pairs.prompts))
+        check_options(marginal, plan, pairs.given is not None)
+        return forecast(networks.load(), pairs, marginal, plan, wanted)
     check_writable(output)
     result = measure(networks.load(), pairs, marginal, plan)
     record = result.save(output / f"{'filter' if isinstance(result, Filtered) else 'estimate'}.safetensors")
@@ -91,8 +130,8 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path) -
         say(f"wrote {path}")
 
 
-def report(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
-    """Write one HTML page.
+def report(question: Question, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
+    """Write one HTML page; or print what a `wanted` standard error of the mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
@@ -100,6 +139,8 @@ def report(question: Question, plan: Plan, networks: Networks, output: Path) -> 
     from mmg_diffusers.commands.figures import check_plotting
     from mmg_diffusers.commands.report import build_report
 
+    if wanted is not None:
+        return estimate(question, plan, networks, output, wanted)
     check_plotting()
     if output.is_dir():
         raise ValueError(f"{output} is a folder; expected the file to write, such as {output / 'report.html'}")

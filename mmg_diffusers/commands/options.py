@@ -91,6 +91,13 @@ Tolerated = Annotated[
         help="In place of --draws: draw noise for a pair until it leaves no more than this standard error, in nats.",
     ),
 ]
+PlanFor = Annotated[
+    float | None,
+    typer.Option(
+        "--plan",
+        help="A standard error of the mean, in nats: measure 8 pairs alone, and say what it costs in evaluations and seconds.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Names the pairs of the Shapes world, and the noise.")]
 Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the model's size.")]
 SamplingSteps = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.console import say, shorten
 from mmg_diffusers.commands.inputs import Networks, read_marginal
-from mmg_diffusers.commands.measuring import check_options
+from mmg_diffusers.commands.measuring import PILOT, check_options, check_wanted
 from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.sources import Source
@@ -53,8 +54,8 @@ class DataSet:
         return read_marginal(self.marginal, texts)
 
 
-def run(data: DataSet, plan: Plan, networks: Networks, output: Path) -> None:
-    """Measure a data set, with the other processes of this launch.
+def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
+    """Measure a data set, with the other processes of this launch; or print what a `wanted` standard error of the mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: as `MMGPipeline.run` does.
@@ -65,6 +66,8 @@ def run(data: DataSet, plan: Plan, networks: Networks, output: Path) -> None:
     marginal = data.read_marginal()
     check_options(marginal, plan)
     process = this_process()
+    if wanted is not None:
+        return _forecast(data, marginal, plan, networks, wanted)
     pipe = replace(networks, device=networks.device or str(process.device)).load()
     if data.cache is not None:
         pipe.set_encoding_cache(folder=data.cache)
@@ -82,6 +85,19 @@ def run(data: DataSet, plan: Plan, networks: Networks, output: Path) -> None:
     if outcome is not None:
         say(f"measured by {process.num_processes} process(es)")
         print_outcome(outcome)
+
+
+def _forecast(data: DataSet, marginal: Marginal, plan: Plan, networks: Networks, wanted: float) -> None:
+    source = Source(data.source, data.prompt)
+    count = len(source.prompts(data.limit))
+    check_wanted(wanted, count)
+    rows = [row.held() for row in islice(source, min(PILOT, count))]
+    contexts = [row.given for row in rows if row.given is not None]
+    prompts = [row.prompt for row in rows]
+    cost = networks.load().cost(
+        [row.picture() for row in rows], prompts, given=contexts or None, marginal=marginal, plan=plan
+    )
+    say(cost.says(wanted, count))
 
 
 def collect(folder: Path, table: Path | None) -> None:

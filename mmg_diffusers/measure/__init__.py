@@ -7,6 +7,7 @@ prompts or pipelines.
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.measure.control import Control
+from mmg_diffusers.measure.cost import Cost
 from mmg_diffusers.measure.density import Continuum, Density
 from mmg_diffusers.measure.divergence import (
     Entropy,
@@ -46,6 +47,7 @@ __all__ = [
     "CandidateCurve",
     "Continuum",
     "Control",
+    "Cost",
     "Curve",
     "Density",
     "Ensemble",

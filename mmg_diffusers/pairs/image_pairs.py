@@ -43,6 +43,11 @@ class ImagePairs:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first(self, count: int) -> ImagePairs:
+        """The first of the pairs, as many as that."""
+        given = None if self.given is None else self.given[:count]
+        return ImagePairs(list(self.images)[:count], self.prompts[:count], given, self.ids[:count], self.notes)
+
     def plain_prompts(self) -> list[str]:
         """The prompts as candidates.
 

@@ -6,21 +6,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+import torch
+
 from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
+from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.value import repeated
 from mmg_diffusers.pairs.image_pairs import ImagePairs
-from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
+from mmg_diffusers.pipelines.bench import Bench
 from mmg_diffusers.pipelines.checking import CheckableModel
 from mmg_diffusers.pipelines.encoding import ids_for
+from mmg_diffusers.pipelines.precision import Moved, in_float32, is_half
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -172,4 +177,32 @@ class ComparingModel(CheckableModel):
         _ = plan.estimator() if marginal.candidates is None else plan.path()
         with self.ready() as bench:
             pairs = bench.pairs(images, prompts, given, pair_ids, plan, marginal)
-            return cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs, plan)), pairs
+            result = cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs, plan))
+            note = self._of_half_precision(bench, pairs, marginal, plan, result)
+        return result if note is None else replace(result, notes=(*result.notes, note)), pairs
+
+    def _of_half_precision(
+        self,
+        bench: Bench,
+        pairs: ImagePairs,
+        marginal: Marginal,
+        plan: Plan,
+        result: Estimate | Filtered | LogLikelihood,
+    ) -> str | None:
+        """What half precision did to the first pairs, if that is more than their error."""
+        networks, few = self.family.networks(), min(self._compared, len(pairs))
+        # Negatives of a few pairs would be other ones.
+        if few == 0 or marginal.needs_all or isinstance(marginal, Negatives) or not is_half(networks):
+            return None
+        said = {**bench.settings, **plan.record(candidates=marginal.candidates is not None), **marginal.record()}
+        key = Identity.of(repr(sorted(said.items(), key=str))).digest
+        if key not in self._moved:
+            try:
+                with in_float32(networks):
+                    wide = cast("Estimate | Filtered | LogLikelihood", marginal.measure(bench, pairs.first(few), plan))
+            except torch.OutOfMemoryError:
+                return (
+                    "half precision was not compared with float32, for which there is no room (set_precision_check(0))"
+                )
+            self._moved[key] = Moved.between(result.nats[:few], wide.nats)
+        return self._moved[key].remark(result)

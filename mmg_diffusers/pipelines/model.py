@@ -14,7 +14,7 @@ from torch import nn
 from tqdm import tqdm
 from typing_extensions import Self
 
-from mmg_diffusers.checks import shown
+from mmg_diffusers.checks import shown, whole
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.internals import execution_device, loaded_from
 from mmg_diffusers.pairs.prompts import Prompt
@@ -24,6 +24,8 @@ from mmg_diffusers.pipelines.caching import EncodingCache, KeptPrompts, fingerpr
 from mmg_diffusers.pipelines.encoding import Encoder
 from mmg_diffusers.pipelines.identities import as_told
 from mmg_diffusers.pipelines.loading import UNUSED, check_device, check_dtype, load_pipeline
+from mmg_diffusers.pipelines.precision import Moved
+from mmg_diffusers.pipelines.switches import check_switches, switches
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -54,6 +56,7 @@ class PipelineModel:
         self._cache = EncodingCache()
         self._kept: KeptPrompts | None = None
         self._denoiser: tuple[Adapted, tuple[nn.Module, ...]] | None = None
+        self._compared, self._moved = 2, dict[str, Moved]()
         self.family.check()
         self.family.convention()
 
@@ -150,6 +153,21 @@ class PipelineModel:
         """
         self._cache = EncodingCache(max_bytes, folder)
 
+    def set_precision_check(self, pairs: int = 2) -> None:
+        """How many pairs are measured with the network in float32 as well, if it computes in half precision.
+
+        What half precision moves by more than its standard error is remarked on. The first pairs of the first measurement with a plan
+        are compared, on the same noise and with the same encodings: it costs their evaluations in float32, once, and room for the
+        network's weights in float32.
+
+        Args:
+            pairs: 2 before this is called; 0 compares none.
+
+        Raises:
+            ValueError: for a negative number.
+        """
+        self._compared, self._moved = whole(pairs, "pairs", 0), {}
+
     def release_text_encoders(self, prompts: Sequence[Prompt]) -> None:
         """Encode these prompts, and free the memory of the text encoders. From then on no other prompt can be measured.
 
@@ -224,6 +242,7 @@ class PipelineModel:
     def ready(self) -> Iterator[Bench]:
         """The model as its parts are now, in evaluation mode, ready to measure."""
         self.family.check(released=self._released)
+        check_switches(self.family.networks())
         with evaluating(self._networks()):
             yield Bench(lambda: self.denoiser, self.family.convention(), self.encoder, self._settings(), self._progress)
         self.pipe.maybe_free_model_hooks()
@@ -238,7 +257,9 @@ class PipelineModel:
         return () if self._kept is None else tuple(n for n in self.pipe.components if n.startswith("text_encoder"))
 
     def _settings(self) -> dict[str, Any]:
-        return {**self._source, "pipeline": type(self.pipe).__name__, **self.family.describe(), **self.codec.describe()}
+        said = {"pipeline": type(self.pipe).__name__, **self.family.describe(), **self.codec.describe()}
+        found = switches(self.pipe.components, said.get("dtype", "float32"))
+        return {**self._source, **said, **({"switches": found} if found else {})}
 
     def _networks(self) -> list[nn.Module]:
         """All networks that a number depends on."""

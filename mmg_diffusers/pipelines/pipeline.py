@@ -16,13 +16,13 @@ from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
-from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
+from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
-from mmg_diffusers.pipelines.likelihood import LikelihoodModel
+from mmg_diffusers.pipelines.piloting import PilotingModel
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
 
@@ -34,7 +34,7 @@ __all__ = ["LEVELS", "STEPS", "MMGPipeline"]
 NULL = NullPrompt()
 
 
-class MMGPipeline(LikelihoodModel):
+class MMGPipeline(PilotingModel):
     """Measures what prompts say about images, with a pipeline of diffusers.
 
     Args:
@@ -161,34 +161,6 @@ class MMGPipeline(LikelihoodModel):
         shape = (*frames, *(self.codec.native_size if chosen.resize else (height, width)))
         nats, stderr = found.pixel_map(cast("Literal['gap', 'orthogonal']", integrand), band)
         return medium.spread(nats, shape), medium.spread(stderr, shape)
-
-    def pilot(
-        self,
-        images: VideoLike | Sequence[VideoLike],
-        prompts: Prompt | Sequence[Prompt],
-        *,
-        given: Prompt | Sequence[Prompt] | None = None,
-        nodes: int = 32,
-        plan: Plan | None = None,
-        **options: Unpack[Options],
-    ) -> StratifiedProfile:
-        """Where a few pairs have their information: a rule to measure them and others like them with.
-
-        ``pipe(images, prompts, rule=pipe.pilot(images[:16], prompts[:16]))``. It costs 80 evaluations a pair. The rule
-        is fixed from then on, so that a pair's numbers do not depend on which others are measured with it.
-
-        Args:
-            images, prompts, given: as in ``pipe(images, prompts)``.
-            nodes: of the rule.
-            plan: of the measurement that follows; range, seed (the pilot draws noise of its own), batch size and resizing
-                are taken from it.
-
-        Raises:
-            ValueError: as the measurement does.
-        """
-        chosen = Plan.of(plan, **options)
-        with self.ready() as bench:
-            return bench.pilot(bench.pairs(images, prompts, given, None, chosen, NULL), nodes, chosen)
 
     def run(
         self,

@@ -15,7 +15,7 @@ from mmg_diffusers.commands.running import print_outcome
 from mmg_diffusers.pairs.sources import Label
 from mmg_diffusers.runs.shards import Failure, Outcome
 from mmg_diffusers.worlds.shapes import Shapes
-from tests.commands.calling import call
+from tests.commands.calling import CIRCLE, call
 
 
 def test_help_has_examples():
@@ -103,6 +103,28 @@ def test_estimate_of_a_table(world, tmp_path, kind):
     table = pandas.read_csv(out / "pairs.csv")
     assert [Path(p).name for p in table["image"]] == ["2.png", "0.png"]
     assert Estimate.load(out / "estimate.safetensors").pixel_map()[0].shape == (2, 8, 8)
+
+
+def test_a_plan_says_what_an_error_costs_and_measures_no_more(world, tmp_path):
+    folder, _ = world
+    out = tmp_path / "out"
+    shared = ["shapes", folder, "--prompt", CIRCLE, "--levels", 2, "--quiet"]
+    for command, more in (
+        ("estimate", ["--output", out]),
+        ("report", ["--output", out / "a.html"]),
+        ("run", ["--output", out]),
+    ):
+        said = call(command, *shared, *more, "--plan", 1000)
+        assert said.exit_code == 0, said.output
+        # 3 pairs, 2 levels, noise of both signs, 2 branches.
+        assert "3 pilot pairs: pairs differ by" in said.output
+        assert "the mean of 3 pairs takes 1 draw(s) of each: 24 evaluations, " in said.output
+        assert not out.exists()
+    said = call("estimate", *shared, "--plan", 1e-6)
+    assert "cannot be had from 3 pairs" in said.output
+    said = call("estimate", *shared, "--plan", 0)
+    assert said.exit_code == 2
+    assert "expected a standard error in nats, above 0" in said.output
 
 
 def test_estimate_against_candidates(world, tmp_path):

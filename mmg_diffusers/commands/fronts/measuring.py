@@ -21,6 +21,7 @@ from mmg_diffusers.commands.options import (
     Model,
     Null,
     NullLevels,
+    PlanFor,
     Prompt,
     Quiet,
     Resize,
@@ -69,6 +70,7 @@ def estimate(
     levels: Levels = None,
     draws: Draws = 1,
     tolerance: Tolerated = None,
+    plan: PlanFor = None,
     maps: Annotated[bool, typer.Option("--maps", help="Keep pixel maps in the record.")] = False,
     seed: Seed = 0,
     resize: Resize = False,
@@ -102,6 +104,7 @@ def estimate(
         ),
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
+        plan,
     )  # fmt: skip
 
 
@@ -113,6 +116,7 @@ def report(
     marginal: MarginalOption = "null",
     levels: Levels = None,
     draws: Draws = 1,
+    plan: PlanFor = None,
     seed: Seed = 0,
     resize: Resize = False,
     batch_size: Batch = None,
@@ -133,6 +137,7 @@ def report(
         Plan(levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize),
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
+        plan,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from mmg_diffusers.commands.options import (
     MarginalOption,
     Model,
     Null,
+    PlanFor,
     Prompt,
     Quiet,
     Resize,
@@ -37,6 +38,7 @@ def run(
     levels: Levels = None,
     draws: Draws = 1,
     tolerance: Tolerated = None,
+    plan: PlanFor = None,
     seed: Seed = 0,
     resize: Resize = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad pair.")] = False,
@@ -73,6 +75,7 @@ def run(
         ),
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
+        plan,
     )
 
 
