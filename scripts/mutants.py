@@ -121,28 +121,28 @@ MUTANTS: tuple[Mutant, ...] = (
     # ---- measure ----
     Mutant(
         "nats are twice what they are",
-        "measure/moments.py",
+        "measure/noise.py",
         "widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3)) / 2",
         "widths = weight.view(*weight.shape, *(1,) * (values.ndim - 3))",
         "measure/test_estimators.py",
     ),
     Mutant(
         "the spread of draws for the error of their mean",
-        "measure/moments.py",
+        "measure/noise.py",
         "return _variance(values) / (~values.isnan()).sum(1)",
         "return _variance(values)",
         "measure",
     ),
     Mutant(
         "the scatter of one draw without its factor",
-        "measure/moments.py",
+        "measure/noise.py",
         ".square() * (2 / 3)",
         ".square()",
         "measure",
     ),
     Mutant(
         "a variance of n in place of n - 1",
-        "measure/moments.py",
+        "measure/noise.py",
         ".square().nansum(1) / (count - 1)",
         ".square().nansum(1) / count",
         "measure",
@@ -171,7 +171,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "evaluations of one branch",
         "measure/curve.py",
-        "evaluations=2 * self.copies",
+        "evaluations=self.branches * self.copies",
         "evaluations=self.copies",
         "measure pipelines/test_pipeline.py",
     ),
@@ -284,9 +284,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a ceiling with the other sign",
-        "pairs/marginals.py",
-        "return float(-self.log_prior.gather",
-        "return float(self.log_prior.gather",
+        "pairs/mixture.py",
+        "return -self.log_prior.gather",
+        "return self.log_prior.gather",
         "pairs/test_marginals.py analysis",
     ),
     Mutant(

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 from typer.testing import CliRunner
 
 from mmg_diffusers import MMGPipeline, shapes_model
-from mmg_diffusers.pipelines.adapters import base
+from mmg_diffusers.pipelines.adapters import registry
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
@@ -29,7 +29,7 @@ def test_every_block_is_run():
 
 
 def test_a_family(monkeypatch, pipe):
-    monkeypatch.setattr(base, "_FAMILIES", dict(base._FAMILIES))
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
     section("A family")
 
     class MyPipeline(StableDiffusionPipeline):

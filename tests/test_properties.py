@@ -32,7 +32,7 @@ from mmg_diffusers.measure.quadrature import (
     Trapezoid,
 )
 from mmg_diffusers.pairs.images import load_image
-from mmg_diffusers.pairs.prompts import find_word, replace_word
+from mmg_diffusers.pairs.prompts import find_word, is_blank, replace_word
 from mmg_diffusers.pairs.tables import read_pairs
 from mmg_diffusers.pipelines.schedulers import alphas_cumprod_from_config
 from mmg_diffusers.runs.shards import Row, RunFolder, collect, run
@@ -359,7 +359,7 @@ def test_any_damage_to_a_file_gives_an_image_or_a_refusal(data, body, changes):
 
 # ---- tables and runs ----
 
-TEXT = st.text(max_size=12).filter(lambda text: text.strip() and "\0" not in text)
+TEXT = st.text(max_size=12).filter(lambda text: not is_blank(text) and "\0" not in text)
 NAME = st.text("ab .-_é", min_size=1, max_size=9).filter(lambda name: name.strip() and name not in (".", ".."))
 
 

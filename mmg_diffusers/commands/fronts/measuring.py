@@ -34,7 +34,7 @@ from mmg_diffusers.commands.options import (
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
-    model: DemoModel = "shapes",
+    model: DemoModel = "shapes-plain",
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
     levels: NullLevels = LEVELS,
     steps: Annotated[int, typer.Option(min=2, help="Steps of the noise path of the captions.")] = DEMO_STEPS,
