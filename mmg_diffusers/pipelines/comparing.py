@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -12,11 +13,12 @@ from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import of_type
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.measure.cost import Cost
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.value import repeated
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
-from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, check_marginal
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pipelines.bench import Bench
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+NULL = NullPrompt()
 Result = TypeVar("Result", bound="Estimate | Filtered")
 
 
@@ -104,6 +107,36 @@ class ComparingModel(PipelineModel):
         return Classification(
             curve, tuple(among.prompts), among.probability, calibration or Calibration(), settings, notes=remarks
         )
+
+    def cost(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        given: Prompt | Sequence[Prompt] | None = None,
+        marginal: Marginal = NULL,
+        plan: Plan | None = None,
+        **options: Unpack[Options],
+    ) -> Cost:
+        """What a standard error will cost, from a pilot measurement of a few pairs.
+
+        ``pipe.cost(images[:8], prompts[:8]).says(0.1, pairs=1000)``. With the null prompt the pilot draws noise twice for each level, to
+        tell it from what the pairs differ by; two `draws` or more in the plan are taken as they are.
+
+        Args:
+            images, prompts, given, marginal: of two pairs or more, as in ``pipe(images, prompts)``.
+            plan: of the measurement that follows; a tolerance is not looked at.
+
+        Raises:
+            ValueError: as the measurement does, and for a single pair.
+        """
+        chosen = replace(Plan.of(plan, **options), tolerance=None, keep="pair")
+        if marginal.candidates is None:
+            chosen = replace(chosen, draws=max(2, chosen.draws))
+        start = time.perf_counter()
+        found = self.measure(images, prompts, given, marginal, chosen)
+        seconds = time.perf_counter() - start
+        return Cost.of(found, evaluations=found.evaluations, draws=chosen.draws, seconds=seconds)
 
     def measure(
         self,

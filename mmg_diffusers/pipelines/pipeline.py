@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +16,14 @@ from mmg_diffusers.analysis.maps import to_pixels
 from mmg_diffusers.checks import shown, two_ends
 from mmg_diffusers.denoisers.selftest import SelfTest, self_test
 from mmg_diffusers.measure.batches import range_within
-from mmg_diffusers.measure.cost import Cost
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.quadrature import StratifiedProfile, Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.images import ImageLike, as_list, load_image
-from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
+from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
-from mmg_diffusers.pipelines.comparing import ComparingModel, remarked
+from mmg_diffusers.pipelines.comparing import NULL, ComparingModel, remarked
 from mmg_diffusers.pipelines.encoding import one_each
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.runs.shards import Outcome
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["LEVELS", "STEPS", "MMGPipeline"]
-
-NULL = NullPrompt()
 
 
 class MMGPipeline(ComparingModel):
@@ -186,36 +182,6 @@ class MMGPipeline(ComparingModel):
         chosen = Plan.of(plan, **options)
         with self.ready() as bench:
             return bench.pilot(bench.pairs(images, prompts, given, None, chosen, NULL), nodes, chosen)
-
-    def cost(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        prompts: Prompt | Sequence[Prompt],
-        *,
-        given: Prompt | Sequence[Prompt] | None = None,
-        marginal: Marginal = NULL,
-        plan: Plan | None = None,
-        **options: Unpack[Options],
-    ) -> Cost:
-        """What a standard error will cost, from a pilot measurement of a few pairs.
-
-        ``pipe.cost(images[:8], prompts[:8]).says(0.1, pairs=1000)``. With the null prompt the pilot draws noise twice for each level, to
-        tell it from what the pairs differ by; two `draws` or more in the plan are taken as they are.
-
-        Args:
-            images, prompts, given, marginal: of two pairs or more, as in ``pipe(images, prompts)``.
-            plan: of the measurement that follows; a tolerance is not looked at.
-
-        Raises:
-            ValueError: as the measurement does, and for a single pair.
-        """
-        chosen = replace(Plan.of(plan, **options), tolerance=None, keep="pair")
-        if marginal.candidates is None:
-            chosen = replace(chosen, draws=max(2, chosen.draws))
-        start = time.perf_counter()
-        found = self.measure(images, prompts, given, marginal, chosen)
-        seconds = time.perf_counter() - start
-        return Cost.of(found, evaluations=found.evaluations, draws=chosen.draws, seconds=seconds)
 
     def self_test(
         self,
