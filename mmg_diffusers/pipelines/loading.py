@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _INDEX = "model_index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+# What tells the parts of weights that are split into several files, before or after a variant.
+_VARIANT = re.compile(r"-\d{5}-of-\d{5}")
 # Components that no measurement uses, with what else their absence asks for.
 UNUSED: dict[str, dict[str, Any]] = {
     "safety_checker": {"safety_checker": None, "requires_safety_checker": False},
@@ -116,7 +119,9 @@ def load_pipeline(
             path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
         )
     except Exception as error:
-        raise ValueError(f"cannot load {shown(path)} ({reason(error)}).{_about_pickles(folder, error)}") from error
+        raise ValueError(
+            f"cannot load {shown(path)} ({reason(error)}).{_about_files(folder, variant, error)}"
+        ) from error
     lacking = _lacking(pipe)
     if lacking:
         raise ValueError(
@@ -194,6 +199,27 @@ def _check_hub(path: str, where: Where) -> None:
         raise ConnectionError(
             f"{start} none of this id in the cache, while the hub cannot be reached ({reason(error)})"
         ) from error
+
+
+def _about_files(folder: Path | None, variant: str | None, error: Exception) -> str:
+    """What the files of a folder say of the error: that its weights are of a variant alone, or pickled."""
+    return _about_variants(folder, variant) or _about_pickles(folder, error)
+
+
+def _about_variants(folder: Path | None, variant: str | None) -> str:
+    """That a part's weights are there under the name of a variant alone, such as fp16, and how to ask for it."""
+    if folder is None:
+        return ""
+    for part in sorted({path.parent for path in folder.glob("*/*.safetensors")}):
+        names = [path.name.removesuffix(".safetensors") for path in part.glob("*.safetensors")]
+        kinds = {_VARIANT.sub("", name).partition(".")[2] for name in names}
+        if variant is None and "" not in kinds:
+            there = sorted(kinds)[0]
+            return (
+                f" {part.name} has weights of the variant {shown(there)} alone: load it with variant={shown(there)} (--variant {there} on "
+                "the command line)."
+            )
+    return ""
 
 
 def _about_pickles(folder: Path | None, error: Exception) -> str:

@@ -33,6 +33,18 @@ def spoil(tensors):
     tensors[min(tensors)] *= float("nan")
 
 
+def half_alone(folder):
+    """Weights under the name of their variant, as many publish them."""
+    for path in list(folder.glob("*/*.safetensors")):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+
+
+def half_split(folder):
+    """The same of one part, in two files."""
+    path = folder / WEIGHTS
+    path.rename(path.with_name("diffusion_pytorch_model.fp16-00001-of-00001.safetensors"))
+
+
 def custom(folder):
     """A UNet of a class in a file of the folder's own, which would tell if it were run."""
     json_change(INDEX, unet=["own", "Own"])(folder)
@@ -102,6 +114,13 @@ ROWS = (
         ("pickled, unet", lambda r: r.load(pickled("unet")), ValueError, "Only safetensors.*safe_serialization=True"),
         ("pickled, vae", lambda r: r.load(pickled("vae")), ValueError, "Only safetensors.*safe_serialization=True"),
         ("pickled, text encoder", lambda r: r.load(pickled("text_encoder")), ValueError, "Only safetensors"),
+        ("of the variant fp16 alone", lambda r: r.load(half_alone), ValueError, "variant='fp16' .--variant fp16"),
+        (
+            "of fp16 alone, split",
+            lambda r: r.load(half_split),
+            ValueError,
+            "unet has weights of the variant 'fp16' alone",
+        ),
         ("no file", lambda r: r.load(lambda f: (f / WEIGHTS).unlink()), ValueError, "cannot load"),
         ("an empty file", lambda r: r.load(lambda f: (f / WEIGHTS).write_bytes(b"")), ValueError, "cannot load"),
         (

@@ -160,7 +160,9 @@ def test_a_broken_picture_of_a_data_set_is_a_bad_pair(pipe, sample, tmp_path):
     bad = datasets.Dataset.from_dict({"image": rows, "caption": ["a circle"] * 3}, features=good.features)
     outcome = pipe.run(datasets.concatenate_datasets([bad, good]), tmp_path / "run", levels=2, progress=False)
     assert [failure.place for failure in outcome.failures] == [0, 1, 2]
-    for failure, says in zip(outcome.failures, ("of no format that PIL knows", "no such file", "NoneType"), strict=True):
+    for failure, says in zip(
+        outcome.failures, ("of no format that PIL knows", "no such file", "NoneType"), strict=True
+    ):
         assert says in failure.reason
     table = outcome.to_pandas()
     assert table["nats"].isna().tolist() == [True] * 3 + [False] * COUNT

@@ -229,3 +229,15 @@ def test_text_is_shown_in_a_report_and_not_obeyed(measured):
     shown = "".join(tags.text)
     for text in MARKUP:
         assert text in shown
+
+
+def test_weights_of_a_variant_alone_load_by_its_name(pipe, tmp_path):
+    def half_alone(folder):
+        for path in list(folder.glob("*/*.safetensors")):
+            path.rename(path.with_suffix(".fp16.safetensors"))
+
+    folder = Room(pipe, tmp_path).model(half_alone)
+    with pytest.raises(ValueError, match="variant='fp16'") as refused:
+        MMGPipeline.from_pretrained(folder)
+    assert "convert it" not in str(refused.value)
+    assert MMGPipeline.from_pretrained(folder, variant="fp16").fingerprint() == pipe.fingerprint()
