@@ -34,25 +34,23 @@ class ReferenceTerms:
         surprise: -log p_G(x).
         low: half its integrated error below the range, which is all that a network could gain there.
         flat: what a density that is flat below the resolution would gain on it above the range.
-        controlled: half its integrated error in the range that the control leaves standing.
+        expected: `(N, D, L)` its squared error in the mean over noise at every level, if there is a control.
     """
 
     surprise: Tensor
     low: Tensor
     flat: Tensor
-    controlled: Tensor
+    expected: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            values: Tensor = getattr(self, item.name)
+        for name in ("surprise", "low", "flat"):
+            values: Tensor = getattr(self, name)
             if values.shape != self.surprise.shape or values.ndim != 1 or not bool(values.isfinite().all()):
-                raise ValueError(
-                    f"the reference's {item.name} is {tuple(values.shape)}; expected finite numbers, one an x"
-                )
+                raise ValueError(f"the reference's {name} is {tuple(values.shape)}; expected finite numbers, one an x")
 
     def packed(self) -> dict[str, Tensor]:
         """The tensors by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return {item.name: held for item in fields(self) if (held := getattr(self, item.name)) is not None}
 
     @staticmethod
     def merge(parts: Sequence[ReferenceTerms]) -> ReferenceTerms:
@@ -113,14 +111,19 @@ class LogLikelihood(Measured):
         return math.prod(self.event)
 
     @property
+    def _expected(self) -> Tensor:
+        if self.terms.expected is None:
+            raise ValueError("the log-likelihood has a control, but not what the reference is expected to err by")
+        return self.terms.expected
+
+    @property
     def values(self) -> Tensor:
-        """`(N, D, L)` what is integrated: the controlled part of the reference's error, less the network's."""
-        return self.curve.gap if self.control is None else self.control.values(self.curve)
+        """`(N, D, L)` what is integrated: the reference's error, as far as controlled, less the network's."""
+        return self.curve.gap if self.control is None else self.control.values(self.curve, self._expected)
 
     @cached_property
     def _nats(self) -> Tensor:
-        integral = integrate(self.values, self.curve.weight, self.curve.independent)[0]
-        return self.terms.controlled - self.terms.surprise + integral
+        return integrate(self.values, self.curve.weight, self.curve.independent)[0] - self.terms.surprise
 
     @property
     def nats(self) -> Tensor:
