@@ -95,7 +95,7 @@ def mixtures() -> None:
 
 def templates() -> None:
     law = shapes()
-    x, label = draws_of(law, 50, 1)
+    x, _ = draws_of(law, 50, 1)
     others, _ = draws_of(law, 1200, 2)
     fitted = Density(GaussianReference.fit(others, rank=32))
     cases = {
