@@ -136,8 +136,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the scatter of one draw without its factor",
         "measure/noise.py",
-        ".square() * (2 / 3)",
-        ".square()",
+        "/ 2).square() * (2 / 3)\n    return torch.cat",
+        "/ 2).square()\n    return torch.cat",
         "measure",
     ),
     Mutant(

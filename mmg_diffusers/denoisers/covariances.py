@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +13,8 @@ from mmg_diffusers.denoisers.levels import signal_and_noise
 
 Kind = Literal["isotropic", "diagonal", "full", "low rank"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Shares of one variance in all directions that a full covariance is tried with.
+SHARES = (0.0, *(10 ** (k / 4) for k in range(-24, 1)))
 
 
 @dataclass(frozen=True)
@@ -98,28 +101,48 @@ def fit_spectrum(x: Tensor, kind: Kind, rank: int | None) -> tuple[Spectrum, flo
         return Spectrum.flat(variances, size), 0.0
     if rank is not None:
         return _spiked(centred, float(variances.sum()), rank), 0.0
-    return _shrunk(centred)
+    return _shrunk(x)
 
 
-def _shrunk(centred: Tensor) -> tuple[Spectrum, float]:
-    """The covariance of centred `(n, d)`, shrunk to one variance in all directions (Ledoit and Wolf 2004, section 3.3)."""
+def _shrunk(x: Tensor) -> tuple[Spectrum, float]:
+    """The covariance of `(n, d)`, shrunk to one variance in all directions by the share that explains held-out points best.
+
+    Ledoit and Wolf (2004) shrink to the same target by what brings the entries near; small variances, to which a density
+    is most sensitive, ask for less where points are many, and for far more where they are few. So the share is found on
+    every fourth point, of the covariance of the others.
+    """
+    size = x.shape[1]
+    apart = torch.arange(len(x)) % 4 == 3
+    fitted, other = (x, x) if len(x) < 8 else (x[~apart], x[apart])
+    values, vectors, level = _principal(fitted - fitted.mean(0))
+    centred = other - fitted.mean(0)
+    along = (centred @ vectors).square().mean(0)
+    left = float(centred.square().sum(1).mean() - along.sum())
+    shares = [share for share in SHARES if share > 0 or len(values) == size]
+
+    def surprise(share: float) -> float:
+        seen, rest = (1 - share) * values + share * level, share * level
+        total = float((along / seen + seen.log()).sum())
+        return total if len(values) == size else total + left / rest + (size - len(values)) * math.log(rest)
+
+    share = min(shares, key=surprise)
+    values, vectors, level = _principal(x - x.mean(0))
+    rest = share * level if len(values) < size else 1.0
+    return Spectrum(torch.tensor(rest, dtype=torch.float64), (1 - share) * values + share * level, vectors), share
+
+
+def _principal(centred: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Variances above 0 and their directions of centred `(n, d)`, `(r,)` and `(d, r)`, and the mean variance of all d."""
     count, size = centred.shape
-    few = count < size
-    # The covariance, or the Gram matrix of the points, which has the same squares and eigenvalues.
-    gram = (centred @ centred.T if few else centred.T @ centred) / count
-    level = float(gram.diagonal().sum()) / size
-    squares = float(gram.square().sum())
-    away = squares - size * level**2
-    noise = (float(centred.square().sum(1).square().sum()) / count - squares) / count
-    share = 0.0 if away <= 0 else min(1.0, max(0.0, noise / away))
-    values, vectors = torch.linalg.eigh(gram)
+    # The covariance, or the products of the points, which have the same eigenvalues.
+    few = count <= size
+    values, vectors = torch.linalg.eigh((centred @ centred.T if few else centred.T @ centred) / (count - 1))
+    level = float(values.sum()) / size
+    kept = values > 1e-10 * values[-1]
+    values, vectors = values[kept], vectors[:, kept]
     if few:
-        kept = values > 1e-10 * values[-1]
-        values, vectors = values[kept], (centred.T @ vectors[:, kept]) / (count * values[kept]).sqrt()
-    grown = count / (count - 1)
-    spectrum = ((1 - share) * values + share * level) * grown
-    rest = torch.tensor(share * level * grown if few else 1.0, dtype=torch.float64)
-    return Spectrum(rest, spectrum, vectors.contiguous()), share
+        vectors = (centred.T @ vectors) / ((count - 1) * values).sqrt()
+    return values, vectors.contiguous(), level
 
 
 def _spiked(centred: Tensor, total: float, rank: int) -> Spectrum:
@@ -131,8 +154,10 @@ def _spiked(centred: Tensor, total: float, rank: int) -> Spectrum:
     best for Stein's loss, which is the Kullback-Leibler divergence). Directions that do not stand out become the rest.
     """
     count, size = centred.shape
-    _, singular, vectors = torch.linalg.svd(centred, full_matrices=False)
-    seen = singular[:rank].square() / (count - 1)
+    values, vectors, _ = _principal(centred)
+    seen, vectors = values.flip(0)[:rank], vectors.flip(1)[:, :rank].contiguous()
+    if len(seen) < rank:
+        raise ValueError(f"the points span {len(seen)} directions; expected at least {rank}, the rank")
     ratio = size / (count - 1)
     rest = (total - float(seen.sum())) / (size - rank)
     kept = seen
@@ -146,4 +171,4 @@ def _spiked(centred: Tensor, total: float, rank: int) -> Spectrum:
         cosine = ((1 - ratio / away.square()) / (1 + ratio / away)).clamp(0, 1)
         kept = torch.where(above, rest * (1 + (spike - 1) * cosine), rest)
         rest = (total - float(kept.sum())) / (size - rank)
-    return Spectrum(torch.tensor(rest, dtype=torch.float64), kept, vectors[:rank].T.contiguous())
+    return Spectrum(torch.tensor(rest, dtype=torch.float64), kept, vectors)

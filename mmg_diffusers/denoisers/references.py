@@ -31,7 +31,7 @@ class Fitted:
     Args:
         data: of all rows.
         rows: `(n,)` int64, see `mmg_diffusers.files.identity.row_marks`.
-        shrinkage: share of the covariance that is one variance in all directions (Ledoit and Wolf 2004).
+        shrinkage: share of the covariance that is one variance in all directions.
         chosen: held-out surprise a dimension of every kind that was compared, by its name, if the kind was chosen.
     """
 
@@ -123,7 +123,7 @@ class GaussianReference(Denoiser):
         Args:
             x: the data.
             kind: ``"isotropic"``: one variance; ``"diagonal"``: one a coordinate; ``"full"``: all of the covariance,
-                shrunk towards one variance as Ledoit and Wolf (2004) do, which matters if points are few; ``"low rank"``:
+                shrunk towards one variance as far as held-out points ask for, which matters if points are few; ``"low rank"``:
                 variances along `rank` directions and one for the rest (probabilistic PCA, Tipping and Bishop 1999). By
                 default low rank if a rank is given, and else full.
             rank: of low rank.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import noise_variance
 from mmg_diffusers.measure.quadrature import StratifiedProfile
 
-# Nodes by which the integral between two knots is taken; the integrand there is smooth.
-NODES = 12
 # Draws with a coefficient of 1 that are added to those of a pilot.
 PRIOR = 8.0
 # The share of nodes that is spread evenly, in case the pilot saw too little.
@@ -58,10 +55,13 @@ class Control:
         found = np.interp(logsnr.numpy(), self.levels, self.shares)
         return torch.from_numpy(np.asarray(found))
 
-    def values(self, curve: Curve) -> Tensor:
-        """`(N, D, L)` the controlled part of the reference's error, less the network's."""
+    def values(self, curve: Curve, expected: Tensor) -> Tensor:
+        """`(N, D, L)` expected + share (error of the reference - expected) - error of the network.
+
+        At every level it has the mean of the gap over noise, whatever the share.
+        """
         share = self.at(curve.logsnr)
-        return share * curve.gap - (1 - share) * curve.error
+        return share * curve.gap + (1 - share) * (expected - curve.error)
 
     def record(self) -> dict[str, Any]:
         """What JSON can hold."""
@@ -77,25 +77,24 @@ class Control:
         return Control(tuple(held["levels"]), tuple(held["shares"]), data)
 
 
-def fit_control(levels: Tensor, own: Tensor, reference: Tensor, known: Tensor) -> Control:
+def fit_control(curve: Curve, expected: Tensor) -> Control:
     """The coefficient that leaves the least noise in what a network errs by, from a pilot on other data.
 
     Args:
-        levels: `(L,)` rising log-SNRs.
-        own: `(M, L)` squared errors of the network, in M draws at each level.
-        reference: `(M, L)` those of the reference at the same noise.
-        known: `(M, L)` what the reference's are in the mean over noise.
+        curve: of the pilot: a reference and a network, in two draws or more.
+        expected: `(N, D, L)` the reference's errors in the mean over noise.
 
     Returns:
-        at each level the regression of one on the other, sum (own - mean) (reference - known) / sum (reference - known)^2, to
-        which neighbours are averaged and PRIOR draws with a coefficient of 1 are added.
+        at each level the regression of the network's error on that of the reference, both less what is expected of the
+        latter: 1 - sum (gap - mean) away / sum away^2, with away = error of the reference - expected. Neighbours are
+        averaged, and PRIOR draws with a coefficient of 1 are added.
     """
-    away = reference - known
-    both = ((own - own.mean(0)) * away).mean(0)
-    square = away.square().mean(0)
-    both, square = (_smooth(part) + PRIOR / len(own) * square for part in (both, square))
-    shares = torch.where(square > 0, both / square, 1.0).clamp(0.0, 1.5)
-    return Control(tuple(levels.tolist()), tuple(shares.tolist()))
+    gap = curve.gap.flatten(0, 1)
+    away = gap + (curve.error - expected).flatten(0, 1)
+    both = ((gap - gap.mean(0)) * away).mean(0)
+    both, square = _smooth(both), _smooth(away.square().mean(0)) * (1 + PRIOR / len(gap))
+    shares = (1 - torch.where(square > 0, both / square, 0.0)).clamp(0.0, 1.5)
+    return Control(tuple(curve.logsnr.mean((0, 1)).tolist()), tuple(shares.tolist()))
 
 
 def _smooth(values: Tensor) -> Tensor:
@@ -104,32 +103,17 @@ def _smooth(values: Tensor) -> Tensor:
     return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
 
 
-def fit_rule(curve: Curve, control: Control, nodes: int) -> StratifiedProfile:
+def fit_rule(curve: Curve, expected: Tensor, control: Control, nodes: int) -> StratifiedProfile:
     """Levels in proportion to the noise that a pilot of two draws or more leaves in the controlled integrand."""
     low, high = curve.logsnr_range
-    noise = noise_variance(control.values(curve)).mean(0).sqrt()
+    noise = noise_variance(control.values(curve, expected)).mean(0).sqrt()
     root = _smooth(noise)
     mass = EVENLY / len(root) + (1 - EVENLY) * root / root.sum() if float(root.sum()) > 0 else torch.ones_like(root)
     edges = torch.linspace(low, high, len(root) + 1, dtype=torch.float64)
     return StratifiedProfile(nodes, tuple(edges.tolist()), tuple(mass.tolist()))
 
 
-def integral_of_control(
-    control: Control | None, reference: GaussianReference, x: Tensor, ends: tuple[float, float]
-) -> Tensor:
-    """Half the integral of (1 - coefficient) E|eps - e_G|^2 given x, `(N,)` nats: what a partial control leaves known."""
-    total = torch.zeros(len(x), dtype=torch.float64)
-    if control is None:
-        return total
-    inner = [level for level in control.levels if ends[0] < level < ends[1]]
-    # Pieces of at most one unit, in which the error of a Gaussian is smooth.
-    knots = [ends[0], *inner, ends[1]]
-    edges = [
-        edge for a, b in pairwise(knots) for edge in np.linspace(a, b, max(1, int(np.ceil(b - a))) + 1)[:-1].tolist()
-    ]
-    edges.append(ends[1])
-    place, gauss = np.polynomial.legendre.leggauss(NODES)
-    begin, end = np.array(edges[:-1])[:, None], np.array(edges[1:])[:, None]
-    levels = torch.from_numpy(((begin + end) / 2 + (end - begin) / 2 * place).ravel())
-    weights = torch.from_numpy(((end - begin) / 2 * gauss).ravel())
-    return total + reference.error(x, levels) @ (weights * (1 - control.at(levels))) / 2
+def expected_error(reference: GaussianReference, x: Tensor, logsnr: Tensor) -> Tensor:
+    """E|eps - e_G|^2 given each of `(N, *event)` at levels of its own `(N, D, L)`: `(N, D, L)` float64."""
+    each = [reference.error(one[None], levels.flatten())[0] for one, levels in zip(x, logsnr, strict=True)]
+    return torch.stack(each).view_as(logsnr)

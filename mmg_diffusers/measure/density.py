@@ -17,7 +17,7 @@ from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.files.identity import Identity, row_marks
 from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress, check_condition, range_within
-from mmg_diffusers.measure.control import Control, fit_control, fit_rule, integral_of_control
+from mmg_diffusers.measure.control import Control, expected_error, fit_control, fit_rule
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.decoding import CleanEnd
 from mmg_diffusers.measure.likelihood import LogLikelihood
@@ -48,7 +48,7 @@ class Continuum(Support):
         count, step = grid
         return (
             f"x lies on a grid: {count} values, {step:.4g} apart. A density of such data has no limit, it grows with the "
-            f"clean end of the range (resolution {math.exp(-high / 2):.3g}); measure log P(x) by values=Grid(low, high, levels), "
+            f"clean end of the range (resolution {math.exp(-high / 2):.3g}); measure discrete log P(x) by values=Grid(low, high, levels), "
             "or data that are not rounded",
         )
 
@@ -151,7 +151,7 @@ class Density:
         terms = record_type.TERMS(
             **self.values.terms(self.reference, end),
             low=self.reference.error_below(pairs.x, low),
-            controlled=integral_of_control(self.control, self.reference, pairs.x, (low, high)),
+            expected=None if self.control is None else expected_error(self.reference, pairs.x, curve.logsnr),
         )
         return record_type(
             curve,
@@ -203,16 +203,10 @@ class Density:
             logsnr_range=asked,
             batch_size=batch_size,
         )
-        known = torch.stack(
-            [
-                self.reference.error(one[None], level.flatten())[0]
-                for one, level in zip(pairs.x, curve.logsnr, strict=True)
-            ]
-        ).view_as(curve.gap)
-        errors = (part.flatten(0, 1) for part in (curve.error, curve.gap + curve.error, known))
-        control = fit_control(curve.logsnr.mean((0, 1)), *errors)
+        expected = expected_error(self.reference, pairs.x, curve.logsnr)
+        control = fit_control(curve, expected)
         found = replace(control, data=Identity.of(pairs.x.float()), rows=row_marks(pairs.x))
-        return replace(self, quadrature=fit_rule(curve, control, self.quadrature.nodes), control=found)
+        return replace(self, quadrature=fit_rule(curve, expected, control, self.quadrature.nodes), control=found)
 
     def checked(self, denoiser: Denoiser, x: Tensor, cond: Condition | None, pair_ids: Tensor | None) -> Pairs:
         """The variables, if everything fits; before a network is called.

@@ -23,8 +23,9 @@ from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.quadrature import StratifiedUniform
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
-# Fewer x than this choose nothing, and standard errors by which another member has to be better in a band.
-FEWEST, CLEARLY = 8, 2.0
+# Fewer x than this choose nothing; and the standard errors by which another member has to be better in a band: of a few dozen
+# comparisons, two are passed by chance.
+FEWEST, CLEARLY = 8, 3.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Ensemble(Denoiser):
     ) -> Ensemble:
         """Choose for each band the denoiser that errs least, by the same noise for all of them.
 
-        The best denoiser over all bands answers wherever no other is better by two standard errors of their difference, so
+        The best denoiser over all bands answers wherever no other is better by three standard errors of their difference, so
         that few points do not choose by chance.
 
         Args:

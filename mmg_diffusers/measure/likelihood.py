@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -17,6 +17,7 @@ from mmg_diffusers.measure.control import Control
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
+from mmg_diffusers.measure.terms import ReferenceTerms
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 if TYPE_CHECKING:
@@ -24,41 +25,6 @@ if TYPE_CHECKING:
 
 # Nats a dimension below which what an end may lack is not worth a warning.
 NEGLIGIBLE = 0.002
-
-
-@dataclass(frozen=True)
-class ReferenceTerms:
-    """What is known of the reference in closed form, `(N,)` nats of every x.
-
-    Args:
-        surprise: -log p_G(x).
-        low: half its integrated error below the range, which is all that a network could gain there.
-        flat: what a density that is flat below the resolution would gain on it above the range.
-        controlled: half its integrated error in the range that the control leaves standing.
-    """
-
-    surprise: Tensor
-    low: Tensor
-    flat: Tensor
-    controlled: Tensor
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            values: Tensor = getattr(self, item.name)
-            if values.shape != self.surprise.shape or values.ndim != 1 or not bool(values.isfinite().all()):
-                raise ValueError(
-                    f"the reference's {item.name} is {tuple(values.shape)}; expected finite numbers, one an x"
-                )
-
-    def packed(self) -> dict[str, Tensor]:
-        """The tensors by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    @staticmethod
-    def merge(parts: Sequence[ReferenceTerms]) -> ReferenceTerms:
-        """Join those of different x."""
-        held = [part.packed() for part in parts]
-        return type(parts[0])(**{name: torch.cat([part[name] for part in held]) for name in held[0]})
 
 
 class Ends(NamedTuple):
@@ -114,14 +80,19 @@ class LogLikelihood(Measured):
         return math.prod(self.event)
 
     @property
+    def _expected(self) -> Tensor:
+        if self.terms.expected is None:
+            raise ValueError("the log-likelihood has a control, but not what the reference is expected to err by")
+        return self.terms.expected
+
+    @property
     def values(self) -> Tensor:
-        """`(N, D, L)` what is integrated: the controlled part of the reference's error, less the network's."""
-        return self.curve.gap if self.control is None else self.control.values(self.curve)
+        """`(N, D, L)` what is integrated: the reference's error, as far as controlled, less the network's."""
+        return self.curve.gap if self.control is None else self.control.values(self.curve, self._expected)
 
     @cached_property
     def _nats(self) -> Tensor:
-        integral = integrate(self.values, self.curve.weight, self.curve.independent)[0]
-        return self.terms.controlled - self.terms.surprise + integral
+        return integrate(self.values, self.curve.weight, self.curve.independent)[0] - self.terms.surprise
 
     @property
     def nats(self) -> Tensor:

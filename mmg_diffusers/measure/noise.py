@@ -66,10 +66,11 @@ def stderr_of_pairs(values: Tensor, weight: Tensor, independent: bool) -> Tensor
     errors, a pair whose draws missed them has a wrong value and a small standard error at once. So variances are averaged
     over pairs, as far as they do not differ: with own variance v_i,
 
-        variance_i = Z v_i + (1 - Z) mean(v),        Z = var(true variance) / var(v),
+        variance_i ~ v_i^Z,        Z = var(log of the true variance) / var(log v),
 
-    the best linear estimate of a pair's variance (Buhlmann's credibility). What pairs truly differ by shows at even levels as
-    at odd ones, so that the covariance of the two halves of v over pairs tells Z. A single pair has its own alone.
+    scaled so that their mean over pairs is that of v: Buhlmann's credibility, of logarithms. What pairs truly differ by
+    shows at even levels as at odd ones, so that the covariance of the logarithms of the two halves of v over pairs is the
+    numerator. A single pair has its own alone.
 
     Args:
         values, weight, independent: as in `integrate`, of `(N, D, L)`.
@@ -79,19 +80,21 @@ def stderr_of_pairs(values: Tensor, weight: Tensor, independent: bool) -> Tensor
     noisy = own > 0
     if int(noisy.sum()) < 2:
         return own.sqrt()
-    share = _credibility(own[noisy], *_halves(values[noisy], weight[noisy], independent))
-    mixed = share * own + (1 - share) * own[noisy].mean()
-    return torch.where(noisy, mixed, 0.0).sqrt()
+    power = _credibility(own[noisy], *_halves(values[noisy], weight[noisy], independent))
+    mixed = own[noisy].pow(power)
+    out = torch.zeros_like(own)
+    out[noisy] = mixed * (own[noisy].mean() / mixed.mean())
+    return out.sqrt()
 
 
 def _credibility(own: Tensor, even: Tensor, odd: Tensor) -> float:
-    """How much of the spread of variances `(N,)` is what pairs differ by, by two independent parts of them; 0 to 1."""
-    part = float(even.mean() / (even + odd).mean())
+    """How much of the spread of log variances `(N,)` is what pairs differ by, by two independent parts of them; 0 to 1."""
+    if not (float(even.sum()) > 0 and float(odd.sum()) > 0):
+        return 0.0
+    own, even, odd = (part.clamp(min=1e-4 * float(part.mean())).log() for part in (own, even, odd))
     spread = float(own.var())
-    if not 0 < part < 1 or spread <= 0:
-        return 1.0
     common = float(((even - even.mean()) * (odd - odd.mean())).sum()) / (len(own) - 1)
-    return min(1.0, max(0.0, common / (part * (1 - part)) / spread))
+    return min(1.0, max(0.0, common / spread)) if spread > 0 else 0.0
 
 
 def _halves(values: Tensor, weight: Tensor, independent: bool) -> tuple[Tensor, Tensor]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type
-from mmg_diffusers.measure.likelihood import NEGLIGIBLE, LogLikelihood, LogLikelihoodRatio, ReferenceTerms
+from mmg_diffusers.measure.likelihood import NEGLIGIBLE, LogLikelihood, LogLikelihoodRatio
+from mmg_diffusers.measure.terms import ReferenceTerms
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,15 @@ class DecodedTerms(ReferenceTerms):
         decoded: `(N,)` rows of the network that this took.
     """
 
-    decoding: Tensor
-    decoded: Tensor
+    decoding: Tensor = field(kw_only=True)
+    decoded: Tensor = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            values: Tensor = getattr(self, item.name)
-            axes = 2 if item.name == "decoding" else 1
+        super().__post_init__()
+        for name, axes in (("decoding", 2), ("decoded", 1)):
+            values: Tensor = getattr(self, name)
             if values.ndim != axes or len(values) != len(self.surprise) or not bool(values.isfinite().all()):
-                raise ValueError(f"{item.name} is {tuple(values.shape)}; expected finite numbers for each x")
+                raise ValueError(f"{name} is {tuple(values.shape)}; expected finite numbers for each x")
 
 
 class DecodedEnds(NamedTuple):

@@ -8,6 +8,7 @@ from mmg_diffusers.denoisers.conventions import DiscreteVP, Karras, RectifiedFlo
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, GaussianReference, MixtureDenoiser
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import NoisePath, measure_candidates
+from mmg_diffusers.measure.density import Density
 from mmg_diffusers.measure.divergence import EntropyEstimator, interaction_information, kl_divergence
 from mmg_diffusers.measure.draws import PairDraws, brownian_path
 from mmg_diffusers.measure.moments import OutsideNorm
@@ -286,6 +287,44 @@ ROWS = (
             "must be finite",
         ),
         ("sigma=-1", lambda r: GaussianReference(-1.0), ValueError, "above 0"),
+        ("fit to 2 points", lambda r: GaussianReference.fit(torch.randn(2, 3)), ValueError, "expected at least 3"),
+        ("rank 4 of 5 points", lambda r: GaussianReference.fit(torch.randn(5, 9), rank=4), ValueError, "at least 6"),
+        ("fit to NaN", lambda r: GaussianReference.fit(r.x * NAN), ValueError, "NaN or infinite values"),
+        (
+            "fit to a constant",
+            lambda r: GaussianReference.fit(torch.ones(9, 2), "diagonal"),
+            ValueError,
+            "never changes",
+        ),
+        ("kind='spherical'", lambda r: GaussianReference.fit(r.x, "spherical"), ValueError, "kind is 'spherical'"),
+        ("a negative variance", lambda r: GaussianReference.of(torch.zeros(2), -1.0), ValueError, "positive definite"),
+        (
+            "a mean of 2, variances of 3",
+            lambda r: GaussianReference.of(torch.zeros(2), torch.ones(3)),
+            ValueError,
+            "shape",
+        ),
+    ),
+    *rows(
+        "Density(...), Density.piloted",
+        ("cond=[]", lambda r: Density()(r.untouched, r.x, []), TypeError, "cond is a list"),
+        ("cond=0", lambda r: Density()(r.untouched, r.x, 0), TypeError, "cond is a int"),
+        ("cond=''", lambda r: Density()(r.untouched, r.x, ""), TypeError, "cond is a str"),
+        ("cond=False", lambda r: Density()(r.untouched, r.x, False), TypeError, "cond is a bool"),
+        ("cond=a tensor", lambda r: Density()(r.untouched, r.x, r.y), TypeError, "cond is a Tensor"),
+        ("cond={}", lambda r: Density()(r.untouched, r.x, {}), ValueError, "expected None for the marginal"),
+        ("x with a gradient", lambda r: Density()(r.untouched, r.x.clone().requires_grad_()), ValueError, "x.detach()"),
+        ("x with NaN", lambda r: Density()(r.untouched, r.x * NAN), ValueError, "NaN or infinite values"),
+        (
+            "a reference of another shape",
+            lambda r: Density(GaussianReference.of(torch.zeros(7), 1.0))(r.untouched, r.x),
+            ValueError,
+            "one of the same shape",
+        ),
+        ("reference=1.0", lambda r: Density(1.0), TypeError, "reference is a float"),
+        ("quadrature=64", lambda r: Density(quadrature=64), TypeError, "quadrature is a int"),
+        ("draws=0", lambda r: Density(draws=0), ValueError, "draws is 0"),
+        ("a pilot of 3", lambda r: Density().piloted(r.untouched, r.x[:3]), ValueError, "expected at least 8"),
     ),
     *rows(
         "noise conventions",

@@ -170,3 +170,39 @@ def test_versus_keeps_to_what_both_know(gaussian):
     oracle, _, _ = gaussian
     network = VectorNetwork({"x": 2}, torch.eye(2), logsnr_range=(-5.0, 5.0))
     assert TwoDenoisers(oracle, network.view("x")).logsnr_range == (-5.0, 5.0)
+
+
+# ---- what version 0.1 measured entropies by, and words, ids and ranges of divergences ----
+
+
+def test_the_entropy_estimator_warns_and_counts_rows_of_the_network(gaussian):
+    oracle, x, _ = gaussian
+    with pytest.warns(DeprecationWarning, match="use Density"):
+        run = EntropyEstimator("gap", quadrature=StratifiedUniform(16))
+    assert run(oracle, x[:50], logsnr_range=RANGE).ratio.evaluations == 800
+    for cond in ([], 0, "", False, torch.zeros(1), torch.zeros(50)):
+        with pytest.raises(TypeError, match="cond is a"):
+            run(oracle, x[:50], cond, logsnr_range=RANGE)
+    grad = run(oracle, x[:5].clone().requires_grad_(), logsnr_range=RANGE)
+    assert not grad.nats.requires_grad
+    assert torch.equal(grad.nats, run(oracle, x[:5], logsnr_range=RANGE).nats)
+    shifted = run(GaussianDenoiser(2 * torch.eye(3).double(), 2), x[:200], logsnr_range=RANGE)
+    assert any("does not denoise x as draws of its own law" in text for text in shifted.warnings())
+    assert not any("conditional" in text for text in shifted.warnings())
+
+
+def test_divergences_in_parts_and_of_ranges_that_do_not_meet(gaussian):
+    oracle, x, _ = gaussian
+    other = GaussianDenoiser(2 * torch.eye(3).double(), 2)
+
+    def measure(ids):
+        return kl_divergence(oracle, other, x[ids], pair_ids=ids, logsnr_range=RANGE)
+
+    whole, halves = measure(torch.arange(8)), [measure(ids) for ids in torch.arange(8).split(4)]
+    torch.testing.assert_close(Estimate.merge(halves).nats, whole.nats, rtol=1e-9, atol=1e-12)
+    low, high = (VectorNetwork({"x": 2}, torch.eye(2), logsnr_range=ends).view("x") for ends in ((-5, 0), (1, 5)))
+    with pytest.raises(ValueError, match=r"1\.000 to 5\.000 and the other -5\.000 to 0\.000.*overlap"):
+        kl_divergence(low, high, x)
+    wrong = kl_divergence(other, oracle, x[:200], logsnr_range=RANGE)
+    assert any("model that x should come from" in text for text in wrong.warnings())
+    assert wrong.compares == "models"

@@ -43,6 +43,7 @@ def test_a_pair_reads_the_same_in_any_company(gaussian, form, fault, rule):
         ids = torch.tensor(company)
         beside = measure(denoiser, x, cond, ids, form, rule)
         place = company.index(3)
+        # Its standard error is told by the others' draws as well, see `stderr_of_pairs`; what it says is not.
         torch.testing.assert_close(beside.nats[place], alone.nats[0], rtol=1e-9, atol=1e-12)
     halves = [measure(denoiser, x, cond, part, form, rule) for part in torch.arange(60).split(30)]
     merged = Estimate.merge(halves)
