@@ -9,6 +9,7 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import auroc, dilate, to_frames, to_pixels
 from mmg_diffusers.analysis.records import load
+from mmg_diffusers.analysis.typicality import over_reference, typicality
 from mmg_diffusers.analysis.words import (
     Decomposition,
     Isolated,
@@ -40,10 +41,12 @@ __all__ = [
     "isolate",
     "load",
     "only",
+    "over_reference",
     "pair_information",
     "pair_surprise",
     "parts_by_place",
     "to_frames",
     "to_pixels",
+    "typicality",
     "word_information",
 ]

@@ -11,7 +11,9 @@ import torch
 
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.options import DtypeName
+from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.pairs.images import ImageLike, Images
+from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.tables import read_candidates, read_pairs
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -88,14 +90,28 @@ def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tup
     return Images(list(pairs.images)), pairs.prompts
 
 
+def read_compared(text: str, prompts: Sequence[str]) -> Marginal:
+    """`read_marginal`, for information alone.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_marginal` does, and for a likelihood.
+    """
+    if text.partition(":")[0] == "likelihood":
+        raise ValueError(
+            "--marginal likelihood is for `run`; for a folder or a table use `mmg-diffusers likelihood`, which has no marginal"
+        )
+    return read_marginal(text, prompts)
+
+
 def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
     """What prompts are compared with, as a command line says it.
 
     Args:
         text: ``null``, the null prompt; ``prompts``, the different prompts of the run, each as probable as it is frequent
             among them; ``negatives`` or ``negatives:COUNT``, prompts sampled from other pairs; ``shapes``, the captions of the
-            Shapes world; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``, ``.parquet``) with a
-            column of prompts and, unless they are equally probable, one named ``prior``.
+            Shapes world; ``likelihood`` or ``likelihood:FILE``, log p(image | prompt) against N(0, 1) or a saved reference,
+            which runs alone can measure; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``,
+            ``.parquet``) with a column of prompts and, unless they are equally probable, one named ``prior``.
         prompts: of the run.
 
     Raises:
@@ -119,10 +135,12 @@ def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
                 f"the marginal is {shorten(repr(text), LONGEST)}; expected negatives, or negatives:15 for as many"
             )
         return Negatives(int(count)) if count else Negatives()
+    if kind == "likelihood":
+        return Likelihood(GaussianReference.load(count)) if count else Likelihood()
     path = Path(text)
     if not path.is_file():
         raise FileNotFoundError(
             f"the marginal is {shorten(repr(text), LONGEST)}, which is no file; expected null, prompts, negatives:COUNT, "
-            "shapes, or a file of candidates"
+            "shapes, likelihood, likelihood:REFERENCE, or a file of candidates"
         )
     return read_candidates(path)

@@ -9,7 +9,7 @@ from typing import cast
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import finite, needs
 from mmg_diffusers.commands.console import say
-from mmg_diffusers.commands.inputs import Networks, read_marginal
+from mmg_diffusers.commands.inputs import Networks, read_compared
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.marginals import Marginal
@@ -28,7 +28,7 @@ class Question:
     Args:
         source: an image, a folder or a table.
         prompt, given: prompt and context of all images, in place of the table's.
-        marginal: as `read_marginal` takes it.
+        marginal: as `read_compared` takes it.
     """
 
     source: Path
@@ -40,14 +40,14 @@ class Question:
         """The pairs, with their contexts, and what their prompts are compared with.
 
         Raises:
-            ValueError, OSError: as `read_pairs` and `read_marginal` do, or when the context is named twice.
+            ValueError, OSError: as `read_pairs` and `read_compared` do, or when the context is named twice.
         """
         pairs = read_pairs(self.source, self.prompt)
         if self.given is not None:
             if pairs.given is not None:
                 raise ValueError(f"{self.source} has a column 'given', and --given was set; leave one of them out")
             pairs = replace(pairs, given=[self.given] * len(pairs.prompts))
-        return pairs, read_marginal(self.marginal, pairs.prompts)
+        return pairs, read_compared(self.marginal, pairs.prompts)
 
 
 def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan) -> Estimate | Filtered:
@@ -152,3 +152,31 @@ def report(question: Question, plan: Plan, networks: Networks, output: Path, wan
     page = build_report(result, pairs.images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
     write_whole(output, page.encode())
     say(f"wrote {output}")
+
+
+def audit(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
+    """Write levels.csv, pairs.csv and the record, and print how far the null branch is from the candidates' mixture.
+
+    Raises:
+        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+    """
+    needs("pandas", "data")
+    pairs, marginal = question.read()
+    if marginal.candidates is None:
+        raise ValueError(
+            f"--marginal {question.marginal} has no candidates to hold the null branch against; give prompts, negatives:15, or a "
+            "file of candidates"
+        )
+    check_writable(output)
+    result = networks.load().audit(pairs.images, pairs.prompts, marginal, plan=plan)
+    rows = result.filtered.to_pandas()[["pair"]].assign(
+        image=[str(path) for path in pairs.images],
+        prompt=pairs.prompts,
+        nats=result.nats.numpy(),
+        stderr=result.stderr.numpy(),
+    )
+    write_whole(output / "levels.csv", result.to_pandas().to_csv(index=False).encode())
+    write_whole(output / "pairs.csv", rows.to_csv(index=False).encode())
+    record = result.save(output / "audit.safetensors")
+    for text in (result, *(f"wrote {path}" for path in (output / "levels.csv", output / "pairs.csv", record))):
+        say(text)

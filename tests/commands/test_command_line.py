@@ -8,7 +8,7 @@ import pytest
 import typer
 from PIL import Image
 
-from mmg_diffusers import Estimate
+from mmg_diffusers import Estimate, load
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.commands.console import with_messages
 from mmg_diffusers.commands.running import print_outcome
@@ -174,6 +174,45 @@ def test_demo(tmp_path):
     assert summary["pairs"] == 4
     record = Estimate.load(tmp_path / "demo" / "estimate.safetensors")
     assert summary["gap"][0] == pytest.approx(record.using("gap").mean().value)
+
+
+def test_a_run_of_likelihoods(world, tmp_path):
+    folder, sample = world
+    lines = [json.dumps({"image": f"{k}.png", "prompt": sample.prompts[k]}) for k in range(2)]
+    (folder / "likely.jsonl").write_text("\n".join(lines), "utf-8")
+    small = ("--levels", "3", "--quiet", "--device", "cpu")
+    said = call(
+        "run", "shapes", folder / "likely.jsonl", "--output", tmp_path / "run", "--marginal", "likelihood", *small
+    )
+    assert said.exit_code == 0, said.output
+    assert "log p = " in said.output
+    assert pandas.read_parquet(tmp_path / "run" / "pairs.parquet")["bits_per_dim"].notna().all()
+    refused = call(
+        "estimate", "shapes", folder / "likely.jsonl", "--marginal", "likelihood", "--output", tmp_path / "e"
+    )
+    assert refused.exit_code == 2
+    assert "use `mmg-diffusers likelihood`" in " ".join(refused.output.split())
+
+
+def test_audit(world, tmp_path):
+    folder, sample = world
+    lines = [json.dumps({"image": f"{k}.png", "prompt": sample.prompts[k]}) for k in range(3)]
+    (folder / "audited.jsonl").write_text("\n".join(lines), "utf-8")
+    small = ("--levels", "4", "--quiet", "--device", "cpu")
+    said = call("audit", "shapes", folder / "audited.jsonl", "--marginal", "shapes", "--output", tmp_path / "a", *small)
+    assert said.exit_code == 0, said.output
+    assert "null branch against the mixture of 48 candidates, 3 pairs" in " ".join(said.output.split())
+    levels = pandas.read_csv(tmp_path / "a" / "levels.csv")
+    assert len(levels) == 4
+    assert {"logsnr", "distance", "with_mixture", "with_null", "trusted"} <= set(levels.columns)
+    assert load(tmp_path / "a" / "audit.safetensors").distance.value == pytest.approx(
+        float(pandas.read_csv(tmp_path / "a" / "pairs.csv")["nats"].mean())
+    )
+    refused = call(
+        "audit", "shapes", folder / "audited.jsonl", "--marginal", "null", "--output", tmp_path / "b", *small
+    )
+    assert refused.exit_code == 2
+    assert "null has no candidates to hold the null branch against" in " ".join(refused.output.split())
 
 
 def test_likelihood(world, tmp_path):

@@ -141,6 +141,37 @@ def report(
     )  # fmt: skip
 
 
+def audit(
+    model: Model,
+    source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
+    prompt: Prompt = None,
+    output: Annotated[Path, typer.Option(help="Folder for the tables and the record.")] = Path("runs/audit"),
+    marginal: MarginalOption = "prompts",
+    levels: Levels = None,
+    draws: Draws = 1,
+    seed: Seed = 0,
+    resize: Resize = False,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    variant: Variant = None,
+    revision: Revision = None,
+    null: Null = None,
+    quiet: Quiet = False,
+) -> None:
+    """How far the null prompt is from the mixture of candidates, level by level: can its numbers be believed?"""
+    from mmg_diffusers.commands import measuring
+    from mmg_diffusers.commands.inputs import Networks
+    from mmg_diffusers.pairs.plan import Plan
+
+    measuring.audit(
+        measuring.Question(source, prompt, marginal=marginal),
+        Plan(levels=levels, draws=draws, seed=seed, batch_size=batch_size, resize=resize),
+        Networks(model, device, dtype, variant, revision, quiet, null),
+        output,
+    )  # fmt: skip
+
+
 def inspect(
     model: Model,
     check: Annotated[

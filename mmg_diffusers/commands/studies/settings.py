@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from mmg_diffusers.commands.inputs import read_marginal
+from mmg_diffusers.commands.inputs import read_compared
 from mmg_diffusers.commands.options import LEVELS, RuleName
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.batches import range_within
@@ -77,8 +77,8 @@ def load_model(name: str | Path | None) -> MMGPipeline:
 
 
 def marginal_of(text: str | None, source: str, prompt: str | None, prompts: Sequence[str]) -> Marginal:
-    """`read_marginal`; by default ``shapes`` for pairs of that world with their captions, else ``null``."""
-    return read_marginal(text or ("shapes" if is_shapes(source, prompt) else "null"), prompts)
+    """`read_compared`; by default ``shapes`` for pairs of that world with their captions, else ``null``."""
+    return read_compared(text or ("shapes" if is_shapes(source, prompt) else "null"), prompts)
 
 
 def is_shapes(source: str, prompt: str | None) -> bool:

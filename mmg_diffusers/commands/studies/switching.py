@@ -16,7 +16,7 @@ import torch
 from mmg_diffusers.analysis.influence import AXES, Axis, Influence
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import check_plotting, plot_switching, save_figure
-from mmg_diffusers.commands.inputs import read_marginal
+from mmg_diffusers.commands.inputs import read_compared
 from mmg_diffusers.commands.studies.settings import (
     StudySettings,
     load_model,
@@ -63,7 +63,7 @@ class Question:
         """
         if self.marginal is None:
             return None
-        marginal = read_marginal(self.marginal, [self.first, self.second])
+        marginal = read_compared(self.marginal, [self.first, self.second])
         if not isinstance(marginal, Candidates):
             raise ValueError(
                 f"the marginal is {shorten(repr(self.marginal), 60)}; pictures are read as candidates: give a file of them, "
