@@ -57,6 +57,8 @@ class Demonstration:
             table.add_column(column, justify="right", no_wrap=True)
         bound, grid = self.bound, self.posterior.curve.logsnr
         table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
+        if self.estimate.ceiling is not None:
+            table.add_row("ceiling, H(caption)", f"{float(self.estimate.ceiling.mean()):.3f}")
         table.add_row("exact, these pairs", plus_minus(self.exact_here))
         table.add_row(f"bound, {len(CAPTIONS)} captions", plus_minus(bound), f"{grid[0]:.2f} .. {grid[-1]:.2f}")
         for form in OF_PRETRAINED:
@@ -140,7 +142,13 @@ def demonstrate(
     # The same pairs' exact values: how much of a difference is these pairs and not the model.
     exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
     estimate = pipe(
-        list(test.images), test.prompts, levels=levels, keep="pixel", seed=seed, batch_size=batch_size
+        list(test.images),
+        test.prompts,
+        levels=levels,
+        keep="pixel",
+        seed=seed,
+        batch_size=batch_size,
+        entropy=world.entropy(),
     )  # fmt: skip
     path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
     known, fresh = (

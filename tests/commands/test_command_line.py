@@ -160,6 +160,7 @@ def test_demo(tmp_path):
     for word in (
         "exact I(image; caption)",
         f"{Shapes().mutual_information():.3f}",
+        f"{Shapes().entropy():.3f}",
         "bound, 48 captions",
         "gap",
         "orthogonal",
