@@ -23,6 +23,7 @@ from mmg_diffusers.analysis.words import word_information
 from mmg_diffusers.commands.figures import plot_curves, plot_pointwise
 from mmg_diffusers.commands.studies.captions import PRUNE, Comparison
 from mmg_diffusers.measure.value import mean_over_pairs
+from mmg_diffusers.pipelines.folding import folded_zeros
 from mmg_diffusers.runs.stages import Stages
 from mmg_diffusers.worlds.shapes import (
     CAPTIONS,
@@ -257,8 +258,9 @@ def main(
     unknown = set(stage or []) - set(plan)
     if unknown:
         raise typer.BadParameter(f"{sorted(unknown)} not among {list(plan)}")
-    for name in stage or plan:
-        stages(name, plan[name])
+    with folded_zeros(pipe.pipe):
+        for name in stage or plan:
+            stages(name, plan[name])
     results = {name: stages.read(name) for name in plan if stages.has(name)}
     text = table(results)
     (output / "table.md").write_text(text + "\n", encoding="utf-8")

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors.torch
@@ -40,7 +39,6 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from diffusers.models.attention_processor import Attention
 from measure_shapes import drawings
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -52,6 +50,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from mmg_diffusers import shapes_model
 from mmg_diffusers.arrays.trainer import join_processes
 from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.pipelines.folding import folded, folded_zeros
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 DROPOUT = 0.1
@@ -201,56 +200,6 @@ class UNetLoss(nn.Module):
         )
 
 
-class JointAttention:
-    """Attention of SD3's blocks where the last token of the text stands for `weight` equal ones.
-
-    Tokens that are equal where they enter stay equal in every block, as the text has no places here: one of them, with
-    the weight of all, gives the others the same and costs a tenth.
-    """
-
-    def __init__(self, weight: int) -> None:
-        self.log_weight = float(np.log(weight))
-
-    def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None
-    ) -> tuple[Tensor, Tensor]:
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        def joined(own: nn.Module, added: nn.Module, norm: nn.Module | None, norm_added: nn.Module | None) -> Tensor:
-            image, text = heads(own(hidden_states)), heads(added(encoder_hidden_states))
-            return torch.cat([norm(image) if norm else image, norm_added(text) if norm_added else text], 2)
-
-        query = joined(attn.to_q, attn.add_q_proj, attn.norm_q, attn.norm_added_q)
-        key = joined(attn.to_k, attn.add_k_proj, attn.norm_k, attn.norm_added_k)
-        value = joined(attn.to_v, attn.add_v_proj, None, None)
-        mask = query.new_zeros(key.shape[2])
-        mask[-1] = self.log_weight
-        out = functional.scaled_dot_product_attention(query, key, value, mask.expand(query.shape[2], -1))
-        out = out.transpose(1, 2).flatten(2)
-        image, text = out.split([hidden_states.shape[1], encoder_hidden_states.shape[1]], 1)
-        project, dropout = cast(nn.ModuleList, attn.to_out)
-        image = dropout(project(image))
-        return image, text if attn.context_pre_only else cast(nn.Module, attn.to_add_out)(text)
-
-
-@contextmanager
-def folded(transformer: SD3Transformer2DModel) -> Iterator[None]:
-    """Let the transformer see one of the tokens in T5's place with the weight of all, however many it is given."""
-
-    def cut(module: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, {**given, "encoder_hidden_states": given["encoder_hidden_states"][:, : PROMPT_TOKENS + 1]}
-
-    before = transformer.attn_processors
-    hook = transformer.register_forward_pre_hook(cut, with_kwargs=True)
-    transformer.set_attn_processor(JointAttention(T5_TOKENS))
-    try:
-        yield
-    finally:
-        hook.remove()
-        transformer.set_attn_processor(before)
-
-
 def make_second_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     """A CLIP text encoder with a projection, which SD3 has two of."""
     return CLIPTextModelWithProjection(text_config(tokenizer))
@@ -316,7 +265,7 @@ class FlowLoss(nn.Module):
     def velocity(self, z: Tensor, level: Tensor, told: Tensor) -> Tensor:
         """What the network predicts, told these captions."""
         states, pooled = self.conditions(self.spoken.tokens)
-        with folded(self.transformer):
+        with folded(self.transformer, PROMPT_TOKENS, T5_TOKENS):
             return self.transformer(
                 z, encoder_hidden_states=states[told], pooled_projections=pooled[told], timestep=1000 * level
             ).sample
@@ -395,7 +344,7 @@ class Judging:
         """The shares of drawings that show what their captions say, by guidance, of a finished folder."""
         pipe = load(folder)
         if isinstance(pipe, StableDiffusion3Pipeline):
-            with folded(pipe.transformer):
+            with folded_zeros(pipe):
                 return {scale: drawings(pipe, self.count, self.steps, scale) for scale in self.guidances}
         return {scale: drawings(pipe, self.count, self.steps, scale) for scale in self.guidances}
 

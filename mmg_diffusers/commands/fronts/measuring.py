@@ -49,11 +49,13 @@ def demo(
     from mmg_diffusers.commands.figures import check_plotting
     from mmg_diffusers.commands.inputs import Networks
     from mmg_diffusers.files.whole import check_writable
+    from mmg_diffusers.pipelines.folding import folded_zeros
 
     check_plotting()
     check_writable(output)
     pipe = Networks(model, device, quiet=quiet).load()
-    shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
+    with folded_zeros(pipe.pipe):
+        shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
     report(shown, output, console)
 
 
