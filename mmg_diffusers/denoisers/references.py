@@ -93,6 +93,7 @@ class GaussianReference(Denoiser):
         of_type(mean, Tensor, "mean", "a tensor of the event's shape")
         if mean.ndim == 0 or not bool(mean.isfinite().all()):
             raise ValueError(f"mean is {shown(mean)}; expected finite numbers of the event's shape")
+        of_type(covariance, (Tensor, int, float), "covariance", "one variance, or a tensor")
         size = mean.numel()
         given = torch.as_tensor(covariance).detach().cpu().double()
         if given.ndim == 0:
@@ -333,6 +334,6 @@ def _compared(
                 found[kind, rank] = float(GaussianReference.fit(rest, kind, rank).surprise(other).mean()) / size
     if not found:
         raise ValueError(
-            f"no rank of {ranks} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
+            f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
         )
     return found
