@@ -354,6 +354,63 @@ MUTANTS: tuple[Mutant, ...] = (
         "denoisers/test_conventions.py",
     ),
     Mutant("a path prunes ten times as much", "pairs/plan.py", "PRUNE = 1e-9", "PRUNE = 1e-2", "pairs/test_plan.py"),
+    # ---- likelihood ----
+    Mutant(
+        "a density without the half of its integral",
+        "measure/likelihood.py",
+        "return integrate(self.values, self.curve.weight, self.curve.independent)[0] - self.terms.surprise",
+        "return 2 * integrate(self.values, self.curve.weight, self.curve.independent)[0] - self.terms.surprise",
+        "measure/test_density.py",
+    ),
+    Mutant(
+        "a reference's surprise with the other sign",
+        "denoisers/references.py",
+        "return (square / variance + count * (2 * math.pi * variance).log()).sum(1) / 2",
+        "return -(square / variance + count * (2 * math.pi * variance).log()).sum(1) / 2",
+        "denoisers/test_references.py",
+    ),
+    Mutant(
+        "a certificate of the noisy end that forgets x",
+        "denoisers/references.py",
+        "below = count * torch.nn.functional.softplus(at) + (square / variance - count) * torch.sigmoid(at)",
+        "below = count * torch.nn.functional.softplus(at)",
+        "denoisers/test_references.py",
+    ),
+    Mutant(
+        "a ceiling whose bias is taken off",
+        "measure/ceiling.py",
+        "return torch.tensor([bias - math.log(",
+        "return torch.tensor([-bias - math.log(",
+        "measure/test_ceiling.py",
+    ),
+    Mutant(
+        "an audit of the mixture held against the null",
+        "measure/paths.py",
+        "null.add(moments(*(part.to(home) for part in (noise, z, step.null, step.mixture))))",
+        "null.add(moments(*(part.to(home) for part in (noise, z, step.mixture, step.null))))",
+        "analysis/test_audit.py",
+    ),
+    Mutant(
+        "a share of own variance that is not shared out",
+        "measure/noise.py",
+        "return min(1.0, max(0.0, common / spread)) if spread > 0 else 0.0",
+        "return 1.0",
+        "measure/test_density.py measure/test_estimators.py",
+    ),
+    Mutant(
+        "a ratio of two measurements with different noise",
+        "measure/likelihood.py",
+        "if not torch.equal(one.pair_ids, other.pair_ids):",
+        "if False:",
+        "measure/test_density.py",
+    ),
+    Mutant(
+        "a video's first latent spread over a whole group",
+        "pipelines/media.py",
+        "return [1] + [self.group] * ((frames - 1) // self.group)",
+        "return [self.group] * ((frames - 1) // self.group) + [1]",
+        "pipelines/test_videos.py",
+    ),
     # ---- files ----
     Mutant(
         "an identity that forgets shapes",

@@ -133,7 +133,7 @@ def _nearest(levels: Tensor, logsnr: Tensor) -> Tensor:
 
 def _interpolate(at: Tensor, rising: Tensor, values: Tensor) -> Tensor:
     """Piecewise linear through (rising, values), constant beyond the ends; any shape, float64."""
-    values_there = np.interp(at.double().cpu().numpy(), rising.double().cpu().numpy(), values.double().cpu().numpy())
+    values_there = np.interp(at.cpu().double().numpy(), rising.cpu().double().numpy(), values.cpu().double().numpy())
     return torch.as_tensor(values_there, dtype=torch.float64)
 
 

@@ -93,8 +93,9 @@ class GaussianReference(Denoiser):
         of_type(mean, Tensor, "mean", "a tensor of the event's shape")
         if mean.ndim == 0 or not bool(mean.isfinite().all()):
             raise ValueError(f"mean is {shown(mean)}; expected finite numbers of the event's shape")
+        of_type(covariance, (Tensor, int, float), "covariance", "one variance, or a tensor")
         size = mean.numel()
-        given = torch.as_tensor(covariance, dtype=torch.float64).detach().cpu()
+        given = torch.as_tensor(covariance).detach().cpu().double()
         if given.ndim == 0:
             return cls._made("isotropic", mean, Spectrum.flat(given, size))
         if given.shape == mean.shape:
@@ -112,7 +113,7 @@ class GaussianReference(Denoiser):
     def _made(cls, kind: Kind, mean: Tensor, spectrum: Spectrum, fitted: Fitted | None = None) -> GaussianReference:
         variance, count = spectrum.variances(mean.numel())
         made = cls(float(((variance * count).sum() / mean.numel()).sqrt()))
-        made.kind, made.mean, made.spectrum, made.fitted = kind, mean.detach().double().cpu(), spectrum, fitted
+        made.kind, made.mean, made.spectrum, made.fitted = kind, mean.detach().cpu().double(), spectrum, fitted
         made.notes = () if fitted is None else fitted.notes(kind, mean.numel())
         return made
 
@@ -149,7 +150,7 @@ class GaussianReference(Denoiser):
                 f"x has {count} points for a {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
                 f"least {needed + 2}"
             )
-        spectrum, shrinkage = fit_spectrum(x.flatten(1).double().cpu(), kind, rank)
+        spectrum, shrinkage = fit_spectrum(x.flatten(1).cpu().double(), kind, rank)
         return cls._made(kind, x.double().mean(0), spectrum, Fitted(Identity.of(x.float()), row_marks(x), shrinkage))
 
     @classmethod
@@ -308,14 +309,15 @@ class GaussianReference(Denoiser):
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Data to fit: finite floating-point rows, without a gradient."""
+    """Data to fit: finite floating-point rows, without a gradient, on the CPU, where there is float64."""
     of_type(x, Tensor, "x", "a tensor; torch.as_tensor makes one of an array")
     if x.ndim < 2 or len(x) < 2 or not x.is_floating_point():
         raise ValueError(f"x is {tuple(x.shape)} {x.dtype}; expected two floating-point rows (n, *event) or more")
+    x = x.detach().cpu()
     bad = (~x.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:
         raise ValueError(f"x has NaN or infinite values in rows {bad[:10]}; remove or repair these")
-    return x.detach()
+    return x
 
 
 def _compared(
@@ -332,6 +334,6 @@ def _compared(
                 found[kind, rank] = float(GaussianReference.fit(rest, kind, rank).surprise(other).mean()) / size
     if not found:
         raise ValueError(
-            f"no rank of {ranks} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
+            f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
         )
     return found

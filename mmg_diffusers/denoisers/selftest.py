@@ -29,7 +29,7 @@ from mmg_diffusers.denoisers.check import (
 from mmg_diffusers.denoisers.conventions import Coefficients
 from mmg_diffusers.denoisers.forwards import Forwards, device_of
 from mmg_diffusers.denoisers.levels import add_noise, signal_and_noise
-from mmg_diffusers.denoisers.precision import onto
+from mmg_diffusers.denoisers.precision import onto, widened
 from mmg_diffusers.denoisers.predictions import PREDICTIONS, TARGETS
 
 # A network that was trained leaves, at some level, less than this share of the error of the best multiple of z.
@@ -316,6 +316,6 @@ def _apart(errors: Tensor, others: Tensor) -> float:
 
 
 def _of_scale(x: Tensor) -> Iterator[str]:
-    deviation = float(x.double().std())
+    deviation = float(widened(x).std())
     if not 0.2 < deviation < 5:
         yield f"the variable has a standard deviation of {deviation:.3g}; most networks are trained at about 1"

@@ -285,7 +285,7 @@ def _log_prior(prior: Tensor | None, pairs: int, count: int) -> Tensor:
     """`(pairs, count)` float64, checked."""
     if prior is None:
         return torch.full((pairs, count), -math.log(count), dtype=torch.float64)
-    rows = prior.double().cpu()
+    rows = prior.cpu().double()
     if rows.shape not in ((count,), (pairs, count)):
         raise ValueError(f"prior is {tuple(rows.shape)}; expected ({count},) or ({pairs}, {count})")
     if not bool((rows >= 0).all()) or float((rows.sum(-1) - 1).abs().max()) > 1e-6:

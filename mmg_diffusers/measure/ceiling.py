@@ -37,7 +37,7 @@ def ceiling_of(entropy: object, rows: int) -> Tensor | None:
                 f"entropy is {shown(entropy)}; expected H(Y) in nats, or ({rows},) numbers -log p(y), all finite and not "
                 "negative"
             )
-        return entropy.detach().double().cpu()
+        return entropy.detach().cpu().double()
     of_type(entropy, (int, float), "entropy", "H(Y) in nats, or a tensor of -log p(y)")
     nats = finite(entropy, "entropy")
     if nats < 0:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import finite, of_type
+from mmg_diffusers.checks import finite, of_type, shown
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.moments import Curve
@@ -48,7 +48,10 @@ class Control:
             object.__setattr__(self, name, tuple(finite(value, f"one of {name}") for value in getattr(self, name)))
         rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
         if not self.levels or not rising or len(self.levels) != len(self.shares):
-            raise ValueError(f"expected rising levels with a share each, got {self}")
+            raise ValueError(
+                f"the levels of a control are {shown(self.levels)}, its shares {shown(self.shares)}; expected rising levels with a "
+                "share each"
+            )
 
     def at(self, logsnr: Tensor) -> Tensor:
         """The coefficient at levels of any shape; not a number where a level is none."""

@@ -72,8 +72,8 @@ class CleanEnd:
             error = widened(forwards(z, logsnr, rows_of(self.cond, rows, forwards.device))).cpu()
             check_finite(error, logsnr)
             a, s = (per_event(scale, error) for scale in signal_and_noise(logsnr))
-            seen = clean.double().cpu() + s / a * eps.double().cpu()
-            found[rows, draws] = cost(clean.double().cpu(), seen, seen - s / a * error)
+            seen = clean.cpu().double() + s / a * eps.cpu().double()
+            found[rows, draws] = cost(clean.cpu().double(), seen, seen - s / a * error)
         return found
 
 

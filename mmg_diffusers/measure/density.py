@@ -266,7 +266,7 @@ def grid_of(x: Tensor) -> tuple[int, float] | None:
 
     A few is at most 4096 and a quarter of the numbers that there are, so that continuous data are not taken for a grid.
     """
-    numbers = x.detach().flatten()[:LOOKED_AT].double().cpu()
+    numbers = x.detach().flatten()[:LOOKED_AT].cpu().double()
     # Digits that float32 does not hold would make two values of one.
     values = numbers.unique()
     scale = float(values.abs().max())

@@ -169,17 +169,17 @@ class Ensemble(Denoiser):
     def _at(self, logsnr: Tensor) -> Tensor:
         """Whose band each level is in."""
         band = torch.bucketize(
-            logsnr.double().cpu(), torch.tensor(self.choice.edges[1:-1], dtype=torch.float64), right=True
+            logsnr.cpu().double(), torch.tensor(self.choice.edges[1:-1], dtype=torch.float64), right=True
         )
         return torch.tensor(self.choice.members)[band]
 
     def snap(self, logsnr: Tensor) -> Tensor:
-        level = logsnr.double().cpu().clamp(*self.logsnr_range)
+        level = logsnr.cpu().double().clamp(*self.logsnr_range)
         return self._snapped(level, self._at(level)).to(logsnr.device)
 
     def _who(self, logsnr: Tensor) -> Tensor:
         """Who answers at levels that `snap` returned: one whose band it is, or who knows a level that fell beyond its edge."""
-        level = logsnr.double().cpu()
+        level = logsnr.cpu().double()
         who = self._at(level)
         lost = (self._snapped(level, who) - level).abs() > 1e-9
         for number in sorted(set(self.choice.members)):

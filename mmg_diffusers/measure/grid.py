@@ -74,7 +74,7 @@ class Grid(Support):
             ValueError: for a value that is no level; it names the first.
         """
         of_type(x, Tensor, "x", "a tensor; torch.as_tensor makes one of an array")
-        place = (x.detach().double().cpu() - self.low) / self.step
+        place = (x.detach().cpu().double() - self.low) / self.step
         index = place.round()
         off = ~((place - index).abs() <= NEAR) | (index < 0) | (index >= self.levels)
         if bool(off.any()):

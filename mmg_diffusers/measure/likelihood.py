@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import needs, of_type
+from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.control import Control
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
@@ -298,8 +298,8 @@ class LogLikelihoodRatio(Measured):
         for name in ("seed", "reference", "quadrature", "draws", "antithetic", "control", "values"):
             if one.settings.get(name) != other.settings.get(name):
                 raise ValueError(
-                    f"the two log-likelihoods were measured with different settings: {name} {one.settings.get(name)} and "
-                    f"{other.settings.get(name)}; a ratio needs the same noise and reference"
+                    f"the two log-likelihoods were measured with different settings: {name} {shown(one.settings.get(name))} and "
+                    f"{shown(other.settings.get(name))}; a ratio needs the same noise and reference"
                 )
         levels = (one.curve.logsnr, other.curve.logsnr)
         if one.logsnr_range != other.logsnr_range or not torch.equal(*(values.nan_to_num() for values in levels)):
