@@ -82,6 +82,46 @@ def test_overhead(capsys):
     assert float(share[1]) > 0
 
 
+def table_rows(said, columns):
+    """Rows of Markdown tables with so many columns, by their first cell."""
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line.startswith("| ")
+    ]
+    return {row[0]: row[1:] for row in cells if len(row) == columns}
+
+
+def test_rows_of_a_card_at_tiny_sizes(capsys):
+    threads = torch.get_num_threads()
+    try:
+        run(ROOT / "scripts" / "benchmarks" / "gpu.py", "--tiny", "--pairs", 2, "--levels", 2, "--rounds", 1)
+    finally:
+        torch.set_num_threads(threads)
+    said = capsys.readouterr().out
+    assert "no card was measured" in said
+    found = table_rows(said, 9)
+    for name in ("sd15", "sdxl", "sd3"):
+        rows, bare, through, share, _, pairs, _, memory = found[name]
+        assert rows == "16"
+        assert memory == "-"
+        # One turn, so that the share is the two rates' own; a pair takes two levels,
+        # two noises and two conditions.
+        assert float(share) == pytest.approx(float(through) / float(bare), rel=0.02)
+        assert float(pairs) == pytest.approx(float(through) / 8, rel=0.02)
+
+
+def test_flop_of_a_row_and_of_its_text():
+    from mmg_diffusers.commands.studies.benchmarks import sizes
+
+    plain = sizes.count(sizes.SD15)
+    assert plain.row / 1e12 == pytest.approx(0.80, abs=0.005)  # 401.6 GMAC, as is often told
+    # Sixteen layers of cross attention, at 64, 32, 16 and 8 pixels: 2 (down) + 3 (up) of each width, and the middle one.
+    widths = 5 * (320 + 640 + 1280) + 1280
+    assert plain.text == 2 * 2 * 77 * 768 * widths
+    small = sizes.count(sizes.tiny(sizes.SD3))
+    assert small.row > 0
+    assert small.text == 0
+
+
 @pytest.mark.slow
 def test_scaling_in_processes_of_its_own(tmp_path, capsys):
     run(ROOT / "scripts" / "benchmarks" / "scaling.py", "compare", "--pairs", 10, "--shared", 70, "--output", tmp_path)
