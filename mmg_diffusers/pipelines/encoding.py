@@ -125,7 +125,7 @@ def one_each(values: P | Sequence[P], count: int, name: str, noun: str = "image"
     """
     if isinstance(values, Masked):
         return [cast(P, values)] * count
-    if isinstance(values, str):
+    if isinstance(values, (str, int)):
         check_text(values, name)
         return [cast(P, values)] * count
     if not isinstance(values, Sequence) or isinstance(values, bytes):

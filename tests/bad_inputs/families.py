@@ -32,6 +32,12 @@ def classes():
     return dit.pipeline(lambda: DDIMScheduler(clip_sample=False))()
 
 
+def named():
+    pipe = LABELLED()
+    pipe.unet.register_to_config(id2label={"0": "cat", "1": "horse"})
+    return pipe
+
+
 LABELLED, PLAIN = test_unet2d.pipeline(num_class_embeds=10), test_unet2d.pipeline()
 XL, SD3, FLUX = stable_diffusion_xl.pipeline(), stable_diffusion_3.pipeline(), flux.pipeline(**flux.DYNAMIC)
 ROWS = (
@@ -39,10 +45,27 @@ ROWS = (
         "pipe(images, prompts), classes",
         ("a number out of range", lambda r: measure(classes, "1000"), ValueError, "'1000' is no class.*0 to 999"),
         ("a name that there is not", lambda r: measure(classes, "gold"), ValueError, "'gold' is no class.*names"),
-        ("a number that is no text", lambda r: measure(classes, 207), TypeError, "prompts is a int; expected text"),
+        (
+            "a number that is no text",
+            lambda r: measure(classes, 207),
+            TypeError,
+            'prompts is a int; expected text, as "207"',
+        ),
+        (
+            "numbers that are no text",
+            lambda r: measure(classes, [207]),
+            TypeError,
+            r'prompts\[0\] is a int; expected text, as "207" for a class',
+        ),
         ("two classes for one image", lambda r: measure(classes, ["1", "2"]), ValueError, "got 2 prompts for 1 images"),
         ("a masked word", lambda r: measure(classes, Masked("207", "207")), ValueError, "no word can be masked"),
         ("of a UNet, a name", lambda r: measure(LABELLED, "cat"), ValueError, "'cat' names no class"),
+        (
+            "of a UNet with names, another",
+            lambda r: measure(named, "dog"),
+            ValueError,
+            "'dog' names no class.*names are cat",
+        ),
         ("of an unconditional UNet", lambda r: measure(PLAIN, "1"), ValueError, "this network is unconditional"),
     ),
     *rows(

@@ -322,7 +322,7 @@ def class_named(prompt: str, classes: int, names: Mapping[str, int]) -> int:
         ValueError: for a number out of range, and for a name that is not known.
     """
     text = prompt.strip()
-    if text in names:
+    if names.get(text, classes) < classes:
         return int(names[text])
     if text.isdecimal() and int(text) < classes:
         return int(text)

@@ -25,7 +25,10 @@ class _UNet(Network):
 
 
 class UNet2DCodec(PixelCodec):
-    """Pixels in [-1, 1]; a prompt is the number of a class, and an unconditional network takes none."""
+    """Pixels in [-1, 1]; a prompt is the number of a class ("207"), or one of its names if a config has `id2label`.
+
+    An unconditional network takes none.
+    """
 
     denoiser = "unet"
     encoders: ClassVar = {}
@@ -34,6 +37,14 @@ class UNet2DCodec(PixelCodec):
     def classes(self) -> int:
         """Number of classes; 0 for an unconditional network."""
         return self.network.config.get("num_class_embeds") or 0
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Classes by name, from `id2label` of the pipeline's config or the network's, as DiT has it: names of one class stand
+        between commas. Empty if neither has it.
+        """
+        known = self.pipe.config.get("id2label") or self.network.config.get("id2label") or {}
+        return {name.strip(): int(number) for number, names in known.items() for name in str(names).split(",")}
 
     def label(self, prompt: str) -> int:
         """The class that a prompt names.
@@ -46,7 +57,7 @@ class UNet2DCodec(PixelCodec):
                 f"got the prompt {shown(prompt)}, and this network is unconditional: there is nothing that a prompt could say to "
                 "it. Its denoiser works without one: MMGPipeline(pipe).denoiser(z, logsnr)."
             )
-        return class_named(prompt, self.classes, {})
+        return class_named(prompt, self.classes, self.names)
 
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         return None

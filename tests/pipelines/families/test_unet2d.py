@@ -112,6 +112,27 @@ def test_classes_are_compared_as_candidates_and_with_a_null_that_is_named():
     assert "class 4, which the user says" in with_null.describe()["null"]
 
 
+class Named(DDPMPipeline):
+    """A pipeline that keeps names of classes beside its parts."""
+
+    def __init__(self, unet, scheduler, id2label=None):
+        super().__init__(unet, scheduler)
+        self.register_to_config(id2label=id2label)
+
+
+@pytest.mark.parametrize("holder", ["pipeline", "unet"])
+def test_a_class_goes_by_its_names_where_a_config_has_them(holder):
+    pipe = pipeline(Named, num_class_embeds=5)()
+    config = {"id2label": {"0": "cat, tabby", "3": "dog", "7": "one too many"}}
+    (pipe if holder == "pipeline" else pipe.unet).register_to_config(**config)
+    told = MMGPipeline(pipe).encoder.condition(["tabby", "dog", "cat", "4"])["class_labels"]
+    assert told.tolist() == [0, 3, 0, 4]
+    model = MMGPipeline(pipe)
+    for wrong in ("horse", "one too many"):
+        with pytest.raises(ValueError, match=f"'{wrong}' names no class.*id2label"):
+            model(torch.rand(3, 8, 8), wrong, levels=2)
+
+
 @torch.no_grad()
 def test_a_class_is_told_as_it_is():
     pipe = pipeline(num_class_embeds=5)()
