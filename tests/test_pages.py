@@ -10,7 +10,7 @@ import torch
 import mmg_diffusers
 from mmg_diffusers import MMG
 from mmg_diffusers.denoisers import ExactDenoiser
-from mmg_diffusers.measure import Density
+from mmg_diffusers.measure import Density, LogLikelihood
 from mmg_diffusers.worlds.densities import LevelMixture
 from mmg_diffusers.worlds.shapes import Shapes
 from tests.commands.calling import call
@@ -113,6 +113,7 @@ def test_the_readme_on_the_command_line(pictures, tmp_path):
     assert done.exit_code == 0, done.output
     assert "log p = " in done.output
     record = mmg_diffusers.load(tmp_path / "out" / "likelihood.safetensors")
+    assert isinstance(record, LogLikelihood)
     assert len(record) == 2
 
 
@@ -123,4 +124,4 @@ def test_what_users_of_likelihood_import():
 
     for named in (Audit, Density, GaussianReference, Likelihood):
         assert getattr(mmg_diffusers, named.__name__) is named
-        assert named.__name__ in mmg_diffusers.__all__
+        assert named.__name__ in dir(mmg_diffusers)

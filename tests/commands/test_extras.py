@@ -87,6 +87,8 @@ def test_the_command_line_says_how_it_is_installed():
     ("missing", "arguments"),
     [
         ("pandas", ["estimate", "shapes", "{picture}", "--prompt", "a"]),
+        ("pandas", ["estimate", "shapes", "{picture}", "--prompt", "a", "--plan", "0.1"]),
+        ("pandas", ["likelihood", "shapes", "{picture}", "--output", "{out}"]),
         ("pandas", ["run", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"]),
         ("pyarrow", ["run", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"]),
         ("pyarrow", ["collect", "{out}", "--table", "{out}/x.parquet"]),
