@@ -80,8 +80,6 @@ class GaussianReference(Denoiser):
         self.spectrum = Spectrum.flat(torch.tensor(float(sigma) ** 2, dtype=torch.float64), 0)
         self.fitted: Fitted | None = None
 
-    # ---- making one ----
-
     @classmethod
     def of(cls, mean: Tensor, covariance: Tensor | float) -> GaussianReference:
         """From a mean `(*event)` and a covariance: one variance, `(*event)` variances, or a `(d, d)` matrix.
@@ -183,8 +181,6 @@ class GaussianReference(Denoiser):
         best.fitted = replace(best.fitted, chosen=names)
         return best
 
-    # ---- what it says ----
-
     @property
     def event(self) -> tuple[int, ...] | None:
         """The shape of what it describes; ``None`` if any will do."""
@@ -255,8 +251,6 @@ class GaussianReference(Denoiser):
     def among_fitted(self, x: Tensor) -> int:
         """How many of `(N, *event)` are among the points that it was fitted on."""
         return 0 if self.fitted is None else int(torch.isin(row_marks(x), self.fitted.rows).sum())
-
-    # ---- records ----
 
     def record(self) -> dict[str, Any]:
         """What it is, in what JSON can hold; for records of what was measured against it."""

@@ -37,13 +37,9 @@ class AuraFlowCodec(LatentCodec):
     def text_settings(self) -> dict[str, Any]:
         return {"t5_tokens": _TOKENS}
 
-    def check_size(self, height: int, width: int) -> None:
-        side = int(self.network.config.pos_embed_max_size**0.5)
-        if max(height, width) > side * self.multiple:
-            raise ValueError(
-                f"an image of {height} x {width} is larger than the {side * self.multiple} pixels that the transformer has "
-                "positions for; crop it, or pass resize=True"
-            )
+    @property
+    def places(self) -> int:
+        return int(self.network.config.pos_embed_max_size**0.5)
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -229,6 +229,20 @@ class LatentCodec(PipelineCodec):
         height, width = self.native_size
         return (height // self.multiple) * (width // self.multiple)
 
+    @property
+    def places(self) -> int | None:
+        """Tokens along either axis that the network has positions for; ``None`` if for any number, or if the family says so
+        otherwise.
+        """  # fmt: skip
+        return None
+
+    def check_size(self, height: int, width: int) -> None:
+        if self.places is not None and max(height, width) > self.places * self.multiple:
+            raise ValueError(
+                f"an image of {height} x {width} is larger than the {self.places * self.multiple} pixels that the transformer has "
+                "positions for; crop it, or pass resize=True"
+            )
+
     def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
         if kind == "prompt":
             return super().origin(kind)

@@ -52,6 +52,10 @@ class LuminaCodec(LatentCodec):
     The pipeline also cleans captions, if bs4 and ftfy are installed; that is left out, so that no number depends on it.
     """
 
+    @property
+    def places(self) -> int:
+        return _PLACES
+
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         states, mask, _, _ = self.pipe.encode_prompt(list(prompts), False, device=self.device, clean_caption=False)

@@ -39,6 +39,10 @@ class Lumina2Codec(LatentCodec):
     The empty prompt that stands for no prompt has none: so an empty prompt that is measured isn't the null.
     """
 
+    @property
+    def places(self) -> int:
+        return min(self.network.config.axes_lens[1:])
+
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         states, mask, _, _ = self.pipe.encode_prompt(

@@ -36,13 +36,9 @@ class StableDiffusion3Codec(LatentCodec):
 
     encoders: ClassVar = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
 
-    def check_size(self, height: int, width: int) -> None:
-        most = self.network.config.pos_embed_max_size
-        if most is not None and max(height, width) > most * self.multiple:
-            raise ValueError(
-                f"an image of {height} x {width} is larger than the {most * self.multiple} pixels that the transformer has "
-                "positions for; crop it, or pass resize=True"
-            )
+    @property
+    def places(self) -> int | None:
+        return self.network.config.pos_embed_max_size
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -85,6 +85,10 @@ class WanCodec(VideoCodec):
         return max(self.network.config.patch_size[1:])
 
     @property
+    def places(self) -> int:
+        return self.network.config.rope_max_seq_len
+
+    @property
     def taken(self) -> int:
         return self.network.config.patch_size[0]
 

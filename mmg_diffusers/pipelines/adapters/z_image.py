@@ -34,6 +34,10 @@ class ZImageCodec(LatentCodec):
     def patch(self) -> int:
         return self.network.config.all_patch_size[0]
 
+    @property
+    def places(self) -> int:
+        return min(self.network.config.axes_lens[1:])
+
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         # A copy of the prompts, in whose place the pipeline writes its chats.

@@ -27,3 +27,13 @@ def test_parity_at_another_size(row, size):
     for moment in run.moments:
         assert moment.x.shape[-2] * size[1] == moment.x.shape[-1] * size[0]
         parity.hold(moment, model.denoiser, condition, getattr(pipe, row.network))
+
+
+@pytest.mark.parametrize("row", [lumina.ROWS[0], lumina2.ROWS[0], z_image.ROWS[0]], ids=lambda row: row.name)
+def test_sizes_without_positions_are_refused_in_words(row):
+    pipe = row.build()
+    codec = parity.model_of(row, pipe).codec
+    side = codec.places * codec.multiple
+    codec.check_size(side, codec.multiple)
+    with pytest.raises(ValueError, match=f"is larger than the {side} pixels that the transformer has positions for"):
+        codec.check_size(codec.multiple, side + codec.multiple)
