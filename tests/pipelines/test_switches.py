@@ -23,7 +23,9 @@ def model_of(row):
 
 def pictures(model, count=2):
     generator = np.random.default_rng(0)
-    height, width = model.codec.native_size
+    # The native sizes of some pipelines are larger than what their tiny networks have positions for.
+    most = (getattr(model.codec, "places", None) or 10**6) * model.codec.multiple
+    height, width = (min(side, most) for side in model.codec.native_size)
     native = model.codec.describe().get("native_frames")
     shape = (3, height, width) if native is None else (fewest(model.codec.medium), 3, height, width)
     return [torch.from_numpy(generator.random(shape, dtype=np.float32)) for _ in range(count)]
