@@ -22,7 +22,7 @@ from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.grid import Grid
 from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.moments import Curve, OutsideNorm
-from mmg_diffusers.measure.probability import LogProbability
+from mmg_diffusers.measure.probability import LogProbability, LogProbabilityRatio
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.measure.quadrature import (
     AtLevels,
@@ -60,6 +60,7 @@ __all__ = [
     "LogLikelihood",
     "LogLikelihoodRatio",
     "LogProbability",
+    "LogProbabilityRatio",
     "Logistic",
     "NoisePath",
     "OutsideNorm",
