@@ -18,7 +18,7 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.value import repeated
 from mmg_diffusers.pairs.image_pairs import ImagePairs
-from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, check_marginal
+from mmg_diffusers.pairs.marginals import Candidates, Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
@@ -191,8 +191,8 @@ class ComparingModel(CheckableModel):
     ) -> str | None:
         """What half precision did to the first pairs, if that is more than their error."""
         networks, few = self.family.networks(), min(self._compared, len(pairs))
-        # Negatives of a few pairs would be other ones.
-        if few == 0 or marginal.needs_all or isinstance(marginal, Negatives) or not is_half(networks):
+        # Of a few pairs, what needs all of them would be another marginal: negatives, say.
+        if few == 0 or marginal.needs_all or not is_half(networks):
             return None
         said = {**bench.settings, **plan.record(candidates=marginal.candidates is not None), **marginal.record()}
         key = Identity.of(repr(sorted(said.items(), key=str))).digest

@@ -65,7 +65,8 @@ class LikelihoodModel(ComparingModel):
     @property
     def unconditional(self) -> bool:
         """Whether the network has a branch that is told nothing."""
-        return self.denoiser.null is not None
+        # Of the configs alone, so that a refusal comes before a text encoder runs for the null prompt.
+        return bool(self.family.nulls()) or not self.family.conditional
 
     def fit_reference(
         self,
