@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 # An old module by the new ones that hold its names.
 MOVED: dict[str, tuple[str, ...]] = {
     "adapters": ("pipelines.adapters",),
     "adapters.base": ("pipelines.adapters.base", "pipelines.adapters.registry"),
-    "adapters.stable_diffusion": ("pipelines.adapters.stable_diffusion",),
+    "adapters.stable_diffusion": ("pipelines.adapters.stable_diffusion", "pipelines.adapters.registry"),
     "batches": ("measure.batches",),
     "benchmarks": ("commands.studies.benchmarks",),
     "caching": ("pipelines.caching",),
     "candidates": ("measure.candidates",),
     "cli": ("commands.app", "commands.fronts.measuring", "commands.fronts.running", "commands.options"),
-    "consistency": ("commands.studies.consistency",),
+    "consistency": (
+        "commands.studies.consistency",
+        "commands.studies.consistency.tables",
+        "commands.studies.consistency.tasks",
+    ),
     "curve": ("measure.curve",),
     "demo": ("commands.demo",),
     "denoiser": ("denoisers.base", "denoisers.exact"),
@@ -47,7 +52,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "moments": ("measure.moments",),
     "networks": ("arrays.networks", "arrays.base"),
     "noise": ("denoisers.levels", "denoisers.conventions", "denoisers.interpolant", "pipelines.schedulers"),
-    "pipeline": ("pipelines.pipeline",),
+    "pipeline": ("pipelines.pipeline", "pipelines.bench"),
     "plotting": ("commands.figures",),
     "preprocess": ("arrays.preprocess", "arrays.columns", "arrays.values"),
     "processes": ("runs.processes",),
@@ -78,6 +83,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 }
 # Names of version 0.1 by those that stand for them now.
 RENAMED: dict[str, str] = {
+    "adapt_stable_diffusion": "adapt",
     "Comparison": "MixtureMoments",
     "Field": "CandidateSlots",
     "Follower": "StepScorer",
@@ -87,7 +93,52 @@ RENAMED: dict[str, str] = {
     "Walk": "PathScorer",
     "Walked": "PathScores",
 }
+# Modules of version 0.1 that are packages now: their names that the package does not show, by where each is.
+PACKAGED: dict[str, dict[str, str]] = {
+    "analysis": {name: "analysis.classification" for name in ("LOG_TRUST", "Parts")},
+    "arrays": {
+        "Data": "arrays.estimate",
+        "FEWEST": "arrays.estimate",
+        "FORMAT": "arrays.fitted",
+        "check_estimator": "arrays.fitted",
+    },
+    "runs": {
+        "Measure": "runs.shards",
+        "Shard": "runs.shard_files",
+        "Shards": "runs.shard_files",
+        "chunks": "runs.shards",
+        "pairs_in": "runs.shard_files",
+    },
+}
+# Constants that a class holds now.
+HELD: dict[tuple[str, str], tuple[str, str]] = {
+    ("candidates", "FORMAT"): ("measure.candidates", "CandidateCurve"),
+    ("filtering", "FORMAT"): ("analysis.filtering", "Filtered"),
+    ("result", "FORMAT"): ("measure.estimate", "Estimate"),
+}
 ROOT = "mmg_diffusers."
+
+
+def old_names(package: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package that was a module in version 0.1: looks up what the package does not show.
+
+    Args:
+        package: its full name.
+    """
+    places = PACKAGED[package.removeprefix(ROOT)]
+
+    def look_up(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        new = f"{ROOT}{places[name]}"
+        warnings.warn(
+            f"{package}.{name} is now {new}.{name}; the old name goes with version 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(import_module(new), name)
+
+    return look_up
 
 
 class OldNames(MetaPathFinder, Loader):
@@ -102,7 +153,8 @@ class OldNames(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=any(name.startswith(f"{old}.") for name in MOVED))
 
     def exec_module(self, module: ModuleType) -> None:
-        places = MOVED[module.__name__.removeprefix(ROOT)]
+        old = module.__name__.removeprefix(ROOT)
+        places = MOVED[old]
         new = " and ".join(f"{ROOT}{place}" for place in places)
         # The frames between are importlib's own, which warnings leave out.
         warnings.warn(
@@ -111,6 +163,9 @@ class OldNames(MetaPathFinder, Loader):
 
         def look_up(name: str) -> object:
             if not name.startswith("__"):
+                if (old, name) in HELD:
+                    place, holder = HELD[old, name]
+                    return getattr(getattr(import_module(f"{ROOT}{place}"), holder), name)
                 for place in places:
                     held = import_module(f"{ROOT}{place}")
                     for spelt in (name, RENAMED.get(name, name)):

@@ -3,12 +3,16 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 
 import pytest
+import torch
 
 import mmg_diffusers
 from mmg_diffusers.moved import MOVED, RENAMED
+from mmg_diffusers.pipelines.adapters import registry
 
 ROOT = Path(mmg_diffusers.__file__).parent
 # What each room may import beside itself. The front, `__init__`, shows names of them all and is imported by commands alone.
@@ -20,10 +24,10 @@ MAY_IMPORT = {
     "denoisers": {"checks", "files", "internals"},
     "measure": {"checks", "files", "denoisers"},
     "pairs": {"checks", "files", "denoisers", "measure"},
-    "analysis": {"checks", "files", "denoisers", "measure", "pairs"},
-    "runs": {"checks", "files", "denoisers", "measure", "pairs", "analysis"},
-    "pipelines": {"checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
-    "arrays": {"checks", "files", "denoisers", "measure", "pairs", "runs"},
+    "analysis": {"moved", "checks", "files", "denoisers", "measure", "pairs"},
+    "runs": {"moved", "checks", "files", "denoisers", "measure", "pairs", "analysis"},
+    "pipelines": {"moved", "checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
+    "arrays": {"moved", "checks", "files", "denoisers", "measure", "pairs", "runs"},
     "worlds": {"checks", "files"},
 }
 MAY_IMPORT["commands"] = {*MAY_IMPORT, "__init__"}
@@ -93,6 +97,46 @@ def test_old_names_give_what_they_gave():
 
     assert add_noise is levels.add_noise
     assert convention_from_config is schedulers.convention_from_config
+
+
+# Each line a module of version 0.1 and a name that it showed.
+SHOWN = Path(__file__).parent / "data" / "names_0.1.txt"
+
+
+@pytest.mark.filterwarnings("ignore:.*goes with version 0.3:DeprecationWarning")
+def test_every_name_of_version_0_1_is_found():
+    for line in SHOWN.read_text("utf-8").splitlines():
+        module, name = line.split()
+        found = getattr(import_module(module), name)
+        # Another name of the same module must not do: what is found is what was asked for, or has its new name.
+        if isinstance(found, type | FunctionType):
+            assert found.__name__ in (name, RENAMED.get(name)), line
+
+
+@pytest.mark.parametrize("name", ["Shards", "chunks"])
+def test_names_of_modules_that_are_packages_now_warn(name):
+    from mmg_diffusers import runs
+    from mmg_diffusers.runs import shard_files, shards
+
+    with pytest.warns(DeprecationWarning, match=f"runs.{name} is now .*; the old name goes with version 0.3"):
+        assert getattr(runs, name) in (getattr(shard_files, name, None), getattr(shards, name, None))
+    with pytest.raises(AttributeError, match="no_such"):
+        runs.no_such  # noqa: B018
+
+
+def test_the_adapter_of_version_0_1_adapts():
+    from diffusers import DiffusionPipeline
+
+    from mmg_diffusers import MMGPipeline, shapes_model
+
+    pipe = DiffusionPipeline.from_pretrained(shapes_model())
+    with pytest.warns(DeprecationWarning, match="find_family now"):
+        denoiser, codec = registry.adapt(pipe)
+    x = codec.encode_images(torch.full((1, 3, *codec.native_size), 0.5))
+    told = codec.encode_prompts(["a red circle on the left"])
+    with torch.inference_mode():
+        expected = MMGPipeline(pipe).denoiser(x, torch.zeros(1), told)
+        assert torch.equal(denoiser(x, torch.zeros(1), told), expected)
 
 
 @pytest.mark.parametrize(("module", "name"), [("denoiser", "Versus"), ("moments", "Outside"), ("walks", "Walked")])

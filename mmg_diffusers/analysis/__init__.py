@@ -23,6 +23,7 @@ from mmg_diffusers.analysis.words import (
     parts_by_place,
     word_information,
 )
+from mmg_diffusers.moved import old_names
 
 __all__ = [
     "Audit",
@@ -50,3 +51,5 @@ __all__ = [
     "typicality",
     "word_information",
 ]
+
+__getattr__ = old_names(__name__)

@@ -7,4 +7,11 @@ May import `runs`, `pairs`, `measure` and below; must not import `pipelines` or 
 
 from lazy_loader import attach_stub
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+from mmg_diffusers.moved import old_names
+
+_shown, __dir__, __all__ = attach_stub(__name__, __file__)
+_old = old_names(__name__)
+
+
+def __getattr__(name: str) -> object:
+    return _shown(name) if name in __all__ else _old(name)

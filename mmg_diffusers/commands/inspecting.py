@@ -39,8 +39,8 @@ def inspect(networks: Networks) -> None:
     from rich.table import Table
 
     table = Table(show_header=False)
-    found = inspect_model(networks.place, null=networks.null, variant=networks.variant, revision=networks.revision)
-    for name, value in found.rows().items():
+    model = inspect_model(networks.place, null=networks.null, variant=networks.variant, revision=networks.revision)
+    for name, value in model.rows().items():
         table.add_row(name, shorten(value))
     console.print(table)
 
@@ -61,14 +61,14 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
     """
     pipe = networks.load()
     images, prompts, note = _pictures(pipe, networks, source, prompt, seed)
-    found = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
-    say(f"self-test on {len(images)} images: {found.verdict}")
-    say("log-SNR       " + "  ".join(f"{level:7.2f}" for level in found.logsnr.tolist()))
-    for name, errors in {**found.errors, "multiple of z": found.linear}.items():
+    test = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
+    say(f"self-test on {len(images)} images: {test.verdict}")
+    say("log-SNR       " + "  ".join(f"{level:7.2f}" for level in test.logsnr.tolist()))
+    for name, errors in {**test.errors, "multiple of z": test.linear}.items():
         say(f"{name:14}" + "  ".join(f"{error:7.4f}" for error in errors.tolist()))
-    for finding in (*found.findings, *found.remarks, *([note] if note else [])):
+    for finding in (*test.findings, *test.remarks, *([note] if note else [])):
         say(f"- {finding}")
-    if found.verdict != "passed":
+    if test.verdict != "passed":
         raise typer.Exit(1)
 
 

@@ -173,11 +173,11 @@ class GaussianReference(Denoiser):
         x = _rows(x)
         if not 0 < finite(held_out, "held_out") <= 0.5:
             raise ValueError(f"held_out is {held_out}; expected a share above 0, and at most 0.5")
-        found = _compared(x, kinds, ranks, max(2, round(1 / held_out)))
-        kind, rank = min(found, key=found.__getitem__)
+        surprises = _compared(x, kinds, ranks, max(2, round(1 / held_out)))
+        kind, rank = min(surprises, key=surprises.__getitem__)
         best = cls.fit(x, kind, rank)
         assert best.fitted is not None
-        names = {kind if rank is None else f"{kind} {rank}": value for (kind, rank), value in found.items()}
+        names = {kind if rank is None else f"{kind} {rank}": value for (kind, rank), value in surprises.items()}
         best.fitted = replace(best.fitted, chosen=names)
         return best
 
@@ -321,13 +321,13 @@ def _compared(
     apart = torch.arange(len(x)) % every == 0
     rest, other = x[~apart], x[apart]
     size = x[0].numel()
-    found: dict[tuple[Kind, int | None], float] = {}
+    surprises: dict[tuple[Kind, int | None], float] = {}
     for kind in kinds:
         for rank in ranks if kind == "low rank" else (None,):
             if rank is None or rank <= min(size - 1, len(rest) - 2):
-                found[kind, rank] = float(GaussianReference.fit(rest, kind, rank).surprise(other).mean()) / size
-    if not found:
+                surprises[kind, rank] = float(GaussianReference.fit(rest, kind, rank).surprise(other).mean()) / size
+    if not surprises:
         raise ValueError(
             f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
         )
-    return found
+    return surprises

@@ -93,7 +93,7 @@ class _Probe:
         *,
         denoiser: Denoiser | None = None,
         scale: float = 1.0,
-        told: float = 0.0,
+        offset: float = 0.0,
         read: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """`(N, L)` squared errors per dimension.
@@ -102,7 +102,7 @@ class _Probe:
             cond: N rows, or none.
             denoiser: in place of the one that is tested.
             scale: of the variables.
-            told: how far from the right level the denoiser is told to be, in log-SNR.
+            offset: how far the level that the denoiser is given lies from the right one, in log-SNR.
             read: what is made of (prediction, z, level `(N,)`).
         """
         asked = self.denoiser if denoiser is None else denoiser
@@ -111,7 +111,7 @@ class _Probe:
         rows = None if cond is None else {name: onto(value, device) for name, value in cond.items()}
         columns: list[Tensor] = []
         for level, eps, z in self.noisy(scale):
-            at = asked.snap(level + told).expand(len(z))
+            at = asked.snap(level + offset).expand(len(z))
             if read is None:
                 predicted = forwards(z, at, rows)
             else:  # of a prediction that was made before
@@ -229,15 +229,15 @@ def _mended(probe: _Probe, cond: Condition | None, linear: Tensor, share: float)
 
 def _level_off(probe: _Probe, errors: Tensor, cond: Condition | None) -> str | None:
     """A level at which errors are less for another than for itself."""
-    most, found = BETTER, None
+    most, finding = BETTER, None
     for by in OTHER_LEVELS:
-        others = probe.errors(cond, told=by)
+        others = probe.errors(cond, offset=by)
         for place, level in enumerate(probe.levels.tolist()):
             gained = share_gained(errors[:, place], others[:, place])
             if gained > most:
                 most = gained
-                found = f"at log-SNR {level:.2f} the error is {gained:.0%} less if the network is told one {by:+g} from there"
-    return found
+                finding = f"at log-SNR {level:.2f} the error is {gained:.0%} less if the network is told one {by:+g} from there"
+    return finding
 
 
 def _repairs(probe: _Probe, cond: Condition | None, linear: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -270,7 +270,7 @@ def _repairs(probe: _Probe, cond: Condition | None, linear: Tensor) -> Iterator[
         reversed_time.convention = _Reversed(convention, denoiser.logsnr_range)  # type: ignore[assignment]
         yield "its time runs the other way", probe.errors(cond, denoiser=reversed_time), linear
     for by in OTHER_LEVELS:
-        yield f"it is told a log-SNR {by:+g} from the right one", probe.errors(cond, told=by), linear
+        yield f"it is told a log-SNR {by:+g} from the right one", probe.errors(cond, offset=by), linear
     for scale in SCALES:
         words = f"its variable is {'multiplied by' if scale > 1 else 'divided by'} {max(scale, 1 / scale):g}"
         yield words, probe.errors(cond, scale=scale), probe.linear(scale)

@@ -59,7 +59,7 @@ class CleanEnd:
         event = tuple(x.shape[1:])
         forwards = Forwards(self.denoiser, x.shape[1:], device_of(self.denoiser, x), self.batch_size)
         level = torch.tensor([self.level], dtype=torch.float64)
-        found = torch.empty((len(x), self.draws), dtype=torch.float64)
+        costs = torch.empty((len(x), self.draws), dtype=torch.float64)
         where = [(row, draw) for row in range(len(x)) for draw in range(self.draws)]
         size = max(1, min(forwards.rows, _AT_A_TIME // (width * x[0].numel())))
         for start in range(0, len(where), size):
@@ -73,8 +73,8 @@ class CleanEnd:
             check_finite(error, logsnr)
             a, s = (per_event(scale, error) for scale in signal_and_noise(logsnr))
             seen = clean.cpu().double() + s / a * eps.cpu().double()
-            found[rows, draws] = cost(clean.cpu().double(), seen, seen - s / a * error)
-        return found
+            costs[rows, draws] = cost(clean.cpu().double(), seen, seen - s / a * error)
+        return costs
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ class TiltedSoftmax:
         tilt = torch.zeros_like(mean)
         for _ in range(_STEPS):
             share = torch.softmax(logits + tilt[..., None] * offset, -1)
-            found = share @ offset
-            variance = share @ offset.square() - found.square()
-            low, high = torch.where(found < mean, tilt, low), torch.where(found < mean, high, tilt)
-            step = tilt + (mean - found) / variance.clamp(min=1e-12)
+            reached = share @ offset
+            variance = share @ offset.square() - reached.square()
+            low, high = torch.where(reached < mean, tilt, low), torch.where(reached < mean, high, tilt)
+            step = tilt + (mean - reached) / variance.clamp(min=1e-12)
             tilt = torch.where((step > low) & (step < high), step, (low + high) / 2)
         return tilt

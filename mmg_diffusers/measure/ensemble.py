@@ -197,16 +197,18 @@ class Ensemble(Denoiser):
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         who = self._who(logsnr)
-        found: Tensor | None = None
+        combined: Tensor | None = None
         for number in who.unique().tolist():
             rows = (who == number).nonzero().flatten()
             mine = None if cond is None else condition_rows(cond, rows)
             eps = self._members[number](z[rows.to(z.device)], logsnr[rows.to(logsnr.device)], mine)
-            found = (
-                torch.empty((len(z), *eps.shape[1:]), dtype=eps.dtype, device=eps.device) if found is None else found
+            combined = (
+                torch.empty((len(z), *eps.shape[1:]), dtype=eps.dtype, device=eps.device)
+                if combined is None
+                else combined
             )
-            found[rows.to(found.device)] = eps.to(found)
-        return z.clone() if found is None else found
+            combined[rows.to(combined.device)] = eps.to(combined)
+        return z.clone() if combined is None else combined
 
 
 def _better(gain: Value) -> str:

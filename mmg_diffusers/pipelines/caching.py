@@ -250,12 +250,9 @@ class RememberingCodec:
         maker = self._maker("prompt")
 
         def encode(prompt: Prompt | Null) -> Encoding:
-            if isinstance(prompt, Masked):
-                content = f"{_MASKING} ".encode() + repr(prompt).encode()
-                return self._recall(maker, content, lambda: self.codec.encode_masked(prompt))
-            if isinstance(prompt, Null):
-                return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_null(prompt.kind))
-            return self._recall(maker, repr(prompt).encode(), lambda: self.codec.encode_prompts([prompt]))
+            # A masked prompt is encoded by code of our own, whose version is part of what made it.
+            way = f"{_MASKING} " if isinstance(prompt, Masked) else ""
+            return self._recall(maker, (way + repr(prompt)).encode(), lambda: self.codec.encode(prompt))
 
         device = self.codec.device
         return [{name: value.to(device) for name, value in encode(prompt).items()} for prompt in prompts]

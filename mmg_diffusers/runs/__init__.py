@@ -3,6 +3,7 @@
 May import `analysis` and below; takes what measures as a function, so that it knows no pipeline.
 """
 
+from mmg_diffusers.moved import old_names
 from mmg_diffusers.runs.distributed import run_everywhere
 from mmg_diffusers.runs.shards import CHUNK, Failure, Outcome, RunFolder, collect, run
 from mmg_diffusers.runs.stages import Stages
@@ -17,3 +18,5 @@ __all__ = [
     "run",
     "run_everywhere",
 ]
+
+__getattr__ = old_names(__name__)

@@ -134,7 +134,7 @@ class Codec(ABC):
         """Find out whether `encode_masked` can mask the word, without running the text encoder.
 
         Raises:
-            ValueError: where it cannot. Codecs that override `encode_masked` override this, as `PipelineCodec` does.
+            ValueError: unless it can. Codecs that override `encode_masked` override this, as `PipelineCodec` does.
         """
         raise ValueError(
             f"{type(self).__name__} cannot mask a word of {shown(prompt.text)}; take it out with "
@@ -149,6 +149,16 @@ class Codec(ABC):
         """
         self.check_masked(prompt)
         raise NotImplementedError(f"{type(self).__name__} overrides check_masked and not encode_masked")
+
+    def encode(self, prompt: Prompt | Null) -> dict[str, Tensor]:
+        """Whatever may be told to the network, as a condition of one row.
+
+        Raises:
+            ValueError: as the method for its kind does.
+        """
+        if isinstance(prompt, Null):
+            return self.encode_null(prompt.kind)
+        return self.encode_masked(prompt) if isinstance(prompt, Masked) else self.encode_prompts([prompt])
 
     def check_prompt(self, prompt: str) -> None:
         """Raise a ValueError for a prompt that cannot be encoded, such as a class that there is not."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmg_diffusers.checks import shown, warn
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.denoisers.conventions import Convention
-from mmg_diffusers.pipelines.adapters.base import Codec, Encode, Family
+from mmg_diffusers.pipelines.adapters.base import Codec, Encode, Family, stack
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -112,3 +112,30 @@ def family_of(pipe: DiffusionPipeline, null: str | None = None) -> Family:
         ValueError: when it has none.
     """
     return find_family([cls.__name__ for cls in type(pipe).__mro__])(pipe, null)
+
+
+def find_adapter(names: Sequence[str]) -> Adapter:
+    """The adapter of the first name that has one, as version 0.1 called it: `find_family` takes its place.
+
+    Raises:
+        ValueError: as `find_family` does.
+    """
+    warn("find_adapter is find_family now; the old name goes with version 0.3", DeprecationWarning)
+    family = find_family(names)
+
+    def adapter(pipe: Any) -> tuple[Adapted, Codec]:
+        held = family(pipe)
+        held.check()
+        codec = held.codec()
+        return held.denoiser(lambda prompts: stack([codec.encode(prompt) for prompt in prompts])), codec
+
+    return adapter
+
+
+def adapt(pipe: DiffusionPipeline) -> tuple[Adapted, Codec]:
+    """The denoiser and codec of a pipeline, as version 0.1 gave them; `MMGPipeline` and `family_of` take its place.
+
+    Raises:
+        ValueError: when no family holds it, or its model has no honest unconditional branch.
+    """
+    return find_adapter([cls.__name__ for cls in type(pipe).__mro__])(pipe)
