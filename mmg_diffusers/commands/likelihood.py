@@ -86,7 +86,7 @@ def write(result: LogLikelihood, table: PairTable, prompts: Sequence[str] | None
     """Write the table and the record, and print what the record says."""
     record = result.save(output / "likelihood.safetensors")
     rows = result.to_pandas()
-    rows.insert(1, "image", [str(path) for path in table.images])
+    rows.insert(1, "image", table.names)
     if prompts is not None:
         rows.insert(2, "prompt", list(prompts))
     write_whole(output / "likelihood.csv", rows.to_csv(index=False).encode())

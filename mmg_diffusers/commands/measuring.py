@@ -120,7 +120,7 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path, w
     result = measure(networks.load(), pairs, marginal, plan)
     record = result.save(output / f"{'filter' if isinstance(result, Filtered) else 'estimate'}.safetensors")
     table = result.to_pandas()
-    table.insert(1, "image", [str(path) for path in pairs.images])
+    table.insert(1, "image", pairs.names)
     table.insert(2, "prompt", pairs.prompts)
     write_whole(output / "pairs.csv", table.to_csv(index=False).encode())
     say(result)
@@ -170,7 +170,7 @@ def audit(question: Question, plan: Plan, networks: Networks, output: Path) -> N
     check_writable(output)
     result = networks.load().audit(pairs.images, pairs.prompts, marginal, plan=plan)
     rows = result.filtered.to_pandas()[["pair"]].assign(
-        image=[str(path) for path in pairs.images],
+        image=pairs.names,
         prompt=pairs.prompts,
         nats=result.nats.numpy(),
         stderr=result.stderr.numpy(),

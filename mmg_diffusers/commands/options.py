@@ -41,6 +41,12 @@ Source = Annotated[
     str, typer.Argument(help="An image, a folder or a table of pairs; `shapes` are fresh pairs of that world.")
 ]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="Prompt of all images; else a column of the table.")]
+CaptionsOption = Annotated[
+    str,
+    typer.Option(
+        "--captions", help="Of pictures with several captions: first, all (a pair each), random or random:SEED."
+    ),
+]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="Prompt of all images.")]
 Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Of the Shapes world.")]
 ReplaceBy = Annotated[

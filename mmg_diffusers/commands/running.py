@@ -12,6 +12,7 @@ from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.console import say, shorten
 from mmg_diffusers.commands.inputs import Networks, read_marginal
 from mmg_diffusers.commands.measuring import PILOT, check_options, check_wanted
+from mmg_diffusers.pairs.captions import Captions
 from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.sources import Source
@@ -27,13 +28,14 @@ class DataSet:
     """What a run goes through.
 
     Args:
-        source: a folder, a table or a webdataset shard.
+        source: a folder, a table or webdataset shards.
         prompt: of all images, in place of a column.
         limit: only the first pairs.
         truncate: whether prompts that are too long are cut; else they are bad pairs.
         strict: whether to stop at the first bad pair.
         cache: a folder that keeps encoded images and prompts.
         marginal: as `read_marginal` takes it.
+        captions: of a picture that has several, as `Captions.parse` takes it.
     """
 
     source: Path
@@ -43,6 +45,15 @@ class DataSet:
     strict: bool = False
     cache: Path | None = None
     marginal: str = "null"
+    captions: str = "first"
+
+    def pairs(self) -> Source:
+        """Its rows.
+
+        Raises:
+            ValueError, TypeError, OSError: as `Source` does.
+        """
+        return Source(self.source, self.prompt, captions=Captions.parse(self.captions))
 
     def read_marginal(self) -> Marginal:
         """What prompts are compared with; "prompts" are those of the pairs that are measured.
@@ -50,7 +61,7 @@ class DataSet:
         Raises:
             ValueError, OSError: as `read_marginal` does.
         """
-        texts = Source(self.source, self.prompt).prompts(self.limit).prompts if self.marginal == "prompts" else ()
+        texts = self.pairs().prompts(self.limit).prompts if self.marginal == "prompts" else ()
         return read_marginal(self.marginal, texts)
 
 
@@ -72,9 +83,8 @@ def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: flo
     if data.cache is not None:
         pipe.set_encoding_cache(folder=data.cache)
     outcome = pipe.run(
-        data.source,
+        data.pairs(),
         output,
-        prompt=data.prompt,
         marginal=marginal,
         plan=plan,
         truncate=data.truncate,
@@ -88,7 +98,7 @@ def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: flo
 
 
 def _forecast(data: DataSet, marginal: Marginal, plan: Plan, networks: Networks, wanted: float) -> None:
-    source = Source(data.source, data.prompt)
+    source = data.pairs()
     count = len(source.prompts(data.limit))
     check_wanted(wanted, count)
     rows = [row.held() for row in islice(source, min(PILOT, count))]

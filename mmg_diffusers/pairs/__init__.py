@@ -3,6 +3,7 @@
 May import `measure` and below; must not run a network.
 """
 
+from mmg_diffusers.pairs.captions import Captions
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, load_image, read_picture
 from mmg_diffusers.pairs.likelihood import Likelihood
@@ -16,6 +17,7 @@ from mmg_diffusers.pairs.videos import VideoLike, read_video
 
 __all__ = [
     "Candidates",
+    "Captions",
     "ImageLike",
     "ImagePairs",
     "Likelihood",

@@ -27,6 +27,9 @@ from mmg_diffusers.files.identity import Identity
 LAID_ON_WHITE = "transparent pixels are laid on white"
 ONE_FRAME = "of images with several frames one is measured, the first unless another was chosen"
 WITHOUT_PROFILE = "CMYK images are brought to RGB without a colour profile"
+SIXTEEN_BITS = "images of 16 bits a channel are brought to 8"
+NEARLY_BLACK = "an image is nearly black: no pixel of it is above a tenth of white; was it divided by 255 twice?"
+_DARK = 0.1
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _ORIENTATION = 0x0112
 # What turns a picture upright, by the orientation that its EXIF data tell.
@@ -169,16 +172,20 @@ def _tensor(image: Tensor, where: str) -> Tensor:
 
 def _decoded(image: Image.Image, where: str, mode: str | None = None) -> tuple[Tensor, tuple[str, ...]]:
     """A picture upright, on white and in RGB, and what is to be said of that."""
-    # Modes of more than 8 bits are cut off at 255 by PIL, to white.
-    if image.mode == "F" or image.mode.startswith("I"):
+    # Modes of more bits are cut off at 255 by PIL, to white; only of 16 it is known which number is white.
+    if image.mode in ("F", "I"):
         raise ValueError(
-            f"{where} has more than 8 bits a channel (mode {image.mode}); bring it to uint8, or to floats in [0, 1]"
+            f"{where} has more than 16 bits a channel (mode {image.mode}); bring it to uint8, or to floats in [0, 1]"
         )
     with readable(where):
         image.load()
         remarks = [ONE_FRAME] if frame_count(image) > 1 else []
         remarks += [WITHOUT_PROFILE] if image.mode == "CMYK" else []
         turn = _TURNS.get(_orientation(image))
+        if image.mode.startswith("I;16"):
+            remarks.append(SIXTEEN_BITS)
+            wide = np.asarray(image).astype(np.uint32)
+            image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
         upright = image if turn is None else image.transpose(turn)
         pixels, see_through = _on_white(upright)
         remarks += [LAID_ON_WHITE] if see_through else []
@@ -282,7 +289,12 @@ def opened(file: PictureFile, where: str) -> Iterator[tuple[Image.Image, str]]:
 def _from_file(file: PictureFile, where: str) -> Picture:
     with opened(file, where) as (picture, name):
         pixels, remarks = _decoded(picture, name, file.mode)
-    return Picture(pixels.float() / 255, remarks, file.path)
+    return _picture(pixels.float() / 255, remarks, file.path)
+
+
+def _picture(pixels: Tensor, remarks: tuple[str, ...], name: str) -> Picture:
+    """Pixels in [0, 1], remarked on if next to nothing can be seen."""
+    return Picture(pixels, (*remarks, NEARLY_BLACK) if float(pixels.max()) < _DARK else remarks, name)
 
 
 # ---- the one way in ----
@@ -334,7 +346,7 @@ def picture_of(image: ImageLike, where: str) -> Picture:
         raise TypeError(f"{where} is a {type(image).__name__}; expected a PIL image, numpy array, tensor or path")
     name = str(getattr(image, "filename", "") or "")
     if tensor.dtype == torch.uint8:
-        return Picture(tensor.float() / 255, remarks, name)
+        return _picture(tensor.float() / 255, remarks, name)
     tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{where} has NaN or infinite pixels; repair it or leave it out")
@@ -343,7 +355,7 @@ def picture_of(image: ImageLike, where: str) -> Picture:
         raise ValueError(
             f"{where} has pixels in [{low:.3g}, {high:.3g}]; expected [0, 1]. Divide by 255, or map [-1, 1] by (x + 1) / 2"
         )
-    return Picture(tensor.clamp(0, 1), remarks, name)
+    return _picture(tensor.clamp(0, 1), remarks, name)
 
 
 def load_image(image: ImageLike, place: int = 0) -> Tensor:

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmg_diffusers.checks import Brief, file_path, needs, reason, shown
-from mmg_diffusers.files.text import read_lines, read_text
-from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images
+from mmg_diffusers.checks import Brief, file_path, reason, shown
+from mmg_diffusers.files.text import read_lines
+from mmg_diffusers.pairs.captions import Captions, several
+from mmg_diffusers.pairs.folders import Folder, inside
+from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS, TABLE_SUFFIXES, column_of, is_table, read_frame
+from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images, PictureFile
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption, check_text, is_blank
 
 if TYPE_CHECKING:
     import pandas
 
-TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
-# Names in use, in the order in which they are looked for. The first of each is ours, the rest are of imagefolder.
-IMAGE_COLUMNS = ("image", "file_name", "path")
-PROMPT_COLUMNS = ("prompt", "text", "caption")
-
 
 @dataclass(frozen=True, repr=False)
 class PairTable(Brief):
-    """Paths of images with their prompts, and contexts if there are some; lists of one length.
+    """Images with their prompts, and contexts if there are some; lists of one length.
 
     Args:
-        images, prompts, given: of each pair.
+        images: paths, or the files' bytes if a table holds them.
+        prompts, given: of each pair.
         notes: for the reader of a record, such as how many hidden files were left out.
         faults: what keeps a pair from being measured, by its place; `read_pairs` refuses a table that has any.
     """
 
-    images: list[Path]
+    images: list[Path | PictureFile]
     prompts: list[str]
     given: list[str] | None = None
     notes: tuple[str, ...] = ()
@@ -48,23 +44,30 @@ class PairTable(Brief):
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def names(self) -> list[str]:
+        """What each image is called: its path, which may be empty for one that a table holds."""
+        return [image.path if isinstance(image, PictureFile) else str(image) for image in self.images]
 
-def read_pairs(source: str | Path, prompt: str | None = None) -> PairTable:
+
+def read_pairs(source: str | Path, prompt: str | None = None, captions: Captions | None = None) -> PairTable:
     """Read pairs from an image, a folder or a table.
 
     Args:
-        source: an image file; a folder with a table named ``metadata.csv``, ``.jsonl`` or ``.parquet``; a folder of
-            images alone, those in its sub-folders too, in the order of their paths; or a table. A table has a column of
-            paths (``image``, ``file_name`` or ``path``, relative to the table's folder), one of prompts (``prompt``,
-            ``text`` or ``caption``), and may have one ``given``.
-        prompt: the prompt of all images; takes the place of a column.
+        source: an image file; a folder with a table named ``metadata.csv`` (or ``.tsv``, ``.jsonl``, ``.json``,
+            ``.parquet``); a folder of images, those in its sub-folders too, in the order of their paths, with captions in
+            text files of the same names beside them (``a.txt`` for ``a.png``); or a table. A table has a column of images
+            (``image``, ``file_name``, ``path`` or ``img``: paths relative to the table's folder, or in parquet the files' bytes),
+            one of prompts (``prompt``, ``text``, ``caption`` or ``captions``), and may have one ``given``.
+        prompt: the prompt of all images; takes the place of a column, and of text files.
+        captions: which ones of a picture that has several; the first, by default.
 
     Raises:
         FileNotFoundError: when there is no such file or folder.
         ValueError: when there is no image or no prompt, columns are missing, values are empty, or a path leads out of the
             folder.
     """
-    table = read_rows(source, prompt)
+    table = read_rows(source, prompt, captions)
     if table.faults:
         raise ValueError(f"{source}: {table.faults[min(table.faults)]}")
     return table
@@ -79,13 +82,14 @@ def read_pictures(source: str | Path) -> PairTable:
     return read_pairs(source, "a picture")
 
 
-def read_rows(source: str | Path, prompt: str | None = None) -> PairTable:
+def read_rows(source: str | Path, prompt: str | None = None, captions: Captions | None = None) -> PairTable:
     """`read_pairs` for a run, which measures the good pairs all the same: `PairTable.faults` says what is wrong with others.
 
     Raises:
         FileNotFoundError, ValueError: as `read_pairs` does, but for what is wrong with single rows.
     """
     source = file_path(source, "the source")
+    chosen = Captions() if captions is None else captions
     if prompt is not None:
         check_caption(prompt, "prompt")
     if not source.exists():
@@ -95,9 +99,11 @@ def read_rows(source: str | Path, prompt: str | None = None) -> PairTable:
         if not tables:
             return _pictures_in(source, prompt)
         others = ", ".join(path.name for path in tables[1:])
-        return _read_table(tables[0], prompt, (f"{tables[0].name} is read, and not {others}",) if others else ())
-    if source.suffix.lower() in TABLE_SUFFIXES:
-        return _read_table(source, prompt)
+        return _read_table(
+            tables[0], prompt, chosen, (f"{tables[0].name} is read, and not {others}",) if others else ()
+        )
+    if is_table(source):
+        return _read_table(source, prompt, chosen)
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return PairTable([source], [_needed(prompt, source)])
     raise ValueError(
@@ -108,72 +114,20 @@ def read_rows(source: str | Path, prompt: str | None = None) -> PairTable:
 
 def _needed(prompt: str | None, source: Path) -> str:
     if prompt is None:
-        raise ValueError(f"{source} names no prompts; give one for all images, or a table with a column 'prompt'")
+        raise ValueError(
+            f"{source} names no prompts; give one for all images, a table with a column 'prompt', or in a folder a.txt beside a.png"
+        )
     return prompt
 
 
-# ---- folders ----
-
-
-def _pictures_in(folder: Path, prompt: str | None) -> PairTable:
-    """The pictures of a folder and of its sub-folders, sorted by their paths."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    names: list[Path] = []
-    hidden: list[Path] = []
-    others: list[Path] = []
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        inner = Path(place).relative_to(folder)
-        # Folders that are links are not gone into, which might lead anywhere.
-        linked = [name for name in folders if _hides(name) or (Path(place) / name).is_symlink()]
-        folders[:] = [name for name in folders if name not in linked]
-        for name in [*files, *linked]:
-            kept = hidden if _hides(name) else names if Path(name).suffix.lower() in IMAGE_SUFFIXES else others
-            kept.append(inner / name)
-    if not names:
-        raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no metadata table")
-    names.sort(key=lambda name: name.parts)
-    deep = sum(len(name.parts) > 1 for name in names)
-    notes = [f"{deep} of the {len(names)} pictures in {folder} lie in its sub-folders"] if deep else []
-    for what, left_out in (("hidden", hidden), ("no pictures by their ending", others)):
-        if left_out:
-            notes.append(f"of what is in {folder}, {len(left_out)} are left out, {what} (such as {min(left_out)})")
-    faults = {}
-    for row, name in enumerate(names):
-        try:
-            inside(folder, str(name), f"the folder {folder}")
-        except ValueError as error:
-            faults[row] = str(error)
-    images = [folder / name for name in names]
-    return PairTable(images, [_needed(prompt, folder)] * len(names), None, tuple(notes), faults)
-
-
-def _hides(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that a Mac or Windows puts beside others."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-def inside(folder: Path, name: str, who: str) -> Path:
-    """The path that somebody names, which must not lead out of a folder.
-
-    Args:
-        folder: that it is relative to.
-        name: of the file.
-        who: names it, for the message.
-
-    Raises:
-        ValueError: for one that leads out of it, by whatever links, or that is no path.
-    """
-    path = folder / name
-    try:
-        within = bool(name) and path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
-        raise ValueError(f"{who} names {shown(name)}, which is no path: {reason(error)}") from error
-    if not within:
-        raise ValueError(f"{who} names {shown(name)}, which is not a file inside that folder; move it there")
-    return path
+def _pictures_in(path: Path, prompt: str | None) -> PairTable:
+    folder = Folder.read(path)
+    if not folder.names:
+        raise ValueError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no metadata table")
+    beside = folder.captions() if prompt is None else None
+    prompts, wrong = beside or ([_needed(prompt, path)] * len(folder.names), {})
+    images = [path / name for name in folder.names]
+    return PairTable([*images], prompts, None, folder.notes(beside is not None), wrong | folder.faults())
 
 
 # ---- tables ----
@@ -187,113 +141,124 @@ def read_candidates(path: str | Path) -> Candidates:
         ValueError: for fewer than two candidates, the same one twice, or a prior that is none.
     """
     path = file_path(path, "the file of candidates")
-    if path.suffix.lower() not in TABLE_SUFFIXES:
+    if not is_table(path):
         return Candidates(tuple(line.strip() for line in read_lines(path) if line.strip()))
-    table = _frame(path)
-    names, faults = _column(table, PROMPT_COLUMNS, path)
+    table = read_frame(path)
+    column = _Column.of(table, PROMPT_COLUMNS, path).check(path)
+    faults = column.faults()
     if faults:
         raise ValueError(f"{path}: {faults[min(faults)]}")
     if "prior" not in table.columns:
-        return Candidates(tuple(names))
+        return Candidates(tuple(column.texts()))
     try:
-        return Candidates(tuple(names), tuple(float(value) for value in table["prior"]))
+        return Candidates(tuple(column.texts()), tuple(float(value) for value in table["prior"]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {reason(error)}") from error
 
 
-def _read_table(path: Path, prompt: str | None, notes: tuple[str, ...] = ()) -> PairTable:
-    table = _frame(path)
-    names, faults = _column(table, IMAGE_COLUMNS, path)
-    prompts = [prompt] * len(names)
-    if prompt is None:
-        prompts, wrong = _column(table, PROMPT_COLUMNS, path)
-        faults = wrong | faults
-    given = None
-    if "given" in table.columns:
-        given, wrong = _column(table, ("given",), path)
-        faults = wrong | faults
-    for row, name in enumerate(names):
-        try:
-            inside(path.parent, name, f"the table in {path.parent}")
-        except ValueError as error:
-            faults.setdefault(row, str(error))
-    images = [path.parent / name for name in names]
-    return PairTable(images, [str(text) for text in prompts], given, notes, faults)
+@dataclass(frozen=True)
+class _Column:
+    """Cells of a table that hold text.
 
-
-def _frame(path: Path) -> pandas.DataFrame:
-    for package in ("pandas", *(["pyarrow"] if path.suffix.lower() == ".parquet" else [])):
-        needs(package, "data")
-    import pandas
-
-    try:
-        if path.suffix.lower() == ".csv":
-            # Names are the first row as it stands: pandas would give a repeated name another number.
-            text = io.StringIO(read_text(path), newline="")
-            cells = pandas.read_csv(text, header=None, dtype=str, keep_default_na=False)
-            table = pandas.DataFrame(cells.to_numpy()[1:], columns=cells.iloc[0].tolist())
-        elif path.suffix.lower() == ".jsonl":
-            # Line by line: pandas would turn captions that look like numbers or dates into such.
-            lines = enumerate(read_lines(path), 1)
-            table = pandas.DataFrame([_json_row(line, number) for number, line in lines if line.strip()], dtype=object)
-        else:
-            table = pandas.read_parquet(path)
-    except (ValueError, OSError, RecursionError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, and not of the table
-        raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
-    if not len(table):
-        raise ValueError(f"{path} has no rows")
-    return table
-
-
-def _json_row(line: str, number: int) -> dict[str, Any]:
-    """A line of a .jsonl table; refuses one that is no object, or has a name twice."""
-    try:
-        row = json.loads(line, object_pairs_hook=_once)
-    except ValueError as error:
-        raise ValueError(f"line {number}: {reason(error)}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number} is {shown(line)}; expected an object of names and values")
-    return row
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError(f"it has a name more than once, of {shown([name for name, _ in pairs])}")
-    return row
-
-
-def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[list[str], dict[int, str]]:
-    """The text of a column, and what is wrong with it by row.
-
-    Raises:
-        ValueError: when there is no such column, or it holds no text at all.
+    Args:
+        name: of the column.
+        cells: what it holds, one for each pair.
+        rows: of the table, that the cells are of: a row with several captions may be several pairs.
     """
-    there = [name for name in names if name in table.columns]
-    if not there:
-        raise ValueError(f"{path} has the columns {shown(list(table.columns))}; expected one of {', '.join(names)}")
-    name = there[0]
-    if table.columns.tolist().count(name) > 1:
-        raise ValueError(f"{path} has the column {shown(name)} more than once; leave one of them")
-    values = table[name].tolist()
-    faults: dict[int, str] = {}
-    for row, value in enumerate(values):
-        if not isinstance(value, str):
-            faults[row] = f"row {row} has {shown(value)} in column {shown(name)}; expected text"
-        elif is_blank(value) and "given" not in names:
-            faults[row] = f"row {row} has nothing in column {shown(name)}; fill it in, or leave the row out"
-        else:
+
+    name: str
+    cells: Sequence[Any]
+    rows: Sequence[int]
+
+    @classmethod
+    def of(cls, table: pandas.DataFrame, names: Sequence[str], path: Path) -> _Column:
+        """A column by the first of the names that is there, a pair for each row.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        name, cells = column_of(table, names, path)
+        return cls(name, cells, range(len(cells)))
+
+    def check(self, path: Path) -> _Column:
+        """Refuse a column without any text: it is the table that is wrong, and not some of its rows.
+
+        Raises:
+            ValueError: names the file and its first row.
+        """
+        if not any(isinstance(each, str) or several(each) for each in self.cells):
+            raise ValueError(f"{path}: row 0 has {shown(self.cells[0])} in column {shown(self.name)}; expected text")
+        return self
+
+    def picked(self, captions: Captions) -> _Column:
+        """The same with those captions of each row that are measured."""
+        pairs = [
+            (row, text) for row, cell in zip(self.rows, self.cells, strict=True) for text in captions.of(cell, row)
+        ]
+        return _Column(self.name, [text for _, text in pairs], [row for row, _ in pairs])
+
+    def at(self, rows: Sequence[int]) -> _Column:
+        """The cells of some rows, in their order."""
+        return _Column(self.name, [self.cells[row] for row in rows], rows)
+
+    def texts(self) -> list[str]:
+        """The text of each pair, empty if the cell holds none."""
+        return [cell if isinstance(cell, str) else "" for cell in self.cells]
+
+    def faults(self) -> dict[int, str]:
+        """What is wrong with the text of each pair, by its place."""
+        each = enumerate(zip(self.rows, self.cells, strict=True))
+        return {place: fault for place, (row, cell) in each if (fault := self._fault(row, cell))}
+
+    def _fault(self, row: int, cell: Any) -> str | None:
+        if not isinstance(cell, str):
+            return f"row {row} has {shown(cell)} in column {shown(self.name)}; expected text"
+        if is_blank(cell) and self.name != "given":
+            return f"row {row} has nothing in column {shown(self.name)}; fill it in, or leave the row out"
+        try:
+            check_text(cell, f"the text of row {row} in column {shown(self.name)}")
+        except ValueError as error:
+            return str(error)
+        return None
+
+
+def _read_table(path: Path, prompt: str | None, captions: Captions, notes: tuple[str, ...] = ()) -> PairTable:
+    table = read_frame(path)
+    images = _Column.of(table, IMAGE_COLUMNS, path)
+    if all(_held(cell) is None for cell in images.cells):
+        images.check(path)
+    prompts = _Column("prompt", [prompt] * len(images.cells), images.rows)
+    if prompt is None:
+        prompts = _Column.of(table, PROMPT_COLUMNS, path).check(path)
+        notes = (*notes, captions.note()) if any(several(cell) is not None for cell in prompts.cells) else notes
+        prompts = prompts.picked(captions)
+    given = _Column.of(table, ("given",), path).check(path).at(prompts.rows) if "given" in table.columns else None
+    pictures, faults = _pictures(images.at(prompts.rows), path)
+    return PairTable(
+        pictures,
+        prompts.texts(),
+        None if given is None else given.texts(),
+        notes,
+        faults | ({} if given is None else given.faults()) | prompts.faults(),
+    )
+
+
+def _pictures(column: _Column, path: Path) -> tuple[list[Path | PictureFile], dict[int, str]]:
+    """The pictures that a table names or holds, and what is wrong with them by place."""
+    held = [_held(cell) for cell in column.cells]
+    faults = {place: fault for place, fault in column.faults().items() if held[place] is None}
+    for place, name in enumerate(column.texts()):
+        if held[place] is None and place not in faults:
             try:
-                check_text(value, f"the text of row {row} in column {shown(name)}")
+                inside(path.parent, name, f"the table in {path.parent}")
             except ValueError as error:
-                faults[row] = str(error)
-    if not any(isinstance(value, str) for value in values):
-        pictures = (
-            ". Pictures inside of a table are read by datasets.load_dataset, whose rows a run takes"
-            if IMAGE_COLUMNS[0] in names
-            else ""
-        )
-        raise ValueError(f"{path}: {faults[0]}{pictures}")
-    return [value if isinstance(value, str) else "" for value in values], faults
+                faults[place] = str(error)
+    return [one or path.parent / name for one, name in zip(held, column.texts(), strict=True)], faults
+
+
+def _held(cell: Any) -> PictureFile | None:
+    """The picture that a cell of parquet holds: the bytes of its file, or those with its path, as `datasets` writes them."""
+    name = ""
+    if isinstance(cell, Mapping):
+        name, cell = str(cell.get("path") or ""), cell.get("bytes")
+    return PictureFile(name, bytes(cell)) if isinstance(cell, (bytes, bytearray, memoryview)) and cell else None

@@ -13,7 +13,8 @@ from mmg_diffusers.pairs.images import Images
 from mmg_diffusers.pairs.marginals import Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import check_text
-from mmg_diffusers.pairs.sources import Row, Source
+from mmg_diffusers.pairs.rows import Row
+from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pipelines.identities import encoders_identity, schedule_identity
 from mmg_diffusers.runs.distributed import run_everywhere
 from mmg_diffusers.runs.shard_files import Result

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mmg_diffusers.checks import Brief, file_path, needs
 from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.pairs.sources import Label
+from mmg_diffusers.pairs.rows import Label
 from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, write_or_say
 
 if TYPE_CHECKING:

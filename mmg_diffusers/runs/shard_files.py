@@ -15,7 +15,7 @@ from mmg_diffusers.analysis.records import from_bytes
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
-from mmg_diffusers.pairs.sources import Label
+from mmg_diffusers.pairs.rows import Label
 
 # 1, of version 0.1, which is not written: no digest of pictures that had a path, and no transient failures.
 FORM = 2

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mmg_diffusers.checks import file_path, needs, reason, shown
 from mmg_diffusers.files.whole import PARTIAL, claim, write_whole
-from mmg_diffusers.pairs.sources import Label, Row
+from mmg_diffusers.pairs.rows import Label, Row
 from mmg_diffusers.runs.outcome import Outcome, mended
 from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, pairs_in
 

@@ -116,9 +116,11 @@ def test_pictures_in_tables_are_those_that_pairs_measure(tmp_path):
         expected = load_image(Image.open(io.BytesIO(cell))).permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(image, np.rint(expected * 255))
     assert np.array_equal(images[0], colours[..., :3])
-    deep = saved(Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)))
+    deep = io.BytesIO()
+    Image.fromarray(np.full((6, 6), 40000, dtype=np.int32)).save(deep, "tiff")
+    deep = deep.getvalue()
     pandas.DataFrame({"image": [{"bytes": deep, "path": None}]}).to_parquet(tmp_path / "deep.parquet")
-    with pytest.raises(ValueError, match=r"row 0 holds no picture .*more than 8 bits a channel"):
+    with pytest.raises(ValueError, match=r"row 0 holds no picture .*more than 16 bits a channel"):
         read_images(tmp_path / "deep.parquet")
 
 

@@ -14,9 +14,9 @@ from tests.bad_inputs.room import IMAGE, Room, rows
 FORMS = "pipe(images, ...)"
 
 
-def sixteen_bits(r: Room):
-    path = r.folder / "16.png"
-    Image.fromarray(np.full((32, 32), 40_000, dtype=np.uint16)).save(path)
+def many_bits(r: Room):
+    path = r.folder / "32.tif"
+    Image.fromarray(np.full((32, 32), 40_000, dtype=np.int32)).save(path)
     return path
 
 
@@ -85,7 +85,7 @@ ROWS = (
         ("masked pixels", lambda r: r.pipe(np.ma.masked_less(IMAGE, 1), "a"), ValueError, "masked pixels"),
         ("floats from 0 to 255", lambda r: r.pipe(IMAGE * 255, "a"), ValueError, "Divide by 255"),
         ("floats from -1 to 1", lambda r: r.pipe(IMAGE - 1, "a"), ValueError, r"map \[-1, 1\]"),
-        ("a PIL image of 32 bits", lambda r: r.pipe(Image.new("I", (32, 32)), "a"), ValueError, "more than 8 bits"),
+        ("a PIL image of 32 bits", lambda r: r.pipe(Image.new("I", (32, 32)), "a"), ValueError, "more than 16 bits"),
         ("a PIL image without pixels", lambda r: r.pipe(Image.new("RGB", (0, 0)), "a"), ValueError, r"\(0, 0, 3\)"),
         ("a PIL image of a cut file", lambda r: r.pipe(lazily(r), "a"), ValueError, "cannot be read"),
         ("sizes that differ", lambda r: r.pipe([IMAGE, np.zeros((64, 64, 3))], "a"), ValueError, "differ in size"),
@@ -103,14 +103,14 @@ ROWS = (
         ("text in a .png", lambda r: r.pipe(r.file("a.png", "text"), "a"), ValueError, r"a\.png\) cannot be read"),
         ("an empty .png", lambda r: r.pipe(r.file("a.png"), "a"), ValueError, "cannot be read as an image"),
         ("a cut .png", lambda r: r.pipe(cut(r), "a"), ValueError, "cannot be read as an image"),
-        ("16 bits, which PIL would cut to white", lambda r: r.pipe(sixteen_bits(r), "a"), ValueError, "mode I;16"),
+        ("32 bits, which PIL would cut to white", lambda r: r.pipe(many_bits(r), "a"), ValueError, "mode I"),
         ("a .tif of floats", lambda r: r.pipe(floats(r), "a"), ValueError, "mode F"),
         ("a .webp that ends early", lambda r: r.pipe(r.file("a.webp", b"RIFF"), "a"), ValueError, "cannot be read as"),
         (
-            "16 bits, within a list",
-            lambda r: r.pipe([IMAGE, sixteen_bits(r)], "a"),
+            "32 bits, within a list",
+            lambda r: r.pipe([IMAGE, many_bits(r)], "a"),
             ValueError,
-            r"image 1 \(.*mode I;16",
+            r"image 1 \(.*mode I\)",
         ),
         ("a decompression bomb", lambda r: r.pipe(bomb(r), "a"), ValueError, "decompression bomb"),
     ),

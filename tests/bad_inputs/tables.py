@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 
 from mmg_diffusers.commands.inputs import read_marginal
+from mmg_diffusers.pairs import Captions, Source
 from mmg_diffusers.pairs.tables import read_pairs
 from mmg_diffusers.pipelines.caching import EncodingCache
 from mmg_diffusers.runs.shards import Outcome, RunFolder
@@ -18,6 +19,12 @@ UTF16 = "image,prompt\n".encode("utf-16-le")
 
 def lines(*found):
     return "".join(json.dumps(row) + "\n" for row in found)
+
+
+def beside(r: Room):
+    for name in ("a.png", "b.png", "a.txt"):
+        (r.folder / name).write_bytes(b"a")
+    return r.folder
 
 
 def parquet(r: Room, **columns):
@@ -93,7 +100,13 @@ ROWS = (
             "image, file_name",
         ),
         (".csv, no prompts", lambda r: read_pairs(r.table("path,words\n0.png,a\n")), ValueError, "one of prompt, text"),
-        (".csv with semicolons", lambda r: read_pairs(r.table("image;prompt\n0.png;a\n")), ValueError, "image;prompt"),
+        (".csv with bars", lambda r: read_pairs(r.table("image|prompt\n0.png|a\n")), ValueError, r"image\|prompt"),
+        (
+            ".json of columns",
+            lambda r: read_pairs(r.table('{"image": ["0.png"]}', ".json")),
+            ValueError,
+            "one object of",
+        ),
         (".csv, a cell too many", lambda r: read_pairs(r.table("image,prompt\n0.png,a,b\n")), ValueError, "Expected 2"),
         (
             ".csv, a cell too few",
@@ -133,10 +146,10 @@ ROWS = (
             "save it as UTF-8",
         ),
         (
-            ".parquet of pictures",
-            lambda r: read_pairs(parquet(r, image=[{"bytes": b"x" * 10**6, "path": "0.png"}], prompt=["a"])),
+            ".parquet of pictures for prompts",
+            lambda r: read_pairs(parquet(r, image=["0.png"], prompt=[{"bytes": b"x" * 10**6, "path": "0.png"}])),
             ValueError,
-            "<1,000,000 bytes>.*datasets.load_dataset",
+            "<1,000,000 bytes>.*expected text",
         ),
         (
             "a folder with a link out of it",
@@ -175,7 +188,7 @@ ROWS = (
             "row 1 has nan in column 'prompt'",
         ),
         (".parquet, cut", lambda r: read_pairs(r.table("PAR1", ".parquet")), ValueError, "cannot be read as a table"),
-        (".parquet, bytes", lambda r: read_pairs(parquet(r, image=[b"a"], prompt=["a"])), ValueError, "row 0 has b'a'"),
+        (".parquet, numbers", lambda r: read_pairs(parquet(r, image=[1], prompt=["a"])), ValueError, "row 0 has 1"),
         (
             "a path with ..",
             lambda r: read_pairs(r.table("image,prompt\n../0.png,a\n")),
@@ -207,6 +220,17 @@ ROWS = (
         ("a dict of columns", lambda r: run(r, {"image": [IMAGE], "prompt": ["a"]}), TypeError, "expected rows"),
         ("a generator", lambda r: run(r, (row for row in PAIR)), TypeError, "gone through once.*pass a list"),
         ("rows without images", lambda r: run(r, [{"picture": IMAGE, "prompt": "a"}]), ValueError, "rename_column"),
+        ("a shard that is not there", lambda r: run(r, r.folder / "a-{0..2}.tar"), FileNotFoundError, "a-0.tar"),
+        ("a pattern of too many shards", lambda r: run(r, "a-{0..9999999}.tar"), ValueError, "names 10,000,000 shards"),
+        ("a shard that is no tar", lambda r: run(r, r.file("a.tar", "text")), ValueError, "as a webdataset shard"),
+        ("text for captions", lambda r: Source(PAIR, captions="all"), TypeError, "captions is a str"),
+        ("captions that are not known", lambda r: Captions.parse("last"), ValueError, "random:SEED"),
+        (
+            "a picture without its text file",
+            lambda r: read_pairs(beside(r)),
+            ValueError,
+            "there is no b.txt beside b.png",
+        ),
         ("None as the output", lambda r: run(r, output=None), TypeError, "output is a NoneType"),
         (
             "a file as the output",

@@ -12,7 +12,7 @@ from mmg_diffusers import Estimate, load
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.commands.console import with_messages
 from mmg_diffusers.commands.running import print_outcome
-from mmg_diffusers.pairs.sources import Label
+from mmg_diffusers.pairs.rows import Label
 from mmg_diffusers.runs.shards import Failure, Outcome
 from mmg_diffusers.worlds.shapes import Shapes
 from tests.commands.calling import CIRCLE, call

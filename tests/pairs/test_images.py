@@ -12,7 +12,9 @@ from PIL import Image
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.pairs.images import (
     LAID_ON_WHITE,
+    NEARLY_BLACK,
     ONE_FRAME,
+    SIXTEEN_BITS,
     WITHOUT_PROFILE,
     Picture,
     PictureFile,
@@ -126,9 +128,30 @@ def test_other_modes():
     assert torch.equal(load_image(cmyk), load_image(np.asarray(cmyk.convert("RGB"))))
     indexed = Image.fromarray(NOISE).convert("P")
     assert torch.equal(load_image(indexed), load_image(np.asarray(indexed.convert("RGB"))))
-    for mode in ("I;16", "I", "F"):
-        with pytest.raises(ValueError, match="more than 8 bits a channel"):
+    for mode in ("I", "F"):
+        with pytest.raises(ValueError, match="more than 16 bits a channel"):
             load_image(Image.new(mode, (8, 8)))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_are_brought_to_eight(tmp_path, ending):
+    grey = NOISE[..., 0]
+    path = tmp_path / f"a.{ending}"
+    # 257 times eight bits: white is 65535. Upright, as every picture.
+    Image.fromarray(grey.astype(np.uint16) * 257).save(path, **({"exif": turned(6)} if ending == "png" else {}))
+    picture = read_picture(path)
+    assert picture.remarks == (SIXTEEN_BITS,)
+    expected = np.rot90(grey, -1).copy() if ending == "png" else grey
+    assert torch.equal(picture.pixels, load_image(np.repeat(expected[..., None], 3, 2)))
+
+
+def test_pictures_that_are_nearly_black_are_remarked_on():
+    twice = NOISE.astype(np.float32) / 255 / 255
+    assert read_picture(twice).remarks == (NEARLY_BLACK,)
+    assert read_picture(np.zeros((8, 8, 3), np.uint8)).remarks == (NEARLY_BLACK,)
+    dark = np.zeros((8, 8, 3), np.uint8)
+    dark[3, 4] = 90
+    assert read_picture(dark).remarks == ()
 
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp", "tiff"])

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 from mmg_diffusers.commands.app import app
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.pairs.columns import rows_of_dataset
 from mmg_diffusers.pairs.images import PictureFile, load_image
-from mmg_diffusers.pairs.sources import Row, Source, Unusable, rows_of_dataset
+from mmg_diffusers.pairs.rows import Row, Unusable
+from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pairs.tables import read_pairs, read_rows
 from mmg_diffusers.worlds.shapes import Shapes
 
@@ -173,8 +175,11 @@ def test_columns_are_found_by_name():
     rows = rows_of_dataset([{"jpg": "a", "txt": "b"}, {"image": None, "path": "c", "text": "d", "given": "e"}])
     assert [(row.place, row.image, row.prompt, row.given) for row in rows] == [(0, "a", "b", None), (1, "c", "d", "e")]
     assert next(iter(rows_of_dataset([{"jpg": "a"}], "all"))).prompt == "all"
-    with pytest.raises(ValueError, match=r"row 1 has the columns \['caption'\].*rename_column"):
-        list(rows_of_dataset([{"image": "a", "caption": "b"}, {"caption": "b"}]))
+    with pytest.raises(ValueError, match=r"row 0 has the columns \['caption'\].*rename_column"):
+        list(rows_of_dataset([{"caption": "b"}, {"caption": "b"}]))
+    good, bad = rows_of_dataset([{"image": "a", "caption": "b"}, {"caption": "b"}])
+    assert good.prompt == "b"
+    assert "row 1 lacks an image" in bad.image.why
 
 
 def test_pictures_wait_until_they_are_wanted(sample):
@@ -413,8 +418,8 @@ def test_paths_in_a_data_set_stay_in_their_folder(tmp_path, monkeypatch):
 
 def test_values_of_any_size_are_shown_short(tmp_path):
     body = b"x" * 566_645
-    pandas.DataFrame({"image": [{"bytes": body, "path": "a.png"}], "prompt": ["a"]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"row 0 has .*566,645 bytes.*read by datasets.load_dataset") as refused:
+    pandas.DataFrame({"image": ["a.png"], "prompt": [{"bytes": body}]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"row 0 has .*566,645 bytes.*expected text") as refused:
         read_rows(tmp_path / "a.parquet")
     assert len(str(refused.value)) < 400
     with pytest.raises(ValueError, match="has the columns") as refused:

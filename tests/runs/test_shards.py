@@ -25,7 +25,7 @@ from mmg_diffusers import MMG, Estimate, MMGPipeline, shapes_model
 from mmg_diffusers.commands.app import app
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
 from mmg_diffusers.measure.quadrature import Trapezoid
-from mmg_diffusers.pairs.sources import Row
+from mmg_diffusers.pairs.rows import Row
 from mmg_diffusers.runs.shard_files import Shard
 from mmg_diffusers.runs.shards import Outcome, RunFolder, chunks, collect
 from mmg_diffusers.runs.shards import run as run_chunks

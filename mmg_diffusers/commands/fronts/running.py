@@ -9,6 +9,7 @@ import typer
 
 from mmg_diffusers.commands.options import (
     Batch,
+    CaptionsOption,
     Device,
     Draws,
     Dtype,
@@ -30,9 +31,15 @@ from mmg_diffusers.commands.options import (
 
 def run(
     model: Model,
-    source: Annotated[Path, typer.Argument(help="A folder, a table of pairs, or a webdataset shard (.tar).")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder, a table of pairs, or webdataset shards: a .tar, a folder of them, a-{000..012}.tar."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     prompt: Prompt = None,
+    captions: CaptionsOption = "first",
     marginal: MarginalOption = "null",
     integrand: Integrand = "auto",
     levels: Levels = None,
@@ -63,7 +70,7 @@ def run(
     from mmg_diffusers.pairs.plan import Plan
 
     running.run(
-        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal),
+        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal, captions),
         Plan(
             integrand=integrand,
             levels=levels,
