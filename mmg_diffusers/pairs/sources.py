@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from os.path import isdir
 from pathlib import Path
@@ -14,14 +14,15 @@ from torch import Tensor
 
 from mmg_diffusers.checks import file_path, needs, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames, as_prompt
 from mmg_diffusers.pairs.images import ImageLike, Picture, PictureFile, read_picture
 from mmg_diffusers.pairs.prompts import check_caption, check_text
-from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, inside, read_rows
+from mmg_diffusers.pairs.tables import IMAGE_COLUMNS, PROMPT_COLUMNS, PairTable, inside, read_rows, read_webdataset
 from mmg_diffusers.pairs.videos import VideoLike, read_video
 
 # Webdataset shards keep the parts of a pair by the endings of their files.
 _IMAGE_KEYS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp")
-_PROMPT_KEYS = (*PROMPT_COLUMNS, "txt")
+_PROMPT_KEYS = (*(name for name in PROMPT_COLUMNS if name not in CLASS_COLUMNS), "txt", *CLASS_COLUMNS)
 # The builder of `datasets` that finds its pictures by itself, so that no path comes from the data.
 _FINDER = "imagefolder"
 # Where an address of `datasets` may lead to on this machine.
@@ -180,7 +181,8 @@ def rows_of_dataset(
     """Rows of a `datasets.Dataset`, map-style or streaming, or of any iterable of mappings.
 
     Columns are found by name: ``image``, ``file_name`` or ``path``; ``prompt``, ``text`` or ``caption`` (or `prompt` for all);
-    ``given`` if there is one. Webdataset shards keep theirs under ``jpg``, ``png`` and ``txt``. A picture is what
+    ``given`` if there is one. Without text, ``label`` (of a webdataset shard ``cls``) names the class: a `datasets.ClassLabel` by its
+    number, which must be called as the model calls it. Webdataset shards keep theirs under ``jpg``, ``png`` and ``txt``. A picture is what
     `load_image` takes, the bytes of a file, or a mapping of ``bytes`` and ``path``; those of `datasets.Image` columns are
     left undecoded.
 
@@ -203,8 +205,9 @@ def rows_of_dataset(
                 f"row {place} has the columns {shown(sorted(row))}; expected an image ({', '.join(IMAGE_COLUMNS)}) and a prompt "
                 f"({', '.join(PROMPT_COLUMNS)}). Rename yours with dataset.rename_column."
             )
-        words = row[text] if prompt is None and text is not None else str(prompt)
-        yield Row(place, columns.picture(image, row[image], place), words, row.get("given"))
+        words: Any = columns.classes.prompt(text, row[text]) if prompt is None and text is not None else prompt
+        given = columns.classes.prompt("given", row.get("given"))
+        yield Row(place, columns.picture(image, row[image], place), words, given)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -221,6 +224,7 @@ class _Columns:
     modes: Mapping[str, str | None]
     folder: Path | None
     trusted: bool = False
+    classes: ClassNames = field(default_factory=ClassNames)
 
     @classmethod
     def of(cls, dataset: Any, folder: str | Path | None) -> _Columns:
@@ -228,19 +232,20 @@ class _Columns:
         features = getattr(dataset, "features", None)
         if not hasattr(dataset, "cast_column"):
             return cls(dataset, {}, place)
+        classes = ClassNames.of(features or {})
         needs("datasets", "data")
         import datasets
 
         place = Path() if place is None else place
         if not features or _transformed(dataset):
-            return cls(dataset, {}, place)
+            return cls(dataset, {}, place, classes=classes)
         dataset = _unformatted(dataset)
         kinds = {name: feature for name, feature in features.items() if isinstance(feature, datasets.Image)}
         kinds = {name: feature for name, feature in kinds.items() if name in _IMAGE_KEYS}
         for name, feature in kinds.items():
             dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
         modes = {name: feature.mode for name, feature in kinds.items()}
-        return cls(dataset, modes, place, _trusted(dataset))
+        return cls(dataset, modes, place, _trusted(dataset), classes)
 
     def picture(self, column: str, value: Any, place: int) -> Any:
         """A picture as `read_picture` takes it, or why there is none."""
@@ -315,6 +320,7 @@ class Source:
         folder: str | Path | None = None,
     ) -> None:
         if prompt is not None:
+            prompt = as_prompt(prompt)
             check_caption(prompt, "prompt")
         self.notes: tuple[str, ...] = ()
         self._rows: PairTable | Iterable[Mapping[str, Any]]
@@ -340,7 +346,7 @@ class Source:
             return
         self.name = str(source)
         if Path(source).suffix.lower() == ".tar":
-            self._rows = _webdataset(Path(source))
+            self._rows = read_webdataset(Path(source))
         else:
             self._rows = read_rows(source, prompt)
             self.notes = self._rows.notes
@@ -386,13 +392,9 @@ class Source:
         # A transform by the user may need the other columns to make these.
         if _transformed(rows) or not {*texts} & {*_PROMPT_KEYS}:
             return ((row.prompt, row.given) for row in self)
-        return ((row[_first(row, _PROMPT_KEYS)], row.get("given")) for row in _unformatted(rows.select_columns(texts)))
-
-
-def _webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
-    if not shard.is_file():
-        raise FileNotFoundError(f"there is no {shard}; expected a webdataset shard")
-    needs("datasets", "data")
-    from datasets import load_dataset
-
-    return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)
+        known = ClassNames.of(getattr(rows, "features", None) or {})
+        return (
+            (known.prompt(found, row[found]), known.prompt("given", row.get("given")))
+            for row in _unformatted(rows.select_columns(texts))
+            if (found := _first(row, _PROMPT_KEYS)) is not None
+        )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import Brief, file_path, needs, reason, shown
 from mmg_diffusers.files.text import read_lines, read_text
+from mmg_diffusers.pairs.classes import as_prompt, prompt_in
 from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption, check_text, is_blank
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are of imagefolder.
 IMAGE_COLUMNS = ("image", "file_name", "path")
-PROMPT_COLUMNS = ("prompt", "text", "caption")
+PROMPT_COLUMNS = ("prompt", "text", "caption", "label")
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +57,7 @@ def read_pairs(source: str | Path, prompt: str | None = None) -> PairTable:
         source: an image file; a folder with a table named ``metadata.csv``, ``.jsonl`` or ``.parquet``; a folder of
             images alone, those in its sub-folders too, in the order of their paths; or a table. A table has a column of
             paths (``image``, ``file_name`` or ``path``, relative to the table's folder), one of prompts (``prompt``,
-            ``text`` or ``caption``), and may have one ``given``.
+            ``text`` or ``caption``, or ``label`` for classes, by number or name), and may have one ``given``.
         prompt: the prompt of all images; takes the place of a column.
 
     Raises:
@@ -87,6 +88,7 @@ def read_rows(source: str | Path, prompt: str | None = None) -> PairTable:
     """
     source = file_path(source, "the source")
     if prompt is not None:
+        prompt = as_prompt(prompt)
         check_caption(prompt, "prompt")
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
@@ -218,7 +220,7 @@ def _read_table(path: Path, prompt: str | None, notes: tuple[str, ...] = ()) -> 
         except ValueError as error:
             faults.setdefault(row, str(error))
     images = [path.parent / name for name in names]
-    return PairTable(images, [str(text) for text in prompts], given, notes, faults)
+    return PairTable(images, [text or "" for text in prompts], given, notes, faults)
 
 
 def _frame(path: Path) -> pandas.DataFrame:
@@ -278,10 +280,13 @@ def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[
     if table.columns.tolist().count(name) > 1:
         raise ValueError(f"{path} has the column {shown(name)} more than once; leave one of them")
     values = table[name].tolist()
+    if IMAGE_COLUMNS[0] not in names:
+        values = [prompt_in(name, value) for value in values]
     faults: dict[int, str] = {}
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            faults[row] = f"row {row} has {shown(value)} in column {shown(name)}; expected text"
+            wanted = "text" if IMAGE_COLUMNS[0] in names else "text, or the number of a class"
+            faults[row] = f"row {row} has {shown(value)} in column {shown(name)}; expected {wanted}"
         elif is_blank(value) and "given" not in names:
             faults[row] = f"row {row} has nothing in column {shown(name)}; fill it in, or leave the row out"
         else:
@@ -297,3 +302,18 @@ def _column(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[
         )
         raise ValueError(f"{path}: {faults[0]}{pictures}")
     return [value if isinstance(value, str) else "" for value in values], faults
+
+
+def read_webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
+    """The rows of a webdataset shard, streaming.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ImportError: if `datasets` is not installed.
+    """
+    if not shard.is_file():
+        raise FileNotFoundError(f"there is no {shard}; expected a webdataset shard")
+    needs("datasets", "data")
+    from datasets import load_dataset
+
+    return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)

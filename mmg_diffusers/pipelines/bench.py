@@ -94,7 +94,8 @@ class Bench:
         marginal.check(pairs)
         if marginal.candidates is None:
             plan.check(self.convention)
-        return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs))))
+        compared = marginal.candidates is not None
+        return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs), compared)))
 
     def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
         """Compare each prompt with the model's unconditional branch, or with its context; `pairs` has checked the plan."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import shown, warn, whole
+from mmg_diffusers.pairs.classes import as_prompt, as_prompts
 from mmg_diffusers.pairs.images import Images, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
 from mmg_diffusers.pairs.videos import VideoLike
@@ -70,9 +71,13 @@ class Encoder:
             warn(f"{remark} ({medium.noun} {', '.join(map(str, places[:4]))}{others})")
         return Images(pictures, tuple(remarks), tuple(digests))
 
-    def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    def check_prompts(self, prompts: Sequence[Prompt], compared: bool = False) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see, or reads otherwise than
         some programs do: signs for the weight of words.
+
+        Args:
+            prompts: texts, masked ones among them.
+            compared: whether they are candidates, which have to be different things to the model.
 
         Raises:
             ValueError: for a prompt that cannot be encoded, or a masked word that the encoder will not see or cannot mask.
@@ -89,6 +94,8 @@ class Encoder:
                 notes.append(
                     f"{shown(weight.group())} in {shown(text)} is read as it stands: words of a prompt have no weights here"
                 )
+        if compared:
+            self.codec.check_different([prompt for prompt in different if isinstance(prompt, str)])
         for prompt in different:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)
@@ -120,16 +127,20 @@ def one_each(values: P | Sequence[P], count: int, name: str, noun: str = "image"
     """A prompt for each of `count` images, or what `noun` calls them.
 
     Raises:
-        TypeError: for what is no text, `name` says where.
+        TypeError: for what is neither text nor the number of a class, `name` says where.
         ValueError: for a wrong number of prompts.
     """
+    values = as_prompts(as_prompt(values))
     if isinstance(values, Masked):
         return [cast(P, values)] * count
     if isinstance(values, (str, int)):
         check_text(values, name)
         return [cast(P, values)] * count
     if not isinstance(values, Sequence) or isinstance(values, bytes):
-        raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each {noun}")
+        raise TypeError(
+            f"{name} is a {type(values).__name__}; expected text, or a list with one text for each {noun}; the number of a class, if the "
+            "model is told classes, is a whole number"
+        )
     if len(values) != count:
         raise ValueError(
             f"got {len(values)} {name} for {count} {noun}s; expected one for each, or a single one for all"

@@ -113,8 +113,8 @@ ROWS = (
         (
             "candidates and a number as the prompt",
             lambda r: r.pipe(IMAGE, [3], marginal=Candidates(["a", "b"])),
-            TypeError,
-            r"prompts\[0\] is a int",
+            ValueError,
+            "the prompt '3' is not among the 2 candidates",
         ),
         (
             "candidates and integrand='gaps'",
@@ -128,7 +128,12 @@ ROWS = (
         ("one candidate", lambda r: r.pipe.classify(IMAGE, ["a"]), ValueError, "at least two"),
         ("a single text", lambda r: r.pipe.classify(IMAGE, "a red circle"), TypeError, "at least two"),
         ("None", lambda r: r.pipe.classify(IMAGE, None), TypeError, "candidates are None"),
-        ("numbers", lambda r: r.pipe.classify(IMAGE, [1, 2]), TypeError, "candidate 0 is a int"),
+        (
+            "numbers",
+            lambda r: r.pipe.classify(IMAGE, [1, 2]),
+            TypeError,
+            "a prompt is the number 1, and this model is told text",
+        ),
         ("lists", lambda r: r.pipe.classify(IMAGE, [["a"], ["b"]]), TypeError, "candidate 0 is a list"),
         ("one twice", lambda r: r.pipe.classify(IMAGE, ["a", "b", "a"]), ValueError, "'a' appears more than once"),
         ("a prior too short", lambda r: r.pipe.classify(IMAGE, ["a", "b"], prior=[1.0]), ValueError, "2 positive"),

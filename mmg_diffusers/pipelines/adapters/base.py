@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
+from mmg_diffusers.pairs.classes import ClassNumber
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.adapters.refusals import sign_of_distillation
 from mmg_diffusers.pipelines.media import Medium, Stills
 from mmg_diffusers.pipelines.schedulers import convention_from_config
+
+if TYPE_CHECKING:
+    from mmg_diffusers.pipelines.adapters.classes import Classes
 
 
 class Origin(NamedTuple):
@@ -151,7 +155,33 @@ class Codec(ABC):
         raise NotImplementedError(f"{type(self).__name__} overrides check_masked and not encode_masked")
 
     def check_prompt(self, prompt: str) -> None:
-        """Raise a ValueError for a prompt that cannot be encoded, such as a class that there is not."""
+        """Refuse a prompt that cannot be encoded, such as a class that there is not.
+
+        Raises:
+            TypeError: for the number of a class, where text is encoded.
+            ValueError: for what there is not.
+        """
+        if isinstance(prompt, ClassNumber):
+            raise TypeError(
+                f"a prompt is the number {prompt}, and this model is told text and no classes; expected text, such as "
+                f"{shown(prompt.name) if prompt.name else 'the name of the class'}"
+            )
+
+    def check_different(self, prompts: Sequence[str]) -> None:
+        """Raise a ValueError for different candidates that are one thing to the model, such as two names of a class."""
+        return None
+
+    def asked(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """What the pipeline is called with to draw images of these prompts.
+
+        Raises:
+            ValueError: if it draws none of them.
+        """
+        return {"prompt": list(prompts)}
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes that prompts are; ``None`` for text."""
         return None
 
     @abstractmethod
