@@ -365,6 +365,9 @@ class KeptPrompts(Codec):
     def truncated(self, prompt: str) -> str | None:
         return self._codec.truncated(prompt)
 
+    def cut(self, prompt: str) -> dict[str, str]:
+        return self._codec.cut(prompt)
+
     def describe(self) -> dict[str, Any]:
         return self._codec.describe()
 

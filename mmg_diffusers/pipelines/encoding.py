@@ -83,12 +83,17 @@ class Encoder:
             ValueError: for a prompt that cannot be encoded, or a masked word that the encoder will not see or cannot mask.
         """
         notes: list[str] = []
+        cut: dict[str, list[tuple[str, str]]] = {}
         different = dict.fromkeys(prompts)
         for text in dict.fromkeys(text_of(prompt) for prompt in different):
             self.codec.check_prompt(text)
             lost = self.codec.truncated(text)
             if lost is not None:
                 notes.append(f"the text encoder does not see {shown(lost)}, the end of {shown(text)}")
+            # What one encoder cuts off and another one reads.
+            more = [who for who, end in self.codec.cut(text).items() if len(end) > len(lost or "")]
+            if more:
+                cut.setdefault(" and ".join(more), []).append((self.codec.cut(text)[more[0]], text))
             weight = _WEIGHT.search(text)
             if weight is not None:
                 notes.append(
@@ -99,6 +104,11 @@ class Encoder:
         for prompt in different:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)
+        for who, cases in cut.items():
+            others = f", and that of {len(cases) - 1} more" if len(cases) > 1 else ""
+            notes.append(
+                f"{who} does not see {shown(cases[0][0])}, the end of {shown(cases[0][1])}{others}; other text encoders see more of it"
+            )
         if notes:
             warn("; ".join(notes))
         return tuple(notes)

@@ -188,6 +188,10 @@ class Codec(ABC):
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that the text encoder will not see, or ``None``."""
 
+    def cut(self, prompt: str) -> dict[str, str]:
+        """The end of a prompt that single text encoders do not see, by what a reader calls each; none of those that see all of it."""
+        return {}
+
     def limits(self) -> dict[str, int]:
         """Tokens that each of the tokenizers lets through; none for a codec without text."""
         return {}
@@ -295,6 +299,13 @@ class Family(ABC):
         Zeros are among them only if the model was trained with zeros.
         """
         return {"empty": "the encoded empty prompt"}
+
+    def without_null(self) -> str:
+        """What to say to a user who compares with the unconditional branch of a network that has none."""
+        return (
+            f"this {self.name} has no unconditional branch, which is what prompts are compared with unless one says otherwise; compare them "
+            "with others, marginal=Candidates([...]) (--marginal prompts, or a file), or classify"
+        )
 
     def null(self, encode: Encode) -> Condition | None:
         """The model's own "no condition", one row; ``None`` for a network that has no unconditional branch.

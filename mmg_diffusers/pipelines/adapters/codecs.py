@@ -101,10 +101,21 @@ class PipelineCodec(Codec):
 
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that none of the text encoders sees."""
-        lost = [
-            unseen(getattr(self.pipe, name), self.tokenized(prompt, name), most) for name, most in self.limits().items()
-        ]
+        lost = list(self._lost(prompt).values())
         return min(lost, key=len) or None if lost else None
+
+    def cut(self, prompt: str) -> dict[str, str]:
+        limits, called = self.limits(), {tokenizer: encoder for encoder, tokenizer in self.encoders.items()}
+        return {
+            f"{called.get(name, name)} ({limits[name]} tokens)": end for name, end in self._lost(prompt).items() if end
+        }
+
+    def _lost(self, prompt: str) -> dict[str, str]:
+        """The end of a prompt that each tokenizer cuts off; empty where it fits."""
+        return {
+            name: unseen(getattr(self.pipe, name), self.tokenized(prompt, name), most)
+            for name, most in self.limits().items()
+        }
 
     @property
     def channels(self) -> int:

@@ -89,6 +89,9 @@ class UNet2D(Family):
             return "the user says so"
         return "not as far as its config tells; if its last class was trained as none, say null='last_class'"
 
+    def without_null(self) -> str:
+        return f"{super().without_null()}; if its last class was trained as none, say null='last_class' (--null last_class)"
+
     def null(self, encode: Encode) -> Condition | None:
         # Nothing at all is what an unconditional network was trained with.
         return super().null(encode) if self.conditional else {}
