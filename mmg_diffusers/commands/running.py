@@ -61,7 +61,7 @@ def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: flo
         ValueError, TypeError, OSError, ImportError: as `MMGPipeline.run` does.
         typer.Exit: with status 3, when pairs were bad.
     """
-    for package in ("pandas", "pyarrow"):
+    for package in ("pandas", "pyarrow", *(["datasets"] if data.source.suffix.lower() == ".tar" else [])):
         needs(package, "data")
     marginal = data.read_marginal()
     check_options(marginal, plan)

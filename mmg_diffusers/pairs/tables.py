@@ -309,6 +309,7 @@ def read_webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
 
     Raises:
         FileNotFoundError: when there is no such file.
+        ValueError: for a damaged one.
         ImportError: if `datasets` is not installed.
     """
     if not shard.is_file():
@@ -316,4 +317,7 @@ def read_webdataset(shard: Path) -> Iterable[Mapping[str, Any]]:
     needs("datasets", "data")
     from datasets import load_dataset
 
-    return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)
+    try:
+        return load_dataset("webdataset", data_files=str(shard), split="train", streaming=True)
+    except Exception as error:  # of a damaged archive, and of any kind
+        raise ValueError(f"{shard} cannot be read as a webdataset shard: {reason(error)}") from error

@@ -33,7 +33,7 @@ KIN = {
     "chroma": ("ChromaImg2ImgPipeline", "ChromaInpaintPipeline"),
     "sana-dpm": ("SanaPAGPipeline",),
     "pixart-sigma": ("PixArtSigmaPAGPipeline",),
-    "hunyuandit": ("HunyuanDiTPAGPipeline",),
+    "hunyuandit-1.1": ("HunyuanDiTPAGPipeline",),
     "kolors": ("KolorsPAGPipeline",),
     "qwen-image": ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     "z-image": ("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),

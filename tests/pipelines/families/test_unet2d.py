@@ -99,8 +99,9 @@ def test_classes_are_compared_as_candidates_and_with_a_null_that_is_named():
     model = MMGPipeline(build())
     model.set_progress_bar_config(disable=True)
     image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="no unconditional branch"):
+    with pytest.raises(ValueError, match=r"UNet2DModel has no unconditional branch.*Candidates.*say null='last_class'"):
         model(image, "3", levels=2)
+    assert (model(image, 3, given=1, levels=2).nats != 0).all()
     with pytest.raises(
         ValueError, match=r"'5' is no class of this model; expected a number from 0 to 4; it has no names"
     ):
