@@ -19,6 +19,7 @@ from tests.pipelines.families import (
 )
 
 SMALL = IMAGE[:16, :16]
+TALL = IMAGE[:16].repeat(3, 0)[:, :16]
 
 
 def measure(build, prompts, image=SMALL, **parts):
@@ -27,6 +28,13 @@ def measure(build, prompts, image=SMALL, **parts):
     for name, part in parts.items():
         setattr(pipe, name, part)
     return MMGPipeline(pipe)(image, prompts, levels=2)
+
+
+def uncut(r, build, prompt):
+    rows_of_run = [{"image": SMALL, "prompt": prompt}]
+    return MMGPipeline(build()).run(
+        rows_of_run, r.folder / "run", truncate=False, strict=True, progress=False, levels=2
+    )
 
 
 def classes():
@@ -112,6 +120,33 @@ ROWS = (
             lambda r: measure(FLUX, Masked("a" * 600 + " dot", "dot")),
             ValueError,
             "does not see 'dot'",
+        ),
+    ),
+    *rows(
+        "pipe(images, prompts), sizes and limits",
+        (
+            "an image that the grid does not hold",
+            lambda r: measure(SD3, "a", TALL),
+            ValueError,
+            "48 x 16 is larger than the 32",
+        ),
+        (
+            "a square with more tokens than there is room for",
+            lambda r: measure(hidream.pipeline(hidream.dynamic), "a", IMAGE),
+            ValueError,
+            "has 64 tokens, more than the 16 that the transformer has room for",
+        ),
+        (
+            "a prompt beyond T5's limit, not to be cut",
+            lambda r: uncut(r, SD3, "a" * 300),
+            ValueError,
+            "the text encoder does not see 'a*', the end of 'a*'",
+        ),
+        (
+            "classes with no null prompt",
+            lambda r: measure(LABELLED, 3, IMAGE[:8, :8]),
+            ValueError,
+            "has no unconditional branch",
         ),
     ),
     *rows(

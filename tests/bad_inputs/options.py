@@ -15,10 +15,10 @@ ROWS = (
     *rows(
         "pipe(images, prompts)",
         ("None", lambda r: r.pipe(IMAGE, None), TypeError, "prompts is a NoneType; expected text"),
-        ("a number", lambda r: r.pipe(IMAGE, 3), TypeError, "prompts is a int"),
+        ("a number", lambda r: r.pipe(IMAGE, 3), TypeError, "a prompt is the number 3, and this model is told text"),
         ("bytes", lambda r: r.pipe(IMAGE, b"a"), TypeError, "prompts is a bytes"),
         ("a dict", lambda r: r.pipe(IMAGE, {"a": 1}), TypeError, "prompts is a dict"),
-        ("a number in a list", lambda r: r.pipe(IMAGE, [3]), TypeError, r"prompts\[0\] is a int"),
+        ("a number in a list", lambda r: r.pipe(IMAGE, [3]), TypeError, "a prompt is the number 3"),
         ("no prompt", lambda r: r.pipe(IMAGE, []), ValueError, "0 prompts for 1 images"),
         ("one prompt in a list for two images", lambda r: r.pipe(TWO, ["a"]), ValueError, "1 prompts for 2 images"),
         ("half a surrogate pair", lambda r: r.pipe(IMAGE, "a \ud800"), ValueError, "no valid text"),

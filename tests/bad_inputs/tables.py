@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 
 from mmg_diffusers.commands.inputs import read_marginal
+from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pairs.tables import read_pairs
 from mmg_diffusers.pipelines.caching import EncodingCache
 from mmg_diffusers.runs.shards import Outcome, RunFolder
@@ -81,6 +82,12 @@ ROWS = (
             lambda r: read_pairs(r.picture().parent),
             ValueError,
             "names no prompts",
+        ),
+        (
+            "a damaged shard",
+            lambda r: Source(r.file("a.tar")),
+            ValueError,
+            "a.tar cannot be read as a webdataset shard",
         ),
         (
             "a number with a fraction as the prompt",
