@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -184,6 +186,28 @@ def test_checks_draw_classes_and_want_enough_images(folders, tmp_path):
     status, said = call("inspect", folders["sd"], "--check", "--images", tmp_path / "a.png", "--prompt", "a dot")
     assert status == 2
     assert "has 1 image(s); expected 8 or more to check a model on" in said
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["wan", "experts", "sd3", "dit"])
+def test_half_precision_of_a_folder(folders, tmp_path, name, dtype):
+    """Of a folder diffusers keeps single weights of Wan in float32, which `pipe.to(dtype)` does not."""
+    folder = folders.get(name)
+    if folder is None:
+        folder = tmp_path / "experts"
+        wan.EXPERTS().save_pretrained(folder)
+    size, prompt = ((1, 32, 32), "a dot") if name in ("wan", "experts") else ((16, 16), "5")
+    image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    nats = []
+    for each in (torch.float32, dtype):
+        model = MMGPipeline.from_pretrained(folder, torch_dtype=each)
+        model.set_progress_bar_config(disable=True)
+        found = model(image, prompt, levels=4)
+        assert found.settings["dtype"] == str(each).removeprefix("torch.")
+        nats.append(found.using("gap").nats)
+    torch.testing.assert_close(*nats, rtol=0.1, atol=1.0)
+    if name == "wan":
+        assert "float32" in found.settings["switches"]["transformer"]["dtype"]
 
 
 def test_weights_that_are_not_finite_are_named(copy):
