@@ -139,7 +139,15 @@ class Classification(Record, Brief):
         unknown = [y for y in truth if isinstance(y, str) and y not in place]
         if unknown:
             raise ValueError(f"{shown(unknown[0])} is not among the {len(place)} candidates; add it and classify again")
-        index = torch.tensor([place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth])
+        numbers = [place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth]
+        for y, number in zip(truth, numbers, strict=True):
+            # Names that are numbers of classes invite to be passed as numbers, which are places here.
+            if not isinstance(y, str) and place.get(str(number), number) != number:
+                raise ValueError(
+                    f'{number} is the name of the candidate at place {place[str(number)]}; give names as text, "{number}", and places as '
+                    "numbers only if no name is one"
+                )
+        index = torch.tensor(numbers)
         if int(index.min()) < 0 or int(index.max()) >= len(place):
             raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
         return index

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 import typer
 
 from mmg_diffusers.checks import reason
 from mmg_diffusers.commands.console import console, say, shorten
 from mmg_diffusers.commands.inputs import Networks, gather
+from mmg_diffusers.pairs.classes import ClassNumber
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pipelines.drawing import draw
 from mmg_diffusers.pipelines.inspection import inspect_model
@@ -16,6 +18,8 @@ from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 # Images that a check looks at, and the steps in which the model draws them if there are no others.
 COUNT, STEPS = 16, 25
+# The fewest that tell something.
+LEAST = 8
 # What it draws then: things of different kinds, so that a prompt of one is wrong for another.
 _THINGS = (
     "a dog",
@@ -39,7 +43,13 @@ def inspect(networks: Networks) -> None:
     from rich.table import Table
 
     table = Table(show_header=False)
-    model = inspect_model(networks.place, null=networks.null, variant=networks.variant, revision=networks.revision)
+    model = inspect_model(
+        networks.place,
+        null=networks.null,
+        torch_dtype=getattr(torch, networks.dtype),
+        variant=networks.variant,
+        revision=networks.revision,
+    )
     for name, value in model.rows().items():
         table.add_row(name, shorten(value))
     console.print(table)
@@ -59,8 +69,9 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
         TypeError, ValueError, OSError: for a model that cannot be measured, or images that it cannot take.
         typer.Exit: with status 1, unless it passes.
     """
+    given = None if source is None else _given(source, prompt, seed)
     pipe = networks.load()
-    images, prompts, note = _pictures(pipe, networks, source, prompt, seed)
+    images, prompts, note = _pictures(pipe, networks, given, prompt, seed)
     test = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
     say(f"self-test on {len(images)} images: {test.verdict}")
     say("log-SNR       " + "  ".join(f"{level:7.2f}" for level in test.logsnr.tolist()))
@@ -72,26 +83,54 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
         raise typer.Exit(1)
 
 
+def _given(source: Path, prompt: str | None, seed: int) -> tuple[list[ImageLike], list[str] | None]:
+    """The images that a user gives, with their prompts if they have some.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_pairs` does, or for too few of them.
+    """
+    try:
+        images, prompts = gather(source, prompt, COUNT, seed)
+    except ValueError:
+        # Of an unconditional network they need none.
+        images, prompts = gather(source, "-", COUNT, seed)[0], None
+    if len(images) < LEAST:
+        raise ValueError(f"{source} has {len(images)} image(s); expected {LEAST} or more to check a model on")
+    return images[:COUNT], None if prompts is None else prompts[:COUNT]
+
+
 def _pictures(
-    pipe: MMGPipeline, networks: Networks, source: Path | None, prompt: str | None, seed: int
+    pipe: MMGPipeline,
+    networks: Networks,
+    given: tuple[list[ImageLike], list[str] | None] | None,
+    prompt: str | None,
+    seed: int,
 ) -> tuple[list[ImageLike], list[str] | None, str | None]:
     """Images, their prompts unless the model takes none, and a remark on them."""
-    if source is None and networks.model == "shapes":
+    told = pipe.family.conditional
+    if given is not None:
+        images, prompts = given
+        if told and prompts is None:
+            raise ValueError(
+                "the images have no prompts; give one for all with --prompt, or a table with a column 'prompt'"
+            )
+        return images, prompts if told else None, None
+    if networks.model == "shapes":
         return *gather("shapes", prompt, COUNT, seed), None
-    if source is not None:
-        if not pipe.family.conditional:
-            images, _ = gather(source, prompt or "-", COUNT, seed)
-            return images[:COUNT], None, None
-        images, prompts = gather(source, prompt, COUNT, seed)
-        return images[:COUNT], prompts[:COUNT], None
-    if not pipe.family.conditional:
-        raise ValueError(
-            "this model takes no prompts to draw images by; give some that it was trained on, with --images"
-        )
-    texts = [prompt] * COUNT if prompt is not None else list(PROMPTS)
+    texts = _asked_for(pipe, prompt)
     try:
         drawn = draw(pipe, texts, steps=STEPS, seed=seed)
     except Exception as error:  # of a pipeline that is called otherwise, and stumbles wherever it happens to
         raise ValueError(f"the pipeline draws no images ({reason(error)}); give some with --images") from error
     remark = "the images are the model's own: a factor of its latent that is wrong in its config is wrong in them, too, and not seen"
-    return list(drawn.images), texts, remark
+    return list(drawn.images), texts if told else None, remark
+
+
+def _asked_for(pipe: MMGPipeline, prompt: str | None) -> list[str]:
+    """What a model is asked to draw: one prompt, or different things, or classes over all that it has."""
+    if prompt is not None:
+        return [prompt] * COUNT
+    classes = pipe.codec.classes
+    if classes is None:
+        return list(PROMPTS)
+    return [ClassNumber(place * classes.count // COUNT) for place in range(COUNT)]

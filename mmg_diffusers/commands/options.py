@@ -117,7 +117,7 @@ Guidance = Annotated[
 
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Rows per forward pass, the one memory knob.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; by default the best there is.")]
-Dtype = Annotated[DtypeName, typer.Option("--dtype", help="Dtype of the networks.")]
+Dtype = Annotated[DtypeName, typer.Option("--dtype", "--torch-dtype", help="Dtype of the networks.")]
 Variant = Annotated[str | None, typer.Option("--variant", help="Variant of the weights, e.g. fp16.")]
 Null = Annotated[
     str | None, typer.Option("--null", help="What stands for no prompt, if the family has more than one: empty, zeros.")

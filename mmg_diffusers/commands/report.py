@@ -125,7 +125,7 @@ class _Reading:
 
 
 def _half(curve: Influence) -> str:
-    if float(curve.nats[:, 0].mean()) <= 0:
+    if not curve.arrives:
         return ""
     half = curve.half()
     sentence = f"Half of it has arrived at log-SNR {plus_minus(half, 2)}"

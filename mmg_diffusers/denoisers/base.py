@@ -103,7 +103,7 @@ class Adapted(Denoiser):
         convention: what the network is told about noise, and what it predicts.
         null: the condition, with a batch of one, that stands for "no condition"; ``None`` for a network that
             has no unconditional branch. Zeros are a legitimate condition, never a stand-in.
-        dtype: dtype of the network's noisy input; by default that of its first parameter.
+        dtype: dtype of the network's noisy input; by default its own ``dtype``, else that of its first parameter.
         learned_variance: whether the network returns twice the channels of x (axis 1), of which the first half is the
             prediction and the second a variance (DiT, PixArt, IF).
 
@@ -181,6 +181,10 @@ class Adapted(Denoiser):
         return per_event(c_skip, z) * z + per_event(c_out, z) * out
 
     def _network_dtype(self, fallback: torch.dtype) -> torch.dtype:
+        # What it says itself, if it does: some keep single weights in float32 beside those that take the input.
+        own = getattr(self.network, "dtype", None)
+        if isinstance(own, torch.dtype) and own.is_floating_point:
+            return own
         if isinstance(self.network, nn.Module):
             for parameter in self.network.parameters():
                 return parameter.dtype

@@ -98,6 +98,12 @@ class Influence(Brief):
         value, error = (float(np.interp(level, place[order], values[order])) for values in (mean, stderr))
         return Value(value, error)
 
+    @property
+    def arrives(self) -> bool:
+        """Whether the mean information is positive, so that shares of it arrive, and a half of it does."""
+        # Of the mean: forms may be weighed for a pair otherwise than for the mean of many.
+        return float(self._added().nats.sum(0)[0]) > 0
+
     def arrived(self) -> tuple[Tensor, Tensor]:
         """The share of the mean information that has arrived at each level, and its jackknife error, `(L,)` each.
 
@@ -135,7 +141,7 @@ class Influence(Brief):
 
     def _total(self) -> Tensor:
         total = self._added().nats.sum(0)
-        if float(total[0]) <= 0:
+        if not self.arrives:
             raise ValueError(f"the mean information is {float(total[0]) / len(self):.4f} nats; no half of it arrives")
         return total
 

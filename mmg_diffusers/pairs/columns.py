@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from mmg_diffusers.checks import file_path, needs, of_type, shown
 from mmg_diffusers.pairs.captions import Captions, several
+from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames
 from mmg_diffusers.pairs.folders import inside
 from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS
 from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, PictureFile
@@ -16,7 +17,7 @@ from mmg_diffusers.pairs.rows import Row, Unusable
 
 # Webdataset shards keep the parts of a pair by the endings of their files.
 IMAGE_KEYS = (*IMAGE_COLUMNS, *(suffix[1:] for suffix in IMAGE_SUFFIXES))
-PROMPT_KEYS = (*PROMPT_COLUMNS, "txt")
+PROMPT_KEYS = (*(name for name in PROMPT_COLUMNS if name not in CLASS_COLUMNS), "txt")
 # Rows that are looked at before a source is refused for having no images or no prompts.
 _PEEKED = 32
 # The builder of `datasets` that finds its pictures by itself, so that no path comes from the data.
@@ -38,63 +39,41 @@ def first_of(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((name for name in there if row[name] is not None), there[0] if there else None)
 
 
-def text_of(row: Mapping[str, Any], classes: Mapping[str, Sequence[str]]) -> Text | None:
-    """The caption of a row, or its captions: of a column of prompts, of what a ``json`` holds, or the name of a class.
+def text_of(row: Mapping[str, Any], classes: ClassNames) -> Text | None:
+    """The caption of a row, or its captions: of a column of prompts, of what a ``json`` holds, or else its class.
 
     Args:
         row: by the names of columns.
-        classes: names of classes by column.
+        classes: what the data set calls them.
     """
-    name = first_of(row, PROMPT_KEYS)
-    held = row.get("json")
-    if name is None and isinstance(held, Mapping):
-        inner = first_of(held, PROMPT_KEYS)
-        return None if inner is None else Text("json", held[inner])
-    if name is None:
-        name = next((name for name in classes if name in row), None)
-    if name is None:
-        return None
-    value = row[name]
-    if name in classes and isinstance(value, int):
-        return Text(name, classes[name][value] if 0 <= value < len(classes[name]) else "")
-    return Text(name, value)
+    name, held = first_of(row, PROMPT_KEYS), row.get("json")
+    if name is None and isinstance(held, Mapping) and (inner := first_of(held, PROMPT_KEYS)) is not None:
+        return Text("json", held[inner])
+    name = first_of(row, CLASS_COLUMNS) if name is None else name
+    return None if name is None else Text(name, classes.prompt(name, row[name]))
 
 
-def classes_of(features: Any) -> Mapping[str, Sequence[str]]:
-    """The names of classes by column of a data set of `datasets`, for columns that may be prompts.
+def notes_of(dataset: Any, captions: Captions, named: bool) -> tuple[str, ...]:
+    """What the reader of a record is told of a data set: that prompts are names of classes, or that pictures have several captions.
 
-    Raises:
-        ValueError: if there is no column of prompts, but several of classes.
+    Args:
+        dataset: of `datasets`, or rows.
+        captions: which are measured.
+        named: whether classes are told by their names.
     """
-    if not hasattr(features, "items"):
-        return {}
-    import datasets
-
-    each = {name: kind.names for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
-    if any(name in PROMPT_KEYS or name == "json" for name in features):
-        return {name: names for name, names in each.items() if name in PROMPT_KEYS}
-    if len(each) > 1:
-        raise ValueError(
-            f"the data set has classes in the columns {shown(sorted(each))} and no prompts; choose one by "
-            f"dataset.rename_column({shown(min(each))}, 'prompt')"
-        )
-    return each
-
-
-def notes_of(dataset: Any, captions: Captions) -> tuple[str, ...]:
-    """What the reader of a record is told of a data set: that prompts are names of classes, or that pictures have several captions."""
-    features = getattr(dataset, "features", None)
     if transformed(dataset):
         return ()
-    notes = [
-        f"prompts are the names of the classes in column {shown(name)}, such as {shown(names[0])}"
-        for name, names in classes_of(features).items()
-    ]
+    features: Any = getattr(dataset, "features", None) or {}
+    asked = next((name for name in (*PROMPT_KEYS, "json", *CLASS_COLUMNS) if name in features), "")
+    names = ClassNames.of(features).columns.get(asked, ())
+    notes = (
+        [f"prompts are the names of the classes in column {shown(asked)}, such as {shown(names[0])}"] if names else []
+    )
     first: Any = dataset[0] if isinstance(dataset, list) and dataset else {}
-    lists = [name for name, kind in (features or {}).items() if name in PROMPT_KEYS and _is_list(kind)]
-    if lists or (isinstance(first, Mapping) and several(first.get(first_of(first, PROMPT_KEYS) or "")) is not None):
+    written = several(first.get(first_of(first, PROMPT_KEYS) or "")) if isinstance(first, Mapping) else None
+    if written is not None or (asked and _is_list(features[asked])):
         notes.append(captions.note())
-    return tuple(notes)
+    return tuple(notes if named else notes[bool(names) :])
 
 
 def _is_list(kind: Any) -> bool:
@@ -109,8 +88,9 @@ def rows_of_dataset(
     """Rows of a `datasets.Dataset`, map-style or streaming, or of any iterable of mappings.
 
     Columns are found by name: ``image``, ``file_name``, ``path`` or ``img``; ``prompt``, ``text``, ``caption`` or ``captions``
-    (or `prompt` for all), else the names of a column of classes (`datasets.ClassLabel`); ``given`` if there is one. Webdataset
-    shards keep theirs under ``jpg`` and the like, ``txt``, or one of these names in ``json``. A picture is what
+    (or `prompt` for all); ``given`` if there is one. Without text, ``label`` (of a webdataset shard ``cls``) names the class: a
+    `datasets.ClassLabel` by its number, which must be called as a model of classes calls it; models of text are told its name.
+    Webdataset shards keep theirs under ``jpg`` and the like, ``txt``, or one of these names in ``json``. A picture is what
     `load_image` takes, the bytes of a file, or a mapping of ``bytes`` and ``path``; those of `datasets.Image` columns are
     left undecoded.
 
@@ -156,7 +136,7 @@ class Columns:
     modes: Mapping[str, str | None]
     folder: Path | None
     trusted: bool = False
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    classes: ClassNames = field(default_factory=ClassNames)
 
     @classmethod
     def of(cls, dataset: Any, folder: str | Path | None) -> Columns:
@@ -164,19 +144,20 @@ class Columns:
         features = getattr(dataset, "features", None)
         if not hasattr(dataset, "cast_column"):
             return cls(dataset, {}, place)
+        classes = ClassNames.of(features or {})
         needs("datasets", "data")
         import datasets
 
         place = Path() if place is None else place
         if not features or transformed(dataset):
-            return cls(dataset, {}, place)
+            return cls(dataset, {}, place, classes=classes)
         dataset = unformatted(dataset)
         kinds = {name: feature for name, feature in features.items() if isinstance(feature, datasets.Image)}
         kinds = {name: feature for name, feature in kinds.items() if name in IMAGE_KEYS}
         for name, feature in kinds.items():
             dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
         modes = {name: feature.mode for name, feature in kinds.items()}
-        return cls(dataset, modes, place, _trusted(dataset), classes_of(features))
+        return cls(dataset, modes, place, _trusted(dataset), classes)
 
     def row(self, place: int, row: Mapping[str, Any], prompt: str | None) -> tuple[Row, bool]:
         """A row as a pair, and whether it has the columns that a pair needs; without them it is a bad one."""
@@ -184,7 +165,12 @@ class Columns:
         lacks = "an image" if image is None else "a prompt" if prompt is None and text is None else None
         if lacks is None and image is not None:
             words = prompt if prompt is not None else text.value if text is not None else None
-            return Row(place, self.picture(image, row[image], place), cast("str", words), row.get("given")), True
+            return Row(
+                place,
+                self.picture(image, row[image], place),
+                cast("str", words),
+                self.classes.prompt("given", row.get("given")),
+            ), True
         name = f" ({shown(row['__key__'])})" if "__key__" in row else ""
         return Row(place, Unusable(f"row {place}{name} lacks {lacks}; it has {shown(sorted(row))}"), "", None), False
 

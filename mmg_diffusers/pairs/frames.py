@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are those of data sets.
 IMAGE_COLUMNS = ("image", "file_name", "path", "img")
-PROMPT_COLUMNS = ("prompt", "text", "caption", "captions")
+PROMPT_COLUMNS = ("prompt", "text", "caption", "captions", "label")
 _SEPARATORS = (",", ";", "\t")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmg_diffusers.checks import finite, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.ceiling import ceiling_of
+from mmg_diffusers.pairs.classes import as_prompts
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
@@ -170,13 +171,13 @@ class Candidates(_Mixed):
     """A set of prompts that the true one comes from; their mixture is the marginal, and no null prompt is needed.
 
     Args:
-        prompts: at least two, all different.
+        prompts: at least two, all different: texts, or numbers of classes.
         prior: their probabilities, uniform by default.
         groups: one label a prompt, such as its words but for the colour. A prompt is then compared with those of its own
             group alone: information of what distinguishes them, given what they share.
 
     Raises:
-        TypeError: for prompts that are no text.
+        TypeError: for prompts that are neither text nor whole numbers.
         ValueError: for fewer than two prompts, the same one twice, or a prior or groups that do not fit.
     """
 
@@ -187,7 +188,7 @@ class Candidates(_Mixed):
     def __post_init__(self) -> None:
         if isinstance(self.prompts, str) or not isinstance(self.prompts, Iterable):
             raise TypeError(f"the candidates are {shown(self.prompts)}; expected a list of at least two prompts")
-        names = tuple(self.prompts)
+        names = tuple(as_prompts(list(self.prompts)))
         for place, name in enumerate(names):
             if not isinstance(name, Masked):
                 check_text(name, f"candidate {place}")

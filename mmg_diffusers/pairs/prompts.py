@@ -24,8 +24,7 @@ def check_text(value: object, name: str) -> None:
         TypeError: for anything but text.
         ValueError: for half of a surrogate pair, which stands for no character.
     """
-    # A class is asked for by its number, and a number invites to be passed as one.
-    of_type(value, str, name, "text" + (f', as "{value}" for a class' if type(value) is int else ""))
+    of_type(value, str, name, "text")
     assert isinstance(value, str)
     try:
         value.encode()

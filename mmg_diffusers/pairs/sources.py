@@ -14,9 +14,9 @@ from torch import Tensor
 from mmg_diffusers.checks import of_type, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.pairs.captions import Captions
+from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames, as_prompt, name_of
 from mmg_diffusers.pairs.columns import (
     PROMPT_KEYS,
-    classes_of,
     notes_of,
     rows_of_dataset,
     text_of,
@@ -74,6 +74,7 @@ class Source:
         folder: of the paths that a data set names, see `rows_of_dataset`; a table's paths lie in the folder of the table.
         captions: which are measured of a picture that has several; the first, by default. Those at random depend on their seed and
             on the picture's place. With all of them a pair's place, which names its noise, counts captions.
+        named: whether classes are told by their names, as `named` has it.
 
     Raises:
         TypeError: for a source that cannot be gone through twice, or not at all.
@@ -87,15 +88,18 @@ class Source:
         prompt: str | None = None,
         folder: str | Path | None = None,
         captions: Captions | None = None,
+        named: bool = False,
     ) -> None:
         if isinstance(source, Source):
+            named = named or source._named
             prompt = source._prompt if prompt is None else prompt
             folder = source._folder if folder is None else folder
             captions = source._captions if captions is None else captions
             source = source._origin
         if prompt is not None:
+            prompt = as_prompt(prompt)
             check_caption(prompt, "prompt")
-        self._origin, self._prompt, self._folder = source, prompt, folder
+        self._origin, self._prompt, self._folder, self._named = source, prompt, folder, named
         of_type(captions, (Captions, type(None)), "captions", "Captions, of mmg_diffusers.pairs")
         self._captions = captions or Captions()
         self._rows: PairTable | Iterable[Mapping[str, Any]]
@@ -117,7 +121,11 @@ class Source:
                 "pass a list of rows"
             )
         self.name, self._rows = type(source).__name__, source
-        self.notes = () if prompt is not None else notes_of(source, self._captions)
+        self.notes = () if prompt is not None else notes_of(source, self._captions, self._named)
+
+    def named(self) -> Source:
+        """The same with classes by their names, if the data set has some: for models that are told text."""
+        return Source(self, named=True)
 
     def __iter__(self) -> Iterator[Row]:
         if isinstance(self._rows, PairTable):
@@ -130,7 +138,7 @@ class Source:
         count = 0
         for row in rows:
             for text in self._captions.of(row.prompt, row.place):
-                yield row._replace(place=count, prompt=text)
+                yield row._replace(place=count, prompt=name_of(text) if self._named else text)
                 count += 1
 
     def count(self) -> int | None:
@@ -168,13 +176,13 @@ class Source:
     def _texts(self) -> Iterator[tuple[str, str | None]]:
         rows: Any = self._rows
         names = getattr(rows, "column_names", None) or []
-        classes = {} if transformed(rows) else classes_of(getattr(rows, "features", None))
-        texts = [name for name in names if name in (*PROMPT_KEYS, "given", *classes)]
+        texts = [name for name in names if name in (*PROMPT_KEYS, *CLASS_COLUMNS, "given")]
         # A transform by the user may need the other columns to make these.
-        if transformed(rows) or not {*texts} & {*PROMPT_KEYS, *classes}:
+        if transformed(rows) or not {*texts} - {"given"}:
             yield from ((row.prompt, row.given) for row in self)
             return
+        classes = ClassNames.of(getattr(rows, "features", None) or {})
         for place, row in enumerate(unformatted(rows.select_columns(texts))):
             said = text_of(row, classes)
             for text in self._captions.of(None if said is None else said.value, place):
-                yield text, row.get("given")
+                yield name_of(text) if self._named else text, classes.prompt("given", row.get("given"))

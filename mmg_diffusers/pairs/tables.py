@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import Brief, file_path, reason, shown
 from mmg_diffusers.files.text import read_lines
 from mmg_diffusers.pairs.captions import Captions, several
+from mmg_diffusers.pairs.classes import as_prompt, prompt_in
 from mmg_diffusers.pairs.folders import Folder, inside
 from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS, TABLE_SUFFIXES, column_of, is_table, read_frame
 from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images, PictureFile
@@ -58,7 +59,8 @@ def read_pairs(source: str | Path, prompt: str | None = None, captions: Captions
             ``.parquet``); a folder of images, those in its sub-folders too, in the order of their paths, with captions in
             text files of the same names beside them (``a.txt`` for ``a.png``); or a table. A table has a column of images
             (``image``, ``file_name``, ``path`` or ``img``: paths relative to the table's folder, or in parquet the files' bytes),
-            one of prompts (``prompt``, ``text``, ``caption`` or ``captions``), and may have one ``given``.
+            one of prompts (``prompt``, ``text``, ``caption`` or ``captions``, or ``label`` for classes, by number or name), and may have
+            one ``given``.
         prompt: the prompt of all images; takes the place of a column, and of text files.
         captions: which ones of a picture that has several; the first, by default.
 
@@ -91,6 +93,7 @@ def read_rows(source: str | Path, prompt: str | None = None, captions: Captions 
     source = file_path(source, "the source")
     chosen = Captions() if captions is None else captions
     if prompt is not None:
+        prompt = as_prompt(prompt)
         check_caption(prompt, "prompt")
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
@@ -144,7 +147,7 @@ def read_candidates(path: str | Path) -> Candidates:
     if not is_table(path):
         return Candidates(tuple(line.strip() for line in read_lines(path) if line.strip()))
     table = read_frame(path)
-    column = _Column.of(table, PROMPT_COLUMNS, path).check(path)
+    column = _Column.of_prompts(table, PROMPT_COLUMNS, path)
     faults = column.faults()
     if faults:
         raise ValueError(f"{path}: {faults[min(faults)]}")
@@ -156,6 +159,9 @@ def read_candidates(path: str | Path) -> Candidates:
         raise ValueError(f"{path}: {reason(error)}") from error
 
 
+PROMPTED = "text, or the number of a class"
+
+
 @dataclass(frozen=True)
 class _Column:
     """Cells of a table that hold text.
@@ -164,11 +170,13 @@ class _Column:
         name: of the column.
         cells: what it holds, one for each pair.
         rows: of the table, that the cells are of: a row with several captions may be several pairs.
+        expected: in a cell, for messages.
     """
 
     name: str
     cells: Sequence[Any]
     rows: Sequence[int]
+    expected: str = "text"
 
     @classmethod
     def of(cls, table: pandas.DataFrame, names: Sequence[str], path: Path) -> _Column:
@@ -180,14 +188,27 @@ class _Column:
         name, cells = column_of(table, names, path)
         return cls(name, cells, range(len(cells)))
 
+    @classmethod
+    def of_prompts(cls, table: pandas.DataFrame, names: Sequence[str], path: Path) -> _Column:
+        """A column of texts, or of classes.
+
+        Raises:
+            ValueError: if there is none, or it holds neither: it is the table that is wrong then, and not some of its rows.
+        """
+        name, cells = column_of(table, names, path)
+        column = cls(name, [prompt_in(name, cell) for cell in cells], range(len(cells)), PROMPTED)
+        return column.check(path)
+
     def check(self, path: Path) -> _Column:
-        """Refuse a column without any text: it is the table that is wrong, and not some of its rows.
+        """Refuse a column without any text.
 
         Raises:
             ValueError: names the file and its first row.
         """
         if not any(isinstance(each, str) or several(each) for each in self.cells):
-            raise ValueError(f"{path}: row 0 has {shown(self.cells[0])} in column {shown(self.name)}; expected text")
+            raise ValueError(
+                f"{path}: row 0 has {shown(self.cells[0])} in column {shown(self.name)}; expected {self.expected}"
+            )
         return self
 
     def picked(self, captions: Captions) -> _Column:
@@ -195,11 +216,11 @@ class _Column:
         pairs = [
             (row, text) for row, cell in zip(self.rows, self.cells, strict=True) for text in captions.of(cell, row)
         ]
-        return _Column(self.name, [text for _, text in pairs], [row for row, _ in pairs])
+        return replace(self, cells=[text for _, text in pairs], rows=[row for row, _ in pairs])
 
     def at(self, rows: Sequence[int]) -> _Column:
         """The cells of some rows, in their order."""
-        return _Column(self.name, [self.cells[row] for row in rows], rows)
+        return replace(self, cells=[self.cells[row] for row in rows], rows=rows)
 
     def texts(self) -> list[str]:
         """The text of each pair, empty if the cell holds none."""
@@ -212,7 +233,7 @@ class _Column:
 
     def _fault(self, row: int, cell: Any) -> str | None:
         if not isinstance(cell, str):
-            return f"row {row} has {shown(cell)} in column {shown(self.name)}; expected text"
+            return f"row {row} has {shown(cell)} in column {shown(self.name)}; expected {self.expected}"
         if is_blank(cell) and self.name != "given":
             return f"row {row} has nothing in column {shown(self.name)}; fill it in, or leave the row out"
         try:
@@ -229,10 +250,10 @@ def _read_table(path: Path, prompt: str | None, captions: Captions, notes: tuple
         images.check(path)
     prompts = _Column("prompt", [prompt] * len(images.cells), images.rows)
     if prompt is None:
-        prompts = _Column.of(table, PROMPT_COLUMNS, path).check(path)
+        prompts = _Column.of_prompts(table, PROMPT_COLUMNS, path)
         notes = (*notes, captions.note()) if any(several(cell) is not None for cell in prompts.cells) else notes
         prompts = prompts.picked(captions)
-    given = _Column.of(table, ("given",), path).check(path).at(prompts.rows) if "given" in table.columns else None
+    given = _Column.of_prompts(table, ("given",), path).at(prompts.rows) if "given" in table.columns else None
     pictures, faults = _pictures(images.at(prompts.rows), path)
     return PairTable(
         pictures,

@@ -59,6 +59,7 @@ class Bench:
         encoder: of its images and prompts.
         settings: what the record says of the model.
         progress: options of the tqdm bar.
+        without_null: why nothing can be compared with the unconditional branch, for a model that has none.
     """
 
     make: Callable[[], Denoiser]
@@ -66,6 +67,7 @@ class Bench:
     encoder: Encoder
     settings: Mapping[str, Any]
     progress: Mapping[str, Any] = field(default_factory=dict)
+    without_null: str | None = None
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -94,10 +96,17 @@ class Bench:
         marginal.check(pairs)
         if marginal.candidates is None:
             plan.check(self.convention)
-        return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs))))
+        compared = marginal.candidates is not None
+        return replace(pairs, notes=(*pictures.notes, *self.encoder.check_prompts(marginal.texts(pairs), compared)))
 
     def against_null(self, pairs: ImagePairs, plan: Plan) -> Estimate:
-        """Compare each prompt with the model's unconditional branch, or with its context; `pairs` has checked the plan."""
+        """Compare each prompt with the model's unconditional branch, or with its context; `pairs` has checked the plan.
+
+        Raises:
+            ValueError: for a model without that branch, if there are no contexts.
+        """
+        if pairs.given is None and self.without_null is not None:
+            raise ValueError(self.without_null)
         estimator = plan.estimator()
         settings = self._settings(plan)
         if any(isinstance(context, Masked) for context in pairs.given or []):

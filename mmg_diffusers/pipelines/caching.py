@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import safetensors.torch
@@ -28,6 +28,9 @@ from mmg_diffusers.internals import named_weights
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.adapters.base import Codec, Null, Origin, stack
 from mmg_diffusers.pipelines.media import Medium
+
+if TYPE_CHECKING:
+    from mmg_diffusers.pipelines.adapters.classes import Classes
 
 Encoding = dict[str, Tensor]
 
@@ -340,6 +343,16 @@ class KeptPrompts(Codec):
     def check_prompt(self, prompt: str) -> None:
         self._codec.check_prompt(prompt)
 
+    def check_different(self, prompts: Sequence[str]) -> None:
+        self._codec.check_different(prompts)
+
+    @property
+    def classes(self) -> Classes | None:
+        return self._codec.classes
+
+    def asked(self, prompts: Sequence[str]) -> dict[str, Any]:
+        return self._codec.asked(prompts)
+
     def check_masked(self, prompt: Masked) -> None:
         self._row(prompt)
 
@@ -348,6 +361,9 @@ class KeptPrompts(Codec):
 
     def truncated(self, prompt: str) -> str | None:
         return self._codec.truncated(prompt)
+
+    def cut(self, prompt: str) -> dict[str, str]:
+        return self._codec.cut(prompt)
 
     def describe(self) -> dict[str, Any]:
         return self._codec.describe()

@@ -122,7 +122,7 @@ class ComparingModel(CheckableModel):
             calibration.check(len(among.prompts))
         with self.ready() as bench:
             pictures = bench.encoder.check_images(images, chosen.resize)
-            notes = (*pictures.notes, *bench.encoder.check_prompts(among.prompts))
+            notes = (*pictures.notes, *bench.encoder.check_prompts(among.prompts, compared=True))
             curve, settings, remarks = bench.against_each_other(
                 pictures, ids_for(pair_ids, len(pictures)), among, chosen, notes
             )

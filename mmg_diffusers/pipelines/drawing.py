@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,10 +106,12 @@ def _sample(
             f"{pipe.family.name} makes {pipe.codec.medium.noun}s; expected a model of images. Draw with its own pipeline, and "
             "measure what it made"
         )
-    extra = {} if change is None else {
+    extra: dict[str, Any] = {} if change is None else {
         "callback_on_step_end": change,
         "callback_on_step_end_tensor_inputs": ["prompt_embeds"],
     }  # fmt: skip
+    if "guidance_scale" in signature(type(plain).__call__).parameters:
+        extra["guidance_scale"] = guidance
     shown = progress_options(plain)
     plain.set_progress_bar_config(disable=True)
     parts: list[Images] = []
@@ -119,9 +122,8 @@ def _sample(
             # A generator for each image, so that it does not depend on those beside it.
             noise = [torch.Generator().manual_seed(stream(seed, start + k)) for k in range(len(some))]
             made = plain(
-                some,
+                **pipe.codec.asked(some),
                 num_inference_steps=steps,
-                guidance_scale=guidance,
                 generator=noise,
                 output_type="np",
                 **extra,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import shown, warn, whole
+from mmg_diffusers.pairs.classes import as_prompt, as_prompts
 from mmg_diffusers.pairs.images import Images, resize
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text, text_of
 from mmg_diffusers.pairs.videos import VideoLike
@@ -70,28 +71,44 @@ class Encoder:
             warn(f"{remark} ({medium.noun} {', '.join(map(str, places[:4]))}{others})")
         return Images(pictures, tuple(remarks), tuple(digests))
 
-    def check_prompts(self, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    def check_prompts(self, prompts: Sequence[Prompt], compared: bool = False) -> tuple[str, ...]:
         """Look at every different prompt once; returns, and warns of, what the text encoder will not see, or reads otherwise than
         some programs do: signs for the weight of words.
+
+        Args:
+            prompts: texts, masked ones among them.
+            compared: whether they are candidates, which have to be different things to the model.
 
         Raises:
             ValueError: for a prompt that cannot be encoded, or a masked word that the encoder will not see or cannot mask.
         """
         notes: list[str] = []
+        cut: dict[str, list[tuple[str, str]]] = {}
         different = dict.fromkeys(prompts)
         for text in dict.fromkeys(text_of(prompt) for prompt in different):
             self.codec.check_prompt(text)
             lost = self.codec.truncated(text)
             if lost is not None:
                 notes.append(f"the text encoder does not see {shown(lost)}, the end of {shown(text)}")
+            # What one encoder cuts off and another one reads.
+            more = [who for who, end in self.codec.cut(text).items() if len(end) > len(lost or "")]
+            if more:
+                cut.setdefault(" and ".join(more), []).append((self.codec.cut(text)[more[0]], text))
             weight = _WEIGHT.search(text)
             if weight is not None:
                 notes.append(
                     f"{shown(weight.group())} in {shown(text)} is read as it stands: words of a prompt have no weights here"
                 )
+        if compared:
+            self.codec.check_different([prompt for prompt in different if isinstance(prompt, str)])
         for prompt in different:
             if isinstance(prompt, Masked):
                 self.codec.check_masked(prompt)
+        for who, cases in cut.items():
+            others = f", and that of {len(cases) - 1} more" if len(cases) > 1 else ""
+            notes.append(
+                f"{who} does not see {shown(cases[0][0])}, the end of {shown(cases[0][1])}{others}; other text encoders see more of it"
+            )
         if notes:
             warn("; ".join(notes))
         return tuple(notes)
@@ -120,16 +137,20 @@ def one_each(values: P | Sequence[P], count: int, name: str, noun: str = "image"
     """A prompt for each of `count` images, or what `noun` calls them.
 
     Raises:
-        TypeError: for what is no text, `name` says where.
+        TypeError: for what is neither text nor the number of a class, `name` says where.
         ValueError: for a wrong number of prompts.
     """
+    values = as_prompts(as_prompt(values))
     if isinstance(values, Masked):
         return [cast(P, values)] * count
     if isinstance(values, (str, int)):
         check_text(values, name)
         return [cast(P, values)] * count
     if not isinstance(values, Sequence) or isinstance(values, bytes):
-        raise TypeError(f"{name} is a {type(values).__name__}; expected text, or a list with one text for each {noun}")
+        raise TypeError(
+            f"{name} is a {type(values).__name__}; expected text, or a list with one text for each {noun}; the number of a class, if the "
+            "model is told classes, is a whole number"
+        )
     if len(values) != count:
         raise ValueError(
             f"got {len(values)} {name} for {count} {noun}s; expected one for each, or a single one for all"

@@ -33,7 +33,7 @@ class Inspection:
     Args:
         facts: by name, in words; what the configs do not tell says so.
         refusal: why it cannot be measured, and what still works; ``None`` if it can.
-        measures: those of `MEASURES`, each with the reason why it is not open, or ``None``.
+        measures: those of `MEASURES`, each with the reason why it is not open, or from where on it is, or ``None``.
     """
 
     facts: Mapping[str, str]
@@ -45,11 +45,20 @@ class Inspection:
         said = dict(self.facts)
         if self.refusal is not None:
             said["refused"] = self.refusal
-        return said | {name: "open" if why is None else f"not open: {why}" for name, why in self.measures.items()}
+        return said | {name: _open(why) for name, why in self.measures.items()}
+
+
+def _open(why: str | None) -> str:
+    return "open" if why is None else why if why.startswith("open, ") else f"not open: {why}"
 
 
 def inspect_model(
-    name_or_path: str | Path, *, null: str | None = None, variant: str | None = None, **where: Unpack[Where]
+    name_or_path: str | Path,
+    *,
+    null: str | None = None,
+    torch_dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    **where: Unpack[Where],
 ) -> Inspection:
     """Inspect a pipeline folder, or one on the hub. No network is run.
 
@@ -58,7 +67,7 @@ def inspect_model(
     Args:
         name_or_path: a folder in diffusers' format, or an id on the hub.
         null: what is to stand for no prompt, see `MMGPipeline`.
-        variant, where: as in ``MMGPipeline.from_pretrained``.
+        torch_dtype, variant, where: as in ``MMGPipeline.from_pretrained``.
 
     Raises:
         TypeError, ValueError, ConnectionError: as ``MMGPipeline.from_pretrained`` does, for what is no pipeline or cannot be read.
@@ -68,7 +77,8 @@ def inspect_model(
         find_family([index["_class_name"]])
     except ValueError as error:
         return _of_index(index, str(error))
-    return inspect_pipeline(load_pipeline(name_or_path, variant=variant, **where), null=null)
+    pipe = load_pipeline(name_or_path, torch_dtype=torch_dtype, variant=variant, **where)
+    return inspect_pipeline(pipe, null=null)
 
 
 def _of_index(index: Mapping[str, Any], why: str) -> Inspection:
@@ -209,8 +219,13 @@ def _measures(family: Family, refusal: str | None) -> dict[str, str | None]:
         alone = "the network is unconditional: there is nothing that a prompt could say to it"
         return {**dict.fromkeys(MEASURES, alone), "likelihood": None}
     if not family.nulls():
-        none = f"it has no unconditional branch; {CANDIDATES}"
-        return {**dict.fromkeys(MEASURES), "information by the null prompt": none, "likelihood": none}
+        none = "it has no unconditional branch"
+        return {
+            "information by the null prompt": f"{none}; {CANDIDATES}",
+            "candidates": None,
+            "likelihood": f"open, given a prompt alone: {none}",
+            "maps": f"open, against candidates alone: {none}",
+        }
     return dict.fromkeys(MEASURES)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -24,6 +24,8 @@ _INDEX = "model_index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 # What tells the parts of weights that are split into several files, before or after a variant.
 _VARIANT = re.compile(r"-\d{5}-of-\d{5}")
+# Tokens that a tokenizer of transformers has of itself, beside special ones: a space.
+_FEWEST = 2
 # Components that no measurement uses, with what else their absence asks for.
 UNUSED: dict[str, dict[str, Any]] = {
     "safety_checker": {"safety_checker": None, "requires_safety_checker": False},
@@ -66,7 +68,7 @@ def read_index(name_or_path: str | Path, **where: Unpack[Where]) -> dict[str, An
         config: Any = DiffusionPipeline.load_config(path, **where)
     except Exception as error:
         raise ValueError(f"cannot read the {_INDEX} of {shown(path)} ({reason(error)})") from error
-    if not isinstance(config, dict) or "_class_name" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
         raise ValueError(f"the {_INDEX} of {shown(path)} names no pipeline class; it is damaged or of another kind")
     return config
 
@@ -114,6 +116,8 @@ def load_pipeline(
     for name, absent in UNUSED.items():
         if name in config:
             extra |= absent
+    if folder is not None:
+        _check_parts(folder, config, extra)
     try:
         pipe = DiffusionPipeline.from_pretrained(
             path, dtype=torch_dtype or torch.float32, variant=variant, use_safetensors=True, **where, **extra
@@ -122,6 +126,12 @@ def load_pipeline(
         raise ValueError(
             f"cannot load {shown(path)} ({reason(error)}).{_about_files(folder, variant, error)}"
         ) from error
+    wordless = [name for name, part in pipe.components.items() if _wordless(part)]
+    if wordless:
+        raise ValueError(
+            f"the {wordless[0]} in {shown(path)} knows no words: the files of its vocabulary are missing, and every prompt would read "
+            "the same; get them again"
+        )
     lacking = _lacking(pipe)
     if lacking:
         raise ValueError(
@@ -135,6 +145,33 @@ def load_pipeline(
             "run diverged, or the dtype is too narrow for them; get others, or load them as torch.float32"
         )
     return pipe
+
+
+def _check_parts(folder: Path, index: Mapping[str, Any], passed: Mapping[str, Any]) -> None:
+    """Refuse a folder without a part that its index names: the libraries beneath make some of them, tokenizers above all, of nothing.
+
+    Raises:
+        ValueError: says which.
+    """
+    named = [name for name, part in index.items() if isinstance(part, (list, tuple)) and len(part) == 2]
+    absent = [name for name in named if isinstance(index[name][1], str) and name not in passed]
+    absent = [name for name in absent if not (folder / name).is_dir()]
+    if absent:
+        raise ValueError(
+            f"{shown(str(folder))} has no folder {', '.join(absent)}, which its {_INDEX} names: the copy is not whole; get it again, or "
+            f"name the part [null, null] there if the model works without it"
+        )
+
+
+def _wordless(part: object) -> bool:
+    """Whether a component is a tokenizer that knows none but special tokens, as one is that was made without its files."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(part, PreTrainedTokenizerBase):
+        return False
+    tokenizer: Any = part
+    known = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys() - set(tokenizer.all_special_tokens)
+    return len(known) <= _FEWEST
 
 
 def _check_id(place: Path, path: str) -> None:
@@ -210,6 +247,12 @@ def _about_variants(folder: Path | None, variant: str | None) -> str:
     """That a part's weights are there under the name of a variant alone, such as fp16, and how to ask for it."""
     if folder is None:
         return ""
+    if variant is not None:
+        there = {_VARIANT.sub("", path.name.removesuffix(".safetensors")) for path in folder.glob("*/*.safetensors")}
+        kinds = sorted({name.partition(".")[2] for name in there if "." in name})
+        if there and variant not in kinds:
+            others = f"variants are {', '.join(kinds)}" if kinds else "its weights are of no variant"
+            return f" There is no variant {shown(variant)} in it, {others}: leave variant= (--variant) out, or give one that is there."
     for part in sorted({path.parent for path in folder.glob("*/*.safetensors")}):
         names = [path.name.removesuffix(".safetensors") for path in part.glob("*.safetensors")]
         kinds = {_VARIANT.sub("", name).partition(".")[2] for name in names}

@@ -244,7 +244,15 @@ class PipelineModel:
         self.family.check(released=self._released)
         check_switches(self.family.networks())
         with evaluating(self._networks()):
-            yield Bench(lambda: self.denoiser, self.family.convention(), self.encoder, self._settings(), self._progress)
+            family = self.family
+            yield Bench(
+                lambda: self.denoiser,
+                family.convention(),
+                self.encoder,
+                self._settings(),
+                self._progress,
+                None if family.nulls() or not family.conditional else family.without_null(),
+            )
         self.pipe.maybe_free_model_hooks()
 
     @property

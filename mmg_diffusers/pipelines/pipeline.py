@@ -21,6 +21,7 @@ from mmg_diffusers.measure.weights import trapezoid_within
 from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.piloting import PilotingModel
 from mmg_diffusers.pipelines.running import run_pairs
@@ -164,7 +165,7 @@ class MMGPipeline(PilotingModel):
 
     def run(
         self,
-        source: str | Path | Iterable[Mapping[str, Any]],
+        source: str | Path | Iterable[Mapping[str, Any]] | Source,
         output: str | Path,
         *,
         prompt: str | None = None,
@@ -185,8 +186,8 @@ class MMGPipeline(PilotingModel):
         with the same number of threads).
 
         Args:
-            source: a folder or table (see `read_pairs`), a webdataset shard (``.tar``), a `datasets.Dataset`, map-style or
-                streaming, or mappings; see `rows_of_dataset` for the columns.
+            source: a folder or table (see `read_pairs`), webdataset shards (``.tar``), a `datasets.Dataset`, map-style or
+                streaming, or mappings; see `rows_of_dataset` for the columns, and `Source` for pictures with several captions.
             output: a folder of its own for every combination of data set, model and settings.
             prompt: for all images, if the source has none.
             marginal: what prompts are compared with. Negatives are drawn over all prompts of the source.

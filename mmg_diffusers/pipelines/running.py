@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mmg_diffusers.checks import file_path, shown
+from mmg_diffusers.pairs.classes import as_prompt
 from mmg_diffusers.pairs.images import Images
 from mmg_diffusers.pairs.marginals import Marginal, check_marginal
 from mmg_diffusers.pairs.plan import Plan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def run_pairs(
     pipe: MMGPipeline,
-    source: str | Path | Iterable[Mapping[str, Any]],
+    source: str | Path | Iterable[Mapping[str, Any]] | Source,
     output: str | Path,
     *,
     prompt: str | None,
@@ -42,6 +43,10 @@ def run_pairs(
     # An option that no pair can be measured with is no bad pair.
     plan.check(pipe.denoiser, candidates=marginal.candidates)
     rows = Source(source, prompt)
+    if pipe.codec.classes is None:
+        rows = rows.named()
+    if prompt is not None:
+        pipe.codec.check_prompt(as_prompt(prompt))
     if marginal.needs_all:
         every = rows.prompts(limit)
         marginal = marginal.over(every.prompts, torch.tensor(every.places))

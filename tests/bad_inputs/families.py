@@ -4,6 +4,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from mmg_diffusers import Masked, MMGPipeline
+from mmg_diffusers.pairs.classes import ClassNumber
 from tests.bad_inputs.room import IMAGE, rows
 from tests.pipelines.families import (
     dit,
@@ -18,6 +19,7 @@ from tests.pipelines.families import (
 )
 
 SMALL = IMAGE[:16, :16]
+TALL = IMAGE[:16].repeat(3, 0)[:, :16]
 
 
 def measure(build, prompts, image=SMALL, **parts):
@@ -28,8 +30,19 @@ def measure(build, prompts, image=SMALL, **parts):
     return MMGPipeline(pipe)(image, prompts, levels=2)
 
 
+def uncut(r, build, prompt):
+    rows_of_run = [{"image": SMALL, "prompt": prompt}]
+    return MMGPipeline(build()).run(
+        rows_of_run, r.folder / "run", truncate=False, strict=True, progress=False, levels=2
+    )
+
+
 def classes():
     return dit.pipeline(lambda: DDIMScheduler(clip_sample=False))()
+
+
+def compared(among):
+    return MMGPipeline(classes()).classify(SMALL, among, levels=2)
 
 
 def named():
@@ -45,26 +58,46 @@ ROWS = (
         "pipe(images, prompts), classes",
         ("a number out of range", lambda r: measure(classes, "1000"), ValueError, "'1000' is no class.*0 to 999"),
         ("a name that there is not", lambda r: measure(classes, "gold"), ValueError, "'gold' is no class.*names"),
+        ("numbers out of range", lambda r: measure(classes, [1000]), ValueError, "'1000' is no class.*0 to 999"),
         (
-            "a number that is no text",
-            lambda r: measure(classes, 207),
-            TypeError,
-            'prompts is a int; expected text, as "207"',
+            "a number below 0",
+            lambda r: measure(classes, -1),
+            ValueError,
+            "number of a class is -1; expected at least 0",
+        ),
+        ("a truth value", lambda r: measure(classes, True), TypeError, "prompts is a bool; expected text"),
+        ("a number with a fraction", lambda r: measure(classes, [207.5]), TypeError, r"prompts\[0\] is a float"),
+        (
+            "a number and a name of one class, compared",
+            lambda r: compared(["1", "goldfish"]),
+            ValueError,
+            "'1' and 'goldfish' are one class of this model",
         ),
         (
-            "numbers that are no text",
-            lambda r: measure(classes, [207]),
+            "a class that the data set calls otherwise",
+            lambda r: measure(classes, ClassNumber(1, "dog")),
+            ValueError,
+            "the data set calls its class 1 'dog', and this model calls its own 'goldfish'",
+        ),
+        (
+            "of a model of text",
+            lambda r: measure(XL, 207),
             TypeError,
-            r'prompts\[0\] is a int; expected text, as "207" for a class',
+            "a prompt is the number 207, and this model is told text",
         ),
         ("two classes for one image", lambda r: measure(classes, ["1", "2"]), ValueError, "got 2 prompts for 1 images"),
         ("a masked word", lambda r: measure(classes, Masked("207", "207")), ValueError, "no word can be masked"),
-        ("of a UNet, a name", lambda r: measure(LABELLED, "cat"), ValueError, "'cat' names no class"),
+        (
+            "of a UNet, a name",
+            lambda r: measure(LABELLED, "cat"),
+            ValueError,
+            "'cat' is no class of this model; expected a number from 0 to 9; it has no names",
+        ),
         (
             "of a UNet with names, another",
             lambda r: measure(named, "dog"),
             ValueError,
-            "'dog' names no class.*names are cat",
+            "'dog' is no class of this model.*names .cat",
         ),
         ("of an unconditional UNet", lambda r: measure(PLAIN, "1"), ValueError, "this network is unconditional"),
     ),
@@ -87,6 +120,33 @@ ROWS = (
             lambda r: measure(FLUX, Masked("a" * 600 + " dot", "dot")),
             ValueError,
             "does not see 'dot'",
+        ),
+    ),
+    *rows(
+        "pipe(images, prompts), sizes and limits",
+        (
+            "an image that the grid does not hold",
+            lambda r: measure(SD3, "a", TALL),
+            ValueError,
+            "48 x 16 is larger than the 32",
+        ),
+        (
+            "a square with more tokens than there is room for",
+            lambda r: measure(hidream.pipeline(hidream.dynamic), "a", IMAGE),
+            ValueError,
+            "has 64 tokens, more than the 16 that the transformer has room for",
+        ),
+        (
+            "a prompt beyond T5's limit, not to be cut",
+            lambda r: uncut(r, SD3, "a" * 300),
+            ValueError,
+            "the text encoder does not see 'a*', the end of 'a*'",
+        ),
+        (
+            "classes with no null prompt",
+            lambda r: measure(LABELLED, 3, IMAGE[:8, :8]),
+            ValueError,
+            "has no unconditional branch",
         ),
     ),
     *rows(

@@ -33,6 +33,15 @@ def spoil(tensors):
     tensors[min(tensors)] *= float("nan")
 
 
+def without(name):
+    """Leave out a part of the copy."""
+
+    def change(folder):
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+
+    return change
+
+
 def half_alone(folder):
     """Weights under the name of their variant, as many publish them."""
     for path in list(folder.glob("*/*.safetensors")):
@@ -87,12 +96,17 @@ ROWS = (
         ),
         ("a list", lambda r: r.load(lambda f: (f / INDEX).write_text("[]")), ValueError, "names no pipeline class"),
         ("empty", lambda r: r.load(lambda f: (f / INDEX).write_text("{}")), ValueError, "names no pipeline class"),
-        ("a number for the class", lambda r: r.load(json_change(INDEX, _class_name=3)), ValueError, "no adapter for 3"),
+        (
+            "a number for the class",
+            lambda r: r.load(json_change(INDEX, _class_name=3)),
+            ValueError,
+            "names no pipeline",
+        ),
         (
             "a pipeline without an adapter",
-            lambda r: r.load(json_change(INDEX, _class_name="KandinskyV22Pipeline")),
+            lambda r: r.load(json_change(INDEX, _class_name="OmniGenPipeline")),
             ValueError,
-            "no adapter for 'KandinskyV22Pipeline'.*Stable Diffusion XL.*Adapted.network, convention.*measure_candidates",
+            "no adapter for 'OmniGenPipeline'.*Stable Diffusion XL.*Adapted.network, convention.*measure_candidates",
         ),
         (
             "a part set to null",
@@ -111,6 +125,24 @@ ROWS = (
     ),
     *rows(
         "from_pretrained, weights",
+        (
+            "a part that is not told the prompt",
+            lambda r: r.load(json_change(INDEX, _class_name="KandinskyV22Pipeline")),
+            ValueError,
+            "the embedding of an image that a prior drew, and not the prompt.*measure Kandinsky3Pipeline",
+        ),
+        (
+            "a pipeline of sound",
+            lambda r: r.load(json_change(INDEX, _class_name="AudioLDM2Pipeline")),
+            ValueError,
+            "it makes sound, and images and videos are measured here",
+        ),
+        (
+            "a tokenizer without words",
+            lambda r: r.load(without("tokenizer/tokenizer.json")),
+            ValueError,
+            "the tokenizer in .* knows no words",
+        ),
         ("pickled, unet", lambda r: r.load(pickled("unet")), ValueError, "Only safetensors.*safe_serialization=True"),
         ("pickled, vae", lambda r: r.load(pickled("vae")), ValueError, "Only safetensors.*safe_serialization=True"),
         ("pickled, text encoder", lambda r: r.load(pickled("text_encoder")), ValueError, "Only safetensors"),
@@ -158,9 +190,14 @@ ROWS = (
     ),
     *rows(
         "from_pretrained, parts",
-        ("no unet", lambda r: r.load(lambda f: shutil.rmtree(f / "unet")), ValueError, "cannot load"),
-        ("no tokenizer", lambda r: r.load(lambda f: shutil.rmtree(f / "tokenizer")), ValueError, "tokenizer"),
-        ("no scheduler", lambda r: r.load(lambda f: shutil.rmtree(f / "scheduler")), ValueError, "cannot load"),
+        ("no unet", lambda r: r.load(lambda f: shutil.rmtree(f / "unet")), ValueError, "has no folder unet, which"),
+        ("no tokenizer", lambda r: r.load(lambda f: shutil.rmtree(f / "tokenizer")), ValueError, "no folder tokenizer"),
+        (
+            "no scheduler",
+            lambda r: r.load(lambda f: shutil.rmtree(f / "scheduler")),
+            ValueError,
+            "has no folder scheduler",
+        ),
         ("a unet's config that is no JSON", lambda r: r.load(lambda f: (f / UNET).write_text("{")), ValueError, "JSON"),
         (
             "a unet of another width",

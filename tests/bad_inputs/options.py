@@ -15,10 +15,10 @@ ROWS = (
     *rows(
         "pipe(images, prompts)",
         ("None", lambda r: r.pipe(IMAGE, None), TypeError, "prompts is a NoneType; expected text"),
-        ("a number", lambda r: r.pipe(IMAGE, 3), TypeError, "prompts is a int"),
+        ("a number", lambda r: r.pipe(IMAGE, 3), TypeError, "a prompt is the number 3, and this model is told text"),
         ("bytes", lambda r: r.pipe(IMAGE, b"a"), TypeError, "prompts is a bytes"),
         ("a dict", lambda r: r.pipe(IMAGE, {"a": 1}), TypeError, "prompts is a dict"),
-        ("a number in a list", lambda r: r.pipe(IMAGE, [3]), TypeError, r"prompts\[0\] is a int"),
+        ("a number in a list", lambda r: r.pipe(IMAGE, [3]), TypeError, "a prompt is the number 3"),
         ("no prompt", lambda r: r.pipe(IMAGE, []), ValueError, "0 prompts for 1 images"),
         ("one prompt in a list for two images", lambda r: r.pipe(TWO, ["a"]), ValueError, "1 prompts for 2 images"),
         ("half a surrogate pair", lambda r: r.pipe(IMAGE, "a \ud800"), ValueError, "no valid text"),
@@ -113,8 +113,8 @@ ROWS = (
         (
             "candidates and a number as the prompt",
             lambda r: r.pipe(IMAGE, [3], marginal=Candidates(["a", "b"])),
-            TypeError,
-            r"prompts\[0\] is a int",
+            ValueError,
+            "the prompt '3' is not among the 2 candidates",
         ),
         (
             "candidates and integrand='gaps'",
@@ -128,7 +128,12 @@ ROWS = (
         ("one candidate", lambda r: r.pipe.classify(IMAGE, ["a"]), ValueError, "at least two"),
         ("a single text", lambda r: r.pipe.classify(IMAGE, "a red circle"), TypeError, "at least two"),
         ("None", lambda r: r.pipe.classify(IMAGE, None), TypeError, "candidates are None"),
-        ("numbers", lambda r: r.pipe.classify(IMAGE, [1, 2]), TypeError, "candidate 0 is a int"),
+        (
+            "numbers",
+            lambda r: r.pipe.classify(IMAGE, [1, 2]),
+            TypeError,
+            "a prompt is the number 1, and this model is told text",
+        ),
         ("lists", lambda r: r.pipe.classify(IMAGE, [["a"], ["b"]]), TypeError, "candidate 0 is a list"),
         ("one twice", lambda r: r.pipe.classify(IMAGE, ["a", "b", "a"]), ValueError, "'a' appears more than once"),
         ("a prior too short", lambda r: r.pipe.classify(IMAGE, ["a", "b"], prior=[1.0]), ValueError, "2 positive"),

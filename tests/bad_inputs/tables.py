@@ -89,7 +89,18 @@ ROWS = (
             ValueError,
             "names no prompts",
         ),
-        ("a number as the prompt", lambda r: read_pairs(r.picture(), 3), TypeError, "prompt is a int"),
+        (
+            "a damaged shard",
+            lambda r: list(Source(r.file("a.tar"))),
+            ValueError,
+            "a.tar cannot be read as a webdataset shard",
+        ),
+        (
+            "a number with a fraction as the prompt",
+            lambda r: read_pairs(r.picture(), 3.5),
+            TypeError,
+            "prompt is a float",
+        ),
         ("a spreadsheet", lambda r: read_pairs(r.table("", ".xlsx")), ValueError, "cannot tell what .*by its ending"),
         (".csv, empty", lambda r: read_pairs(r.table("")), ValueError, "cannot be read as a table"),
         (".csv, names alone", lambda r: read_pairs(r.table("file_name,text\n")), ValueError, "has no rows"),
@@ -170,10 +181,10 @@ ROWS = (
         ),
         (".jsonl, nested too deep", lambda r: read_pairs(r.table("[" * 100_000, ".jsonl")), ValueError, "recursion"),
         (
-            ".jsonl, a number for a prompt",
-            lambda r: read_pairs(r.table(lines({"image": "0.png", "prompt": 3}), ".jsonl")),
+            ".jsonl, a number with a fraction for a prompt",
+            lambda r: read_pairs(r.table(lines({"image": "0.png", "prompt": 3.5}), ".jsonl")),
             ValueError,
-            "row 0 has 3 in column 'prompt'",
+            "row 0 has 3.5 in column 'prompt'; expected text, or the number of a class",
         ),
         (
             ".jsonl, null for a prompt",
@@ -243,7 +254,12 @@ ROWS = (
         ("keep='pixels'", lambda r: run(r, keep="pixels"), ValueError, "keep is 'pixels'"),
         ("seed=-1", lambda r: run(r, seed=-1), ValueError, "seed is -1"),
         ("batch_size=0", lambda r: run(r, batch_size=0), ValueError, "batch_size is 0"),
-        ("a number as the prompt", lambda r: run(r, prompt=3), TypeError, "prompt is a int"),
+        (
+            "a number as the prompt",
+            lambda r: run(r, prompt=3),
+            TypeError,
+            "a prompt is the number 3, and this model is told text",
+        ),
         (
             "strict, a bad pair",
             lambda r: run(r, [{"image": IMAGE * np.nan, "prompt": "a"}], strict=True),

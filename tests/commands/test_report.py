@@ -7,9 +7,14 @@ import subprocess
 import numpy as np
 import pandas
 import pytest
+from diffusers import DDIMScheduler
 from PIL import Image
 
+from mmg_diffusers import MMGPipeline
+from mmg_diffusers.analysis.influence import influence
+from mmg_diffusers.commands.report import build_report
 from tests.commands.calling import CIRCLE, call
+from tests.pipelines.families import dit
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +75,17 @@ def test_report_fits_the_screen(pages, tmp_path, name, width):
     drawn = (pixels != pixels[0, 0]).any(2)
     assert drawn.mean() > 0.05
     assert not drawn[:, -8:].any()
+
+
+def test_a_mean_below_zero_has_a_page_too():
+    """Forms that are weighed for each pair may have another sign than those that are weighed for the mean."""
+    pipe = MMGPipeline(dit.pipeline(lambda: DDIMScheduler(clip_sample=False))())
+    pipe.set_progress_bar_config(disable=True)
+    images = list(np.random.default_rng(0).random((3, 16, 16, 3), dtype=np.float32))
+    found = pipe(images, 207, levels=2, keep="pixel")
+    curve = influence(found, pipe.denoiser.convention)
+    assert found.mean().value < 0 < float(curve.nats[:, 0].mean())
+    assert not curve.arrives
+    page = build_report(found, images, ["207"] * 3, convention=pipe.denoiser.convention, title="below zero")
+    assert f"{found.mean().value:.2f}"[:-1] in page
+    assert "Half of it" not in page

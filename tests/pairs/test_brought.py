@@ -224,15 +224,18 @@ def classes(column="label", **more):
 @pytest.mark.parametrize("column", ["label", "prompt"])
 def test_names_of_classes_are_prompts(column, streaming):
     dataset = classes(column).to_iterable_dataset() if streaming else classes(column)
-    source = Source(dataset)
+    numbered = Source(dataset)
+    assert [row.prompt for row in numbered] == ["1", "0", "1", "1"] == list(numbered.prompts().prompts)
+    assert numbered.notes == ()
+    source = numbered.named()  # as models of text are told them
     assert [row.prompt for row in source] == ["a dog", "a cat", "a dog", "a dog"] == list(source.prompts().prompts)
     assert source.notes == (f"prompts are the names of the classes in column '{column}', such as 'a cat'",)
     assert isinstance(next(iter(source)).image, PictureFile)
 
 
 def test_prompts_come_before_classes():
-    assert [row.prompt for row in Source(classes(text=list(TEXTS)))] == list(TEXTS)
-    assert Source(classes(text=list(TEXTS))).notes == ()
+    assert [row.prompt for row in Source(classes(text=list(TEXTS))).named()] == list(TEXTS)
+    assert Source(classes(text=list(TEXTS))).named().notes == ()
 
 
 def test_a_picture_without_a_class_is_one_bad_pair():
@@ -240,21 +243,12 @@ def test_a_picture_without_a_class_is_one_bad_pair():
     assert list(Source(dataset).prompts().places) == [0, 1, 2, 3]
 
 
-def test_of_two_columns_of_classes_one_is_to_be_chosen():
-    dataset = classes(fine=[0, 1, 0, 1]).cast_column("fine", datasets.ClassLabel(names=["x", "y"]))
-    with pytest.raises(
-        ValueError, match=r"classes in the columns \['fine', 'label'\].*rename_column\('fine', 'prompt'\)"
-    ):
-        Source(dataset)
-    assert [row.prompt for row in Source(dataset.rename_column("fine", "prompt"))] == ["x", "y", "x", "y"]
-
-
 def test_an_imagefolder_of_classes(tmp_path):
     for colour, name in (("red", "apple"), ("lime", "pear")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(picture(colour))
     dataset = datasets.load_dataset("imagefolder", data_dir=str(tmp_path), split="train")
-    assert [row.prompt for row in Source(dataset)] == ["apple", "pear"]
+    assert [row.prompt for row in Source(dataset).named()] == ["apple", "pear"]
 
 
 # ---- shards ----

@@ -449,7 +449,7 @@ def test_all_prompts_of_a_source_in_one_pass(sample, folder, shard, monkeypatch,
 
 
 def test_places_of_pairs_without_a_prompt_are_left_out():
-    texts = ["a", None, "", 3, "b"]
+    texts = ["a", None, "", 3.5, "b"]
     rows = [{"image": "a.png", "prompt": text, "given": "g"} for text in texts]
     found = Source(rows).prompts()
     assert (found.places, found.prompts, found.given, len(found)) == ((0, 4), ("a", "b"), ("g", "g"), 2)

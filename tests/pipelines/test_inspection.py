@@ -97,6 +97,8 @@ def test_unconditional_and_class_models_are_described():
     found = inspect_pipeline(test_unet2d.pipeline(num_class_embeds=5)())
     assert found.measures["candidates"] is None
     assert "no unconditional branch" in found.measures["information by the null prompt"]
+    assert found.rows()["likelihood"] == "open, given a prompt alone: it has no unconditional branch"
+    assert found.rows()["maps"] == "open, against candidates alone: it has no unconditional branch"
     found = inspect_pipeline(test_unet2d.pipeline(num_class_embeds=5)(), null="last_class")
     assert found.measures["information by the null prompt"] is None
     assert found.facts["null"].startswith("last_class: class 4")
@@ -114,8 +116,15 @@ def test_a_part_that_is_missing_is_said_and_the_rest_as_well():
     assert found.measures["candidates"] == "refused"
 
 
-@pytest.mark.parametrize("name", ["SanaSprintPipeline", "KandinskyV22Pipeline"])
-def test_a_class_without_an_adapter_is_described_by_its_index(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("SanaSprintPipeline", "measure_candidates"),
+        ("OmniGenPipeline", "measure_candidates"),
+        ("KandinskyV22Pipeline", "measure Kandinsky3Pipeline"),
+    ],
+)
+def test_a_class_without_an_adapter_is_described_by_its_index(tmp_path, name, says):
     index = {
         "_class_name": name,
         "_diffusers_version": "0.42.1",
@@ -125,7 +134,7 @@ def test_a_class_without_an_adapter_is_described_by_its_index(tmp_path, name):
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     found = inspect_model(tmp_path)
     assert found.facts == {"pipeline": name, "parts": "unet (UNet2DConditionModel)"}
-    assert "measure_candidates" in found.refusal
+    assert says in found.refusal
     assert set(found.rows()) == {"pipeline", "parts", "refused", *MEASURES}
 
 

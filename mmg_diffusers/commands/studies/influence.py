@@ -194,7 +194,7 @@ def _asked(question: Question, word: str | None, marginal: str, prompt: str | No
 
 def half_of(curve: Influence, axis: Axis) -> Value | None:
     """Where half of the information has arrived; ``None`` when a few pairs have none in the mean."""
-    return curve.half(axis) if float(curve.nats[:, 0].mean()) > 0 else None
+    return curve.half(axis) if curve.arrives else None
 
 
 def table_of(curves: dict[str, Influence]) -> io.StringIO:

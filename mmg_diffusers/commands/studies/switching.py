@@ -121,7 +121,7 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
         plan=plan,
     )
     curve = arrival(pipe, switching, plan)
-    arrived = float(curve.nats[:, 0].mean()) > 0
+    arrived = curve.arrives
     (share, stderr), (other, _) = switching.share(), switching.share(switching.second)
     halves: dict[Axis, dict[str, Any]] = {
         name: {"first_wins": switching.half(name), "information": curve.half(name) if arrived else None}

@@ -3,6 +3,7 @@
 May import whatever `pipelines` may; no family imports another.
 """
 
+from mmg_diffusers.pipelines.adapters import image_refusals as image_refusals
 from mmg_diffusers.pipelines.adapters import video_refusals as video_refusals  # registers them
 from mmg_diffusers.pipelines.adapters.auraflow import AuraFlow
 from mmg_diffusers.pipelines.adapters.base import Codec, Family, Origin

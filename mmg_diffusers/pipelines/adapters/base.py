@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
+from mmg_diffusers.pairs.classes import ClassNumber
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pipelines.adapters.refusals import sign_of_distillation
 from mmg_diffusers.pipelines.media import Medium, Stills
 from mmg_diffusers.pipelines.schedulers import convention_from_config
+
+if TYPE_CHECKING:
+    from mmg_diffusers.pipelines.adapters.classes import Classes
 
 
 class Origin(NamedTuple):
@@ -161,12 +165,42 @@ class Codec(ABC):
         return self.encode_masked(prompt) if isinstance(prompt, Masked) else self.encode_prompts([prompt])
 
     def check_prompt(self, prompt: str) -> None:
-        """Raise a ValueError for a prompt that cannot be encoded, such as a class that there is not."""
+        """Refuse a prompt that cannot be encoded, such as a class that there is not.
+
+        Raises:
+            TypeError: for the number of a class, where text is encoded.
+            ValueError: for what there is not.
+        """
+        if isinstance(prompt, ClassNumber):
+            raise TypeError(
+                f"a prompt is the number {prompt}, and this model is told text and no classes; expected text, such as "
+                f"{shown(prompt.name) if prompt.name else 'the name of the class'}"
+            )
+
+    def check_different(self, prompts: Sequence[str]) -> None:
+        """Raise a ValueError for different candidates that are one thing to the model, such as two names of a class."""
+        return None
+
+    def asked(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """What the pipeline is called with to draw images of these prompts.
+
+        Raises:
+            ValueError: if it draws none of them.
+        """
+        return {"prompt": list(prompts)}
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes that prompts are; ``None`` for text."""
         return None
 
     @abstractmethod
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that the text encoder will not see, or ``None``."""
+
+    def cut(self, prompt: str) -> dict[str, str]:
+        """The end of a prompt that single text encoders do not see, by what a reader calls each; none of those that see all of it."""
+        return {}
 
     def limits(self) -> dict[str, int]:
         """Tokens that each of the tokenizers lets through; none for a codec without text."""
@@ -275,6 +309,13 @@ class Family(ABC):
         Zeros are among them only if the model was trained with zeros.
         """
         return {"empty": "the encoded empty prompt"}
+
+    def without_null(self) -> str:
+        """What to say to a user who compares with the unconditional branch of a network that has none."""
+        return (
+            f"this {self.name} has no unconditional branch, which is what prompts are compared with unless one says otherwise; compare them "
+            "with others, marginal=Candidates([...]) (--marginal prompts, or a file), or classify"
+        )
 
     def null(self, encode: Encode) -> Condition | None:
         """The model's own "no condition", one row; ``None`` for a network that has no unconditional branch.

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import shown
 from mmg_diffusers.internals import execution_device, preprocessed, without_private
 from mmg_diffusers.pairs.prompts import Masked
 from mmg_diffusers.pipelines.adapters import masking
@@ -102,10 +101,21 @@ class PipelineCodec(Codec):
 
     def truncated(self, prompt: str) -> str | None:
         """The part of a prompt that none of the text encoders sees."""
-        lost = [
-            unseen(getattr(self.pipe, name), self.tokenized(prompt, name), most) for name, most in self.limits().items()
-        ]
+        lost = list(self._lost(prompt).values())
         return min(lost, key=len) or None if lost else None
+
+    def cut(self, prompt: str) -> dict[str, str]:
+        limits, called = self.limits(), {tokenizer: encoder for encoder, tokenizer in self.encoders.items()}
+        return {
+            f"{called.get(name, name)} ({limits[name]} tokens)": end for name, end in self._lost(prompt).items() if end
+        }
+
+    def _lost(self, prompt: str) -> dict[str, str]:
+        """The end of a prompt that each tokenizer cuts off; empty where it fits."""
+        return {
+            name: unseen(getattr(self.pipe, name), self.tokenized(prompt, name), most)
+            for name, most in self.limits().items()
+        }
 
     @property
     def channels(self) -> int:
@@ -327,22 +337,6 @@ class VideoCodec(LatentCodec):
             "native_frames": self.native_frames,
             "latent_shape": [channels, latents, *size],
         }
-
-
-def class_named(prompt: str, classes: int, names: Mapping[str, int]) -> int:
-    """The class that a prompt names: by its number, or by one of its names.
-
-    Raises:
-        ValueError: for a number out of range, and for a name that is not known.
-    """
-    text = prompt.strip()
-    if names.get(text, classes) < classes:
-        return int(names[text])
-    if text.isdecimal() and int(text) < classes:
-        return int(text)
-    known = f"; names are {', '.join(list(names)[:4])} ... ({len(names)} in all)" if names else ""
-    wanted = f"a number from 0 to {classes - 1}" + (", or a name of the model's id2label" if names else "")
-    raise ValueError(f"{shown(prompt)} names no class; expected {wanted}{known}")
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import shown
 from mmg_diffusers.pipelines.adapters.base import Family
+from mmg_diffusers.pipelines.adapters.classes import ClassCodec, Classes
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
@@ -23,32 +23,15 @@ class _Transformer(Network):
         return self.module(x, timestep=told(time, x), class_labels=class_labels, return_dict=False)[0]
 
 
-class DiTCodec(LatentCodec):
-    """VAE latents and class numbers. A prompt is a class by one of its names, or by its number ("207")."""
+class DiTCodec(ClassCodec, LatentCodec):
+    """VAE latents and class numbers."""
 
-    encoders: ClassVar = {}
+    @property
+    def classes(self) -> Classes:
+        return Classes(self.network.config.num_embeds_ada_norm, self.pipe.labels)
 
-    def label(self, prompt: str) -> int:
-        """The number of a class.
-
-        Raises:
-            ValueError: for a name or a number that there is not.
-        """
-        labels, count = self.pipe.labels, self.network.config.num_embeds_ada_norm
-        number = labels.get(prompt.strip(), int(prompt) if prompt.strip().isdecimal() else None)
-        if number is None or number >= count:
-            names = ", ".join(list(labels)[:4])
-            raise ValueError(
-                f"{shown(prompt)} is no class of this model; expected a number from 0 to {count - 1} as text"
-                + (f", or one of {len(labels)} names ({names}, ...)" if labels else "; it has no names (id2label)")
-            )
-        return number
-
-    def check_prompt(self, prompt: str) -> None:
-        self.label(prompt)
-
-    def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        return {"class_labels": torch.tensor([self.label(prompt) for prompt in prompts], device=self.device)}
+    def asked(self, prompts: Sequence[str]) -> dict[str, Any]:
+        return {"class_labels": [self.label(prompt) for prompt in prompts]}
 
     def encode_null(self, kind: str) -> dict[str, Tensor]:
         return {"class_labels": torch.tensor([self.network.config.num_embeds_ada_norm], device=self.device)}

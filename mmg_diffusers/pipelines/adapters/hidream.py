@@ -51,7 +51,7 @@ class HiDreamCodec(LatentCodec):
 
     def check_size(self, height: int, width: int) -> None:
         tokens = (height // self.multiple) * (width // self.multiple)
-        if height != width and tokens > self.network.max_seq:
+        if tokens > self.network.max_seq:
             raise ValueError(
                 f"an image of {height} x {width} has {tokens} tokens, more than the {self.network.max_seq} that the transformer "
                 "has room for; crop it, or pass resize=True"

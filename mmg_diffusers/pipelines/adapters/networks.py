@@ -24,6 +24,11 @@ class Network(nn.Module):
         super().__init__()
         self.module = module
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of what the network takes, as diffusers says it: of its weights but for those that are kept in float32."""
+        return getattr(self.module, "dtype", None)
+
 
 def told(time: Tensor, x: Tensor) -> Tensor:
     """Times as a network of x is told them: indices as they are; others in float32, even if the network computes in half

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -11,14 +12,17 @@ CANDIDATES = "compare candidate prompts with `measure_candidates`, which needs n
 """What still works without one."""
 
 # Words of names that mean nothing else, wherever they stand, and those that do so at a name's end.
-_ANYWHERE = {"lcm", "tcd", "dmd", "dmd2"}
+_ANYWHERE = {"lcm", "tcd", "dmd", "dmd2", "animatelcm", "instaflow", "perflow", "sdxs"}
 _AT_END = {"turbo", "lightning", "sprint", "schnell", "distilled", "distill"}
 # Words after these are no part of a name's end: sizes, steps, versions, dtypes, formats and base models.
 _QUALIFIER = re.compile(
     r"\d+(\.\d+)*(b|m|k|px|steps?)?|v\d+(\.\d+)*|steps?|fp\d+|bf16|int\d|nf4|gguf|diffusers|unet|transformer|lora|ms|"
-    r"xl|sd|sdxl|sd15|sd21|sd3|alpha|sigma|base|large|medium|small|light|original|full"
+    r"xl|sd|sdxl|sd15|sd21|sd3|alpha|sigma|base|large|medium|small|light|original|full|"
+    r"onnx|openvino|safetensors|ckpt|checkpoint|main|inpaint|inpainting|img2img"
 )
-_HYPER = re.compile(r"(^|-)hyper-(sd\w*|flux|lora)(-|$)")
+_PREFIXED = re.compile(r"(^|-)(hyper-?(sd\w*|flux)|hyper-lora|flash-(sd\w*|pixart\w*|flux))(-|$)")
+# Endings of files and variants, which folders are called by too.
+_ENDING = re.compile(r"\.(safetensors|ckpt|onnx|gguf|fp16|bf16|fp8)$")
 _FEW_STEPS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "SCMScheduler")
 
 
@@ -32,7 +36,7 @@ def model_name(place: str) -> str:
     last = parts[-1] if parts else ""
     if last.startswith("models--"):
         last = last.split("--")[-1]
-    return re.sub(r"[\s_-]+", "-", last).lower()
+    return _ENDING.sub("", re.sub(r"[\s_-]+", "-", last).lower())
 
 
 def distilled_name(place: str) -> bool:
@@ -42,7 +46,7 @@ def distilled_name(place: str) -> bool:
     """
     name = model_name(place)
     words = [word for word in name.split("-") if word]
-    if _ANYWHERE & set(words) or _HYPER.search(name):
+    if _ANYWHERE & set(words) or _PREFIXED.search(name):
         return True
     while words and _QUALIFIER.fullmatch(words[-1]):
         words.pop()
@@ -58,6 +62,8 @@ def sign_of_distillation(pipe: Any, network: Any, names: str | None = None) -> s
         names: a pattern of names that say so in this family alone, such as "dev"; of `model_name`.
     """
     place = loaded_from(pipe)
+    # A link may be called anything.
+    places = [place, os.path.realpath(place)] if os.path.exists(place) else [place]
     config, scheduler = network.config, type(pipe.scheduler).__name__
     if config.get("time_cond_proj_dim") is not None:
         return "its network is told the guidance (time_cond_proj_dim)"
@@ -65,7 +71,7 @@ def sign_of_distillation(pipe: Any, network: Any, names: str | None = None) -> s
         return "its network is told the guidance (guidance_embeds)"
     if scheduler in _FEW_STEPS:
         return f"its scheduler, {scheduler}, is for networks that were distilled to a few steps"
-    if distilled_name(place) or (names is not None and re.search(names, model_name(place))):
+    if any(distilled_name(each) or (names is not None and re.search(names, model_name(each))) for each in places):
         return "its name says so"
     return None
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Condition
-from mmg_diffusers.pipelines.adapters.base import Encode, Family, Origin
-from mmg_diffusers.pipelines.adapters.codecs import PixelCodec, class_named
+from mmg_diffusers.pipelines.adapters.base import Encode, Family
+from mmg_diffusers.pipelines.adapters.classes import ClassCodec, Classes
+from mmg_diffusers.pipelines.adapters.codecs import PixelCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, has_variance, told
 from mmg_diffusers.pipelines.adapters.refusals import CANDIDATES, distilled
 from mmg_diffusers.pipelines.adapters.registry import register
@@ -24,54 +25,26 @@ class _UNet(Network):
         return self.module(x, told(time, x), class_labels=class_labels, return_dict=False)[0]
 
 
-class UNet2DCodec(PixelCodec):
-    """Pixels in [-1, 1]; a prompt is the number of a class ("207"), or one of its names if a config has `id2label`.
-
-    An unconditional network takes none.
-    """
+class UNet2DCodec(ClassCodec, PixelCodec):
+    """Pixels in [-1, 1], and class numbers, with names if a config has `id2label`. An unconditional network takes no prompt."""
 
     denoiser = "unet"
-    encoders: ClassVar = {}
 
     @property
-    def classes(self) -> int:
-        """Number of classes; 0 for an unconditional network."""
-        return self.network.config.get("num_class_embeds") or 0
+    def classes(self) -> Classes | None:
+        count = self.network.config.get("num_class_embeds")
+        if not count:
+            return None
+        return Classes.named(count, self.pipe.config.get("id2label") or self.network.config.get("id2label") or {})
 
-    @property
-    def names(self) -> dict[str, int]:
-        """Classes by name, from `id2label` of the pipeline's config or the network's, as DiT has it: names of one class stand
-        between commas. Empty if neither has it.
-        """
-        known = self.pipe.config.get("id2label") or self.network.config.get("id2label") or {}
-        return {name.strip(): int(number) for number, names in known.items() for name in str(names).split(",")}
-
-    def label(self, prompt: str) -> int:
-        """The class that a prompt names.
-
-        Raises:
-            ValueError: for a prompt that names none, and for an unconditional network.
-        """
-        if not self.classes:
-            raise ValueError(
-                f"got the prompt {shown(prompt)}, and this network is unconditional: there is nothing that a prompt could say to "
-                "it. Its denoiser works without one: MMGPipeline(pipe).denoiser(z, logsnr)."
-            )
-        return class_named(prompt, self.classes, self.names)
-
-    def origin(self, kind: Literal["image", "prompt"]) -> Origin | None:
-        return None
-
-    def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        return {"class_labels": torch.tensor([self.label(prompt) for prompt in prompts], device=self.device)}
+    def asked(self, prompts: Sequence[str]) -> dict[str, Any]:
+        if self.classes is None:
+            return {"batch_size": len(prompts)}
+        raise ValueError(f"{type(self.pipe).__name__} draws images of no class that it could be told")
 
     def encode_null(self, kind: str) -> dict[str, Tensor]:
-        return {"class_labels": torch.tensor([self.classes - 1], device=self.device)}
-
-    def truncated(self, prompt: str) -> str | None:
-        """Nothing; raises a ValueError for a prompt that names no class."""
-        self.label(prompt)
-        return None
+        assert self.classes is not None
+        return {"class_labels": torch.tensor([self.classes.count - 1], device=self.device)}
 
 
 @register
@@ -101,13 +74,13 @@ class UNet2D(Family):
 
     def nulls(self) -> Mapping[str, str]:
         classes = self.codec().classes
-        if self.chosen is None or not classes:
+        if self.chosen is None or classes is None:
             return {}
-        return {"last_class": f"class {classes - 1}, which the user says was trained as none"}
+        return {"last_class": f"class {classes.count - 1}, which the user says was trained as none"}
 
     @property
     def conditional(self) -> bool:
-        return bool(self.codec().classes)
+        return self.codec().classes is not None
 
     def null_training(self) -> str:
         if not self.conditional:
@@ -116,16 +89,12 @@ class UNet2D(Family):
             return "the user says so"
         return "not as far as its config tells; if its last class was trained as none, say null='last_class'"
 
+    def without_null(self) -> str:
+        return f"{super().without_null()}; if its last class was trained as none, say null='last_class' (--null last_class)"
+
     def null(self, encode: Encode) -> Condition | None:
         # Nothing at all is what an unconditional network was trained with.
-        return super().null(encode) if self.codec().classes else {}
-
-    def describe(self) -> dict[str, Any]:
-        classes = self.codec().classes
-        return {
-            **super().describe(),
-            "prompts": f"one of {classes} classes" if classes else "none: it is unconditional",
-        }
+        return super().null(encode) if self.conditional else {}
 
     def refusal(self) -> str | None:
         config = self.pipe.unet.config

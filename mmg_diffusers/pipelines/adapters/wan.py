@@ -59,6 +59,11 @@ class _Experts(nn.Module):
         super().__init__()
         self.noisy, self.clean, self.boundary = noisy, clean, boundary
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of what both take."""
+        return self.noisy.dtype
+
     def forward(self, x: Tensor, time: Tensor, encoder_hidden_states: Tensor) -> Tensor:
         # As the pipeline's times are compared: in float32, in which a time that is on the boundary stays there.
         is_noisy = time.float() >= self.boundary

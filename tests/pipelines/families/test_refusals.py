@@ -8,6 +8,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, PixArtAlphaPipeline, TCDScheduler
 
 from mmg_diffusers import MMGPipeline
+from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Adapted, same_rows
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from mmg_diffusers.pipelines.adapters.base import stack
@@ -196,6 +197,19 @@ def test_pipelines_that_cannot_be_measured(make, message):
         ("AnimateDiffPipeline", "there is no adapter for it yet; measure the network by itself"),
         ("TextToVideoZeroPipeline", "knows no videos; measure single frames"),
         ("AnyFlowPipeline", "is told two times"),
+        ("AudioLDM2Pipeline", "it makes sound"),
+        ("StableAudioPipeline", "it makes sound"),
+        ("MusicLDMPipeline", "it makes sound"),
+        ("ConsistencyModelPipeline", "a consistency model.*predicts the noise of no level"),
+        ("LatentConsistencyModelPipeline", "is told the guidance.*measure_candidates"),
+        ("KandinskyV22Pipeline", "the embedding of an image that a prior drew.*measure Kandinsky3Pipeline"),
+        ("StableCascadeCombinedPipeline", "the embedding of an image that a prior drew"),
+        ("StableCascadePriorPipeline", "makes embeddings of images, or small latents"),
+        ("StableDiffusionControlNetPipeline", "is also steered by an image"),
+        ("VideoToVideoSDPipeline", "there is no adapter for it yet"),
+        ("PaintByExamplePipeline", "is also given an image"),
+        ("StableDiffusionSAGPipeline", r"StableDiffusionPipeline\(\*\*pipe.components\)"),
+        ("VQDiffusionPipeline", "denoises tokens"),
     ],
 )
 def test_kin_that_cannot_be_measured(name, message):
@@ -255,8 +269,9 @@ def test_an_image_that_the_grid_does_not_hold_is_refused():
 def test_a_size_that_a_transformer_has_no_room_for_is_refused():
     codec = MMGPipeline(hidream.pipeline(hidream.dynamic)()).codec
     codec.check_size(16, 16)
-    with pytest.raises(ValueError, match="20 tokens, more than the 16"):
-        codec.check_size(20, 16)
+    for height, width, tokens in ((20, 16, 20), (20, 20, 25)):
+        with pytest.raises(ValueError, match=f"{tokens} tokens, more than the 16"):
+            codec.check_size(height, width)
 
 
 def test_text_is_cut_after_what_is_put_before_it():
@@ -274,6 +289,34 @@ def test_text_that_no_encoder_sees_is_reported():
     assert both.codec.truncated(text) is None
     assert clip_alone.codec.truncated(text) == "a" * 15
     assert both.codec.truncated("a" * 300) == "a" * (300 - 254)
+
+
+CUT = {
+    "sd3": (SD3, "text_encoder (77 tokens) and text_encoder_2 (77 tokens)", 75, 254),
+    "flux": (FLUX, "text_encoder (77 tokens)", 75, 510),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_text_that_one_encoder_cuts_and_another_reads_is_remarked_on(name):
+    build, who, short, long = CUT[name]
+    encoder = MMGPipeline(build()).encoder
+    assert encoder.check_prompts(["a" * short]) == ()
+    text = "a" * short + "bcd"
+    with pytest.warns(UserWarning, match="other text encoders see more of it"):
+        (note,) = encoder.check_prompts([text, "a" * (short + 1), "a"])
+    assert note == (
+        f"{who} does not see 'bcd', the end of {shown(text)}, and that of 1 more; other text encoders see more of it"
+    )
+    with pytest.warns(UserWarning, match="does not see"):
+        none, some = encoder.check_prompts(["a" * long + "bc"])
+    assert none.startswith("the text encoder does not see 'bc'")
+    assert some.startswith(f"{who} does not see")
+
+
+def test_text_that_all_encoders_cut_alike_is_remarked_on_once():
+    with pytest.warns(UserWarning, match="does not see"):
+        assert len(MMGPipeline(XL()).encoder.check_prompts(["a" * 80])) == 1
 
 
 def test_released_text_encoders_keep_the_record_and_the_null(tmp_path):

@@ -99,9 +99,12 @@ def test_classes_are_compared_as_candidates_and_with_a_null_that_is_named():
     model = MMGPipeline(build())
     model.set_progress_bar_config(disable=True)
     image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="no unconditional branch"):
+    with pytest.raises(ValueError, match=r"UNet2DModel has no unconditional branch.*Candidates.*say null='last_class'"):
         model(image, "3", levels=2)
-    with pytest.raises(ValueError, match=r"'5' names no class; expected a number from 0 to 4$"):
+    assert (model(image, 3, given=1, levels=2).nats != 0).all()
+    with pytest.raises(
+        ValueError, match=r"'5' is no class of this model; expected a number from 0 to 4; it has no names"
+    ):
         model(image, "5", levels=2)
     found = model.classify(image, ["0", "3"], levels=16)
     assert found.log_posterior.exp().sum() == pytest.approx(1)
@@ -129,7 +132,7 @@ def test_a_class_goes_by_its_names_where_a_config_has_them(holder):
     assert told.tolist() == [0, 3, 0, 4]
     model = MMGPipeline(pipe)
     for wrong in ("horse", "one too many"):
-        with pytest.raises(ValueError, match=f"'{wrong}' names no class.*id2label"):
+        with pytest.raises(ValueError, match=f"'{wrong}' is no class of this model.*one of 3 names"):
             model(torch.rand(3, 8, 8), wrong, levels=2)
 
 

@@ -37,7 +37,7 @@ def switching(setup: Setup) -> dict[str, Any]:
     over = setup.pipe.filter(images, prompts, Candidates((first, second)), levels=setup.levels(), seed=8).influence(
         result.convention
     )
-    arrived = {axis: over.half(axis) if float(over.nats[:, 0].mean()) > 0 else None for axis in ("tau", "logsnr")}
+    arrived = {axis: over.half(axis) if over.arrives else None for axis in ("tau", "logsnr")}
     return {
         "prompts": [first, second],
         "tau": result.tau.tolist(),
