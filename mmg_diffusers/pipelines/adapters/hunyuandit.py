@@ -100,7 +100,7 @@ class HunyuanDiT(Family):
     """
 
     name = "HunyuanDiT"
-    pipelines = ("HunyuanDiTPipeline",)
+    pipelines = ("HunyuanDiTPipeline", "HunyuanDiTPAGPipeline")
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "scheduler")
 
     @property

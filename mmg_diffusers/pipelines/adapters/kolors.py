@@ -64,7 +64,7 @@ class Kolors(Family):
     """Kolors. No prompt is the encoded empty prompt; both branches are told the image's own size, not cropped."""
 
     name = "Kolors"
-    pipelines = ("KolorsPipeline", "KolorsImg2ImgPipeline")
+    pipelines = ("KolorsPipeline", "KolorsImg2ImgPipeline", "KolorsPAGPipeline")
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
     def networks(self) -> tuple[nn.Module, ...]:

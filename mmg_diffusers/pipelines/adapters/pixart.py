@@ -114,7 +114,7 @@ class PixArtSigma(_PixArt):
     """PixArt-Sigma. No prompt is the encoded empty prompt, with its own mask."""
 
     name = "PixArt-Sigma"
-    pipelines = ("PixArtSigmaPipeline",)
+    pipelines = ("PixArtSigmaPipeline", "PixArtSigmaPAGPipeline")
 
     def network(self) -> nn.Module:
         return _Transformer(self.pipe.transformer, None)

@@ -32,6 +32,9 @@ KIN = {
     "flux-dedistilled": ("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
     "chroma": ("ChromaImg2ImgPipeline", "ChromaInpaintPipeline"),
     "sana-dpm": ("SanaPAGPipeline",),
+    "pixart-sigma": ("PixArtSigmaPAGPipeline",),
+    "hunyuandit-1.1": ("HunyuanDiTPAGPipeline",),
+    "kolors": ("KolorsImg2ImgPipeline", "KolorsPAGPipeline"),
     "qwen-image": ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     "z-image": ("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
 }
