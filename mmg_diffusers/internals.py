@@ -38,6 +38,15 @@ def preprocessed(pipe: Any, prompt: str, clean: bool) -> str:
     return pipe._text_preprocessing(prompt, clean_caption=clean)[0]
 
 
+def mended(pipe: Any, prompt: str) -> str | None:
+    """What a pipeline of Wan's kin makes of a prompt before it is tokenized; ``None`` if it cannot, since ftfy is not installed."""
+    clean = type(pipe)._get_t5_prompt_embeds.__globals__["prompt_clean"]
+    try:
+        return clean(prompt)
+    except NameError:
+        return None
+
+
 def without_private(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without its private entries, which say where it was loaded from."""
     return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -57,6 +57,16 @@ def test_a_network_without_hooks_has_none(plain):
     assert internals.execution_device_of_hook(plain.unet) is None
 
 
+def test_prompts_are_mended_if_the_pipeline_can(monkeypatch):
+    import diffusers
+    from diffusers.pipelines.wan import pipeline_wan_video2video
+
+    plain, other = (object.__new__(getattr(diffusers, f"Wan{name}Pipeline")) for name in ("", "VideoToVideo"))
+    assert internals.mended(plain, " a  red &amp;amp; dot") == "a red & dot"
+    monkeypatch.delattr(pipeline_wan_video2video, "ftfy", raising=False)
+    assert internals.mended(other, "a dot") is None
+
+
 def test_prompts_are_cleaned_as_their_pipeline_cleans_them():
     from diffusers import PixArtAlphaPipeline
 

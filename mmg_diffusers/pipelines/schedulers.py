@@ -108,6 +108,11 @@ def convention_from_config(name: str, config: Mapping[str, Any], *, tokens: int 
             "mmg_diffusers.denoisers.conventions."
         )
     prediction = config.get("prediction_type", "epsilon")
+    if prediction == "flow_prediction":
+        raise ValueError(
+            f"{name} has prediction_type='flow_prediction' and no use_flow_sigmas: it would read a velocity on levels that are no "
+            "flow's. Set use_flow_sigmas=True and flow_shift as the network was trained, or the prediction_type that it has"
+        )
     alphas = alphas_cumprod_from_config(_training_part(name, config))
     if config.get("timestep_type") == "continuous" and prediction == "v_prediction":
         return _continuous(config, alphas)
@@ -143,6 +148,12 @@ def _flow(name: str, config: Mapping[str, Any], tokens: int | None) -> Rectified
     prediction = config.get("prediction_type", "flow_prediction")
     if name in _FLOW:
         prediction, shift = "flow_prediction", config.get("shift", 1.0)
+    elif prediction == "v_prediction":
+        # What these read on a flow's levels, (a^2 - 1) x / s + a eps with a = 1 - s, nobody trains.
+        raise ValueError(
+            f"{name} has use_flow_sigmas=True and prediction_type='v_prediction', which is of variance-preserving noise; expected "
+            "'flow_prediction', or use_flow_sigmas=False"
+        )
     else:
         shift = config.get("flow_shift", 1.0)
     if config.get("use_dynamic_shifting"):

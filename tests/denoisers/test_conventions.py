@@ -196,6 +196,19 @@ def test_schedulers_that_are_not_known_are_refused_by_name(name):
         convention_from_config(name, {})
 
 
+@pytest.mark.parametrize("kind", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
+def test_predictions_that_belong_to_other_noise_are_refused(kind):
+    scheduler = getattr(diffusers, kind)
+    with pytest.raises(ValueError, match=f"{kind} has prediction_type='flow_prediction' and no use_flow_sigmas"):
+        convention_from_config(kind, scheduler(prediction_type="flow_prediction").config)
+    with pytest.raises(ValueError, match="prediction_type='v_prediction', which is of variance-preserving noise"):
+        convention_from_config(kind, scheduler(prediction_type="v_prediction", use_flow_sigmas=True).config)
+    # Others are what these schedulers make of a flow's levels.
+    for prediction in ("epsilon", "sample", "flow_prediction"):
+        config = scheduler(prediction_type=prediction, use_flow_sigmas=True).config
+        assert convention_from_config(kind, config).prediction == prediction
+
+
 def test_config_is_read_not_the_schedulers_state():
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     scheduler.set_timesteps(1000)  # applies the shift a second time to its own table

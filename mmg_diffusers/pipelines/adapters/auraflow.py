@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.denoisers.conventions import Convention, RectifiedFlow
 from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import LatentCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, told
@@ -59,6 +57,7 @@ class AuraFlow(Family):
     name = "AuraFlow"
     pipelines = ("AuraFlowPipeline",)
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    flow: ClassVar = {"time_scale": 1.0}
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.transformer,)
@@ -69,13 +68,6 @@ class AuraFlow(Family):
     def codec(self) -> AuraFlowCodec:
         return AuraFlowCodec(self.pipe)
 
-    def convention(self) -> Convention:
-        convention = super().convention()
-        return replace(convention, time_scale=1.0) if isinstance(convention, RectifiedFlow) else convention
-
     def refusal(self) -> str | None:
         pipe, transformer = self.pipe, self.pipe.transformer
-        reason = distilled(pipe, transformer) or other_input(transformer, pipe.vae.config.latent_channels)
-        if reason is None and not isinstance(self.convention(), RectifiedFlow):
-            return f"the scheduler is a {type(pipe.scheduler).__name__}; expected one of a flow, which AuraFlow was trained for"
-        return reason
+        return distilled(pipe, transformer) or other_input(transformer, pipe.vae.config.latent_channels)

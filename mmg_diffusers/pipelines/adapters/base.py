@@ -232,8 +232,9 @@ class Family(ABC):
     """Names of the pipeline classes that belong to it; their subclasses do too."""
     parts: ClassVar[tuple[str, ...]]
     """Components of the pipeline that a measurement needs."""
-    flow: ClassVar[Mapping[str, Any]] = {}
-    """For flows: how the network is told its level and what it predicts, if not as the scheduler has it; fields of `RectifiedFlow`."""
+    flow: ClassVar[Mapping[str, Any] | None] = None
+    """For families of flows: how the network is told its level and what it predicts, if not as the scheduler has it; fields of
+    `RectifiedFlow`. A scheduler that is set for other noise is refused. ``None`` for other families."""
     refused: ClassVar[Mapping[str, str]] = {}
     """Names of pipeline classes that are kin to these and cannot be measured, with the reason and what still works."""
     distilled_names: ClassVar[str | None] = None
@@ -293,13 +294,22 @@ class Family(ABC):
         scheduler = self.pipe.scheduler
         tokens = getattr(self.codec(), "tokens", None)
         convention = convention_from_config(type(scheduler).__name__, scheduler.config, tokens=tokens)
-        if not self.flow:
+        if self.flow is None:
             return convention
         if not isinstance(convention, RectifiedFlow):
             raise ValueError(
                 f"{self.name} is a flow, and the pipeline's scheduler, {type(scheduler).__name__}, is set for another kind of "
                 "noise; replace it by the one that the model was published with, such as FlowMatchEulerDiscreteScheduler"
             )
+        if "prediction" in self.flow and (convention.prediction, convention.told) != ("flow_prediction", "noise"):
+            raise ValueError(
+                f"{self.name} turns its network's output to the flow eps - x, which the pipeline's scheduler, "
+                f"{type(scheduler).__name__}, reads as {convention.prediction!r}, told the share of {convention.told}; set "
+                "prediction_type='flow_prediction' and invert_sigmas=False"
+            )
+        if convention.prediction in ("epsilon", "sample"):
+            said = f"the scheduler reads the network as {convention.prediction!r}; models of {self.name} predict a flow"
+            convention = replace(convention, notes=(*convention.notes, said))
         return replace(convention, **self.flow)
 
     def nulls(self) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.pipelines.adapters.base import Family
-from mmg_diffusers.pipelines.adapters.codecs import PixelCodec
+from mmg_diffusers.pipelines.adapters.codecs import CleaningCodec, PixelCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, has_variance, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
 from mmg_diffusers.pipelines.adapters.registry import register
@@ -27,26 +27,20 @@ class _UNet(Network):
         return self.module(x, told(time, x), encoder_hidden_states=states, return_dict=False)[0]
 
 
-class DeepFloydIFCodec(PixelCodec):
-    """Pixels in [-1, 1]; T5's token states, of prompts in lower case. The UNet is given no mask.
-
-    The pipeline also cleans captions, if bs4 and ftfy are installed; that is left out, so that no number depends on it.
-    """
+class DeepFloydIFCodec(CleaningCodec, PixelCodec):
+    """Pixels in [-1, 1]; T5's token states. The UNet is given no mask."""
 
     denoiser = "unet"
-
-    def rewritten(self, prompt: str) -> str:
-        return prompt.lower().strip()
 
     def limits(self) -> dict[str, int]:
         return {"tokenizer": _TOKENS}
 
     def text_settings(self) -> dict[str, Any]:
-        return {"prompts": "in lower case, not cleaned", "t5_tokens": _TOKENS}
+        return {**super().text_settings(), "t5_tokens": _TOKENS}
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        states, _ = self.pipe.encode_prompt(list(prompts), False, device=self.device, clean_caption=False)
+        states, _ = self.pipe.encode_prompt(list(prompts), False, device=self.device, clean_caption=self.cleans)
         return {"encoder_hidden_states": states}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ class LTX(Family):
     name = "LTX-Video"
     pipelines = ("LTXPipeline",)
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    flow: ClassVar = {}
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.transformer,)

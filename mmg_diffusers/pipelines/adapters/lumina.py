@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.pipelines.adapters.base import Family
-from mmg_diffusers.pipelines.adapters.codecs import LatentCodec, size_of
+from mmg_diffusers.pipelines.adapters.codecs import CleaningCodec, LatentCodec, size_of
 from mmg_diffusers.pipelines.adapters.networks import Network, told
 from mmg_diffusers.pipelines.adapters.refusals import distilled, other_input
 from mmg_diffusers.pipelines.adapters.registry import register
@@ -46,11 +46,8 @@ class _Transformer(Network):
         )[0]
 
 
-class LuminaCodec(LatentCodec):
-    """VAE latents, scaled; Gemma's token states with their mask, of prompts in lower case and as long as each is.
-
-    The pipeline also cleans captions, if bs4 and ftfy are installed; that is left out, so that no number depends on it.
-    """
+class LuminaCodec(CleaningCodec, LatentCodec):
+    """VAE latents, scaled; Gemma's token states with their mask, as long as each prompt is."""
 
     @property
     def places(self) -> int:
@@ -58,17 +55,16 @@ class LuminaCodec(LatentCodec):
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        states, mask, _, _ = self.pipe.encode_prompt(list(prompts), False, device=self.device, clean_caption=False)
+        states, mask, _, _ = self.pipe.encode_prompt(
+            list(prompts), False, device=self.device, clean_caption=self.cleans
+        )
         return {"encoder_hidden_states": states, "encoder_mask": mask}
-
-    def rewritten(self, prompt: str) -> str:
-        return prompt.lower().strip()
 
     def limits(self) -> dict[str, int]:
         return dict.fromkeys(super().limits(), int(self.pipe.max_sequence_length))
 
     def text_settings(self) -> dict[str, Any]:
-        return {"prompts": "in lower case, not cleaned", "text_tokens": self.pipe.max_sequence_length}
+        return {**super().text_settings(), "text_tokens": self.pipe.max_sequence_length}
 
 
 @register

@@ -92,6 +92,7 @@ class Sana(Family):
     name = "Sana"
     pipelines = ("SanaPipeline", "SanaPAGPipeline")
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    flow: ClassVar = {}
     refused: ClassVar = dict.fromkeys(
         ("SanaSprintPipeline", "SanaSprintImg2ImgPipeline"),
         "it is distilled to a few steps, told the guidance, and was never trained without a prompt; measure the Sana that it "
@@ -113,8 +114,7 @@ class Sana(Family):
 
     def convention(self) -> Convention:
         convention, scale = super().convention(), self.pipe.transformer.config.get("timestep_scale", 1.0)
-        if not isinstance(convention, RectifiedFlow):
-            return convention
+        assert isinstance(convention, RectifiedFlow)
         return replace(convention, time_scale=convention.time_scale * scale)
 
     def nulls(self) -> Mapping[str, str]:

@@ -79,6 +79,7 @@ class StableDiffusion3(Family):
         *("StableDiffusion3PAGPipeline", "StableDiffusion3PAGImg2ImgPipeline"),
     )
     parts = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    flow: ClassVar = {}
 
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.pipe.transformer,)

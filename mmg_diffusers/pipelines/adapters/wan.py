@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.denoisers.conventions import RectifiedFlow
+from mmg_diffusers.internals import mended
 from mmg_diffusers.pipelines.adapters.base import Family
 from mmg_diffusers.pipelines.adapters.codecs import VideoCodec
 from mmg_diffusers.pipelines.adapters.networks import Network, each_group, told
@@ -110,9 +110,7 @@ class WanCodec(VideoCodec):
         return {"tokenizer": _TOKENS}
 
     def rewritten(self, prompt: str) -> str:
-        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
-
-        return prompt_clean(prompt)
+        return mended(self.pipe, prompt) or ""
 
     def text_settings(self) -> dict[str, Any]:
         from diffusers.utils import is_ftfy_available
@@ -153,6 +151,7 @@ class Wan(Family):
     name = "Wan"
     pipelines = ("WanPipeline", "WanVideoToVideoPipeline")
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    flow: ClassVar = {}
     refused: ClassVar = {
         "WanImageToVideoPipeline": _SEES_MORE.format("the first frame"),
         "WanVACEPipeline": _SEES_MORE.format("a video and masks"),
@@ -191,16 +190,14 @@ class Wan(Family):
 
     def refusal(self) -> str | None:
         pipe = self.pipe
+        if mended(pipe, "") is None:
+            return "its pipeline cannot encode a prompt without ftfy; run pip install ftfy"
         if self.boundary is not None and getattr(pipe, "transformer_2", None) is None:
             return "this is Wan 2.2 with two networks (boundary_ratio), and it has no transformer_2; load it with both"
         for network in self.networks():
             reason = distilled(pipe, network) or other_input(network, pipe.vae.config.z_dim)
             if reason is not None:
                 return reason
-        if not isinstance(self.convention(), RectifiedFlow):
-            return (
-                f"the scheduler, {type(pipe.scheduler).__name__}, is not set up for a flow, which Wan was trained for"
-            )
         return None
 
 
@@ -216,11 +213,7 @@ class SkyReels(Wan):
         return SkyReelsCodec(self.pipe)
 
     def refusal(self) -> str | None:
-        from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2
-
         config = self.pipe.transformer.config
-        if not hasattr(pipeline_skyreels_v2, "ftfy"):
-            return "its pipeline cannot encode a prompt without ftfy; run pip install ftfy"
         if config.get("inject_sample_info"):
             return "the transformer is also told a number of pictures a second (inject_sample_info), as for diffusion forcing"
         return super().refusal()

@@ -34,7 +34,7 @@ KIN = {
     "sana-dpm": ("SanaPAGPipeline",),
     "pixart-sigma": ("PixArtSigmaPAGPipeline",),
     "hunyuandit-1.1": ("HunyuanDiTPAGPipeline",),
-    "kolors": ("KolorsPAGPipeline",),
+    "kolors": ("KolorsImg2ImgPipeline", "KolorsPAGPipeline"),
     "qwen-image": ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     "z-image": ("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
 }

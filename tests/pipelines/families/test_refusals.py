@@ -1,11 +1,20 @@
 """What cannot be measured is refused with its reason, and what can is not."""
 
 import json
+import sys
 
 import diffusers
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, PixArtAlphaPipeline, TCDScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    PixArtAlphaPipeline,
+    TCDScheduler,
+    WanVideoToVideoPipeline,
+)
 
 from mmg_diffusers import MMGPipeline
 from mmg_diffusers.checks import shown
@@ -25,6 +34,8 @@ from tests.pipelines.families import (
     flux,
     hidream,
     kandinsky3,
+    ltx,
+    lumina,
     pixart,
     qwen_image,
     sana,
@@ -132,12 +143,30 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
             "distilled to a few steps",
         ),
         (wan.pipeline(wan.unipc, boundary_ratio=0.9), "two networks.*it has no transformer_2"),
-        (lambda: replaced(wan.pipeline(wan.unipc)(), scheduler=DDIMScheduler()), "not set up for a flow"),
+        *(
+            (lambda make=make: replaced(make(), scheduler=DDIMScheduler()), f"{name} is a flow, and .*DDIMScheduler")
+            for name, make in (
+                ("Wan", wan.pipeline(wan.unipc)),
+                ("AuraFlow", auraflow.pipeline()),
+                ("Stable Diffusion 3", SD3),
+                ("Sana", sana.pipeline(sana.dpm)),
+                ("LTX-Video", ltx.pipeline()),
+                ("Chroma", CHROMA),
+            )
+        ),
+        # What a pipeline turns before its scheduler has it.
+        (
+            lambda: replaced(z_image.pipeline()(), scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True)),
+            "Z-Image turns its network's output to the flow eps - x, which .* reads as 'epsilon'",
+        ),
+        (
+            lambda: replaced(z_image.pipeline()(), scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True)),
+            "reads as 'reversed_flow_prediction', told the share of signal",
+        ),
         (
             cogvideox.pipeline(patch_size_t=2, use_rotary_positional_embeddings=True, ofs_embed_dim=8),
             r"also told an offset \(ofs_embed_dim 8\)",
         ),
-        (lambda: replaced(auraflow.pipeline()(), scheduler=DDIMScheduler()), "expected one of a flow"),
         (
             lambda: replaced(cogview4.pipeline()(), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0)),
             "does not shift its times linearly by the image's size",
@@ -164,10 +193,6 @@ FLUX = flux.pipeline(**flux.DYNAMIC)
         (lambda: changed(CHROMA(), _name_or_path="lodestones/Chroma1-Flash"), "chroma1-flash is guidance-distilled"),
         (lambda: changed(z_image.pipeline()(), _name_or_path="x/Z-Image-Turbo"), "z-image-turbo is guidance-distilled"),
         (lambda: changed(FLUX(), _name_or_path="x/FLUX.1-schnell"), "flux.1-schnell is guidance-distilled"),
-        (
-            lambda: replaced(CHROMA(), scheduler=DDIMScheduler()),
-            "Chroma is a flow, and the pipeline's scheduler, DDIMScheduler",
-        ),
         (flux.pipeline(), r"either schnell's.*say so with null='empty'; else compare candidate prompts"),
     ],
 )
@@ -243,6 +268,25 @@ def test_every_pipeline_of_videos_is_measured_or_refused_with_a_reason():
             said[name] = str(error)
     assert measured == {"Wan", "SkyReels V2", "CogVideoX", "LTX-Video"}
     assert [name for name, message in said.items() if "cannot be measured: " not in message] == []
+
+
+def test_a_scheduler_that_reads_a_flow_as_noise_is_followed_and_told_of():
+    scheduler = DPMSolverMultistepScheduler(use_flow_sigmas=True, flow_shift=3.0)
+    model = MMGPipeline(replaced(SD3(), scheduler=scheduler))
+    assert model.denoiser.convention.prediction == "epsilon"
+    said = "the scheduler reads the network as 'epsilon'; models of Stable Diffusion 3 predict a flow"
+    assert said in model.denoiser.notes
+    assert said in model.describe()["notes"]
+
+
+def test_a_pipeline_that_cannot_clean_its_prompts_is_refused(monkeypatch):
+    from diffusers.pipelines.wan import pipeline_wan_video2video
+
+    monkeypatch.delattr(pipeline_wan_video2video, "ftfy", raising=False)
+    parts = wan.pipeline(wan.unipc)().components
+    pipe = WanVideoToVideoPipeline(**{name: part for name, part in parts.items() if name != "transformer_2"})
+    with pytest.raises(ValueError, match="cannot encode a prompt without ftfy; run pip install ftfy"):
+        MMGPipeline(pipe)
 
 
 def test_a_null_that_a_family_does_not_have_is_refused():
@@ -368,21 +412,29 @@ def test_classes_by_name_or_number():
             model(torch.rand(3, 16, 16), wrong, levels=2)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [pixart.pipeline(PixArtAlphaPipeline), lumina.pipeline(), deepfloyd_if.pipeline()],
+    ids=["pixart", "lumina", "if"],
+)
 @pytest.mark.parametrize("installed", [True, False])
-def test_the_record_says_whether_prompts_were_cleaned(monkeypatch, installed):
-    from diffusers.pipelines.pixart_alpha import pipeline_pixart_alpha
-
-    model = MMGPipeline(pixart.pipeline(PixArtAlphaPipeline)())
-    monkeypatch.setattr("diffusers.utils.is_bs4_available", lambda: installed)
-    monkeypatch.setattr("diffusers.utils.is_ftfy_available", lambda: installed)
-    monkeypatch.setattr(pipeline_pixart_alpha, "is_bs4_available", lambda: installed)
-    monkeypatch.setattr(pipeline_pixart_alpha, "is_ftfy_available", lambda: installed)
+def test_the_record_says_whether_prompts_were_cleaned(monkeypatch, installed, build):
+    """Those whose pipelines clean prompts by default are told cleaned ones."""
+    model = MMGPipeline(build())
+    module = sys.modules[type(model.pipe).__module__]
+    for kind in ("bs4", "ftfy"):
+        monkeypatch.setattr(f"diffusers.utils.is_{kind}_available", lambda: installed)
+        monkeypatch.setattr(module, f"is_{kind}_available", lambda: installed)
     monkeypatch.setattr(type(model.pipe), "_clean_caption", lambda self, text: text.replace("<b>", ""))
     said = "cleaned of markup and links" if installed else "not cleaned"
     assert said in model.describe()["prompts"]
     assert model.codec.rewritten("A <b>Dot") == ("A Dot" if installed else "a <b>dot")
+    whole, plain = (model.codec.encode_prompts([text]) for text in ("A <b>Dot", "A Dot"))
+    assert all(torch.equal(whole[name], plain[name]) for name in whole if installed)
     if not installed:
-        assert model.codec.truncated("A" * 130 + " ") == "a" * 12
+        assert any(whole[name].shape != plain[name].shape or (whole[name] != plain[name]).any() for name in whole)
+        limit = model.codec.limits()["tokenizer"]
+        assert (model.codec.truncated("A" * (limit + 10) + " ") or "").startswith("a" * 10)
 
 
 # ---- nouns ----
