@@ -1,0 +1,158 @@
+"""What MkDocs does beyond its own: pages that live elsewhere in the repository, the reference, formulas, links that leave docs/.
+
+MkDocs calls these functions by their names; `mkdocs.yml` lists this file.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+# Pages that are part of the site and stand elsewhere, by their place on the site.
+ELSEWHERE = {
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "security.md": "SECURITY.md",
+    "cards/shapes_plain.md": "mmg_diffusers/models/shapes_plain/README.md",
+    "cards/shapes_flow.md": "mmg_diffusers/models/shapes_flow/README.md",
+    "cards/shapes.md": "mmg_diffusers/models/shapes/README.md",
+}
+# Pages that are written by others, and join the navigation when they are there.
+LATER = {"Honest numbers": "honest.md", "What it is for": "uses.md"}
+# Packages whose public names have a page, with what stands above it.
+PACKAGES = {
+    "mmg_diffusers": "What is imported from the top.",
+    "mmg_diffusers.pipelines": "",
+    "mmg_diffusers.pairs": "",
+    "mmg_diffusers.analysis": "",
+    "mmg_diffusers.measure": "",
+    "mmg_diffusers.denoisers": "",
+    "mmg_diffusers.arrays": "",
+    "mmg_diffusers.runs": "",
+    "mmg_diffusers.pipelines.adapters": "",
+    "mmg_diffusers.worlds.shapes": "",
+    "mmg_diffusers.worlds.tasks": "",
+    "mmg_diffusers.worlds.densities": "",
+    "mmg_diffusers.commands.figures": "",
+}
+LINK = re.compile(r"(?<!\\)\]\((?![a-z]+:|#)([^)\s]+)\)")
+FORMULA = re.compile(r"^\$\$(.+?)\$\$$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+
+
+def public_names(package: str) -> list[str]:
+    """The names that a package shows: its ``__all__``, or those of its stub."""
+    folder = ROOT / package.replace(".", "/")
+    stub = folder / "__init__.pyi"
+    if stub.exists():
+        tree = ast.parse(stub.read_text("utf-8"))
+        return sorted(name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names)
+    for node in ast.parse((folder / "__init__.py").read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return sorted(ast.literal_eval(node.value))
+    raise ValueError(f"{package} has no __all__ and no stub; expected its public names")
+
+
+def home_of(package: str, name: str) -> str:
+    """The module that a public name of a package is defined in, with its name there."""
+    folder = ROOT / package.replace(".", "/")
+    stub = folder / "__init__.pyi"
+    source = stub if stub.exists() else folder / "__init__.py"
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    module = f"{package}.{node.module}" if node.level else str(node.module)
+                    return f"{module}.{alias.name}"
+    return f"{package}.{name}"
+
+
+def about(package: str) -> str:
+    """The docstring of a package."""
+    tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text("utf-8"))
+    return ast.get_docstring(tree) or ""
+
+
+def reference() -> dict[str, str]:
+    """The pages of the reference, by their places: each name once, where it is shown first."""
+    pages, seen = {}, {}
+    for package, lead in PACKAGES.items():
+        page = f"reference/{package}.md"
+        lines = [f"# {package}", "", lead or about(package), ""]
+        for name in public_names(package):
+            home = home_of(package, name)
+            if home in seen:
+                lines += [f"### {name} {{: #{package}.{name} }}", "", f"As in [{seen[home][0]}]({seen[home][1]}#{home}).", ""]
+            else:
+                seen[home] = (package, posixpath.basename(page))
+                lines += [f"::: {home}", ""]
+        pages[page] = "\n".join(lines)
+    return pages
+
+
+def on_config(config: Any) -> Any:
+    """Put what is there into the navigation: later pages, the reference, cards, the changelog."""
+    docs = Path(config.docs_dir)
+    nav = list(config.nav)
+    later = [{title: page} for title, page in LATER.items() if (docs / page).exists()]
+    at = next(k for k, part in enumerate(nav) if "What was measured" in part)
+    nav[at : at + 1] = [*later, {"What was measured": [*nav[at]["What was measured"], *_cards()]}]
+    nav.append({"Reference": [{package: f"reference/{package}.md"} for package in PACKAGES]})
+    nav += [{"Contributing": "contributing.md"}, {"Changes": "changelog.md"}, {"Security": "security.md"}]
+    config.nav = nav
+    return config
+
+
+def _cards() -> list[dict[str, str]]:
+    names = {"shapes_plain": "shapes-plain", "shapes_flow": "shapes-flow", "shapes": "shapes"}
+    return [{f"Model {title}": f"cards/{name}.md"} for name, title in names.items()]
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages and figures that stand elsewhere, and the reference."""
+    for place, source in ELSEWHERE.items():
+        text = (ROOT / source).read_text("utf-8")
+        if place.startswith("cards/"):
+            text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+        files.append(File.generated(config, place, content=text))
+    for place, text in reference().items():
+        files.append(File.generated(config, place, content=text))
+    for picture in sorted((ROOT / "figures").iterdir()):
+        files.append(File.generated(config, f"figures/{picture.name}", content=picture.read_bytes()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Formulas as MathML, and links by the places of the site."""
+    source = page.file.src_uri
+    if source.startswith("reference/"):
+        return markdown
+    parts = FENCE.split(markdown)
+    for k in range(0, len(parts), 2):  # what stands in fences stays
+        text = FORMULA.sub(lambda found: f"\n{convert(found[1].strip(), display='block')}\n", parts[k])
+        parts[k] = LINK.sub(lambda found: _placed(found, source, files), text)
+    return "".join(parts)
+
+
+def _placed(found: re.Match[str], source: str, files: Files) -> str:
+    """A link's target, if it is no page of the site: its place on the site, or nothing but its text."""
+    target, _, anchor = found[1].partition("#")
+    if not target:
+        return found[0]
+    stands = ELSEWHERE.get(source, f"docs/{source}")
+    place = posixpath.normpath(posixpath.join(posixpath.dirname(stands), target))
+    if not (ROOT / place).exists():
+        return found[0]  # MkDocs names it
+    by_place = {there: here for here, there in ELSEWHERE.items()}
+    on_site = by_place.get(place, place.removeprefix("docs/"))
+    if files.get_file_from_path(on_site) is None:
+        raise ValueError(f"docs/{source} links to {place}, which is not on the site; name it as code instead")
+    here = posixpath.relpath(on_site, posixpath.dirname(source) or ".")
+    return f"]({here}{'#' + anchor if anchor else ''})"
