@@ -53,7 +53,11 @@ def faults(site: Path) -> list[str]:
             elif parts.fragment and there in pages and unquote(parts.fragment) not in pages[there].anchors:
                 said.append(f"{here} links to {target}, which has no such anchor")
     for style in site.rglob("*.css"):
-        said += [f"{style.relative_to(site)} fetches from elsewhere" for text in ("url(http", "url(//") if text in style.read_text("utf-8")]
+        said += [
+            f"{style.relative_to(site)} fetches from elsewhere"
+            for text in ("url(http", "url(//")
+            if text in style.read_text("utf-8")
+        ]
     return sorted(set(said))
 
 

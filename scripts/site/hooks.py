@@ -89,7 +89,12 @@ def reference() -> dict[str, str]:
         for name in public_names(package):
             home = home_of(package, name)
             if home in seen:
-                lines += [f"### {name} {{: #{package}.{name} }}", "", f"As in [{seen[home][0]}]({seen[home][1]}#{home}).", ""]
+                lines += [
+                    f"### {name} {{: #{package}.{name} }}",
+                    "",
+                    f"As in [{seen[home][0]}]({seen[home][1]}#{home}).",
+                    "",
+                ]
             else:
                 seen[home] = (package, posixpath.basename(page))
                 lines += [f"::: {home}", ""]

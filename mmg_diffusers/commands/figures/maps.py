@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,15 @@ from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.figures.base import pyplot
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 # Frames of a video that are drawn.
 _FRAMES = 5
+# How much of a picture the brightest place of a map hides.
+_OPAQUE = 0.85
 
 
 def strip(
@@ -66,6 +70,22 @@ def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top:
     return 0.7 * colour + 0.3 * grey
 
 
+def _over(
+    ax: Axes,
+    picture: NDArray[np.floating],
+    values: NDArray[np.float64],
+    extent: tuple[float, float, float, float],
+    scale: Mapping[str, Any],
+) -> AxesImage:
+    """A picture in its own brightness, and over it a map, the more opaque the larger its value, with a line at half of the scale."""
+    ax.imshow(np.clip(picture, 0, 1))
+    share = np.clip(np.abs(values) / scale["vmax"], 0, 1)
+    drawn = ax.imshow(values, extent=extent, alpha=_OPAQUE * share, interpolation="bilinear", **scale)
+    if share.max() > 0.5 > share.min():
+        ax.contour(share, levels=[0.5], colors="white", linewidths=0.6, extent=extent, origin="upper")
+    return drawn
+
+
 def plot_maps(
     images: Sequence[NDArray[np.floating]],
     maps: Tensor,
@@ -96,15 +116,14 @@ def plot_maps(
     values = maps.numpy()
     top = max(float(np.abs(values).max()), 1e-12)
     signed = float(values.min()) < 0
-    scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+    scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "plasma", "vmin": 0.0, "vmax": top}
     drawn = None
     for k in range(count):
         above, below = axes[2 * (k // columns), k % columns], axes[2 * (k // columns) + 1, k % columns]
         height, width = images[k].shape[:2]
         extent = (-0.5, width - 0.5, height - 0.5, -0.5)
         above.imshow(images[k])
-        below.imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
-        drawn = below.imshow(values[k], extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+        drawn = _over(below, images[k], values[k], extent, scale)
         if k < len(titles):
             above.set_title(titles[k], fontsize=7, parse_math=False)  # a caption may speak of dollars
     if drawn is not None:
@@ -141,14 +160,14 @@ def plot_map_grid(
     for row, (name, (_, values)) in enumerate(flat.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0
-        scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+        scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "plasma", "vmin": 0.0, "vmax": top}
         drawn = None
         for k in range(count):
             height, width = pictures[k].shape[:2]
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes[row, k].imshow(np.asarray(pictures[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
-            drawn = axes[row, k].imshow(values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+            drawn = _over(axes[row, k], pictures[k], values[k].numpy(), extent, scale)
+            axes[row, k].set_xlabel(f"{float(values[k].sum()):.2f} nats", fontsize=6, labelpad=1)
         axes[row, 0].set_ylabel(name, fontsize=8)
         if drawn is not None:
-            figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8)
+            figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8, label="nats per pixel")
     return figure

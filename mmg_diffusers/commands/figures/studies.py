@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, new_axes, pyplot
+from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, pyplot, set_noise_axis
 from mmg_diffusers.commands.texts import AXIS_NAMES, GIVEN_THE_REST
 from mmg_diffusers.measure.value import Value
 
@@ -26,7 +26,13 @@ def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, t
     high = float(max(measured.max(), exact.max())) + 0.2
     axes.plot([low, high], [low, high], color="0.6", linewidth=0.8)
     axes.scatter(exact.numpy(), measured.numpy(), s=8, alpha=0.5, color=COLOURS["gap"], linewidth=0)
-    axes.set(xlabel="exact i(x; y) in nats", ylabel="measured", title=title, xlim=(low, high), ylim=(low, high))
+    axes.set(
+        xlabel="exact i(x; y) in nats",
+        ylabel="measured i(x; y) in nats",
+        title=title,
+        xlim=(low, high),
+        ylim=(low, high),
+    )
     axes.set_aspect("equal")
     return figure
 
@@ -82,6 +88,7 @@ def plot_words(
                 values[:, 0],
                 xerr=2 * np.nan_to_num(values[:, 1]),
                 height=width,
+                color=colour_of(name, k),
                 label=name,
             )
         axes[1].set_yticks(place, list(shared), fontsize=8)
@@ -121,17 +128,20 @@ def plot_switching(
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(8, 4.2 + 0.5 * few), layout="constrained", height_ratios=[4, max(1.0, few)]
     )
-    marks = top.errorbar(at, share, yerr=2 * stderr, marker="o", label="share that follows the first prompt")
+    marks = top.errorbar(
+        at, share, yerr=2 * stderr, marker="o", color=colour_of("", 0), label="share that follows the first prompt"
+    )
     arrived, error = (value.numpy() for value in influence.arrived())
     levels = influence.on(axis).numpy()
-    (line,) = top.plot(levels, arrived, label="share of the information that has arrived")
+    (line,) = top.plot(levels, arrived, color=colour_of("", 1), label="share of the information that has arrived")
     top.fill_between(levels, arrived - 2 * error, arrived + 2 * error, color=line.get_color(), alpha=0.2, linewidth=0)
     for value, colour in zip(halves or (), (marks.lines[0].get_color(), line.get_color()), strict=False):
-        top.axvline(value, color=colour, linewidth=0.8, linestyle="--")
+        top.axvline(value, color=colour, linewidth=0.8, linestyle="--", label=f"half of it: {value:.2f}")
     top.axhline(0.5, color="0.7", linewidth=0.8)
-    top.set(xlabel=f"{AXIS_NAMES[axis]} of the switch", title=title, ylim=(-0.05, 1.05))
+    top.set(ylabel="share", title=title, ylim=(-0.05, 1.05))
+    set_noise_axis(top, axis, "the switch")
     top.legend(frameon=False)
-    order = np.argsort(at)
+    order = np.argsort(at) if axis == "logsnr" else np.argsort(at)[::-1]  # from noise to image, as above
     width = images.shape[3]
     bottom.imshow(np.concatenate([np.concatenate(list(images[k]), 0) for k in order], 1))
     bottom.set_xticks((np.arange(count) + 0.5) * width, [f"{at[k]:.2f}" for k in order], fontsize=8)
