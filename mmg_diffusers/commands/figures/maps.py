@@ -160,7 +160,9 @@ def plot_map_grid(
     for row, (name, (_, values)) in enumerate(flat.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0
-        scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "plasma", "vmin": 0.0, "vmax": top}
+        scale = (
+            {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "plasma", "vmin": 0.0, "vmax": top}
+        )
         drawn = None
         for k in range(count):
             height, width = pictures[k].shape[:2]
