@@ -6,6 +6,7 @@ MkDocs calls these functions by their names; `mkdocs.yml` lists this file.
 from __future__ import annotations
 
 import ast
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -102,6 +103,23 @@ def reference() -> dict[str, str]:
     return pages
 
 
+def as_page(notebook: Path) -> str:
+    """A notebook as a page: its texts, and its code in fences."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    head, *rest = parts
+    where = f"The notebook is `notebooks/{notebook.name}` in the repository."
+    return "\n\n".join([head, where, *rest]) + "\n"
+
+
+def notebooks() -> dict[str, Path]:
+    """The notebooks, by their places on the site."""
+    return {f"notebooks/{path.stem}.md": path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+
+
 def on_config(config: Any) -> Any:
     """Put what is there into the navigation: later pages, the reference, cards, the changelog."""
     docs = Path(config.docs_dir)
@@ -109,6 +127,8 @@ def on_config(config: Any) -> Any:
     later = [{title: page} for title, page in LATER.items() if (docs / page).exists()]
     at = next(k for k, part in enumerate(nav) if "What was measured" in part)
     nav[at : at + 1] = [*later, {"What was measured": [*nav[at]["What was measured"], *_cards()]}]
+    books = [{Path(place).stem.replace("_", " ").capitalize(): place} for place in notebooks()]
+    nav.insert(at, {"Notebooks": books})
     nav.append({"Reference": [{package: f"reference/{package}.md"} for package in PACKAGES]})
     nav += [{"Contributing": "contributing.md"}, {"Changes": "changelog.md"}, {"Security": "security.md"}]
     config.nav = nav
@@ -127,6 +147,8 @@ def on_files(files: Files, config: Any) -> Files:
         if place.startswith("cards/"):
             text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
         files.append(File.generated(config, place, content=text))
+    for place, path in notebooks().items():
+        files.append(File.generated(config, place, content=as_page(path)))
     for place, text in reference().items():
         files.append(File.generated(config, place, content=text))
     for picture in sorted((ROOT / "figures").iterdir()):
@@ -137,7 +159,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Formulas as MathML, and links by the places of the site."""
     source = page.file.src_uri
-    if source.startswith("reference/"):
+    if source.startswith(("reference/", "notebooks/")):
         return markdown
     parts = FENCE.split(markdown)
     for k in range(0, len(parts), 2):  # what stands in fences stays

@@ -95,7 +95,9 @@ def test_pictures_keep_their_brightness_and_maps_have_a_unit_and_a_sum():
         np.testing.assert_array_equal(over.get_array(), maps[k])
         # The more there is, the less of the picture is hidden behind it.
         opaque = np.asarray(over.get_alpha())
-        assert (np.argsort(opaque, axis=None) == np.argsort(np.minimum(maps[k].numpy(), over.norm.vmax), axis=None)).all()
+        assert (
+            np.argsort(opaque, axis=None) == np.argsort(np.minimum(maps[k].numpy(), over.norm.vmax), axis=None)
+        ).all()
         assert grid[2 + k].get_xlabel() == f"{float(maps[k].sum()):.2f} nats"
     bars = figure.axes[6:]
     assert [bar.get_ylabel() for bar in bars] == ["nats per pixel"] * 2

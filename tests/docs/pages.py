@@ -1,5 +1,6 @@
 """The pages of the project, and what stands in them: code, commands, links."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 CARDS = sorted((ROOT / "mmg_diffusers" / "models").rglob("README.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS, *CARDS]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -21,6 +23,12 @@ def named(path):
 def code(path):
     """The blocks of Python of a page, in their order."""
     return re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def cells(path):
+    """The cells of code of a notebook, in their order."""
+    read = json.loads(path.read_text("utf-8"))
+    return ["".join(cell["source"]) for cell in read["cells"] if cell["cell_type"] == "code"]
 
 
 def commands(path):

@@ -101,9 +101,9 @@ def desk(tmp_path, monkeypatch, load):
     monkeypatch.setattr(plan, "STEPS", 3)
     monkeypatch.setattr(MMGPipeline, "from_pretrained", load)
     real = mmg_diffusers.estimate_mi
-    quick = FitSettings(steps=20)
+    quick = FitSettings(steps=10)
     monkeypatch.setattr(
-        mmg_diffusers, "estimate_mi", lambda x, y: real(x[:600], y[:600], settings=quick)
+        mmg_diffusers, "estimate_mi", lambda x, y: real(x[:400], y[:400], settings=quick)
     )  # fmt: skip
     return sample
 
