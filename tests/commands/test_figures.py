@@ -29,10 +29,11 @@ def estimate(gaussian):
 
 
 @pytest.fixture(autouse=True)
-def closed():
+def none_is_kept():
     check_plotting()
+    before = pyplot().get_fignums()
     yield
-    pyplot().close("all")
+    assert pyplot().get_fignums() == before, "pyplot keeps a figure, which a notebook then shows twice"
 
 
 def legend(axes):

@@ -64,6 +64,8 @@ def test_a_notebook_in_a_kernel(path, tmp_path, monkeypatch):
     book = nbformat.read(path, nbformat.current_nbformat)
     NotebookClient(book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     for cell in book.cells:
+        pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        assert len(pictures) == int("plot_" in cell.source.rpartition("\n")[2] or "plt." in cell.source), cell.source
         for output in cell.get("outputs", []):
             assert output["output_type"] != "error"
             if output["output_type"] == "execute_result" and "<table" not in output["data"].get("text/html", ""):

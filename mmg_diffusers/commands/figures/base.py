@@ -44,10 +44,23 @@ def pyplot() -> Any:
     return matplotlib.pyplot
 
 
+def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A new figure with its axes, which pyplot does not keep: a notebook shows it where a cell returns it, and only there.
+
+    Args:
+        rows, columns: of axes.
+        options: of `matplotlib.pyplot.subplots`.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(rows, columns, layout="constrained", **options)
+    plt.close(figure)
+    return figure, axes
+
+
 def new_axes(ax: Axes | None) -> tuple[Figure, Axes]:
     """The axes to draw into, and their figure; new ones by default."""
     if ax is None:
-        return pyplot().subplots(figsize=(6, 4), layout="constrained")
+        return subplots(figsize=(6, 4))
     part: Any = ax.figure  # a figure, or a part of one, which knows the whole
     return part.figure, ax
 
@@ -71,13 +84,12 @@ def set_noise_axis(axes: Axes, axis: Axis = "logsnr", of: str = "") -> None:
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> Path:
-    """Write a figure, whole or not at all, and close it; returns the path.
+    """Write a figure, whole or not at all; returns the path.
 
     Raises:
         OSError: when it cannot be written.
     """
     picture = io.BytesIO()
     figure.savefig(picture, dpi=dpi, format=path.suffix.lstrip(".") or "png")
-    pyplot().close(figure)
     write_whole(path, picture.getvalue())
     return path

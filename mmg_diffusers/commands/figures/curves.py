@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, pyplot, set_noise_axis
+from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import PER_LOGSNR, STILL_TO_COME, plus_minus
 from mmg_diffusers.measure.estimate import Estimate
 
@@ -94,7 +94,7 @@ def plot_levels(pictures: Mapping[float, NDArray[np.floating]], estimate: Estima
         estimate: whose levels span those of the pictures.
         title: above the pictures.
     """
-    figure, (top, bottom) = pyplot().subplots(2, 1, figsize=(9, 4.2), layout="constrained", height_ratios=[1, 2])
+    figure, (top, bottom) = subplots(2, 1, figsize=(9, 4.2), height_ratios=[1, 2])
     low, high = estimate.logsnr_range
     levels = sorted(pictures)
     half = 0.45 * min(np.diff(levels)) if len(levels) > 1 else 0.5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.figures.base import pyplot
+from mmg_diffusers.commands.figures.base import subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,14 +103,11 @@ def plot_maps(
         columns: images in a row.
         unit: what the maps are in.
     """
-    plt = pyplot()
     images, maps = _flat(images, maps)
     count, wide = len(images), 1.9 * max(1.0, images[0].shape[1] / images[0].shape[0] / 2)
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(
-        2 * rows, columns, figsize=(wide * columns + 0.6, 4.0 * rows), layout="constrained", squeeze=False
-    )
+    figure, axes = subplots(2 * rows, columns, figsize=(wide * columns + 0.6, 4.0 * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     values = maps.numpy()
@@ -141,14 +138,11 @@ def plot_map_grid(
         maps: `(N, h, w)` by name, of videos `(N, F, h, w)`. Rows that are negative somewhere are drawn in two colours, blue below 0.
         titles: above the images.
     """
-    plt = pyplot()
     flat = {name: _flat(list(images), values) for name, values in maps.items()}
     pictures = next((pictures for pictures, _ in flat.values()), list(images))
     count, rows = len(images), len(maps) + 1
     wide = 1.5 * max(1.0, pictures[0].shape[1] / pictures[0].shape[0])
-    figure, axes = plt.subplots(
-        rows, count, figsize=(wide * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
-    )
+    figure, axes = subplots(rows, count, figsize=(wide * count + 0.8, 1.5 * rows), squeeze=False)
     # Square pictures leave the names of the rows too little room at the edge.
     figure.set_layout_engine("constrained", w_pad=0.1)
     for ax in axes.flat:

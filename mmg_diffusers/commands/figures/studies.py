@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, pyplot, set_noise_axis
+from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import AXIS_NAMES, GIVEN_THE_REST
 from mmg_diffusers.measure.value import Value
 
@@ -54,13 +54,10 @@ def plot_words(
         ax: axes to draw into, a second one if there is `shared`; a new figure by default.
         title: above the axes.
     """
-    plt = pyplot()
     rows = [len(words), *([len(shared)] if shared else [])]
     if ax is None:
         height = 0.32 * len(words) + 0.75 * (rows[1] if shared else 0) + 1.4
-        figure, made = plt.subplots(
-            len(rows), 1, figsize=(6, height), layout="constrained", squeeze=False, height_ratios=[1, 2.2][: len(rows)]
-        )
+        figure, made = subplots(len(rows), 1, figsize=(6, height), squeeze=False, height_ratios=[1, 2.2][: len(rows)])
         axes: Sequence[Axes] = list(made[:, 0])
     else:
         axes = ax
@@ -123,11 +120,8 @@ def plot_switching(
     Raises:
         ValueError: as `Influence.on` does.
     """
-    plt = pyplot()
     count, few = images.shape[:2]
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(8, 4.2 + 0.5 * few), layout="constrained", height_ratios=[4, max(1.0, few)]
-    )
+    figure, (top, bottom) = subplots(2, 1, figsize=(8, 4.2 + 0.5 * few), height_ratios=[4, max(1.0, few)])
     marks = top.errorbar(
         at, share, yerr=2 * stderr, marker="o", color=colour_of("", 0), label="share that follows the first prompt"
     )
@@ -159,8 +153,7 @@ def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[f
         spread: standard deviation over seeds; NaN draws no bar.
         title: above the axes.
     """
-    plt = pyplot()
-    figure, ax = plt.subplots(figsize=(7, 0.22 * len(names) + 1.2), layout="constrained")
+    figure, ax = subplots(figsize=(7, 0.22 * len(names) + 1.2))
     place = np.arange(len(names))[::-1]
     for width, shade in ((0.1, "0.94"), (0.05, "0.88")):
         ax.axvspan(-width, width, color=shade)
@@ -186,8 +179,7 @@ def plot_ratios(
         targets: what each should be, and by how much it may miss that.
         title: above the panels.
     """
-    plt = pyplot()
-    figure, panels = plt.subplots(1, len(ratios), figsize=(3.2 * len(ratios), 3), layout="constrained", squeeze=False)
+    figure, panels = subplots(1, len(ratios), figsize=(3.2 * len(ratios), 3), squeeze=False)
     for ax, (name, (rows, value, error)) in zip(panels[0], ratios.items(), strict=True):
         target, tolerance = targets[name]
         ax.axhspan(target - tolerance, target + tolerance, color="0.9")
