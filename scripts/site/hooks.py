@@ -9,6 +9,8 @@ import ast
 import json
 import posixpath
 import re
+import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,42 @@ def reference() -> dict[str, str]:
     return pages
 
 
+def command_line() -> str:
+    """The page of the commands: what each does, its arguments and options, an example."""
+    sys.path.insert(0, str(ROOT))
+    import typer
+    from typer.main import get_command
+
+    from mmg_diffusers.commands.app import app
+
+    root: Any = get_command(app)
+    context = typer.Context(root, info_name="mmg-diffusers")
+    lines = [
+        "# Commands",
+        "",
+        "`mmg-diffusers COMMAND --help` says the same. A model is a folder, an id on the hub, or one that ships.",
+        "",
+    ]
+    for name in root.list_commands(context):
+        command: Any = root.get_command(context, name)
+        subs = getattr(command, "commands", None)
+        for words, one in [(name, command)] if subs is None else [(f"{name} {sub}", subs[sub]) for sub in subs]:
+            lines += [f"## {words}", "", escape(one.help or "", quote=False), ""]
+            if one.epilog:
+                lines += [one.epilog, ""]
+            lines += ["| | default | |", "|---|---|---|"]
+            for option in one.params:
+                if option.name == "help":
+                    continue
+                is_argument = option.param_type_name == "argument"
+                called = option.name.upper() if is_argument else ", ".join((*option.opts, *option.secondary_opts))
+                default = "" if option.default in (None, False) or callable(option.default) else f"`{option.default}`"
+                said = escape((option.help or "").replace("|", "\\|"), quote=False)
+                lines.append(f"| `{called}` | {'' if is_argument and option.required else default} | {said} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
 def as_page(notebook: Path) -> str:
     """A notebook as a page: its texts, and its code in fences."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
@@ -129,7 +167,14 @@ def on_config(config: Any) -> Any:
     nav[at : at + 1] = [*later, {"What was measured": [*nav[at]["What was measured"], *_cards()]}]
     books = [{Path(place).stem.replace("_", " ").capitalize(): place} for place in notebooks()]
     nav.insert(at, {"Notebooks": books})
-    nav.append({"Reference": [{package: f"reference/{package}.md"} for package in PACKAGES]})
+    nav.append(
+        {
+            "Reference": [
+                {"Commands": "reference/commands.md"},
+                *({package: f"reference/{package}.md"} for package in PACKAGES),
+            ]
+        }
+    )
     nav += [{"Contributing": "contributing.md"}, {"Changes": "changelog.md"}, {"Security": "security.md"}]
     config.nav = nav
     return config
@@ -149,7 +194,7 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, place, content=text))
     for place, path in notebooks().items():
         files.append(File.generated(config, place, content=as_page(path)))
-    for place, text in reference().items():
+    for place, text in {"reference/commands.md": command_line(), **reference()}.items():
         files.append(File.generated(config, place, content=text))
     for picture in sorted((ROOT / "figures").iterdir()):
         files.append(File.generated(config, f"figures/{picture.name}", content=picture.read_bytes()))

@@ -49,7 +49,7 @@ def test_links_lead_to_files(path):
         place = target.partition("#")[0]
         # The reference is made of the packages when the site is built.
         made = re.fullmatch(r"(?:\.\./)*reference/([\w.]+)\.md", place)
-        assert not made or made[1] in in_hooks("PACKAGES"), target
+        assert not made or made[1] in ("commands", *in_hooks("PACKAGES")), target
         assert made or not place or (path.parent / place).exists(), f"{named(path)} links to {target}"
 
 
@@ -63,6 +63,38 @@ def test_the_reference_has_every_package_with_public_names():
             shown.add(".".join(package.parts))
     assert len(shown) > 10
     assert shown <= told.keys()
+
+
+@pytest.fixture
+def hooks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
+    import hooks
+
+    return hooks
+
+
+def test_the_reference_names_what_packages_show(hooks):
+    pages = hooks.reference()
+    for package in hooks.PACKAGES:
+        module = importlib.import_module(package)
+        names = hooks.public_names(package)
+        assert set(names) == set(module.__all__) - {"__version__"}
+        for name in names:
+            home, _, there = hooks.home_of(package, name).rpartition(".")
+            # A page that has the name elsewhere leads to it.
+            assert (
+                f"::: {home}.{there}\n" in pages[f"reference/{package}.md"]
+                or f"#{home}.{there})" in pages[f"reference/{package}.md"]
+            )
+            assert getattr(importlib.import_module(home), there) is getattr(module, name)
+
+
+def test_every_command_has_its_options_on_a_page(hooks):
+    page = hooks.command_line()
+    for name in ("demo", "estimate", "run", "collect", "words", "benchmark bmi"):
+        assert f"\n## {name}\n" in page
+    assert re.search(r"^\| `--marginal` \| `null` \| ", page, re.MULTILINE)
+    assert "Example: `mmg-diffusers demo" in page
 
 
 def test_nothing_is_fetched_when_the_site_is_read():
