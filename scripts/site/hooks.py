@@ -29,22 +29,10 @@ ELSEWHERE = {
 }
 # Pages that are written by others, and join the navigation when they are there.
 LATER = {"Honest numbers": "honest.md", "What it is for": "uses.md"}
-# Packages whose public names have a page, with what stands above it.
-PACKAGES = {
-    "mmg_diffusers": "What is imported from the top.",
-    "mmg_diffusers.pipelines": "",
-    "mmg_diffusers.pairs": "",
-    "mmg_diffusers.analysis": "",
-    "mmg_diffusers.measure": "",
-    "mmg_diffusers.denoisers": "",
-    "mmg_diffusers.arrays": "",
-    "mmg_diffusers.runs": "",
-    "mmg_diffusers.pipelines.adapters": "",
-    "mmg_diffusers.worlds.shapes": "",
-    "mmg_diffusers.worlds.tasks": "",
-    "mmg_diffusers.worlds.densities": "",
-    "mmg_diffusers.commands.figures": "",
-}
+# Packages in the order of the reference; others that show names follow them.
+ORDER = ("", "pipelines", "pairs", "analysis", "measure", "denoisers", "arrays", "runs")
+# Packages that no interface is in.
+INSIDE = ("mmg_diffusers.commands.studies",)
 LINK = re.compile(r"(?<!\\)\]\((?![a-z]+:|#)([^)\s]+)\)")
 FORMULA = re.compile(r"^\$\$(.+?)\$\$$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
@@ -61,6 +49,17 @@ def public_names(package: str) -> list[str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return sorted(ast.literal_eval(node.value))
     raise ValueError(f"{package} has no __all__ and no stub; expected its public names")
+
+
+def packages() -> list[str]:
+    """The packages that show public names."""
+    found = []
+    for path in (ROOT / "mmg_diffusers").rglob("__init__.py"):
+        name = ".".join(path.parent.relative_to(ROOT).parts)
+        if "__all__" in path.read_text("utf-8") and not name.startswith(INSIDE):
+            found.append(name)
+    first = ["mmg_diffusers" + (f".{name}" if name else "") for name in ORDER]
+    return [*first, *sorted(set(found) - set(first))]
 
 
 def home_of(package: str, name: str) -> str:
@@ -86,9 +85,10 @@ def about(package: str) -> str:
 def reference() -> dict[str, str]:
     """The pages of the reference, by their places: each name once, where it is shown first."""
     pages, seen = {}, {}
-    for package, lead in PACKAGES.items():
+    for package in packages():
         page = f"reference/{package}.md"
-        lines = [f"# {package}", "", lead or about(package), ""]
+        lead = "What is imported from the top." if package == "mmg_diffusers" else about(package)
+        lines = [f"# {package}", "", lead, ""]
         for name in public_names(package):
             home = home_of(package, name)
             if home in seen:
@@ -171,7 +171,7 @@ def on_config(config: Any) -> Any:
         {
             "Reference": [
                 {"Commands": "reference/commands.md"},
-                *({package: f"reference/{package}.md"} for package in PACKAGES),
+                *({package: f"reference/{package}.md"} for package in packages()),
             ]
         }
     )
