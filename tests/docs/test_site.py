@@ -199,6 +199,29 @@ def test_cards_pass_the_hubs_schema(path):
     assert card.text.strip().startswith("# ")
 
 
+def test_the_check_names_what_is_wrong_with_a_site(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
+    from check import faults
+
+    page = '<h1 id="top">x</h1><a href="b.html#there">b</a><img src="a.png"><a href="https://example.org">away</a>'
+    (tmp_path / "a.html").write_text(page)
+    (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html#top">a</a><a href="#there">here</a>')
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "a.css").write_text("p { background: url(a.png) }")
+    assert faults(tmp_path) == []
+    (tmp_path / "b.html").write_text(
+        '<a href="gone.html">x</a><a href="a.html#gone">y</a><script src="https://example.org/x.js"></script>'
+    )
+    (tmp_path / "a.css").write_text("@font-face { src: url(https://example.org/font) }")
+    assert faults(tmp_path) == [
+        "a.css fetches from elsewhere",
+        "a.html links to b.html#there, which has no such anchor",
+        "b.html fetches https://example.org/x.js",
+        "b.html links to a.html#gone, which has no such anchor",
+        "b.html links to gone.html, which is not there",
+    ]
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
