@@ -31,7 +31,7 @@ def main(
     sample = Shapes("soft").sample(pairs, seed=0)
     pipe = MMGPipeline.from_pretrained(shapes_model("shapes-plain"))
     pipe.set_progress_bar_config(leave=False)
-    x = read_picture(sample.images[0]).pixels[None].double()  # in [-1, 1]
+    x = 2 * read_picture(sample.images[0]).pixels[None].double() - 1
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     shown = {}
     for level in SHOWN:
