@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-slow lint model clean
+.PHONY: demo test test-slow lint docs dist model clean
 
 demo: $(STAMP)
 	$(BIN)/mmg-diffusers demo
@@ -18,6 +18,15 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# The site, in site/. A warning is a fault, as is a link that leads nowhere, or anything that would be fetched.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python scripts/site/check.py site
+
+# Wheel and source distribution in dist/, tried in an environment of their own. REPOSITORY=https://... makes the README's links absolute.
+dist: $(STAMP)
+	$(BIN)/python scripts/dist.py $(if $(REPOSITORY),--repository $(REPOSITORY))
+
 # Trains the shipped model anew (some five hours on two cores, by the times in its card) and puts it into the package.
 model: $(STAMP)
 	$(BIN)/python scripts/train_shapes.py runs/shapes
@@ -29,4 +38,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

@@ -1,6 +1,7 @@
 """What a notebook shows of a result fits into a few lines."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -51,3 +52,16 @@ def test_a_result_shows_its_mean_and_how_many_warnings_there_are(mixture):
     assert number > 0
     said = f", {number} warning{'s' * (number > 1)}: print it"
     assert repr(made) == f"Estimate({made.mean()}, 4 pairs{said})"
+
+
+def test_a_notebook_shows_the_mean_and_the_first_warnings(mixture):
+    denoiser, x, cond = mixture
+    made = MMG("gap", Trapezoid(8))(denoiser, x[:4], {"label": cond["label"][:4]}, logsnr_range=(-2, 2))
+    many = replace(made, notes=("<b>one</b>", "y" * 900, "three", "four"))
+    for result in (made, many):
+        shown = result._repr_html_()
+        assert f"<b>{result.mean()}</b>, estimate of 4 pairs" in shown
+        assert shown.count("<li>") == min(4, len(result.warnings()))
+        assert len(shown) < 1000
+    assert "&lt;b&gt;one&lt;/b&gt;" in shown
+    assert f"and {len(many.warnings()) - 3} more: print it" in shown

@@ -10,7 +10,7 @@ from mmg_diffusers.measure.value import Value
 AXIS_NAMES: Mapping[Axis, str] = {"logsnr": "log-SNR", "timestep": "timestep", "tau": "diffusion time τ"}
 # What figures show, as their titles and for those who cannot see them; {text} is a prompt or a caption.
 TITLES = {
-    "mmse": "Denoising errors with and without the {text}",
+    "mmse": "What the {text} takes off the denoising error",
     "curves": "Gap and orthogonal along log-SNR",
     "mixture": "Gap and orthogonal to the mixture, along log-SNR",
     "influence": "What the {text} still adds, by noise level",

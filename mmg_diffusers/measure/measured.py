@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from mmg_diffusers.denoisers.conventions import Convention
     from mmg_diffusers.measure.influence import Influence
+
+
+# Warnings that a notebook shows of a result, and letters of each.
+_LINES, _LONGEST_LINE = 3, 160
 
 
 class Record(ABC):
@@ -113,6 +118,17 @@ class Measured(Record):
         number = len(self.warnings())
         said = f", {number} warning{'s' * (number > 1)}: print it" if number else ""
         return f"{type(self).__name__}({self.mean()}, {len(self)} pair{'s' * (len(self) > 1)}{said})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the mean, and below it what a reader should know first, the first few shortened."""
+        said = self.warnings()
+        lines = [text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 4]} ..." for text in said[:_LINES]]
+        more = [f"and {len(said) - _LINES} more: print it"] if len(said) > _LINES else []
+        listed = "".join(f"<li>{escape(line)}</li>" for line in (*lines, *more))
+        return (
+            f"<div><b>{escape(str(self.mean()))}</b>, {self.KIND} of {len(self)} pair{'s' * (len(self) > 1)}"
+            f"{f'<ul>{listed}</ul>' if listed else ''}</div>"
+        )
 
     def in_mean(self, cluster: Labels | None = None) -> Contributions:
         """What each pair adds to the mean: its nats, unless a result says otherwise."""

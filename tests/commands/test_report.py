@@ -52,7 +52,7 @@ def test_report_is_one_safe_page(world, pages):
             assert word in text
     null, candidates = (path.read_text(encoding="utf-8") for path in pages.values())
     assert "&lt;script&gt;alert(1)" in null
-    for word in ("Certificate", "orthogonal", "Denoising errors"):
+    for word in ("Certificate", "orthogonal", "takes off the denoising error"):
         assert word in null
     for word in ("nats or more", "log q, a bound", "Never above", "Information of each word", "Settled"):
         assert word in candidates

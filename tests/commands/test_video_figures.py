@@ -36,9 +36,9 @@ def test_maps_of_videos_are_drawn():
     videos, maps = np.stack([frames(), frames()]), torch.rand(2, 9, 4, 6, dtype=torch.float64)
     figure = plot_maps(list(videos), maps, titles=["a", "b"])
     drawn = [ax.images[0].get_array().shape for ax in figure.axes[:4]]
-    assert drawn == [(4, 30, 3), (4, 30, 3), (4, 30), (4, 30)]
+    assert drawn == [(4, 30, 3)] * 4
     figure = plot_map_grid(videos, {"one": maps, "other": -maps})
-    assert [ax.images[0].get_array().shape for ax in figure.axes[:4]] == [(4, 30, 3), (4, 30, 3), (4, 30), (4, 30)]
+    assert [ax.images[0].get_array().shape for ax in figure.axes[:4]] == [(4, 30, 3)] * 4
     assert len(figure.axes[2].images) == 2
 
 

@@ -1,7 +1,7 @@
 """Figures from records: takes records, returns matplotlib figures; needs the extra ``plot``. Nothing else draws."""
 
 from mmg_diffusers.commands.figures.base import check_plotting, pyplot, save_figure
-from mmg_diffusers.commands.figures.curves import plot_curves, plot_influence, plot_mmse
+from mmg_diffusers.commands.figures.curves import plot_curves, plot_influence, plot_levels, plot_mmse
 from mmg_diffusers.commands.figures.maps import lay_over, plot_map_grid, plot_maps, strip
 from mmg_diffusers.commands.figures.studies import plot_errors, plot_pointwise, plot_ratios, plot_switching, plot_words
 
@@ -11,6 +11,7 @@ __all__ = [
     "plot_curves",
     "plot_errors",
     "plot_influence",
+    "plot_levels",
     "plot_map_grid",
     "plot_maps",
     "plot_mmse",

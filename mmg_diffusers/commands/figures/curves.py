@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, new_axes
-from mmg_diffusers.commands.texts import AXIS_NAMES, PER_LOGSNR, STILL_TO_COME, plus_minus
+from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
+from mmg_diffusers.commands.texts import PER_LOGSNR, STILL_TO_COME, plus_minus
 from mmg_diffusers.measure.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -36,13 +37,17 @@ def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") 
         axes.plot(levels, mean, color=COLOURS[name], label=f"{name}: {plus_minus(form, 2)} nats")
         axes.fill_between(levels, mean - band, mean + band, color=COLOURS[name], alpha=0.2, linewidth=0)
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.set(xlabel="log-SNR", ylabel=PER_LOGSNR, title=title)
-    axes.legend(frameon=False)
+    axes.set(ylabel=PER_LOGSNR, title=title)
+    set_noise_axis(axes)
+    axes.legend(frameon=False, title="area, with bands of ±2 standard errors", title_fontsize=8)
     return figure
 
 
 def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") -> Figure:
-    """The two denoising errors along log-SNR; half the area between them is the information (gap form).
+    """What the condition takes off the denoising error along log-SNR, whose area is the information (gap form); behind it both errors.
+
+    Half of the difference of the errors is drawn with a band of two standard errors over pairs, since the errors themselves
+    lie on each other wherever the condition says little; these are on a scale of their own, at the right.
 
     Args:
         estimate: measured on levels that all pairs share, or with stratified ones.
@@ -54,15 +59,52 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     levels, given, alone = (
         curve.by_level(values).mean(0).numpy() for values in (curve.logsnr, curve.error, curve.error + curve.gap)
     )
-    gap = estimate.using("gap").mean()
-    axes.plot(levels, alone, color="0.25", label="without the condition")
-    axes.plot(levels, given, color=COLOURS["gap"], label="with it")
+    gap = curve.by_level(curve.gap).numpy() / 2
+    mean = gap.mean(0)
+    band = 2 * gap.std(0, ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.zeros_like(mean)
+    behind = axes.twinx()
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    behind.plot(levels, alone, color="0.45", linewidth=1, linestyle="--", label="error without the condition (right)")
+    behind.plot(levels, given, color="0.45", linewidth=1, linestyle=":", label="error with it (right)")
+    behind.set(ylabel="E |eps - prediction|², log scale", yscale="log")
+    area = estimate.using("gap").mean()
+    axes.plot(levels, mean, color=COLOURS["gap"], label="half of their difference, ±2 standard errors")
+    axes.fill_between(levels, mean - band, mean + band, color=COLOURS["gap"], alpha=0.35, linewidth=0)
     axes.fill_between(
-        levels, given, alone, color=COLOURS["gap"], alpha=0.2, linewidth=0,
-        label=f"half the area: {plus_minus(gap, 2)} nats",
-    )  # fmt: skip
-    axes.set(xlabel="log-SNR", ylabel="E |eps - prediction|²", title=title)
-    axes.legend(frameon=False)
+        levels, 0, mean, color=COLOURS["gap"], alpha=0.15, linewidth=0, label=f"area: {plus_minus(area, 2)} nats"
+    )
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    # Room for the legend.
+    low, high = axes.get_ylim()
+    axes.set(ylabel=PER_LOGSNR, title=title, ylim=(low, high + 0.45 * (high - low)))
+    set_noise_axis(axes)
+    lines, names = (
+        mine + theirs for mine, theirs in zip(*(a.get_legend_handles_labels() for a in (axes, behind)), strict=True)
+    )
+    axes.legend(lines, names, frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
+def plot_levels(pictures: Mapping[float, NDArray[np.floating]], estimate: Estimate, *, title: str = "") -> Figure:
+    """One image at several noise levels, above what its condition tells at each of them (gap, with its band).
+
+    Args:
+        pictures: `(H, W, 3)` in [0, 1], by log-SNR.
+        estimate: whose levels span those of the pictures.
+        title: above the pictures.
+    """
+    figure, (top, bottom) = subplots(2, 1, figsize=(9, 4.2), height_ratios=[1, 2])
+    low, high = estimate.logsnr_range
+    levels = sorted(pictures)
+    half = 0.45 * min(np.diff(levels)) if len(levels) > 1 else 0.5
+    for level in levels:
+        top.imshow(pictures[level], extent=(level - half, level + half, 0, 1), aspect="auto", interpolation="nearest")
+    top.set(xlim=(low - half, high + half), ylim=(0, 1), yticks=[], title=title)
+    top.set_xticks(levels, [f"{level:g}" for level in levels])
+    top.spines[:].set_visible(False)
+    plot_curves(estimate, ax=bottom)
+    bottom.set_xlim(low - half, high + half)
     return figure
 
 
@@ -87,15 +129,16 @@ def plot_influence(
         ValueError: as `Influence.on` does.
     """
     figure, axes = new_axes(ax)
-    for name, influence in influences.items():
+    for place, (name, influence) in enumerate(influences.items()):
         mean, stderr = (value.numpy() for value in influence.mean())
-        levels = influence.on(axis).numpy()
-        (line,) = axes.plot(levels, mean, label=f"{name}: {plus_minus((mean[0], stderr[0]), 2)} nats")
-        axes.fill_between(levels, mean - 2 * stderr, mean + 2 * stderr, color=line.get_color(), alpha=0.2, linewidth=0)
+        levels, colour = influence.on(axis).numpy(), colour_of(name, place)
+        axes.plot(levels, mean, color=colour, label=f"{name}: {plus_minus((mean[0], stderr[0]), 2)} nats")
+        axes.fill_between(levels, mean - 2 * stderr, mean + 2 * stderr, color=colour, alpha=0.2, linewidth=0)
     axes.axhline(0, color="0.6", linewidth=0.8)
     if ceiling is not None:
         axes.axhline(ceiling, color="0.6", linewidth=0.8, linestyle="--", label=f"exact: {ceiling:.2f} nats")
-    axes.set(xlabel=f"{AXIS_NAMES[axis]} of the noise level", ylabel=STILL_TO_COME, title=title)
+    axes.set(ylabel=STILL_TO_COME, title=title)
+    set_noise_axis(axes, axis)
     for label in axes.legend(frameon=False).get_texts():
         label.set_parse_math(False)
     return figure

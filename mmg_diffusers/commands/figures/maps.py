@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.figures.base import pyplot
+from mmg_diffusers.commands.figures.base import subplots
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 # Frames of a video that are drawn.
 _FRAMES = 5
+# How much of a picture the brightest place of a map hides.
+_OPAQUE = 0.85
 
 
 def strip(
@@ -66,6 +70,22 @@ def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top:
     return 0.7 * colour + 0.3 * grey
 
 
+def _over(
+    ax: Axes,
+    picture: NDArray[np.floating],
+    values: NDArray[np.float64],
+    extent: tuple[float, float, float, float],
+    scale: Mapping[str, Any],
+) -> AxesImage:
+    """A picture in its own brightness, and over it a map, the more opaque the larger its value, with a line at half of the scale."""
+    ax.imshow(np.clip(picture, 0, 1))
+    share = np.clip(np.abs(values) / scale["vmax"], 0, 1)
+    drawn = ax.imshow(values, extent=extent, alpha=_OPAQUE * share, interpolation="bilinear", **scale)
+    if share.max() > 0.5 > share.min():
+        ax.contour(share, levels=[0.5], colors="white", linewidths=0.6, extent=extent, origin="upper")
+    return drawn
+
+
 def plot_maps(
     images: Sequence[NDArray[np.floating]],
     maps: Tensor,
@@ -83,28 +103,24 @@ def plot_maps(
         columns: images in a row.
         unit: what the maps are in.
     """
-    plt = pyplot()
     images, maps = _flat(images, maps)
     count, wide = len(images), 1.9 * max(1.0, images[0].shape[1] / images[0].shape[0] / 2)
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(
-        2 * rows, columns, figsize=(wide * columns + 0.6, 4.0 * rows), layout="constrained", squeeze=False
-    )
+    figure, axes = subplots(2 * rows, columns, figsize=(wide * columns + 0.6, 4.0 * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     values = maps.numpy()
     top = max(float(np.abs(values).max()), 1e-12)
     signed = float(values.min()) < 0
-    scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+    scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "plasma", "vmin": 0.0, "vmax": top}
     drawn = None
     for k in range(count):
         above, below = axes[2 * (k // columns), k % columns], axes[2 * (k // columns) + 1, k % columns]
         height, width = images[k].shape[:2]
         extent = (-0.5, width - 0.5, height - 0.5, -0.5)
         above.imshow(images[k])
-        below.imshow(np.asarray(images[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
-        drawn = below.imshow(values[k], extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+        drawn = _over(below, images[k], values[k], extent, scale)
         if k < len(titles):
             above.set_title(titles[k], fontsize=7, parse_math=False)  # a caption may speak of dollars
     if drawn is not None:
@@ -122,14 +138,11 @@ def plot_map_grid(
         maps: `(N, h, w)` by name, of videos `(N, F, h, w)`. Rows that are negative somewhere are drawn in two colours, blue below 0.
         titles: above the images.
     """
-    plt = pyplot()
     flat = {name: _flat(list(images), values) for name, values in maps.items()}
     pictures = next((pictures for pictures, _ in flat.values()), list(images))
     count, rows = len(images), len(maps) + 1
     wide = 1.5 * max(1.0, pictures[0].shape[1] / pictures[0].shape[0])
-    figure, axes = plt.subplots(
-        rows, count, figsize=(wide * count + 0.8, 1.5 * rows), layout="constrained", squeeze=False
-    )
+    figure, axes = subplots(rows, count, figsize=(wide * count + 0.8, 1.5 * rows), squeeze=False)
     # Square pictures leave the names of the rows too little room at the edge.
     figure.set_layout_engine("constrained", w_pad=0.1)
     for ax in axes.flat:
@@ -141,14 +154,16 @@ def plot_map_grid(
     for row, (name, (_, values)) in enumerate(flat.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0
-        scale = {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "magma", "vmin": 0.0, "vmax": top}
+        scale = (
+            {"cmap": "RdBu_r", "vmin": -top, "vmax": top} if signed else {"cmap": "plasma", "vmin": 0.0, "vmax": top}
+        )
         drawn = None
         for k in range(count):
             height, width = pictures[k].shape[:2]
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes[row, k].imshow(np.asarray(pictures[k]).mean(-1), cmap="gray", vmin=0, vmax=1)
-            drawn = axes[row, k].imshow(values[k].numpy(), extent=extent, alpha=0.7, interpolation="bilinear", **scale)
+            drawn = _over(axes[row, k], pictures[k], values[k].numpy(), extent, scale)
+            axes[row, k].set_xlabel(f"{float(values[k].sum()):.2f} nats", fontsize=6, labelpad=1)
         axes[row, 0].set_ylabel(name, fontsize=8)
         if drawn is not None:
-            figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8)
+            figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8, label="nats per pixel")
     return figure

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, new_axes, pyplot
+from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import AXIS_NAMES, GIVEN_THE_REST
 from mmg_diffusers.measure.value import Value
 
@@ -26,7 +26,13 @@ def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, t
     high = float(max(measured.max(), exact.max())) + 0.2
     axes.plot([low, high], [low, high], color="0.6", linewidth=0.8)
     axes.scatter(exact.numpy(), measured.numpy(), s=8, alpha=0.5, color=COLOURS["gap"], linewidth=0)
-    axes.set(xlabel="exact i(x; y) in nats", ylabel="measured", title=title, xlim=(low, high), ylim=(low, high))
+    axes.set(
+        xlabel="exact i(x; y) in nats",
+        ylabel="measured i(x; y) in nats",
+        title=title,
+        xlim=(low, high),
+        ylim=(low, high),
+    )
     axes.set_aspect("equal")
     return figure
 
@@ -48,13 +54,10 @@ def plot_words(
         ax: axes to draw into, a second one if there is `shared`; a new figure by default.
         title: above the axes.
     """
-    plt = pyplot()
     rows = [len(words), *([len(shared)] if shared else [])]
     if ax is None:
         height = 0.32 * len(words) + 0.75 * (rows[1] if shared else 0) + 1.4
-        figure, made = plt.subplots(
-            len(rows), 1, figsize=(6, height), layout="constrained", squeeze=False, height_ratios=[1, 2.2][: len(rows)]
-        )
+        figure, made = subplots(len(rows), 1, figsize=(6, height), squeeze=False, height_ratios=[1, 2.2][: len(rows)])
         axes: Sequence[Axes] = list(made[:, 0])
     else:
         axes = ax
@@ -82,6 +85,7 @@ def plot_words(
                 values[:, 0],
                 xerr=2 * np.nan_to_num(values[:, 1]),
                 height=width,
+                color=colour_of(name, k),
                 label=name,
             )
         axes[1].set_yticks(place, list(shared), fontsize=8)
@@ -116,22 +120,22 @@ def plot_switching(
     Raises:
         ValueError: as `Influence.on` does.
     """
-    plt = pyplot()
     count, few = images.shape[:2]
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(8, 4.2 + 0.5 * few), layout="constrained", height_ratios=[4, max(1.0, few)]
+    figure, (top, bottom) = subplots(2, 1, figsize=(8, 4.2 + 0.5 * few), height_ratios=[4, max(1.0, few)])
+    marks = top.errorbar(
+        at, share, yerr=2 * stderr, marker="o", color=colour_of("", 0), label="share that follows the first prompt"
     )
-    marks = top.errorbar(at, share, yerr=2 * stderr, marker="o", label="share that follows the first prompt")
     arrived, error = (value.numpy() for value in influence.arrived())
     levels = influence.on(axis).numpy()
-    (line,) = top.plot(levels, arrived, label="share of the information that has arrived")
+    (line,) = top.plot(levels, arrived, color=colour_of("", 1), label="share of the information that has arrived")
     top.fill_between(levels, arrived - 2 * error, arrived + 2 * error, color=line.get_color(), alpha=0.2, linewidth=0)
     for value, colour in zip(halves or (), (marks.lines[0].get_color(), line.get_color()), strict=False):
-        top.axvline(value, color=colour, linewidth=0.8, linestyle="--")
+        top.axvline(value, color=colour, linewidth=0.8, linestyle="--", label=f"half of it: {value:.2f}")
     top.axhline(0.5, color="0.7", linewidth=0.8)
-    top.set(xlabel=f"{AXIS_NAMES[axis]} of the switch", title=title, ylim=(-0.05, 1.05))
+    top.set(ylabel="share", title=title, ylim=(-0.05, 1.05))
+    set_noise_axis(top, axis, "the switch")
     top.legend(frameon=False)
-    order = np.argsort(at)
+    order = np.argsort(at) if axis == "logsnr" else np.argsort(at)[::-1]  # from noise to image, as above
     width = images.shape[3]
     bottom.imshow(np.concatenate([np.concatenate(list(images[k]), 0) for k in order], 1))
     bottom.set_xticks((np.arange(count) + 0.5) * width, [f"{at[k]:.2f}" for k in order], fontsize=8)
@@ -149,8 +153,7 @@ def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[f
         spread: standard deviation over seeds; NaN draws no bar.
         title: above the axes.
     """
-    plt = pyplot()
-    figure, ax = plt.subplots(figsize=(7, 0.22 * len(names) + 1.2), layout="constrained")
+    figure, ax = subplots(figsize=(7, 0.22 * len(names) + 1.2))
     place = np.arange(len(names))[::-1]
     for width, shade in ((0.1, "0.94"), (0.05, "0.88")):
         ax.axvspan(-width, width, color=shade)
@@ -176,8 +179,7 @@ def plot_ratios(
         targets: what each should be, and by how much it may miss that.
         title: above the panels.
     """
-    plt = pyplot()
-    figure, panels = plt.subplots(1, len(ratios), figsize=(3.2 * len(ratios), 3), layout="constrained", squeeze=False)
+    figure, panels = subplots(1, len(ratios), figsize=(3.2 * len(ratios), 3), squeeze=False)
     for ax, (name, (rows, value, error)) in zip(panels[0], ratios.items(), strict=True):
         target, tolerance = targets[name]
         ax.axhspan(target - tolerance, target + tolerance, color="0.9")
