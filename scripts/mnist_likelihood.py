@@ -27,6 +27,7 @@ from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, rows_of
 from mmg_diffusers.denoisers import GaussianReference
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure import Density, Grid
+from mmg_diffusers.measure.density import Continuum
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import StratifiedUniform
 from mmg_diffusers.worlds.digits import Digits
@@ -109,7 +110,7 @@ class Reading:
         chosen = Density(
             GaussianReference.fit(others),
             StratifiedUniform(levels),
-            **({"values": GRID} if self.on_grid else {}),
+            values=GRID if self.on_grid else Continuum(),
         )
         denoiser = network.view("x")
         return chosen.piloted(denoiser, others[:PILOT], seed=self.seed)(denoiser, x, seed=self.seed)
@@ -126,10 +127,10 @@ class Reading:
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of MNIST's t10k files.")],
     output: Annotated[Path, typer.Argument(help="Folder for checkpoints and records.")],
-    steps: int = 3000,
+    steps: int = 1600,
     batch: int = 32,
     lr: float = 1e-3,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 150,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     levels: Annotated[int, typer.Option(help="Evaluations of each digit.")] = 64,
     seed: int = 0,
     train: Annotated[bool, typer.Option(help="Train first, or go on with it.")] = True,
