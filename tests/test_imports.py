@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "pairs": {"checks", "files", "denoisers", "measure"},
     "analysis": {"checks", "files", "denoisers", "measure", "pairs"},
     "runs": {"checks", "files", "denoisers", "measure", "pairs", "analysis"},
-    "pipelines": {"checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
     "arrays": {"checks", "files", "denoisers", "measure", "pairs", "runs"},
+    "tuning": {"checks", "files", "denoisers", "measure", "runs", "arrays"},
+    "pipelines": {"checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs", "tuning"},
     "worlds": {"checks", "files"},
 }
 MAY_IMPORT["commands"] = {*MAY_IMPORT, "__init__"}

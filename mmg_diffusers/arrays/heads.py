@@ -47,6 +47,9 @@ class OnGrid(MultiDenoiser):
             )
         self.network, self.grids = network, dict(grids)
 
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.network.snap(logsnr)
+
     def read(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.read(given)
 
