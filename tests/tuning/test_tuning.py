@@ -102,7 +102,7 @@ def test_an_interrupted_tuning_goes_on_as_if_it_had_not_been(tmp_path):
     whole_run = tune(*made(), data(), plan(), progress=False)
     file = tmp_path / "c.safetensors"
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     denoiser, networks = made()
@@ -111,12 +111,13 @@ def test_an_interrupted_tuning_goes_on_as_if_it_had_not_been(tmp_path):
     def failing(self, *given, **told):
         calls.append(0)
         if len(calls) > 69:
-            raise Stop
+            raise StopError
         return forward(self, *given, **told)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Linear, "forward", failing)
-        tune(denoiser, networks, data(), plan(), checkpoint=file, progress=False)
+        with pytest.raises(StopError):
+            tune(denoiser, networks, data(), plan(), checkpoint=file, progress=False)
     assert file.exists()
     assert not hasattr(networks["net"], "peft_config"), "taken off although it failed"
     again = tune(*made(), data(), plan(), checkpoint=file, progress=False)
