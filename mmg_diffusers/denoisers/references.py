@@ -132,22 +132,10 @@ class GaussianReference(Denoiser):
                 full, 2 for the others), an unknown kind, or a rank that is not below the number of dimensions.
         """
         x = _rows(x)
-        kind = kind or ("full" if rank is None else "low rank")
-        if kind not in KINDS:
-            raise ValueError(f"kind is {shown(kind)}; expected one of {', '.join(map(repr, KINDS))}")
-        if (kind == "low rank") != (rank is not None):
-            raise ValueError(
-                f"rank is {shown(rank)} for a reference of kind {shown(kind)}; expected a rank for 'low rank' alone"
-            )
-        count, size = len(x), x[0].numel()
-        needed = {"full": 1}.get(kind, 0) if rank is None else whole(rank, "rank", 1)
+        kind = check_kind(kind, rank, len(x))
+        size = x[0].numel()
         if rank is not None and rank >= size:
             raise ValueError(f"rank is {rank} in {size} dimensions; expected less, or kind='full'")
-        if count < needed + 2:
-            raise ValueError(
-                f"x has {count} points for a {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
-                f"least {needed + 2}"
-            )
         spectrum, shrinkage = fit_spectrum(x.flatten(1).cpu().double(), kind, rank)
         return cls._made(kind, x.double().mean(0), spectrum, Fitted(Identity.of(x.float()), row_marks(x), shrinkage))
 
@@ -300,6 +288,28 @@ class GaussianReference(Denoiser):
             return cls._made(held["kind"], tensors["mean"], spectrum, fitted)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no complete reference of this library: {error}") from error
+
+
+def check_kind(kind: Kind | None, rank: int | None, count: int, noun: str = "point") -> Kind:
+    """The kind of covariance that is asked for, if it can be fitted to so many points, or what `noun` calls them.
+
+    Raises:
+        TypeError, ValueError: for a kind that there is not, a rank of another kind, or too few.
+    """
+    kind = kind or ("full" if rank is None else "low rank")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {shown(kind)}; expected one of {', '.join(map(repr, KINDS))}")
+    if (kind == "low rank") != (rank is not None):
+        raise ValueError(
+            f"rank is {shown(rank)} for a reference of kind {shown(kind)}; expected a rank for 'low rank' alone"
+        )
+    needed = {"full": 3}.get(kind, 2) if rank is None else whole(rank, "rank", 1) + 2
+    if count < needed:
+        raise ValueError(
+            f"got {count} {noun}{'s' * (count != 1)} for a {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
+            f"least {needed}"
+        )
+    return kind
 
 
 def _rows(x: Tensor) -> Tensor:

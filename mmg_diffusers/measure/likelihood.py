@@ -117,6 +117,20 @@ class LogLikelihood(Measured):
         """`(N,)` surprise in bits a dimension of x."""
         return self.surprise / (self.dimensions * math.log(2))
 
+    def bits_per_pixel(self) -> Tensor:
+        """`(N,)` surprise in bits a pixel, all its channels together, for x `(channels, height, width)` of pixels.
+
+        Raises:
+            ValueError: for another variable. The density of a latent is none of the picture: the encoder has no inverse whose
+                volume could be counted, and the decoder no likelihood.
+        """
+        if len(self.event) != 3 or not self.variable.startswith("pixels"):
+            raise ValueError(
+                f"x is {self.variable}, {self.event}, and has no bits per pixel: a density of latents is none of pictures, since the decoder "
+                "has no likelihood; bits_per_dim() is in units of x"
+            )
+        return self.surprise / (math.prod(self.event[1:]) * math.log(2))
+
     @property
     def logsnr_range(self) -> tuple[float, float]:
         """The range of log-SNR that was integrated over."""

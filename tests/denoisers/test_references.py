@@ -181,7 +181,7 @@ def test_a_row_is_known_again(law):
         (
             lambda x: GaussianReference.fit(x[:3], rank=2),
             ValueError,
-            "x has 3 points .* of rank 2; expected at least 4",
+            "got 3 points .* of rank 2; expected at least 4",
         ),
         (lambda x: GaussianReference.fit(x[:2]), ValueError, "2 points for a full covariance; expected at least 3"),
         (lambda x: GaussianReference.fit(x, rank=5), ValueError, "rank is 5 in 5 dimensions"),
