@@ -208,6 +208,19 @@ class GaussianReference(Denoiser):
         variance, count, square = self._terms(x)
         return (square / variance + count * (2 * math.pi * variance).log()).sum(1) / 2
 
+    def surprise_by_place(self, x: Tensor) -> Tensor:
+        """-log density of x by coordinate, `(N, *event)` nats that add up to `surprise`.
+
+        Of correlated coordinates, each has its own share of the quadratic form, and what the determinant says of all of them is
+        spread evenly.
+        """
+        centred = self._centred(x.detach().cpu()).double()
+        variance, count = self.spectrum.variances(centred.shape[1])
+        level = (2 * math.pi * variance).log()
+        if self.kind != "diagonal":
+            level = (count * level).sum() / count.sum()
+        return ((centred * self.spectrum.whitened(centred) + level) / 2).view(x.shape)
+
     def error(self, x: Tensor, logsnr: Tensor) -> Tensor:
         """E|eps - e(z)|^2 given x, `(N, *event)` at levels `(L,)`: `(N, L)`."""
         variance, count, square = self._terms(x)

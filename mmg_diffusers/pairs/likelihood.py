@@ -71,7 +71,6 @@ class Likelihood(Marginal):
             ("tolerance", None),
             ("prune", None),
             ("audit", False),
-            ("keep", "pair"),
             ("integrand", "auto"),
         ):
             value = getattr(plan, name)
