@@ -1,17 +1,17 @@
-"""Train two small U-Nets on MNIST's digits by the likelihood's objective, and measure bits a dimension of digits that were held out.
+"""Train a small U-Net on MNIST's digits by the likelihood's objective, and measure bits a dimension of digits that were held out.
 
-    python scripts/mnist_likelihood.py FOLDER_OF_MNIST runs/mnist        # half an hour a network, of one core; the same command goes on
-    python scripts/mnist_likelihood.py FOLDER_OF_MNIST runs/mnist --no-train    # measure the weights as they are
+    python scripts/mnist_likelihood.py FOLDER_OF_MNIST runs/mnist               # half an hour of one core; the same command goes on
+    python scripts/mnist_likelihood.py FOLDER_OF_MNIST runs/mnist --no-train    # measure the weights as far as they are trained
 
-FOLDER has MNIST's own test files (``t10k-*``), 10,000 digits: 1,000 are measured, 250 decide which weights are kept, and the
-others are trained on. One network sees pixels on their grid of 256 values, through `OnGrid`; the other pixels that uniform
-noise of a step's width was added to. Both see 28 x 28 pixels in [-1, 1].
+FOLDER has MNIST's own test files (``t10k-*``), 10,000 digits: 1,000 are kept to be measured, 250 decide which weights are kept, and
+the others are trained on, 28 x 28 pixels in [-1, 1]. The network predicts on the grid of 256 values, by `OnGrid`. It is read twice:
+log P of the digits, and log p of them with uniform noise of a step's width added, by `SpreadOnGrid`, which in the mean bounds log P from
+below.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +21,11 @@ import typer
 from torch import Tensor
 
 from mmg_diffusers.arrays import OnGrid
-from mmg_diffusers.arrays.base import MultiDenoiser, Roles
+from mmg_diffusers.arrays.base import Roles
+from mmg_diffusers.arrays.heads import SpreadOnGrid
 from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, rows_of
 from mmg_diffusers.denoisers import GaussianReference
-from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure import Density, Grid
 from mmg_diffusers.measure.density import Continuum
 from mmg_diffusers.measure.likelihood import LogLikelihood
@@ -44,20 +44,6 @@ def spread(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A source that draws pictures with replacement and adds new noise to each."""
-
-    x: Tensor
-
-    def __call__(self, size: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        return {"x": spread(rows_of({"x": self.x})(size, generator)["x"], generator)}
-
-    def identity(self) -> Identity:
-        """Digest the pictures, to which noise is added."""
-        return Identity.of("spread", self.x)
-
-
-@dataclass(frozen=True)
 class Split:
     """Digits by what they are for, `(N, 1, 28, 28)` in [-1, 1]."""
 
@@ -73,46 +59,52 @@ class Split:
         return cls(pixels[:MEASURED], pixels[MEASURED : MEASURED + WATCHED], pixels[MEASURED + WATCHED :])
 
 
+def untrained(seed: int) -> ImageNetwork:
+    """The network as training finds it, without its head."""
+    return ImageNetwork({"x": (1, 28, 28)}, logsnr_range=RANGE, widths=(32, 64, 64), seed=seed)
+
+
+def trainer_of(split: Split, folder: Path, settings: TrainSettings, seed: int) -> Trainer:
+    """The training, as far as its checkpoint has it."""
+    return Trainer(
+        OnGrid(untrained(seed), {"x": GRID}),
+        rows_of({"x": split.trained}),
+        {"x": split.watched},
+        ROLES,
+        settings,
+        seed=seed,
+        checkpoint=folder / "grid.safetensors",
+        description="grid",
+    )
+
+
 @dataclass(frozen=True)
 class Reading:
-    """One of the two networks, and what is measured by it."""
+    """What is measured by a network: digits on their grid, or with noise of a step added."""
 
-    name: str
-    on_grid: bool
+    spread: bool
+    head: OnGrid
     split: Split
     seed: int
 
-    def network(self) -> MultiDenoiser:
-        """The network as training finds it."""
-        made = ImageNetwork({"x": (1, 28, 28)}, logsnr_range=RANGE, widths=(32, 64, 64), seed=self.seed)
-        return OnGrid(made, {"x": GRID}) if self.on_grid else made
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "dequantised" if self.spread else "discrete"
 
     def of(self, x: Tensor, part: int) -> Tensor:
-        """Digits as the network sees them; the noise of each part is its own."""
-        return x if self.on_grid else spread(x, torch.Generator().manual_seed(1000 * self.seed + part))
+        """Digits as they are measured; the noise of each part is its own."""
+        return spread(x, torch.Generator().manual_seed(1000 * self.seed + part)) if self.spread else x
 
-    def trainer(self, folder: Path, settings: TrainSettings) -> Trainer:
-        """The training, as far as its checkpoint has it."""
-        return Trainer(
-            self.network(),
-            rows_of({"x": self.split.trained}) if self.on_grid else Spread(self.split.trained),
-            {"x": self.of(self.split.watched, 1)},
-            ROLES,
-            settings,
-            seed=self.seed,
-            checkpoint=folder / f"{self.name}.safetensors",
-            description=self.name,
-        )
-
-    def measure(self, network: MultiDenoiser, levels: int) -> LogLikelihood:
-        """log P of the digits that were held out, or log p of those with noise added; the pilot is of trained ones."""
-        x, others = self.of(self.split.measured, 2), self.of(self.split.trained, 3)
+    def measure(self, count: int, levels: int) -> LogLikelihood:
+        """Measure digits that were held out; the reference and the pilot are of others."""
+        x, others = self.of(self.split.measured[:count], 2), self.of(self.split.trained, 3)
         chosen = Density(
             GaussianReference.fit(others),
             StratifiedUniform(levels),
-            values=GRID if self.on_grid else Continuum(),
+            values=Continuum() if self.spread else GRID,
         )
-        denoiser = network.view("x")
+        denoiser = self.head.view("x")
         return chosen.piloted(denoiser, others[:PILOT], seed=self.seed)(denoiser, x, seed=self.seed)
 
     def bits(self, found: LogLikelihood) -> tuple[float, float]:
@@ -120,47 +112,54 @@ class Reading:
         value = found.mean()
         scale = found.dimensions * math.log(2)
         # A density of dequantised digits, times a step's width in each dimension, bounds P from below in the mean.
-        constant = 0.0 if self.on_grid else -math.log2(GRID.step)
+        constant = -math.log2(GRID.step) if self.spread else 0.0
         return constant - value.value / scale, value.stderr / scale
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of MNIST's t10k files.")],
-    output: Annotated[Path, typer.Argument(help="Folder for checkpoints and records.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the checkpoint and the records.")],
     steps: int = 1600,
     batch: int = 32,
     lr: float = 1e-3,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    levels: Annotated[int, typer.Option(help="Evaluations of each digit.")] = 64,
+    count: Annotated[int, typer.Option(max=MEASURED, help="Digits that are measured.")] = 200,
+    levels: Annotated[int, typer.Option(help="Noise levels at which each is seen.")] = 32,
     seed: int = 0,
     train: Annotated[bool, typer.Option(help="Train first, or go on with it.")] = True,
 ) -> None:
-    """Train both networks, or go on with it; then print a table of what was measured."""
+    """Train, or go on with it; then print a table of what was measured."""
     torch.set_num_threads(1)
     split = Split.of(folder, seed)
     settings = TrainSettings(
         steps, batch, lr=lr, objective="likelihood", check_every=save_every, patience=max(1, steps // save_every)
     )
     output.mkdir(parents=True, exist_ok=True)
+    trainer = trainer_of(split, output, settings, seed)
+    if train:
+        trainer.run()
+    best = trainer.best.eval()
+    assert isinstance(best, OnGrid)
     rows: list[str] = []
-    for name, on_grid in (("grid", True), ("dequantised", False)):
-        reading = Reading(name, on_grid, split, seed)
-        trainer = reading.trainer(output, settings)
-        if train:
-            trainer.run()
-        network = trainer.best.eval()
-        found = reading.measure(network, levels)
-        found.save(output / f"{name}-likelihood.safetensors")
+    for reading in (
+        Reading(False, best, split, seed),
+        Reading(True, SpreadOnGrid(best.network, {"x": GRID}), split, seed),
+    ):
+        found = reading.measure(count, levels)
+        found.save(output / f"{reading.name}.safetensors")
         print(found, flush=True)
-        bits, error = reading.bits(found)
+        (bits, error), mean = reading.bits(found), found.mean()
+        each = float(found.stderr.median()) / (found.dimensions * math.log(2))
         rows.append(
-            f"| {name} | {sum(p.numel() for p in network.parameters()):,} | {trainer.step:,} | {trainer.seconds / 60:.0f} | {len(found):,} "
-            f"| {found.evaluations // len(found)} | {-found.mean().value:.1f} +- {found.mean().stderr:.1f} | {bits:.4f} +- {error:.4f} |"
+            f"| {reading.name} | {len(found):,} | {found.evaluations // len(found)} | {-mean.value:.1f} +- {mean.stderr:.1f} "
+            f"| {bits:.4f} +- {error:.4f} | {each:.4f} |"
         )
-    head = (
-        "| network | parameters | steps | minutes | digits | evaluations of each | -log, nats | bits a dimension of P |"
+    size = sum(parameter.numel() for parameter in best.parameters())
+    print(
+        f"{size:,} parameters, {trainer.step:,} of {steps:,} steps of {batch} digits, {trainer.seconds / 60:.0f} minutes"
     )
-    print("\n".join([head, "|---|--:|--:|--:|--:|--:|--:|--:|", *rows]))
+    print("| reading | digits | evaluations of each | -log, nats | bits a dimension of P | stderr of one digit |")
+    print("\n".join(["|---|--:|--:|--:|--:|--:|", *rows]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -11,6 +12,9 @@ from mmg_diffusers.arrays.base import MultiDenoiser
 from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 from mmg_diffusers.measure.grid import Grid
+
+# Steps of a grid that noise may be wide where boxes count, and standard deviations of it beyond which no box counts.
+_WIDE, _REACH = 4.0, 9.0
 
 
 class OnGrid(MultiDenoiser):
@@ -71,3 +75,44 @@ class OnGrid(MultiDenoiser):
         bend = (half * a / s).square() / 2
         logits = (own + tilt)[..., None] * place - bend[..., None] * place.square()
         return (z - a * (middle + half * (torch.softmax(logits, -1) @ place))) / s
+
+
+class SpreadOnGrid(OnGrid):
+    """The same for values to which uniform noise of a step's width was added: each level is a box, and x one place in it.
+
+    With the box of v from v - h to v + h, q(v) is in proportion to its share of N(z / a, s^2 / a^2), tilted alike, and within a
+    box x follows that Gaussian, cut. A network that was trained with `OnGrid` needs no other training: what it knows of the others'
+    levels, and so the tilt, is the same. Where noise is wider than four steps, `OnGrid` answers, of which it cannot be told apart.
+    """
+
+    @staticmethod
+    def _on(grid: Grid, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+        out = OnGrid._on(grid, z, logsnr, eps)
+        a, s = signal_and_noise(logsnr)
+        near = (s / a <= _WIDE * grid.step).to(z.device)
+        if bool(near.any()):
+            out = out.clone()
+            out[near] = _in_boxes(grid, z[near], logsnr[near.to(logsnr.device)], eps[near]).to(out)
+        return out
+
+
+def _in_boxes(grid: Grid, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+    """eps of values that are spread over the boxes of a grid, at levels whose noise is at most `_WIDE` steps."""
+    a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr.double()))
+    half, width = (grid.high - grid.low) / 2, min(grid.levels, 2 * math.ceil(_REACH * _WIDE) + 3)
+    tilt = (s * z - eps) / (a * half)
+    # In steps, counted from the first level of each value's window.
+    seen, noise = (z.double() / a - grid.low) / grid.step, s / (a * grid.step)
+    first = (seen.round() - width // 2).clamp(0, grid.levels - width)
+    offset = torch.arange(width, dtype=torch.float64, device=z.device)
+    below = (offset - 0.5 - (seen - first)[..., None]) / noise[..., None]
+    above = below + 1 / noise[..., None]
+    # Both ends on the side of the Gaussian where its distribution function is small, so that the difference holds its digits.
+    low, high = torch.where(below > 0, -above, below), torch.where(below > 0, -below, above)
+    high_share = torch.special.log_ndtr(high)
+    share = high_share + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - high_share))
+    q = torch.softmax(share + (tilt * grid.step)[..., None] * offset, -1)
+    ends = [torch.exp(-end.square() / 2 - share) / math.sqrt(2 * math.pi) for end in (below, above)]
+    place = ((seen - first)[..., None] + noise[..., None] * (ends[0] - ends[1])).clamp(offset - 0.5, offset + 0.5)
+    mean = grid.low + grid.step * (first + (q * place).sum(-1))
+    return (z - a * mean) / s
