@@ -67,7 +67,7 @@ def untrained(seed: int) -> ImageNetwork:
 def trainer_of(split: Split, folder: Path, settings: TrainSettings, seed: int) -> Trainer:
     """The training, as far as its checkpoint has it."""
     return Trainer(
-        OnGrid(untrained(seed), {"x": GRID}),
+        OnGrid(untrained(seed), {"x": GRID}, {"x": OnGrid.shares_of(split.trained, GRID)}),
         rows_of({"x": split.trained}),
         {"x": split.watched},
         ROLES,
@@ -140,10 +140,11 @@ def main(
         trainer.run()
     best = trainer.best.eval()
     assert isinstance(best, OnGrid)
+    shares = {"x": OnGrid.shares_of(split.trained, GRID)}
     rows: list[str] = []
     for reading in (
         Reading(False, best, split, seed),
-        Reading(True, SpreadOnGrid(best.network, {"x": GRID}), split, seed),
+        Reading(True, SpreadOnGrid(best.network, {"x": GRID}, shares), split, seed),
     ):
         found = reading.measure(count, levels)
         found.save(output / f"{reading.name}.safetensors")

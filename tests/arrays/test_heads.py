@@ -148,3 +148,31 @@ def test_of_spread_values_in_wide_noise_it_is_that_of_levels():
     wide, plain = (head(Fixed((3,), 0.4), {"x": grid}).view("x") for head in (SpreadOnGrid, OnGrid))
     assert torch.equal(wide(z, logsnr), plain(z, logsnr))
     assert not torch.equal(wide(z, logsnr + 3), plain(z, logsnr + 3))
+
+
+@pytest.mark.parametrize("head", [OnGrid, SpreadOnGrid])
+def test_with_shares_it_starts_exact_for_coordinates_that_are_independent(head):
+    """Each with shares of its own: against the sum over levels, or the integral over their boxes, finely cut."""
+    made = np.random.default_rng(0)
+    grid, shares = Grid(-1, 1, 7), torch.from_numpy(made.dirichlet(np.ones(7), 2))
+    noise = grid.step * torch.logspace(-1, 0.5, 20, dtype=torch.float64)
+    logsnr, z = -2 * noise.log(), torch.from_numpy(made.uniform(-1, 1, (20, 2)))
+    found = head(Fixed((2,), 0.0), {"x": grid}, {"x": shares}).view("x")(z, logsnr)
+    a, s = logsnr.sigmoid().sqrt()[:, None], (-logsnr).sigmoid().sqrt()[:, None]
+    parts = 1 if head is OnGrid else 2001
+    places = (torch.arange(7 * parts, dtype=torch.float64) + 0.5) / parts - 0.5
+    at = grid.low + grid.step * places
+    log_p = shares.log().repeat_interleave(parts, 1)
+    share = torch.softmax(log_p - (z[..., None] - a[..., None] * at).square() / (2 * s[..., None] ** 2), -1)
+    torch.testing.assert_close((z - s * found) / a, share @ at, atol=1e-5, rtol=0)
+
+
+def test_shares_are_counted_by_coordinate():
+    x = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 1.0], [2.0, 1.0]])
+    shares = OnGrid.shares_of(x, Grid(0, 2, 3), others=0.0)
+    torch.testing.assert_close(shares, torch.tensor([[0.75, 0, 0.25], [0, 0.75, 0.25]], dtype=torch.float64))
+    smooth = OnGrid.shares_of(x, Grid(0, 2, 3))
+    torch.testing.assert_close(smooth.sum(-1), torch.ones(2, dtype=torch.float64))
+    assert float(smooth.min()) > 0
+    with pytest.raises(ValueError, match=r"the shares of 'x' are \(2, 2\); expected \(2, 3\) above 0"):
+        OnGrid(Fixed((2,), 0.0), {"x": Grid(0, 2, 3)}, {"x": smooth[:, :2]})
