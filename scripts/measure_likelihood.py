@@ -26,11 +26,12 @@ from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.files.whole import claim
 from mmg_diffusers.measure import Density, LogLikelihood, StratifiedUniform, mean_over_pairs
 from mmg_diffusers.pipelines.folding import folded_zeros
+from mmg_diffusers.pipelines.tuning import encoded
 from mmg_diffusers.worlds.digits import Digits
 from mmg_diffusers.worlds.shapes import Shapes
 
 # Seeds of pictures that no training saw.
-OTHER_SEED, TEST_SEED = 1001, 2002
+OTHER_SEED, TEST_SEED, PILOT_SEED = 1001, 2002, 4004
 MEAN = "the mean latent"
 
 
@@ -72,6 +73,13 @@ class Measured:
                 images, prompts, reference=self.reference, levels=self.levels, draws=self.draws
             ),
         )
+
+    def piloted(self, name: str, images: list[np.ndarray], others: list[np.ndarray]) -> LogLikelihood:
+        """Pictures told nothing, at levels and with a control that a pilot of other pictures found."""
+        density = Density(self.reference, StratifiedUniform(self.levels), self.draws)
+        x, aside = encoded(self.pipe, images), encoded(self.pipe, others)
+        with self.pipe.ready() as bench:
+            return self(name, lambda: density.piloted(bench.denoiser, aside)(bench.denoiser, x))
 
     def of_mean(self) -> LogLikelihood:
         """The mean latent of the pictures that the reference is of, as often as it is worth."""
@@ -131,9 +139,15 @@ def main(
         found = {name: measured.of(name, images) for name, images in sets.items()}
         found[MEAN] = measured.of_mean()
         told = measured.of("told captions", sets["fresh pictures"], sample.prompts)
+        aside = list(Shapes("soft").sample(64, PILOT_SEED).images)
+        piloted = measured.piloted("fresh pictures piloted", sets["fresh pictures"], aside)
     print("\n".join(rows(found)))
     usual = found["fresh pictures"]
     print(f"\n{usual}\n\n{usual.evaluations // len(usual)} evaluations of each picture")
+    print(
+        f"\nat levels that a pilot of 64 others found, {piloted.evaluations // len(piloted)} evaluations of each: {piloted.mean()}, "
+        f"median stderr of one {float(piloted.stderr.median()):.2f} nats"
+    )
     ratio = told.versus(usual)
     exact = torch.from_numpy(Shapes("soft").pointwise(sample.factors, sample.caption))
     less = ratio.nats - exact

@@ -151,7 +151,8 @@ class GaussianReference(Denoiser):
 
         Args:
             x: `(n, *event)`: other data than those that will be measured.
-            kinds: which are compared.
+            kinds: which are compared; one that these data have no covariance of is left out, such as ``"diagonal"`` where a
+                coordinate never changes.
             ranks: of low rank; those that are too high for the data are left out.
             held_out: the share of rows that is compared on.
 
@@ -345,12 +346,20 @@ def _compared(
     rest, other = x[~apart], x[apart]
     size = x[0].numel()
     found: dict[tuple[Kind, int | None], float] = {}
+    refusals: list[str] = []
     for kind in kinds:
         for rank in ranks if kind == "low rank" else (None,):
-            if rank is None or rank <= min(size - 1, len(rest) - 2):
+            if rank is not None and rank > min(size - 1, len(rest) - 2):
+                continue
+            # Not every kind suits all data: a coordinate that never changes has no variance of its own.
+            try:
                 found[kind, rank] = float(GaussianReference.fit(rest, kind, rank).surprise(other).mean()) / size
+            except ValueError as error:
+                refusals.append(str(error))
     if not found:
         raise ValueError(
-            f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
+            refusals[0]
+            if refusals
+            else f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
         )
     return found

@@ -204,3 +204,14 @@ def test_a_row_is_known_again(law):
 def test_what_makes_no_reference_is_refused(law, make, error, message):
     with pytest.raises(error, match=message):
         make(law[2])
+
+
+def test_a_coordinate_that_never_changes_leaves_the_kinds_that_can_be_fitted():
+    x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 2] = 1.0
+    chosen = GaussianReference.choose(x, ranks=(2,))
+    assert chosen.fitted is not None
+    assert chosen.fitted.chosen is not None
+    assert set(chosen.fitted.chosen) == {"isotropic", "full", "low rank 2"}
+    with pytest.raises(ValueError, match="a variance is 0"):
+        GaussianReference.choose(x, kinds=("diagonal",))
