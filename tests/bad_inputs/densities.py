@@ -328,6 +328,24 @@ ROWS = (
         ("no grid", lambda r: OnGrid(network(), {}), ValueError, "there is no grid"),
         ("another variable", lambda r: OnGrid(network(), {"z": Grid()}), ValueError, "no variable 'z'"),
         ("a number", lambda r: OnGrid(network(), {"x": 2}), TypeError, "the grid of 'x' is a int"),
+        (
+            "shares of another shape",
+            lambda r: OnGrid(network(), {"x": Grid(0, 1, 2)}, {"x": torch.ones(2, 3)}),
+            ValueError,
+            r"the shares of 'x' are \(2, 3\); expected \(2, 2\) above 0",
+        ),
+        (
+            "shares of another variable",
+            lambda r: OnGrid(network(), {"x": Grid(0, 1, 2)}, {"y": torch.ones(2, 2)}),
+            ValueError,
+            "got shares of 'y', which has no grid",
+        ),
+        (
+            "shares counted off the grid",
+            lambda r: OnGrid.shares_of(torch.full((3, 2), 0.3), Grid(0, 1, 2)),
+            ValueError,
+            "x holds 0.3",
+        ),
         ("a denoiser", lambda r: OnGrid(r.untouched, {"x": Grid()}), TypeError, "the network is a Untouched"),
         ("an unknown objective", lambda r: TrainSettings(objective="elbo"), ValueError, "objective is 'elbo'"),
         (
