@@ -64,6 +64,14 @@ def untrained(seed: int) -> ImageNetwork:
     return ImageNetwork({"x": (1, 28, 28)}, logsnr_range=RANGE, widths=(32, 64, 64), seed=seed)
 
 
+def independent(split: Split) -> tuple[float, float]:
+    """Bits a dimension of the digits kept to be measured if pixels were independent, by their shares alone, with the standard error."""
+    log_share = OnGrid.shares_of(split.trained, GRID).log2()
+    levels = GRID.index(split.measured)[..., None]
+    bits = -log_share.expand(len(levels), *log_share.shape).gather(-1, levels).flatten(1).mean(1)
+    return float(bits.mean()), float(bits.std()) / len(bits) ** 0.5
+
+
 def trainer_of(split: Split, folder: Path, settings: TrainSettings, seed: int) -> Trainer:
     """The training, as far as its checkpoint has it."""
     return Trainer(
@@ -155,6 +163,8 @@ def main(
             f"| {reading.name} | {len(found):,} | {found.evaluations // len(found)} | {-mean.value:.1f} +- {mean.stderr:.1f} "
             f"| {bits:.4f} +- {error:.4f} | {each:.4f} |"
         )
+    alone, off = independent(split)
+    print(f"pixels as if they were independent, of {MEASURED:,} digits: {alone:.4f} +- {off:.4f} bits a dimension")
     size = sum(parameter.numel() for parameter in best.parameters())
     print(
         f"{size:,} parameters, {trainer.step:,} of {steps:,} steps of {batch} digits, {trainer.seconds / 60:.0f} minutes"
