@@ -42,7 +42,7 @@ EXCEPTIONS = {
     "measure/curve.py measure_curve": "the loop itself, which estimators call: its options are their fields, one by one",
 }
 # The options of a command are its parameters; each has a definition in `commands.options` or beside it.
-FRONTS = ("commands/fronts/", "commands/studies/benchmarks/", "commands/studies/train.py")
+FRONTS = ("commands/fronts/", "commands/studies/benchmarks/", "commands/studies/train.py", "commands/studies/tune.py")
 
 
 def sizes(path):

@@ -26,8 +26,20 @@ MAY_IMPORT = {
     "pairs": {"checks", "files", "denoisers", "measure"},
     "analysis": {"moved", "checks", "files", "denoisers", "measure", "pairs"},
     "runs": {"moved", "checks", "files", "denoisers", "measure", "pairs", "analysis"},
-    "pipelines": {"moved", "checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
     "arrays": {"moved", "checks", "files", "denoisers", "measure", "pairs", "runs"},
+    "tuning": {"checks", "files", "denoisers", "measure", "runs", "arrays"},
+    "pipelines": {
+        "moved",
+        "checks",
+        "internals",
+        "files",
+        "denoisers",
+        "measure",
+        "pairs",
+        "analysis",
+        "runs",
+        "tuning",
+    },
     "worlds": {"checks", "files"},
 }
 MAY_IMPORT["commands"] = {*MAY_IMPORT, "__init__"}

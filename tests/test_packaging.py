@@ -28,7 +28,7 @@ def requirements():
 
 
 LISTS = requirements()
-OPTIONAL = {package: extra for extra in ("cli", "data", "plot") for package in LISTS[extra]}
+OPTIONAL = {package: extra for extra in ("cli", "data", "plot", "tune") for package in LISTS[extra]}
 
 
 def imported(nodes):
@@ -63,7 +63,7 @@ def test_modules_import_what_is_required(path):
 
 def test_extras_are_what_they_say():
     assert OPTIONAL.keys().isdisjoint(LISTS["dependencies"])
-    assert 'all = ["mmg-diffusers[cli,data,plot]"]' in PYPROJECT
+    assert 'all = ["mmg-diffusers[cli,data,plot,tune]"]' in PYPROJECT
     assert '"mmg-diffusers[all]"' in PYPROJECT
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import mmg_diffusers
@@ -11,6 +12,7 @@ from mmg_diffusers import MMG
 from mmg_diffusers.denoisers import ExactDenoiser
 from mmg_diffusers.measure import Density
 from mmg_diffusers.worlds.densities import LevelMixture
+from mmg_diffusers.worlds.shapes import Shapes
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/likelihood.md").read_text("utf-8")
@@ -25,7 +27,7 @@ def run(code, name, **given):
 
 
 def test_every_block_of_the_page_is_run():
-    assert len(CODE) == 4
+    assert len(CODE) == 5
     assert not re.search(r"^    (from|import) ", PAGE, re.MULTILINE), "code that is not in a block is not run"
 
 
@@ -74,6 +76,25 @@ def test_a_law_that_is_known():
     z = named["error"] / named["measured"].stderr
     assert 0.7 < float(z.square().mean().sqrt()) < 1.3
     assert float(named["error"].square().mean().sqrt()) < 3
+
+
+def test_tuning_a_pipeline(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = mmg_diffusers.MMGPipeline.from_pretrained(mmg_diffusers.shapes_model())
+    made.set_progress_bar_config(disable=True)
+    images, prompts = pictures
+    short = CODE[4].replace("steps=600, batch=16", "steps=1, batch=2, check_every=1")
+    assert short != CODE[4]
+    named = run(short, "likelihood.md", pipe=made, images=images, prompts=prompts, other_images=images[:1])
+    assert named["tuned"].record["plan"]["branches"] == "both"
+    assert (tmp_path / "runs" / "tuned" / "pytorch_lora_weights.safetensors").exists()
+    assert "adapters" in str(made.log_likelihood(images[:1], levels=2).settings["switches"])
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    sample = Shapes("soft").sample(10, seed=3)
+    return list(sample.images), list(sample.prompts)
 
 
 def test_what_users_of_likelihood_import():

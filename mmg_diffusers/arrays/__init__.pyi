@@ -4,6 +4,7 @@ from .estimate import fit_model as fit_model
 from .fitted import FittedModel as FittedModel
 from .fitting import FitSettings as FitSettings
 from .heads import OnGrid as OnGrid
+from .heads import SpreadOnGrid as SpreadOnGrid
 from .image_networks import ImageNetwork as ImageNetwork
 from .networks import VectorNetwork as VectorNetwork
 from .trainer import Trainer as Trainer

@@ -62,6 +62,10 @@ class MultiDenoiser(nn.Module, ABC):
         """
         return dict(given)
 
+    def snap(self, logsnr: Tensor) -> Tensor:
+        """The levels that the network knows, nearest to those asked for; by default all that there are. Any shape, float64."""
+        return logsnr
+
     def view(self, *diffused: str) -> View:
         """See the network as a denoiser of these variables; its conditions hold given variables by name.
 
@@ -148,6 +152,9 @@ class View(Denoiser):
         self.network, self.diffused = network, tuple(diffused)
         self.logsnr_range = network.logsnr_range
 
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.network.snap(super().snap(logsnr))
+
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         given = dict(cond or {})
         self.network.need(list(given))
@@ -169,6 +176,9 @@ class Crossed(Denoiser):
         self.joint = network.view(first, second)
         self.network, self.names = network, (first, second)
         self.logsnr_range = network.logsnr_range
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.network.snap(super().snap(logsnr))
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         if cond is None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from mmg_diffusers.arrays.base import MultiDenoiser
+from mmg_diffusers.arrays.values import named
 from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 from mmg_diffusers.measure.grid import Grid
+
+# Steps of a grid that noise may be wide where boxes count, and standard deviations of it beyond which no box counts.
+_WIDE, _REACH = 4.0, 9.0
 
 
 class OnGrid(MultiDenoiser):
@@ -19,22 +24,26 @@ class OnGrid(MultiDenoiser):
     At the clean end the noisy value alone tells the level; a network that predicts the noise itself has to learn these
     steps, and hardly does. Here every coordinate has a law over its levels v,
 
-        q(v) in proportion to exp(-(z / a - v)^2 a^2 / (2 s^2) + t v),
+        q(v) in proportion to p(v) exp(-(z / a - v)^2 a^2 / (2 s^2) + t v),
 
-    the levels' fit to its own noisy value, tilted by what the network knows from all others; eps follows from the mean of q.
+    the levels' fit to its own noisy value, tilted by what the network knows from all others; eps follows from the mean of q. p is the
+    same for all levels, unless shares are given: then the head starts as the exact denoiser of coordinates that are independent.
     With v of -1 and 1 it is tanh(a z / s^2 + t). The tilt t is (s z - e) / a for e the network's own output, in units of half
     the grid, so that a network that starts as the denoiser of independent coordinates of variance 1 starts without a tilt.
 
     Args:
         network: of any kind.
         grids: of those of its variables that lie on one; the others keep the network's prediction.
+        shares: of those that have some, how often each coordinate is at each level, `(*shape, levels)`; `shares_of` counts.
 
     Raises:
         TypeError: for something that is no network or no grid.
-        ValueError: for a name that it does not have, or without any grid.
+        ValueError: for a name that it does not have, without any grid, or for shares of another shape or that are not above 0.
     """
 
-    def __init__(self, network: MultiDenoiser, grids: Mapping[str, Grid]) -> None:
+    def __init__(
+        self, network: MultiDenoiser, grids: Mapping[str, Grid], shares: Mapping[str, Tensor] | None = None
+    ) -> None:
         of_type(network, MultiDenoiser, "the network", "a MultiDenoiser such as a VectorNetwork")
         of_type(grids, Mapping, "grids", "grids by the name of their variable, such as {'x': Grid(-1, 1, 2)}")
         super().__init__(network.shapes, network.logsnr_range)
@@ -46,6 +55,34 @@ class OnGrid(MultiDenoiser):
                 "there is no grid; name one or more variables that lie on one, or leave the network as it is"
             )
         self.network, self.grids = network, dict(grids)
+        self._log_shares = {name: f"log_share_{name}" for name in shares or {}}
+        for name, held in (shares or {}).items():
+            if name not in grids:
+                raise ValueError(f"got shares of {shown(name)}, which has no grid among {named(grids)}")
+            expected = (*network.shapes[name], grids[name].levels)
+            if tuple(held.shape) != expected or not bool((held > 0).all()):
+                raise ValueError(f"the shares of {shown(name)} are {tuple(held.shape)}; expected {expected} above 0")
+            self.register_buffer(self._log_shares[name], (held / held.sum(-1, keepdim=True)).log().float())
+
+    @staticmethod
+    def shares_of(x: Tensor, grid: Grid, others: float = 10.0) -> Tensor:
+        """Count how often each coordinate of `(N, *shape)` is at each level, `(*shape, levels)`.
+
+        Args:
+            x: on the grid.
+            grid: of it.
+            others: how many more there are thought to be, spread as the levels of all coordinates together are, and a tenth evenly.
+
+        Raises:
+            ValueError: for a value that is no level.
+        """
+        index = grid.index(x)
+        counts = torch.stack([(index == level).sum(0) for level in range(grid.levels)], -1).double()
+        together = counts.flatten(0, -2).sum(0) / counts.sum()
+        return (counts + others * (0.9 * together + 0.1 / grid.levels)) / (len(x) + others)
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.network.snap(logsnr)
 
     def read(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.read(given)
@@ -53,12 +90,15 @@ class OnGrid(MultiDenoiser):
     def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         eps = self.network(noisy, logsnr, given)
         return {
-            name: self._on(self.grids[name], noisy[name], logsnr, part) if name in self.grids else part
+            name: self._on(name, noisy[name], logsnr, part) if name in self.grids else part
             for name, part in eps.items()
         }
 
-    @staticmethod
-    def _on(grid: Grid, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+    def _log_share(self, name: str) -> Tensor | None:
+        return self.get_buffer(self._log_shares[name]) if name in self._log_shares else None
+
+    def _on(self, name: str, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+        grid, log_share = self.grids[name], self._log_share(name)
         a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
         half, middle = (grid.high - grid.low) / 2, (grid.high + grid.low) / 2
         tilt = (s * z - eps) / a
@@ -67,4 +107,51 @@ class OnGrid(MultiDenoiser):
         own = half * a / s**2 * (z - a * middle)
         bend = (half * a / s).square() / 2
         logits = (own + tilt)[..., None] * place - bend[..., None] * place.square()
+        logits = logits if log_share is None else logits + log_share.to(logits)
         return (z - a * (middle + half * (torch.softmax(logits, -1) @ place))) / s
+
+
+class SpreadOnGrid(OnGrid):
+    """The same for values to which uniform noise of a step's width was added: each level is a box, and x one place in it.
+
+    With the box of v from v - h to v + h, q(v) is in proportion to its share of N(z / a, s^2 / a^2), tilted alike, and within a
+    box x follows that Gaussian, cut. A network that was trained with `OnGrid` needs no other training: what it knows of the others'
+    levels, and so the tilt, is the same. Where noise is wider than four steps, `OnGrid` answers, of which it cannot be told apart.
+    """
+
+    def _on(self, name: str, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+        grid, out = self.grids[name], super()._on(name, z, logsnr, eps)
+        a, s = signal_and_noise(logsnr)
+        near = (s / a <= _WIDE * grid.step).to(z.device)
+        if bool(near.any()):
+            out = out.clone()
+            out[near] = _in_boxes(grid, z[near], logsnr[near.to(logsnr.device)], eps[near], self._log_share(name)).to(
+                out
+            )
+        return out
+
+
+def _in_boxes(grid: Grid, z: Tensor, logsnr: Tensor, eps: Tensor, log_share: Tensor | None) -> Tensor:
+    """eps of values that are spread over the boxes of a grid, at levels whose noise is at most `_WIDE` steps."""
+    a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr.double()))
+    half, width = (grid.high - grid.low) / 2, min(grid.levels, 2 * math.ceil(_REACH * _WIDE) + 3)
+    tilt = (s * z - eps) / (a * half)
+    # In steps, counted from the first level of each value's window.
+    seen, noise = (z.double() / a - grid.low) / grid.step, s / (a * grid.step)
+    first = (seen.round() - width // 2).clamp(0, grid.levels - width)
+    offset = torch.arange(width, dtype=torch.float64, device=z.device)
+    below = (offset - 0.5 - (seen - first)[..., None]) / noise[..., None]
+    above = below + 1 / noise[..., None]
+    # Both ends on the side of the Gaussian where its distribution function is small, so that the difference holds its digits.
+    low, high = torch.where(below > 0, -above, below), torch.where(below > 0, -below, above)
+    high_share = torch.special.log_ndtr(high)
+    share = high_share + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - high_share))
+    logits = share + (tilt * grid.step)[..., None] * offset
+    if log_share is not None:
+        levels = (first[..., None] + offset).long()
+        logits = logits + log_share.to(logits).expand(len(z), *log_share.shape).gather(-1, levels)
+    q = torch.softmax(logits, -1)
+    ends = [torch.exp(-end.square() / 2 - share) / math.sqrt(2 * math.pi) for end in (below, above)]
+    place = ((seen - first)[..., None] + noise[..., None] * (ends[0] - ends[1])).clamp(offset - 0.5, offset + 0.5)
+    mean = grid.low + grid.step * (first + (q * place).sum(-1))
+    return (z - a * mean) / s

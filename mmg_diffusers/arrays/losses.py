@@ -40,6 +40,10 @@ class Levels:
         level = self.low + (self.high - self.low) * (bin_ + share.clamp(0, 1)).double() / BINS
         return level[torch.randperm(count, generator=generator)]
 
+    def weight(self, logsnr: Tensor) -> Tensor:
+        """What the noise's squared error counts at levels, `(B,)`: the same at all of them."""
+        return torch.ones_like(logsnr)
+
     @property
     def settled(self) -> bool:
         """Whether the branches agree at the clean end, so that no information is seen to lie beyond."""
@@ -144,7 +148,7 @@ def held_out_loss(
     total = 0.0
     for k in range(levels):
         level = low + (high - low) * (k + torch.rand(count, generator=generator, dtype=torch.float64)) / levels
-        level = levels_on(level, data[some].device)
+        level = levels_on(network.snap(level), data[some].device)
         eps = {name: torch.randn(rows[name], generator=generator).to(data[name]).expand_as(data[name]) for name in data}
         for sign in (1, -1):
             signed = {name: sign * noise for name, noise in eps.items()}

@@ -262,13 +262,13 @@ class Trainer:
         drawn = self.source(settings.batch, generator)
         batch = {name: x.to(accelerator.device) for name, x in drawn.items()}
         count = settings.batch * settings.draws
-        logsnr = self.levels.draw(count, generator).repeat(2)
+        logsnr = network.snap(self.levels.draw(count, generator)).repeat(2)
         eps: dict[str, Tensor] = {}
         for name in sorted(self.diffused):
             half = torch.randn((count, *network.shapes[name]), generator=generator)
             eps[name] = torch.cat([half, -half]).to(accelerator.device)
         errors, differ = loss_of(batch, levels_on(logsnr, accelerator.device), eps)
-        weight = 1 + torch.exp(-logsnr) if settings.weighting == "v" else torch.ones_like(logsnr)
+        weight = 1 + torch.exp(-logsnr) if settings.weighting == "v" else self.levels.weight(logsnr)
         loss = (errors * weight.to(errors)).mean() / self.coordinates
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()} at step {self.step}; lower the rate of {settings.lr}")

@@ -130,8 +130,15 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path, w
         say(f"wrote {path}")
 
 
-def report(question: Question, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
-    """Write one HTML page; or print what a `wanted` standard error of the mean costs.
+def report(
+    question: Question,
+    plan: Plan,
+    networks: Networks,
+    output: Path,
+    wanted: float | None = None,
+    likelihood: bool = False,
+) -> None:
+    """Write one HTML page, which may say how likely the images are; or print what a `wanted` standard error of the mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
@@ -148,8 +155,20 @@ def report(question: Question, plan: Plan, networks: Networks, output: Path, wan
     pairs, marginal = question.read()
     pipe = networks.load()
     result = measure(pipe, pairs, marginal, plan)
+    likely = None
+    if likelihood:
+        # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
+        told = None if pipe.unconditional else pairs.prompts
+        likely = pipe.log_likelihood(pairs.images, told, plan=replace(plan, keep="pair"))
     title = f"What prompts say: {question.source.name}"
-    page = build_report(result, pairs.images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
+    page = build_report(
+        result,
+        pairs.images,
+        pairs.prompts,
+        convention=pipe.denoiser.convention,
+        likelihood=likely,
+        title=title,
+    )
     write_whole(output, page.encode())
     say(f"wrote {output}")
 

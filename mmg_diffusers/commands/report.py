@@ -22,6 +22,7 @@ from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.moments import OF_PRETRAINED
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.images import ImageLike, read_picture
@@ -242,6 +243,7 @@ def build_report(
     prompts: Sequence[str],
     *,
     convention: Convention | None = None,
+    likelihood: LogLikelihood | None = None,
     title: str = "What prompts say",
 ) -> str:
     """The page, as text. It holds its figures and styles, runs no script and loads nothing.
@@ -251,6 +253,7 @@ def build_report(
         images: as `MMGPipeline` takes them, one a pair; videos, if the result is of some, of which a few frames are shown.
         prompts: one a pair; they are escaped.
         convention: of the model, to tell diffusion time by.
+        likelihood: log p of the images, if it was measured too.
         title: of the page.
 
     Raises:
@@ -259,6 +262,10 @@ def build_report(
     if not len(images) == len(prompts) == len(result):
         raise ValueError(
             f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(result)} pairs; expected one each"
+        )
+    if likelihood is not None and len(likelihood) != len(result):
+        raise ValueError(
+            f"got log p of {len(likelihood)} images for an estimate of {len(result)} pairs; expected one each"
         )
     read = _of_filter(result, convention) if isinstance(result, Filtered) else _of_estimate(result, convention)
     look = read_video if "frames" in read.settings else read_picture
@@ -271,9 +278,11 @@ def build_report(
             f"{float(read.nats[k]):.3f}{_error(read.stderr[k])}",
             f"{gap[k]:.3f}",
             f"{orthogonal[k]:.3f}",
+            *([] if likelihood is None else [f"{float(likelihood.nats[k]):.1f}{_error(likelihood.stderr[k], 1)}"]),
         )
         for k, image in enumerate(shown)
     )
+    head = ("image", "prompt", "nats", "gap", "orthogonal", *([] if likelihood is None else ["log p"]))
     left_out = f"<p>{len(result) - MOST_ROWS} more pairs are in the record.</p>" if len(result) > MOST_ROWS else ""
     settings = {**read.settings, **{f"{name} version": v for name, v in result.versions.items()}}
     parts = [
@@ -286,8 +295,9 @@ def build_report(
         "<h2>Curves</h2>",
         f'<div class="figures">{"".join(read.figures)}</div>',
         *_maps(read.compared, shown, prompts),
+        *([] if likelihood is None else _likely(likelihood)),
         "<h2>Pairs</h2>",
-        _table(rows, ("image", "prompt", "nats", "gap", "orthogonal"), text=(0, 1)) + left_out,
+        _table(rows, head, text=(0, 1)) + left_out,
         "<h2>Settings</h2>",
         _table(((name, shorten(str(value), LONGEST)) for name, value in settings.items()), text=(0, 1)),
     ]
@@ -298,5 +308,19 @@ def build_report(
     )
 
 
-def _error(stderr: Tensor) -> str:
-    return f" ± {float(stderr):.3f}" if bool(stderr.isfinite()) else ""
+def _error(stderr: Tensor, digits: int = 3) -> str:
+    return f" ± {float(stderr):.{digits}f}" if bool(stderr.isfinite()) else ""
+
+
+def _likely(found: LogLikelihood) -> list[str]:
+    """How likely the images are, in a line, and what has to be known of it."""
+    mean, low, high = found.mean(), *found.logsnr_range
+    given = "log p(image | prompt)" if found.settings.get("conditional") else "log p(image)"
+    return [
+        "<h2>How likely</h2>",
+        f"<p>{given} = {plus_minus(mean, 2)} nats in the mean: the density of the {escape(found.variable)}, {found.dimensions} "
+        f"dimensions ({float(found.bits_per_dim().mean()):.3f} bits a dimension), at resolution {found.ends.resolution:.3g} (log-SNR "
+        f'{low:.2f} to {high:.2f}, {found.evaluations:,} evaluations). <span class="quiet">A density has units and may exceed 1; the nats '
+        "above are differences of two, which is what can be compared.</span></p>",
+        *(f'<p class="warn">{escape(text)}</p>' for text in found.warnings()),
+    ]

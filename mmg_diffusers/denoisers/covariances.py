@@ -74,6 +74,15 @@ class Spectrum:
             return along
         return torch.cat([along, (centred.square().sum(1) - along.sum(1)).clamp(min=0)[:, None]], 1)
 
+    def whitened(self, centred: Tensor) -> Tensor:
+        """S^-1 times rows of `(B, d)`."""
+        if not len(self.values):
+            return centred / self.rest
+        along = centred @ self.vectors
+        if len(self.values) == centred.shape[1]:
+            return (along / self.values) @ self.vectors.T
+        return centred / self.rest + (along * (1 / self.values - 1 / self.rest)) @ self.vectors.T
+
     def scaled(self, centred: Tensor, logsnr: Tensor) -> Tensor:
         """s (a^2 S + s^2)^-1 times rows of `(B, d)`, at levels `(B,)`."""
         a, s = (scale.to(centred)[:, None] for scale in signal_and_noise(logsnr.double()))

@@ -132,22 +132,10 @@ class GaussianReference(Denoiser):
                 full, 2 for the others), an unknown kind, or a rank that is not below the number of dimensions.
         """
         x = _rows(x)
-        kind = kind or ("full" if rank is None else "low rank")
-        if kind not in KINDS:
-            raise ValueError(f"kind is {shown(kind)}; expected one of {', '.join(map(repr, KINDS))}")
-        if (kind == "low rank") != (rank is not None):
-            raise ValueError(
-                f"rank is {shown(rank)} for a reference of kind {shown(kind)}; expected a rank for 'low rank' alone"
-            )
-        count, size = len(x), x[0].numel()
-        needed = {"full": 1}.get(kind, 0) if rank is None else whole(rank, "rank", 1)
+        kind = check_kind(kind, rank, len(x))
+        size = x[0].numel()
         if rank is not None and rank >= size:
             raise ValueError(f"rank is {rank} in {size} dimensions; expected less, or kind='full'")
-        if count < needed + 2:
-            raise ValueError(
-                f"x has {count} points for a {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
-                f"least {needed + 2}"
-            )
         spectrum, shrinkage = fit_spectrum(x.flatten(1).cpu().double(), kind, rank)
         return cls._made(kind, x.double().mean(0), spectrum, Fitted(Identity.of(x.float()), row_marks(x), shrinkage))
 
@@ -163,7 +151,8 @@ class GaussianReference(Denoiser):
 
         Args:
             x: `(n, *event)`: other data than those that will be measured.
-            kinds: which are compared.
+            kinds: which are compared; one that these data have no covariance of is left out, such as ``"diagonal"`` where a
+                coordinate never changes.
             ranks: of low rank; those that are too high for the data are left out.
             held_out: the share of rows that is compared on.
 
@@ -219,6 +208,19 @@ class GaussianReference(Denoiser):
         """-log density of x in nats, `(N, *event) -> (N,)` float64."""
         variance, count, square = self._terms(x)
         return (square / variance + count * (2 * math.pi * variance).log()).sum(1) / 2
+
+    def surprise_by_place(self, x: Tensor) -> Tensor:
+        """-log density of x by coordinate, `(N, *event)` nats that add up to `surprise`.
+
+        Of correlated coordinates, each has its own share of the quadratic form, and what the determinant says of all of them is
+        spread evenly.
+        """
+        centred = self._centred(x.detach().cpu()).double()
+        variance, count = self.spectrum.variances(centred.shape[1])
+        level = (2 * math.pi * variance).log()
+        if self.kind != "diagonal":
+            level = (count * level).sum() / count.sum()
+        return ((centred * self.spectrum.whitened(centred) + level) / 2).view(x.shape)
 
     def error(self, x: Tensor, logsnr: Tensor) -> Tensor:
         """E|eps - e(z)|^2 given x, `(N, *event)` at levels `(L,)`: `(N, L)`."""
@@ -302,6 +304,28 @@ class GaussianReference(Denoiser):
             raise ValueError(f"{path} is no complete reference of this library: {error}") from error
 
 
+def check_kind(kind: Kind | None, rank: int | None, count: int, noun: str = "point") -> Kind:
+    """The kind of covariance that is asked for, if it can be fitted to so many points, or what `noun` calls them.
+
+    Raises:
+        TypeError, ValueError: for a kind that there is not, a rank of another kind, or too few.
+    """
+    kind = kind or ("full" if rank is None else "low rank")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {shown(kind)}; expected one of {', '.join(map(repr, KINDS))}")
+    if (kind == "low rank") != (rank is not None):
+        raise ValueError(
+            f"rank is {shown(rank)} for a reference of kind {shown(kind)}; expected a rank for 'low rank' alone"
+        )
+    needed = {"full": 3}.get(kind, 2) if rank is None else whole(rank, "rank", 1) + 2
+    if count < needed:
+        raise ValueError(
+            f"got {count} {noun}{'s' * (count != 1)} for a {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
+            f"least {needed}"
+        )
+    return kind
+
+
 def _rows(x: Tensor) -> Tensor:
     """Data to fit: finite floating-point rows, without a gradient, on the CPU, where there is float64."""
     of_type(x, Tensor, "x", "a tensor; torch.as_tensor makes one of an array")
@@ -322,12 +346,20 @@ def _compared(
     rest, other = x[~apart], x[apart]
     size = x[0].numel()
     surprises: dict[tuple[Kind, int | None], float] = {}
+    refusals: list[str] = []
     for kind in kinds:
         for rank in ranks if kind == "low rank" else (None,):
-            if rank is None or rank <= min(size - 1, len(rest) - 2):
+            if rank is not None and rank > min(size - 1, len(rest) - 2):
+                continue
+            # Not every kind suits all data: a coordinate that never changes has no variance of its own.
+            try:
                 surprises[kind, rank] = float(GaussianReference.fit(rest, kind, rank).surprise(other).mean()) / size
+            except ValueError as error:
+                refusals.append(str(error))
     if not surprises:
         raise ValueError(
-            f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
+            refusals[0]
+            if refusals
+            else f"no rank of {shown(ranks)} suits {len(x)} points in {size} dimensions; expected lower ones, or other kinds"
         )
     return surprises

@@ -18,9 +18,10 @@ from mmg_diffusers.files.identity import Identity, row_marks
 from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress, check_condition, range_within
 from mmg_diffusers.measure.control import Control, expected_error, fit_control, fit_rule
-from mmg_diffusers.measure.curve import measure_curve
+from mmg_diffusers.measure.curve import measure_curve, per_pixel
 from mmg_diffusers.measure.decoding import CleanEnd
 from mmg_diffusers.measure.likelihood import LogLikelihood
+from mmg_diffusers.measure.moments import Keep, check_keep
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
 from mmg_diffusers.measure.supports import Support
 
@@ -111,6 +112,7 @@ class Density:
         progress: Progress | None = None,
         settings: Mapping[str, Any] | None = None,
         variable: str = "x",
+        keep: Keep = "pair",
     ) -> LogLikelihood:
         """Measure log p(x), or log p(x | cond).
 
@@ -121,6 +123,7 @@ class Density:
             seed, pair_ids, logsnr_range, batch_size, progress: as in `MMG`.
             settings: what else belongs into the record.
             variable: what x is, such as "VAE latent (posterior mode)"; part of the record.
+            keep: ``"pixel"`` keeps a map of log p, `LogLikelihood.pixel_map`.
 
         Raises:
             TypeError: for something other than a denoiser, tensors and a condition.
@@ -130,6 +133,12 @@ class Density:
         pairs = self.checked(denoiser, x, cond, pair_ids)
         asked = self._range(denoiser, pairs.x, logsnr_range)
         check_settings(settings or {})
+        check_keep(keep)
+        if keep != "pair" and (keep == "level" or self.control is not None or self.values.record() is not None):
+            raise ValueError(
+                f"keep is {shown(keep)}; maps are kept by 'pixel', of a density without a grid, and without the control of a pilot, "
+                "which knows no pixels"
+            )
         of_type(variable, str, "variable", "words, such as 'VAE latent (posterior mode)'")
         two = TwoDenoisers(self.reference, denoiser)
         curve = measure_curve(
@@ -144,6 +153,7 @@ class Density:
             logsnr_range=asked,
             batch_size=batch_size,
             progress=progress,
+            keep=keep,
         )
         low, high = curve.logsnr_range
         record_type = self.values.record_type
@@ -152,6 +162,7 @@ class Density:
             **self.values.terms(self.reference, end),
             low=self.reference.error_below(pairs.x, low),
             expected=None if self.control is None else expected_error(self.reference, pairs.x, curve.logsnr),
+            places=None if keep == "pair" else per_pixel(self.reference.surprise_by_place(pairs.x)),
         )
         return record_type(
             curve,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from mmg_diffusers.measure.control import Control
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
-from mmg_diffusers.measure.terms import ReferenceTerms
+from mmg_diffusers.measure.terms import Ends, ReferenceTerms
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 if TYPE_CHECKING:
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 
 # Nats a dimension below which what an end may lack is not worth a warning.
 NEGLIGIBLE = 0.002
-
-
-class Ends(NamedTuple):
-    """What is known about what lies beyond the range.
-
-    Below it a network gains on the reference between 0 and `low` nats in the mean over data, if it is no worse than the
-    reference; of each x never more than that x's own. Above it nothing can be certified of a density: its value is
-    at `resolution`, a standard deviation of noise in the units of x.
-    """
-
-    low: tuple[float, float]
-    resolution: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +89,7 @@ class LogLikelihood(Measured):
 
     @property
     def surprise(self) -> Tensor:
-        """`(N,)` -log p(x); its mean is at least the differential entropy of the data, whatever the network."""
+        """`(N,)` -log p(x); its mean is at least the entropy of the data, whatever the network."""
         return -self.nats
 
     @cached_property
@@ -116,6 +104,26 @@ class LogLikelihood(Measured):
     def bits_per_dim(self) -> Tensor:
         """`(N,)` surprise in bits a dimension of x."""
         return self.surprise / (self.dimensions * math.log(2))
+
+    def bits_per_pixel(self) -> Tensor:
+        """`(N,)` surprise in bits a pixel, all channels together; raises a ValueError for x that is not of pixels."""
+        if len(self.event) != 3 or not self.variable.startswith("pixels"):
+            raise ValueError(
+                f"x is {self.variable}, {self.event}, and has no bits per pixel: a density of latents is none of pictures; "
+                "bits_per_dim() is in units of x"
+            )
+        return self.surprise / (math.prod(self.event[1:]) * math.log(2))
+
+    def pixel_map(self) -> tuple[Tensor, Tensor]:
+        """log p by pixel, and its standard error, `(N, *pixels)` nats: a map sums to `nats`, and says where an x is unlikely.
+
+        Raises:
+            ValueError: if the pixels were not kept.
+        """
+        if self.terms.places is None:
+            raise ValueError("no map was kept; measure with keep='pixel'")
+        maps = self.curve.maps
+        return maps["gap"] - self.terms.places, maps["gap_stderr"]
 
     @property
     def logsnr_range(self) -> tuple[float, float]:
@@ -146,6 +154,10 @@ class LogLikelihood(Measured):
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
         said = list(self.notes)
+        if len(self) == 1 and self.curve.logsnr.shape[1] == 1:
+            said.append(
+                "one x and one draw: the error is what its own levels tell, too small if they missed a narrow peak; take draws=4"
+            )
         size, ends = self.dimensions, self.ends
         if ends.low[1] > NEGLIGIBLE * size:
             said.append(
@@ -162,7 +174,7 @@ class LogLikelihood(Measured):
     def _said_of_clean_end(self, error: float) -> list[str]:
         """What lies above the range, in words; of the mean's standard error."""
         said: list[str] = []
-        (_, high), size, ends = self.logsnr_range, self.dimensions, self.ends
+        high, size, ends = self.logsnr_range[1], self.dimensions, self.ends
         flat = float(self.terms.flat.mean())
         if abs(flat) > max(0.02 * size, error):
             way = "likelier" if flat > 0 else "less likely"
@@ -170,18 +182,13 @@ class LogLikelihood(Measured):
                 f"above log-SNR {high:.2f} the reference stands in, and is not flat there: a density that is, below the "
                 f"resolution {ends.resolution:.3g}, makes x {abs(flat):.3g} nats {way} in the mean; choose a reference nearer to the data"
             )
-        left = self._error_at_end()
+        left = _error_at_end(self.curve)
         if 1 - left.value / size > max(0.05, 3 * left.stderr / size):
             said.append(
                 f"at log-SNR {high:.2f} the network still predicts {1 - left.value / size:.0%} of the noise: the data are finer "
                 f"than the resolution {ends.resolution:.3g}, and their density depends on where the range ends"
             )
         return said
-
-    def _error_at_end(self) -> Value:
-        """The network's squared error at the cleanest sixteenth of its levels, the mean over x."""
-        by_level = self.curve.by_level(self.curve.error)
-        return mean_over_pairs(by_level[:, -max(1, by_level.shape[1] // 16) :].mean(1))
 
     def __repr__(self) -> str:
         return f"LogLikelihood({self.mean()}, {len(self)} of {self.variable} {self.event})"
@@ -327,6 +334,17 @@ class LogLikelihoodRatio(Measured):
         """`(N,)` standard error of `nats` from the noise draws, of which what both share is gone."""
         return stderr_of_pairs(self._values, self.one.curve.weight, self.one.curve.independent)
 
+    def pixel_map(self) -> tuple[Tensor, Tensor]:
+        """The difference by pixel, and the most that its standard error may be, from which shared noise is not taken off.
+
+        ``pipe.pixel_map(images, prompts, given=others, integrand="gap")`` is the same map of two prompts, with its own error.
+
+        Raises:
+            ValueError: if the pixels were not kept.
+        """
+        (one, error), (other, other_error) = self.one.pixel_map(), self.other.pixel_map()
+        return one - other, torch.hypot(error, other_error)
+
     def warnings(self) -> tuple[str, ...]:
         """List what was noted of either; what lies beyond the range is the same reference's for both."""
         return tuple(dict.fromkeys((*self.one.notes, *self.other.notes)))
@@ -369,3 +387,9 @@ class LogLikelihoodRatio(Measured):
         return type(to_merge(parts, LogLikelihoodRatio))(
             LogLikelihood.merge([part.one for part in parts]), LogLikelihood.merge([part.other for part in parts])
         )
+
+
+def _error_at_end(curve: Curve) -> Value:
+    """The network's squared error at the cleanest sixteenth of the levels, the mean over x."""
+    by_level = curve.by_level(curve.error)
+    return mean_over_pairs(by_level[:, -max(1, by_level.shape[1] // 16) :].mean(1))

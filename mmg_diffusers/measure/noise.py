@@ -70,7 +70,7 @@ def stderr_of_pairs(values: Tensor, weight: Tensor, independent: bool) -> Tensor
 
     scaled so that their mean over pairs is that of v: Buhlmann's credibility, of logarithms. What pairs truly differ by
     shows at even levels as at odd ones, so that the covariance of the logarithms of the two halves of v over pairs is the
-    numerator. A single pair has its own alone.
+    numerator. A single pair has its own alone: it is made larger by what a sum of few squares leaves open, `_few`.
 
     Args:
         values, weight, independent: as in `integrate`, of `(N, D, L)`.
@@ -79,12 +79,28 @@ def stderr_of_pairs(values: Tensor, weight: Tensor, independent: bool) -> Tensor
     # Where nothing differs at all, as with the same condition in both branches, there is no noise to estimate.
     noisy = own > 0
     if int(noisy.sum()) < 2:
-        return own.sqrt()
+        return (own * _few(values, weight, independent)).sqrt()
     power = _credibility(own[noisy], *_halves(values[noisy], weight[noisy], independent))
     mixed = own[noisy].pow(power)
     out = torch.zeros_like(own)
     out[noisy] = mixed * (own[noisy].mean() / mixed.mean())
     return out.sqrt()
+
+
+def _few(values: Tensor, weight: Tensor, independent: bool) -> Tensor:
+    """By what the variance of each pair by its own draws is too small to judge errors by, `(N,)`: v / (v - 2), the variance
+    of Student's law, of v degrees of freedom as Welch (1947) and Satterthwaite (1946) count them in a sum of squares.
+    """
+    if independent:
+        counted = (~values.isnan()).sum((1, 2)) - 1.0
+    else:
+        parts = (weight / 2).nanmean(1).square() * noise_variance(values)
+        # A level's own degrees of freedom; of scatter about neighbours, which share levels, somewhat less than one.
+        each = values.shape[1] - 1.0 if values.shape[1] > 1 else 2 / 3
+        # The square of a variance with k degrees of freedom is (1 + 2 / k) times that of the true one in the mean.
+        counted = (each + 2) * parts.sum(1).square() / parts.square().sum(1).clamp(min=1e-300)
+    counted = counted.clamp(min=3.0)
+    return counted / (counted - 2)
 
 
 def _credibility(own: Tensor, even: Tensor, odd: Tensor) -> float:

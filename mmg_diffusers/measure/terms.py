@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Ends(NamedTuple):
+    """What is known about what lies beyond the range.
+
+    Below it a network gains on the reference between 0 and `low` nats in the mean over data, if it is no worse than the
+    reference; of each x never more than that x's own. Above it nothing can be certified of a density: its value is
+    at `resolution`, a standard deviation of noise in the units of x.
+    """
+
+    low: tuple[float, float]
+    resolution: float
 
 
 @dataclass(frozen=True)
@@ -18,12 +31,14 @@ class ReferenceTerms:
         low: half its integrated error below the range, which is all that a network could gain there.
         flat: what a density that is flat below the resolution would gain on it above the range.
         expected: `(N, D, L)` its squared error in the mean over noise at every level, if there is a control.
+        places: `(N, *pixels)` the surprise by pixel, if maps are kept.
     """
 
     surprise: Tensor
     low: Tensor
     flat: Tensor
     expected: Tensor | None = None
+    places: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("surprise", "low", "flat"):

@@ -67,7 +67,12 @@ class Likelihood(Marginal):
         Raises:
             ValueError: for options that belong to mutual information.
         """
-        for name, empty in (("tolerance", None), ("prune", None), ("audit", False), ("keep", "pair")):
+        for name, empty in (
+            ("tolerance", None),
+            ("prune", None),
+            ("audit", False),
+            ("integrand", "auto"),
+        ):
             value = getattr(plan, name)
             if value != empty:
                 told = value.stderr if isinstance(value, Tolerance) else shown(value)

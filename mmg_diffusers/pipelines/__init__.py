@@ -1,6 +1,6 @@
 """Pipelines of diffusers, as denoisers and codecs: loading, encoding, caching, and the front door `MMGPipeline`.
 
-May import `runs` and below. What belongs to one family of pipelines alone stands in `pipelines.adapters`.
+May import `runs` and below, and `tuning`. What belongs to one family of pipelines alone stands in `pipelines.adapters`.
 """
 
 from mmg_diffusers.pipelines.caching import EncodingCache

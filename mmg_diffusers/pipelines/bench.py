@@ -156,6 +156,7 @@ class Bench:
                         progress=bar.update,
                         settings=self._settings(plan),
                         variable=str(self.settings.get("variable", "x")),
+                        keep=plan.keep,
                     )
                 )
         merged = LogLikelihood.merge(parts)

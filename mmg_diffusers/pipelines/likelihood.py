@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from mmg_diffusers.checks import shown
-from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.denoisers.references import GaussianReference, check_kind
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.plan import Options, Plan
@@ -59,8 +59,18 @@ class LikelihoodModel(ComparingModel):
                 f"this {self.family.name} has no unconditional branch: log p(image) cannot be had of it; give prompts= for "
                 "log p(image | prompt)"
             )
+        self._check_reference(marginal.reference)
         result = self.measure(images, "" if prompts is None else prompts, None, marginal, chosen, pair_ids)
         return cast(LogLikelihood, result)
+
+    def _check_reference(self, reference: GaussianReference) -> None:
+        """Raise a ValueError for a reference that is none of what the network denoises, before an image is encoded."""
+        event, shape = reference.event, self.codec.describe().get("latent_shape")
+        if event is not None and shape is not None and (len(event) != len(shape) or event[0] != shape[0]):
+            raise ValueError(
+                f"the reference describes {event}, and this model denoises {tuple(shape)} at its own size; expected one that "
+                "pipe.fit_reference made of other images"
+            )
 
     @property
     def unconditional(self) -> bool:
@@ -94,5 +104,6 @@ class LikelihoodModel(ComparingModel):
             )
         with self.ready() as bench:
             pictures = bench.encoder.check_images(images, resize)
+            check_kind("isotropic" if choose else kind, rank, len(pictures), bench.encoder.codec.medium.noun)
             x = torch.cat([part.cpu() for _, part in bench.encoder.images(list(pictures), resize)])
         return GaussianReference.choose(x) if choose else GaussianReference.fit(x, kind, rank)

@@ -8,6 +8,7 @@ import torch
 
 from mmg_diffusers.arrays import OnGrid, Trainer, TrainSettings, VectorNetwork
 from mmg_diffusers.arrays.base import MultiDenoiser, Roles
+from mmg_diffusers.arrays.heads import SpreadOnGrid
 from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.losses import held_out_loss
 from mmg_diffusers.arrays.trainer import rows_of
@@ -120,3 +121,58 @@ def test_what_is_refused():
             OnGrid(inner, grids)
     with pytest.raises(TypeError, match="the network is a View"):
         OnGrid(inner.view("x"), {"x": Grid()})
+
+
+@pytest.mark.parametrize(("grid", "tilt"), [(Grid(-1, 1, 256), 0.0), (Grid(-1, 1, 256), 40.0), (Grid(2, 9, 5), -1.3)])
+def test_of_spread_values_it_is_the_mean_over_boxes(grid, tilt):
+    """Against the integral over x, finely cut; z lies where data are, in noise from a thirtieth of a step to three."""
+    made = torch.Generator().manual_seed(0)
+    noise = grid.step * torch.logspace(-1.5, 0.5, 30, dtype=torch.float64)
+    logsnr = -2 * noise.log()
+    level = torch.randint(grid.levels, (30,), generator=made)
+    x = grid.low + grid.step * (level + torch.rand(30, generator=made, dtype=torch.float64) - 0.5)
+    z = add_noise(x[:, None], logsnr, torch.randn(30, 1, generator=made, dtype=torch.float64))
+    found = SpreadOnGrid(Fixed((1,), tilt), {"x": grid}).view("x")(z, logsnr)
+    a, s = logsnr.sigmoid().sqrt()[:, None], (-logsnr).sigmoid().sqrt()[:, None]
+    parts = 1000
+    places = (torch.arange(grid.levels * parts, dtype=torch.float64) + 0.5) / parts - 0.5
+    log_p = tilt * torch.linspace(-1, 1, grid.levels, dtype=torch.float64).repeat_interleave(parts)
+    at = grid.low + grid.step * places
+    share = torch.softmax(log_p - (z - a * at).square() / (2 * s**2), 1)
+    mean = share @ at
+    torch.testing.assert_close((z[:, 0] - s[:, 0] * found[:, 0]) / a[:, 0], mean, atol=1e-5 * grid.step, rtol=0)
+
+
+def test_of_spread_values_in_wide_noise_it_is_that_of_levels():
+    grid, z, logsnr = Grid(-1, 1, 256), torch.randn(20, 3), torch.linspace(-7, 6, 20, dtype=torch.float64)
+    wide, plain = (head(Fixed((3,), 0.4), {"x": grid}).view("x") for head in (SpreadOnGrid, OnGrid))
+    assert torch.equal(wide(z, logsnr), plain(z, logsnr))
+    assert not torch.equal(wide(z, logsnr + 3), plain(z, logsnr + 3))
+
+
+@pytest.mark.parametrize("head", [OnGrid, SpreadOnGrid])
+def test_with_shares_it_starts_exact_for_coordinates_that_are_independent(head):
+    """Each with shares of its own: against the sum over levels, or the integral over their boxes, finely cut."""
+    made = np.random.default_rng(0)
+    grid, shares = Grid(-1, 1, 7), torch.from_numpy(made.dirichlet(np.ones(7), 2))
+    noise = grid.step * torch.logspace(-1, 0.5, 20, dtype=torch.float64)
+    logsnr, z = -2 * noise.log(), torch.from_numpy(made.uniform(-1, 1, (20, 2)))
+    found = head(Fixed((2,), 0.0), {"x": grid}, {"x": shares}).view("x")(z, logsnr)
+    a, s = logsnr.sigmoid().sqrt()[:, None], (-logsnr).sigmoid().sqrt()[:, None]
+    parts = 1 if head is OnGrid else 2001
+    places = (torch.arange(7 * parts, dtype=torch.float64) + 0.5) / parts - 0.5
+    at = grid.low + grid.step * places
+    log_p = shares.log().repeat_interleave(parts, 1)
+    share = torch.softmax(log_p - (z[..., None] - a[..., None] * at).square() / (2 * s[..., None] ** 2), -1)
+    torch.testing.assert_close((z - s * found) / a, share @ at, atol=1e-5, rtol=0)
+
+
+def test_shares_are_counted_by_coordinate():
+    x = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 1.0], [2.0, 1.0]])
+    shares = OnGrid.shares_of(x, Grid(0, 2, 3), others=0.0)
+    torch.testing.assert_close(shares, torch.tensor([[0.75, 0, 0.25], [0, 0.75, 0.25]], dtype=torch.float64))
+    smooth = OnGrid.shares_of(x, Grid(0, 2, 3))
+    torch.testing.assert_close(smooth.sum(-1), torch.ones(2, dtype=torch.float64))
+    assert float(smooth.min()) > 0
+    with pytest.raises(ValueError, match=r"the shares of 'x' are \(2, 2\); expected \(2, 3\) above 0"):
+        OnGrid(Fixed((2,), 0.0), {"x": Grid(0, 2, 3)}, {"x": smooth[:, :2]})

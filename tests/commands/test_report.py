@@ -34,6 +34,7 @@ def pages(world, tmp_path_factory):
             "shapes",
             folder / f"{source}.csv",
             *("--marginal", marginal, "--levels", 4, "--output", out / f"{name}.html", "--quiet"),
+            *(["--likelihood"] if name == "null" else []),
         )
         assert said.exit_code == 0, said.output
     return {name: out / f"{name}.html" for name in ("null", "candidates")}
@@ -52,6 +53,10 @@ def test_report_is_one_safe_page(world, pages):
             assert word in text
     null, candidates = (path.read_text(encoding="utf-8") for path in pages.values())
     assert "&lt;script&gt;alert(1)" in null
+    assert "log p(image) = " in null
+    assert "the density of the VAE latent (posterior mode), 256 dimensions" in null
+    assert null.count('<th class="value">log p</th>') == 1
+    assert "log p" not in candidates
     for word in ("Certificate", "orthogonal", "takes off the denoising error"):
         assert word in null
     for word in ("nats or more", "log q, a bound", "Never above", "Information of each word", "Settled"):

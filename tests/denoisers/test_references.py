@@ -181,7 +181,7 @@ def test_a_row_is_known_again(law):
         (
             lambda x: GaussianReference.fit(x[:3], rank=2),
             ValueError,
-            "x has 3 points .* of rank 2; expected at least 4",
+            "got 3 points .* of rank 2; expected at least 4",
         ),
         (lambda x: GaussianReference.fit(x[:2]), ValueError, "2 points for a full covariance; expected at least 3"),
         (lambda x: GaussianReference.fit(x, rank=5), ValueError, "rank is 5 in 5 dimensions"),
@@ -204,3 +204,14 @@ def test_a_row_is_known_again(law):
 def test_what_makes_no_reference_is_refused(law, make, error, message):
     with pytest.raises(error, match=message):
         make(law[2])
+
+
+def test_a_coordinate_that_never_changes_leaves_the_kinds_that_can_be_fitted():
+    x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 2] = 1.0
+    chosen = GaussianReference.choose(x, ranks=(2,))
+    assert chosen.fitted is not None
+    assert chosen.fitted.chosen is not None
+    assert set(chosen.fitted.chosen) == {"isotropic", "full", "low rank 2"}
+    with pytest.raises(ValueError, match="a variance is 0"):
+        GaussianReference.choose(x, kinds=("diagonal",))

@@ -516,3 +516,52 @@ X = torch.zeros(6, 2)
 def test_what_cannot_be_measured_is_refused_before_the_network(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "diagonal", "full", "low rank"])
+def test_maps_sum_to_log_p_and_a_gaussians_is_its_own(kind):
+    """Of a Gaussian against another, so that there is something to integrate; against itself nothing is left but its own map."""
+    made = torch.Generator().manual_seed(3)
+    x = torch.randn(200, 2, 3, 2, generator=made, dtype=torch.float64) * torch.linspace(0.5, 2, 12).view(2, 3, 2) + 1
+    reference = GaussianReference.fit(x[100:], kind, 2 if kind == "low rank" else None)
+    law = torch.block_diag(torch.diag(torch.linspace(0.5, 2, 12, dtype=torch.float64) ** 2), torch.ones(1, 1))
+    other = GaussianDenoiser(law, 12)
+
+    class Shaped(Denoiser):
+        logsnr_range = (-8.0, 8.0)
+
+        def forward(self, z, logsnr, cond=None):
+            return other(z.flatten(1), logsnr).view(z.shape)
+
+    found = Density(reference)(Shaped(), x[:5], keep="pixel")
+    maps, error = found.pixel_map()
+    assert maps.shape == error.shape == (5, 3, 2)
+    torch.testing.assert_close(maps.flatten(1).sum(1), found.nats)
+    assert torch.equal(LogLikelihood.unpacked(*found.packed()).pixel_map()[0], maps)
+    plain = Density(reference)(Shaped(), x[:5])
+    assert torch.equal(plain.nats, found.nats)
+    difference, _ = found.versus(found).pixel_map()
+    assert not difference.any()
+    if kind == "diagonal":
+        each = torch.distributions.Normal(reference.mean, reference.spectrum.rest.sqrt().view(2, 3, 2)).log_prob(x[:5])
+        torch.testing.assert_close(reference.surprise_by_place(x[:5]), -each)
+    with pytest.raises(ValueError, match="no map was kept"):
+        plain.pixel_map()
+    with pytest.raises(ValueError, match="without the control of a pilot"):
+        Density(reference).piloted(Shaped(), x[5:20])(Shaped(), x[:5], keep="pixel")
+
+
+@pytest.mark.parametrize(("draws", "beyond"), [(1, 0.04), (4, 0.02)])
+def test_errors_of_a_single_x_where_the_curve_is_narrow(draws, beyond):
+    """Each of 150 x measured by itself: by its own draws alone, which are too few to judge errors by as if they were many."""
+    modes = torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
+    law = MixtureDenoiser(torch.ones(2), modes, torch.full((2,), 0.01))
+    x, _ = draws_of(law, 150)
+    run = Density(GaussianReference(2.0), draws=draws)
+    alone = [run(law, x[k : k + 1], pair_ids=torch.tensor([k]), logsnr_range=(-8.0, 14.0)) for k in range(len(x))]
+    z = (torch.cat([one.nats for one in alone]) - log_density(law, x)) / torch.cat([one.stderr for one in alone])
+    assert 0.8 < float(z.square().mean().sqrt()) < 1.2
+    assert float((z.abs() > 3).double().mean()) <= beyond
+    assert any("one x and one draw" in said for said in alone[0].warnings()) == (draws == 1)
+    together = run(law, x, logsnr_range=(-8.0, 14.0))
+    assert torch.equal(torch.cat([one.nats for one in alone]), together.nats)

@@ -100,7 +100,8 @@ def test_what_belongs_to_information_is_refused(pipe, sample, reference):
     for option, said in (
         ({"tolerance": 0.1}, "tolerance is 0.1, which belongs to mutual information"),
         ({"prune": 0.1}, "prune is 0.1"),
-        ({"keep": "pixel"}, "keep is 'pixel'"),
+        ({"keep": "level"}, "keep is 'level'"),
+        ({"integrand": "gap"}, "integrand is 'gap'"),
     ):
         with pytest.raises(ValueError, match=said):
             pipe.log_likelihood(images, reference=reference, **option)
@@ -112,3 +113,14 @@ def test_what_belongs_to_information_is_refused(pipe, sample, reference):
         pipe.fit_reference(images, rank=2, choose=True)
     with pytest.raises(ValueError, match=r"the reference describes \(4, 8, 8\)"):
         MMGPipeline(pipeline()()).log_likelihood(torch.rand(1, 3, 8, 8), reference=reference)
+
+
+def test_maps_are_kept_through_a_pipeline(pipe, sample, reference):
+    found = pipe.log_likelihood(list(sample.images), reference=reference, rule=RULE, keep="pixel")
+    maps, _ = found.pixel_map()
+    assert maps.shape == (4, 8, 8)
+    torch.testing.assert_close(maps.sum((1, 2)), found.nats)
+    told = pipe.log_likelihood(list(sample.images), sample.prompts, reference=reference, rule=RULE, keep="pixel")
+    run = pipe(list(sample.images), sample.prompts, integrand="gap", rule=RULE, antithetic=False, keep="pixel")
+    gap, _ = run.pixel_map("gap")
+    torch.testing.assert_close(told.versus(found).pixel_map()[0], gap, atol=1e-5, rtol=1e-4)

@@ -116,6 +116,10 @@ def report(
     prompt: Prompt = None,
     output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
     marginal: MarginalOption = "null",
+    likelihood: Annotated[
+        bool,
+        typer.Option("--likelihood", help="Also say how likely the images are, by more evaluations."),
+    ] = False,
     levels: Levels = None,
     draws: Draws = 1,
     plan: PlanFor = None,
@@ -140,6 +144,7 @@ def report(
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
         plan,
+        likelihood,
     )  # fmt: skip
 
 
