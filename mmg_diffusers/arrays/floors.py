@@ -64,7 +64,11 @@ class Floors:
     def record(self) -> dict[str, list[float | None]]:
         """By name: nats, standard error and p-value, in what JSON can hold."""
         return {
-            r.name: [round(r.value.value, 5), round(r.value.stderr, 5), None if r.chance is None else float(f"{r.chance:.3g}")]
+            r.name: [
+                round(r.value.value, 5),
+                round(r.value.stderr, 5),
+                None if r.chance is None else float(f"{r.chance:.3g}"),
+            ]
             for r in self.readings
         }
 
@@ -88,21 +92,21 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
     if all(labels):
         table = Table.of(x, y)
         return Floors((Reading("table of counts", Value(table.nats, table.stderr), table.chance),))
-    columns = [values[:, None] if values.ndim == 1 else values for values in (x, y)]
-    best = screen(*columns, labels=labels)
+    left, right = (np.asarray(v, dtype=float).reshape(len(v), -1) for v in (x, y))
+    best = screen(left, right, labels=labels)
     found = [best] if best is not None else []
     if not any(labels):
-        scores = [normal_scores(values, rng) for values in columns]
-        value, chance = gaussian(*scores)
+        one, two = normal_scores(left, rng), normal_scores(right, rng)
+        value, chance = gaussian(one, two)
         found.append(Reading("Gaussian part", value, chance))
-        total = sum(values.shape[1] for values in scores)
+        total = one.shape[1] + two.shape[1]
         if total <= NEAR:
             few = slice(MOST_NEIGHBOURS if total > 3 else MOST)
-            value = nearest_neighbours(*(values[few] for values in scores))
+            value = nearest_neighbours(one[few], two[few])
             found.append(Reading("nearest neighbours", value, both_ways=total == 2))
         elif best is not None and best.chance is not None and best.chance < CHANCE:
             i, j = (int(part) for part in best.name.removeprefix("columns ").split(" and "))
-            value = nearest_neighbours(scores[0][:, [i]], scores[1][:, [j]])
+            value = nearest_neighbours(one[:, [i]], two[:, [j]])
             found.append(Reading(f"nearest neighbours of columns {i} and {j}", value))
     return Floors(tuple(found))
 
@@ -132,11 +136,11 @@ def nearest_neighbours(x: Array, y: Array, neighbours: int = 5) -> Value:
     Returns:
         nats, and the spread of the local terms over the root of N.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
     from scipy.special import digamma
 
     count = len(x)
-    both = cKDTree(np.hstack([x, y]))
+    both = KDTree(np.hstack([x, y]))
     radius = both.query(np.hstack([x, y]), k=neighbours + 1, p=np.inf)[0][:, -1]
     local = np.full(count, digamma(neighbours) + digamma(count))
     for values in (x, y):
@@ -147,7 +151,7 @@ def nearest_neighbours(x: Array, y: Array, neighbours: int = 5) -> Value:
             )
         else:
             # A hair less than the radius, since only nearer ones count.
-            inside = cKDTree(values).query_ball_point(values, radius * (1 - 1e-10), p=np.inf, return_length=True)
+            inside = KDTree(values).query_ball_point(values, radius * (1 - 1e-10), p=np.inf, return_length=True)
         local -= digamma(np.maximum(inside, 1))
     return Value(float(local.mean()), float(local.std() / math.sqrt(count)))
 
