@@ -16,6 +16,8 @@ MET = 10
 LABELS, RARE = 12, 10
 # The share of different values up to which a column on a grid counts as rounded.
 ROUNDED = 0.2
+# The share of one value above which a column is nearly constant.
+NEARLY = 0.99
 
 
 class Kind(NamedTuple):
@@ -65,6 +67,13 @@ def kind_of(values: NDArray[np.generic], name: str) -> Kind:
             "label itself, as integers"
         )
         return Kind(label, {}, label, tuple(notes))
+    for k, column in enumerate(numbers.T):
+        values, times = np.unique(column, return_counts=True)
+        if len(values) > 1 and times.max() > NEARLY * len(column):
+            notes.append(
+                f"column {k} of {name} is nearly constant: {len(column) - int(times.max())} of {len(column)} rows differ from "
+                f"{values[times.argmax()]:.4g}, and all that it tells lies in them; add such rows, or leave it out"
+            )
     steps = _grids(numbers)
     if len(steps) > 0:
         first, step = next(iter(steps.items()))

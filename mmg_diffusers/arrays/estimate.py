@@ -17,7 +17,7 @@ from mmg_diffusers.arrays.discrete import kind_of
 from mmg_diffusers.arrays.fitted import FittedModel, check_estimator
 from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.floors import Floors, read
-from mmg_diffusers.arrays.judging import again, amiss, judge
+from mmg_diffusers.arrays.judging import again, disagreement, judge
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.rows import Rows, examine
@@ -259,7 +259,7 @@ def estimate_mi(
     measured = {name: value[aside] for name, value in data.items()}
     size = sum(1 if value.ndim == 1 else value.shape[1] for value in data.values())
     chosen = settings or FitSettings.for_size(size, len(kept))
-    dependent = None if rows.blocks is None or others is not None else rows.blocks[aside].tolist()
+    those = Rows() if others is not None else rows.of(aside)
 
     def attempt(how: FitSettings) -> Estimate:
         model = fit_model(
@@ -272,13 +272,12 @@ def estimate_mi(
             progress=progress,
         )
         estimate = model.estimate(measured, estimator=estimator, seed=seed)
-        return judge(estimate, model, floors, dependent)
+        return judge(estimate, model, floors, those, closed=estimator is None)
 
     found = attempt(chosen)
-    apart = amiss(floors, found.mean())
-    if apart > 0 and settings is None:
+    if disagreement(found) > 0 and settings is None:
         second = attempt(again(chosen, floors, size))
-        found = second if amiss(floors, second.mean()) < apart else found
+        found = min(found, second, key=disagreement)
     return replace(found, notes=(*rows.notes, *notes, *found.notes))
 
 

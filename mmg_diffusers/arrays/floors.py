@@ -28,6 +28,10 @@ TABLES = ((8, 8), (16, 16), (32, 8), (8, 32), (128, 8), (8, 128), (32, 32))
 HELD = 5
 # A reading counts as found if chance gives it in fewer cases than this.
 CHANCE = 1e-3
+# ... or, without a test, if it is so many of its errors above what the bias of small distances may be, in nats.
+SIGMAS, SLIGHT = 3, 0.01
+# The pairs from which, and the share within which nearest and farther neighbours agree, if distances are small beside what the law's shape bends on.
+MANY, AGREE = 4_000, 0.05
 
 
 class Reading(NamedTuple):
@@ -49,7 +53,7 @@ class Floors:
     @property
     def least(self) -> Reading | None:
         """The reading that asks for most: the greatest value less two of its errors, if that is above 0."""
-        found = [r for r in self.readings if _sure(r.value) > 0 and (r.chance is None or r.chance < CHANCE)]
+        found = [r for r in self.readings if _sure(r.value) > 0 and _beyond_chance(r)]
         return max(found, key=lambda r: _sure(r.value)) if found else None
 
     def missed(self, value: Value) -> tuple[Reading, float] | None:
@@ -71,6 +75,16 @@ class Floors:
             ]
             for r in self.readings
         }
+
+
+def _beyond_chance(reading: Reading) -> bool:
+    if reading.chance is not None:
+        return reading.chance < CHANCE
+    return reading.value.value > SIGMAS * reading.value.stderr + SLIGHT
+
+
+def _agree(one: Value, two: Value) -> bool:
+    return abs(one.value - two.value) <= max(2 * one.stderr, AGREE * abs(one.value))
 
 
 def _sure(value: Value) -> float:
@@ -103,7 +117,10 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         if total <= NEAR:
             few = slice(MOST_NEIGHBOURS if total > 3 else MOST)
             value = nearest_neighbours(one[few], two[few])
-            found.append(Reading("nearest neighbours", value, both_ways=total == 2))
+            # Believed both ways if neither farther neighbours nor a table see anything else.
+            sure = total == 2 and len(one) >= MANY and _agree(value, nearest_neighbours(one[few], two[few], 10))
+            sure = sure and (best is None or _sure(best.value) <= value.value)
+            found.append(Reading("nearest neighbours", value, both_ways=sure))
         elif best is not None and best.chance is not None and best.chance < CHANCE:
             i, j = (int(part) for part in best.name.removeprefix("columns ").split(" and "))
             value = nearest_neighbours(one[:, [i]], two[:, [j]])
@@ -119,8 +136,7 @@ def normal_scores(values: Array, rng: np.random.Generator) -> Array:
     from scipy.special import ndtri
 
     count = len(values)
-    shuffled = rng.permutation(count)
-    order = shuffled[np.argsort(values[shuffled], axis=0, kind="stable")]
+    order = np.lexsort((rng.random(values.shape), values), axis=0)
     scores = np.empty(values.shape)
     np.put_along_axis(scores, order, np.broadcast_to(ndtri((np.arange(count) + 0.5) / count)[:, None], values.shape), 0)
     return scores

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import Fit, FitSettings
-from mmg_diffusers.arrays.floors import CHANCE, Floors
+from mmg_diffusers.arrays.floors import Floors
+from mmg_diffusers.arrays.rows import Rows
 from mmg_diffusers.measure.allowance import Allowance
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.value import Value
 
+READINGS = "readings"
 # Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
 GAINING, GAINING_SHARE = 0.01, 0.05
 # Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
@@ -44,7 +47,7 @@ def again(settings: FitSettings, floors: Floors, coordinates: int) -> FitSetting
     return replace(settings, least=nats, waves=WAVES, weight_decay=max(settings.weight_decay, WAVES_DECAY))
 
 
-def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings, value: Value) -> Value | None:
+def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings) -> Value | None:
     """The Gaussian part in closed form if training found nothing beyond it, and no reading does; else ``None``.
 
     It has the correlations of all pairs and no plug-in bias, where a network that starts from those of its training part
@@ -62,7 +65,7 @@ def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings, valu
     return None
 
 
-def judge(estimate: Estimate, model: FittedModel, floors: Floors, dependent: Sequence[int] | None) -> Estimate:
+def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, closed: bool) -> Estimate:
     """Give an estimate its whole error, and say what is wrong with it.
 
     The error over pairs knows nothing of what was not learned. In quadrature with it are taken: half of the certificate, the
@@ -72,19 +75,24 @@ def judge(estimate: Estimate, model: FittedModel, floors: Floors, dependent: Seq
     Args:
         estimate, model: of the measured pairs, and the fit.
         floors: the cheap readings; they are kept in the settings.
-        dependent: the block of every measured pair; ``None`` if pairs are independent.
+        rows: what the measured pairs are to each other.
+        closed: whether a closed form may stand in place of the measured mean.
     """
     fitted, settings = model.fitted, FitSettings(**model.settings["fit"])
     measured = estimate.mean()
     errors: dict[str, float] = {}
-    if dependent is not None and len(set(dependent)) > 1:
-        blocks = estimate.mean(list(dependent)).stderr
+    if rows.blocks is not None and len(np.unique(rows.blocks)) > 1:
+        blocks = estimate.mean(rows.blocks.tolist()).stderr
         errors["rows that depend on each other"] = math.sqrt(max(blocks**2 - measured.stderr**2, 0.0))
-    instead = told_in_closed_form(floors, fitted, settings, measured)
+        # What independent variables show by chance in so few rows that are worth one, as the log of a determinant does.
+        worth = model.settings["pairs_fitted"] / rows.memory
+        errors["chance in few rows"] = math.sqrt(math.prod(s[0] for s in model.network.shapes.values()) / 2) / worth
+    instead = told_in_closed_form(floors, fitted, settings) if closed else None
+    settled = {**estimate.settings, "readings": floors.record()}
     said: list[str] = []
     if instead is not None:
         errors["training"] = settings.least_gain
-        said.append("nothing was learnt beyond the Gaussian part, which is given in closed form")
+        settled["told"] = "nothing was learnt beyond the Gaussian part, which is given in closed form"
     else:
         cut = fitted.steps >= settings.steps
         gain = max(fitted.rounds[-1], 0.0) if fitted.rounds else 0.0
@@ -98,14 +106,10 @@ def judge(estimate: Estimate, model: FittedModel, floors: Floors, dependent: Seq
             )
         apart = amiss(floors, measured)
         if apart > 0:
-            errors["readings"] = apart
+            errors[READINGS] = apart
             said += disagreements(floors, measured)
     known = {name: round(error, 6) for name, error in errors.items() if error > 0}
-    notes = tuple(said[1:] if instead is not None else said)
-    settled = {**estimate.settings, "readings": floors.record()}
-    if instead is not None:
-        settled["told"] = said[0]
-    return replace(estimate, settings=settled, notes=(*notes, *estimate.notes), allowance=Allowance(known, instead))
+    return replace(estimate, settings=settled, notes=(*said, *estimate.notes), allowance=Allowance(known, instead))
 
 
 def disagreements(floors: Floors, value: Value) -> list[str]:
@@ -127,6 +131,6 @@ def disagreements(floors: Floors, value: Value) -> list[str]:
     return []
 
 
-def independent(floors: Floors) -> bool:
-    """Whether no reading tells the two variables apart from independent ones."""
-    return all(r.chance is None or r.chance > CHANCE for r in floors.readings) and floors.least is None
+def disagreement(estimate: Estimate) -> float:
+    """By how many nats a judged estimate disagrees with the readings, beyond the errors of both."""
+    return 0.0 if estimate.allowance is None else estimate.allowance.errors.get(READINGS, 0.0)

@@ -129,7 +129,8 @@ class Estimate(Reading, Measured):
                 f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
             )
         difference, stderr = self.certificate
-        if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
+        told = self.allowance is not None and self.allowance.instead is not None
+        if not told and abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
             said.append(f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: {DISAGREEMENT[self.compares]}")
         low, high = self.logsnr_range
         for end, value, decayed in (
