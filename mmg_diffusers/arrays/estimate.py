@@ -17,7 +17,7 @@ from mmg_diffusers.arrays.discrete import kind_of
 from mmg_diffusers.arrays.fitted import FittedModel, check_estimator
 from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.floors import Floors, read
-from mmg_diffusers.arrays.judging import again, disagreement, judge
+from mmg_diffusers.arrays.judging import again, disagreement, first, judge
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.rows import Rows, examine
@@ -258,7 +258,7 @@ def estimate_mi(
     fitted = {name: value[kept] for name, value in data.items()}
     measured = {name: value[aside] for name, value in data.items()}
     size = sum(1 if value.ndim == 1 else value.shape[1] for value in data.values())
-    chosen = settings or FitSettings.for_size(size, len(kept))
+    chosen = settings or first(FitSettings.for_size(size, len(kept)), floors, size)
     those = Rows() if others is not None else rows.of(aside)
 
     def attempt(how: FitSettings) -> Estimate:
@@ -276,7 +276,7 @@ def estimate_mi(
 
     found = attempt(chosen)
     if disagreement(found) > 0 and settings is None:
-        second = attempt(again(chosen, floors, size))
+        second = attempt(again(FitSettings.for_size(size, len(kept)), floors, size))
         found = min(found, second, key=disagreement)
     return replace(found, notes=(*rows.notes, *notes, *found.notes))
 

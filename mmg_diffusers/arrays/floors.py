@@ -18,6 +18,9 @@ from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.arrays.counts import Table
 from mmg_diffusers.measure.value import Value
 
+GAUSSIAN = "Gaussian part"
+# Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
+BOTH_WAYS, CLOSE = 2.0, 0.05
 # Pairs that readings look at, and those that neighbours in more than a few dimensions are counted among.
 MOST, MOST_NEIGHBOURS = 10_000, 4_000
 # Dimensions in all up to which nearest neighbours are believed: beyond, they tell less than there is, and slowly.
@@ -64,6 +67,23 @@ class Floors:
         lack = reading.value.value - value.value
         allowed = max(2 * math.hypot(reading.value.stderr, value.stderr), 0.02 * reading.value.value)
         return (reading, lack) if lack > allowed else None
+
+    @property
+    def gaussian(self) -> Reading | None:
+        """The Gaussian part, if it explains all other readings."""
+        for reading in self.readings:
+            if reading.name == GAUSSIAN and self.missed(reading.value) is None and self.above(reading.value) == 0:
+                return reading
+        return None
+
+    def above(self, value: Value) -> float:
+        """By how many nats a value is above a reading that is believed both ways, beyond the errors of both; 0 if it is not."""
+        for reading in self.readings:
+            apart = value.value - reading.value.value
+            allowed = max(2 * math.hypot(value.stderr, reading.value.stderr), CLOSE * reading.value.value)
+            if reading.both_ways and reading.value.value < BOTH_WAYS and apart > allowed:
+                return apart
+        return 0.0
 
     def record(self) -> dict[str, list[float | None]]:
         """By name: nats, standard error and p-value, in what JSON can hold."""
@@ -112,7 +132,7 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
     if not any(labels):
         one, two = normal_scores(left, rng), normal_scores(right, rng)
         value, chance = gaussian(one, two)
-        found.append(Reading("Gaussian part", value, chance))
+        found.append(Reading(GAUSSIAN, value, chance))
         total = one.shape[1] + two.shape[1]
         if total <= NEAR:
             few = slice(MOST_NEIGHBOURS if total > 3 else MOST)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import Fit, FitSettings
-from mmg_diffusers.arrays.floors import Floors
+from mmg_diffusers.arrays.floors import NEAR, Floors
 from mmg_diffusers.arrays.rows import Rows
 from mmg_diffusers.measure.allowance import Allowance
 from mmg_diffusers.measure.estimate import Estimate
@@ -18,8 +18,8 @@ from mmg_diffusers.measure.value import Value
 READINGS = "readings"
 # Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
 GAINING, GAINING_SHARE = 0.01, 0.05
-# Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
-BOTH_WAYS, CLOSE = 2.0, 0.05
+# Steps of a first look at data that are Gaussian as far as all readings of few dimensions tell.
+LOOK = 60
 # Frequencies for a pair of columns, the coordinates up to which there are any, and the decay that goes with them.
 WAVES, WAVY, WAVES_DECAY = 48, 6, 0.3
 
@@ -27,15 +27,14 @@ WAVES, WAVY, WAVES_DECAY = 48, 6, 0.3
 def amiss(floors: Floors, value: Value) -> float:
     """By how many nats a value disagrees with the readings, beyond the errors of both; 0 if it does not."""
     missed = floors.missed(value)
-    if missed is not None:
-        return missed[1]
-    for reading in floors.readings:
-        if reading.both_ways and abs(reading.value.value) < BOTH_WAYS:
-            apart = value.value - reading.value.value
-            allowed = max(2 * math.hypot(value.stderr, reading.value.stderr), CLOSE * reading.value.value)
-            if apart > allowed:
-                return apart
-    return 0.0
+    return floors.above(value) if missed is None else missed[1]
+
+
+def first(settings: FitSettings, floors: Floors, coordinates: int) -> FitSettings:
+    """How to fit at first: a short look is enough if nearest neighbours see no more than the Gaussian part."""
+    if coordinates > NEAR or floors.gaussian is None:
+        return settings
+    return replace(settings, pilot=min(settings.pilot, LOOK))
 
 
 def again(settings: FitSettings, floors: Floors, coordinates: int) -> FitSettings:
@@ -53,16 +52,8 @@ def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings) -> V
     It has the correlations of all pairs and no plug-in bias, where a network that starts from those of its training part
     carries their errors.
     """
-    if fitted.gained >= settings.least_gain:
-        return None
-    for reading in floors.readings:
-        if (
-            reading.name == "Gaussian part"
-            and floors.missed(reading.value) is None
-            and amiss(floors, reading.value) == 0
-        ):
-            return reading.value
-    return None
+    reading = floors.gaussian
+    return reading.value if reading is not None and fitted.gained < settings.least_gain else None
 
 
 def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, closed: bool) -> Estimate:

@@ -179,3 +179,28 @@ def test_mixed_precision_leaves_vectors_alone():
     expected = network.view("x")(x, logsnr, {"y": y})
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(network.view("x")(x, logsnr, {"y": y}), expected)
+
+
+def test_waves_start_as_the_gaussian_law_and_tell_ranks_apart():
+    cov = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    plain, wavy = (VectorNetwork({"x": 1, "y": 1}, cov, width=8, waves=waves, seed=1) for waves in (0, 6))
+    generator = torch.Generator().manual_seed(0)
+    noisy, known = {"x": torch.randn(50, 1, generator=generator)}, {"y": torch.randn(50, 1, generator=generator)}
+    level = torch.linspace(-6, 8, 50, dtype=torch.float64)
+    for given in ({}, known):
+        torch.testing.assert_close(wavy(noisy, level, given), plain(noisy, level, given))
+    # One wave is heard through one row of the first layer alone: sin(2 pi Phi(y)), that of the second frequency.
+    with torch.no_grad():
+        for row, value in ((2 * 6 * 2 + 2 * 1 + 1, known["y"]), (2 * 1, noisy["x"])):
+            features = wavy._ripples(value)[0][:, 1]
+            torch.testing.assert_close(features, torch.sin(2 * torch.pi * torch.special.ndtr(value[:, 0])))
+            wavy.outlet.weight.fill_(0.1)
+            before = wavy(noisy, level, known)["x"]
+            first = wavy.inlet.weight.shape[1] - 4 * 6 * 2
+            wavy.inlet.weight[0, first + row] += 1.0
+            moved = (wavy(noisy, level, known)["x"] - before).abs()[:, 0]
+            assert moved[features.abs().argmax()] > 0
+            wavy.inlet.weight[0, first + row] -= 1.0
+    again = VectorNetwork(covariance=wavy.covariance, **wavy.config)
+    again.load_state_dict(wavy.state_dict())
+    torch.testing.assert_close(again(noisy, level, known), wavy(noisy, level, known))
