@@ -54,7 +54,7 @@ def test_a_fit_that_misses_is_warned_of_by_name():
     found = estimate_mi(x, y, settings=LOOK)
     (said,) = (text for text in found.warnings() if "the fit has missed" in text)
     assert "columns 0 and 0 read" in said or "nearest neighbours read" in said
-    assert found.mean().stderr > found.allowance.errors["readings"] > 0.15
+    assert found.mean().stderr >= found.allowance.errors["readings"] - 1e-9 > 0.15
 
 
 def test_a_fit_that_misses_is_made_anew_with_waves(monkeypatch):

@@ -189,18 +189,17 @@ def test_waves_start_as_the_gaussian_law_and_tell_ranks_apart():
     level = torch.linspace(-6, 8, 50, dtype=torch.float64)
     for given in ({}, known):
         torch.testing.assert_close(wavy(noisy, level, given), plain(noisy, level, given))
-    # One wave is heard through one row of the first layer alone: sin(2 pi Phi(y)), that of the second frequency.
+    # A wave is heard through its own row of the first layer: that of frequency 2 of x, and of y, unless y is absent.
+    first = wavy.inlet.weight.shape[1] - 4 * 6 * 2
     with torch.no_grad():
-        for row, value in ((2 * 6 * 2 + 2 * 1 + 1, known["y"]), (2 * 1, noisy["x"])):
-            features = wavy._ripples(value)[0][:, 1]
-            torch.testing.assert_close(features, torch.sin(2 * torch.pi * torch.special.ndtr(value[:, 0])))
-            wavy.outlet.weight.fill_(0.1)
-            before = wavy(noisy, level, known)["x"]
-            first = wavy.inlet.weight.shape[1] - 4 * 6 * 2
-            wavy.inlet.weight[0, first + row] += 1.0
-            moved = (wavy(noisy, level, known)["x"] - before).abs()[:, 0]
-            assert moved[features.abs().argmax()] > 0
-            wavy.inlet.weight[0, first + row] -= 1.0
+        wavy.outlet.weight.normal_(generator=generator)
+        for row, value, heard in ((2, noisy["x"], (True, True)), (24 + 3, known["y"], (False, True))):
+            wave = wavy._ripples(value)[0][:, 1]
+            torch.testing.assert_close(wave, torch.sin(2 * torch.pi * torch.special.ndtr(value[:, 0])))
+            before = [wavy(noisy, level, given)["x"] for given in ({}, known)]
+            wavy.inlet.weight[0, first + row] += torch.randn(8, generator=generator)
+            after = [wavy(noisy, level, given)["x"] for given in ({}, known)]
+            assert tuple(not torch.equal(*both) for both in zip(before, after, strict=True)) == heard
     again = VectorNetwork(covariance=wavy.covariance, **wavy.config)
     again.load_state_dict(wavy.state_dict())
     torch.testing.assert_close(again(noisy, level, known), wavy(noisy, level, known))
