@@ -33,6 +33,8 @@ HELD = 5
 CHANCE = 1e-3
 # ... or, without a test, if it is so many of its errors above what the bias of small distances may be, in nats.
 SIGMAS, SLIGHT = 3, 0.01
+# So many pairs more than columns are needed for a Gaussian part.
+ROOM = 20
 # The pairs from which, and the share within which nearest and farther neighbours agree, if distances are small beside what the law's shape bends on.
 MANY, AGREE = 4_000, 0.05
 
@@ -131,9 +133,9 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
     found = [best] if best is not None else []
     if not any(labels):
         one, two = normal_scores(left, rng), normal_scores(right, rng)
-        value, chance = gaussian(one, two)
-        found.append(Reading(GAUSSIAN, value, chance))
         total = one.shape[1] + two.shape[1]
+        if len(one) > total + ROOM:
+            found.append(Reading(GAUSSIAN, *gaussian(one, two)))
         if total <= NEAR:
             few = slice(MOST_NEIGHBOURS if total > 3 else MOST)
             value = nearest_neighbours(one[few], two[few])
@@ -209,8 +211,6 @@ def gaussian(x: Array, y: Array) -> tuple[Value, float]:
     from scipy.stats import chi2
 
     count, dims = len(x), (x.shape[1], y.shape[1])
-    if count <= sum(dims) + 2:
-        return Value(0.0, math.inf), 1.0
     squared = canonical_correlations(x, y) ** 2
     plug_in = -0.5 * float(np.log1p(-squared).sum())
 

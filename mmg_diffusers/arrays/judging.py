@@ -88,7 +88,7 @@ def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, cl
         cut = fitted.steps >= settings.steps
         gain = max(fitted.rounds[-1], 0.0) if fitted.rounds else 0.0
         errors["certificate"] = abs(estimate.certificate.value) / 2
-        errors["training"] = gain if cut else max(gain, settings.least_gain)
+        errors["training"] = max(gain, settings.least_gain)
         least = min(GAINING, max(GAINING_SHARE * abs(measured.value), settings.least_gain))
         if gain > least and (cut or gain > GAINING_SHARE * abs(measured.value)):
             said.append(

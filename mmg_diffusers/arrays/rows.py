@@ -69,7 +69,7 @@ def examine(arrays: Mapping[str, NDArray[np.generic]], blocks: ArrayLike | None 
     """Find out which rows of the variables, `(N, d)` floats or `(N,)` labels, may be taken apart.
 
     Args:
-        arrays: by name, of one length.
+        arrays: by name, of one length; the first two are those whose information is asked for.
         blocks: one label a row, the same for rows that are not independent (one patient, one day); or a number: that
             many rows after each other are a block. By default copies of a row are kept together, and rows that follow in
             time, as their correlation tells, are cut into long blocks.
@@ -93,7 +93,7 @@ def examine(arrays: Mapping[str, NDArray[np.generic]], blocks: ArrayLike | None 
                 "every split, and count once in the standard error. Remove them if they are no draws of their own"
             )
             return Rows(number, 1.0, first, (said,))
-    memory = _memory(list(arrays.values()))
+    memory = _memory(list(arrays.values())[:2])
     if memory is None:
         return Rows()
     length = min(math.ceil(MEMORIES * memory), count // FEWEST_BLOCKS)

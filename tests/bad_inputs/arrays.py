@@ -110,6 +110,12 @@ ROWS = (
             "which need more than",
         ),
         (
+            "more columns in both than pairs",
+            lambda r: mi(*np.random.default_rng(1).standard_normal((2, 300, 120))),
+            ValueError,
+            "x, y have 240 columns in all, which need more than",
+        ),
+        (
             "columns that others determine",
             lambda r: mi(np.c_[MANY[:2].T, MANY[:2].sum(0)], MANY[2]),
             ValueError,
