@@ -125,6 +125,6 @@ def test_few_pairs_have_short_rounds_and_strong_decay():
     many, few = (FitSettings.for_size(6, pairs) for pairs in (100_000, 1_000))
     assert (many.pilot, many.weight_decay) == (500, 0.01) == (FitSettings().pilot, FitSettings.for_size(6).weight_decay)
     assert few.pilot == 60
-    assert few.weight_decay == pytest.approx(1.0)
+    assert few.weight_decay == pytest.approx(0.3)
     # A pair of columns has little to over-fit.
     assert FitSettings.for_size(2, 1_000).weight_decay == 0.01
