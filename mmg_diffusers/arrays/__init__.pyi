@@ -1,4 +1,5 @@
 from .base import MultiDenoiser as MultiDenoiser
+from .counts import Counted as Counted
 from .estimate import estimate_mi as estimate_mi
 from .estimate import fit_model as fit_model
 from .fitted import FittedModel as FittedModel

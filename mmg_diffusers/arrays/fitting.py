@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +16,26 @@ from torch import Tensor
 
 from mmg_diffusers.arrays.base import MultiDenoiser, Roles
 from mmg_diffusers.arrays.checkpoints import Origin, Tensors, cosine_rate, load_checkpoint, save_checkpoint
-from mmg_diffusers.arrays.losses import Levels, crossed, held_out_loss, listed, losses, paired, shown_of
+from mmg_diffusers.arrays.losses import (
+    Levels,
+    crossed,
+    held_out_loss,
+    held_out_losses,
+    listed,
+    losses,
+    paired,
+    shown_of,
+)
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import step_generator
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.files.identity import Identity
 
 __all__ = ["Fit", "FitSettings", "Fitter", "Levels", "crossed", "fit", "held_out_loss", "losses", "paired"]
+
+
+# Pairs from which decay is as light as many pairs allow, and those up to which it is thirty times as strong.
+ENOUGH, FEW = 50_000, 7_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,9 @@ class FitSettings:
         lr, weight_decay, warmup: AdamW; the rate falls to 0 along a cosine in every round.
         uniform: share of levels drawn evenly; the others where the branches differ.
         save_every: steps between checkpoints.
+        waves: Fourier features of ranks that the network gets, for what repeats or is cut into cells.
+        least: information in nats that a cheap reading has shown: as long as held-out pairs tell less, by more than chance,
+            rounds follow whatever the last one gained.
 
     Raises:
         TypeError, ValueError: for counts that are not whole and at least 1, and rates and shares out of their range.
@@ -55,12 +72,15 @@ class FitSettings:
     warmup: int = 100
     uniform: float = 0.3
     save_every: int = 1000
+    waves: int = 0
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         # As Python's own numbers, which JSON can hold.
         for name in ("steps", "pilot", "batch", "warmup", "save_every"):
             object.__setattr__(self, name, whole(getattr(self, name), name, 1))
-        for name in ("least_gain", "least_more", "lr", "weight_decay", "uniform"):
+        object.__setattr__(self, "waves", whole(self.waves, "waves", 0))
+        for name in ("least_gain", "least_more", "least", "lr", "weight_decay", "uniform"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
         if self.lr <= 0 or self.weight_decay < 0 or not 0 < self.uniform <= 1:
             raise ValueError(
@@ -77,10 +97,20 @@ class FitSettings:
         return tuple(ends)
 
     @staticmethod
-    def for_size(coordinates: int, **changes: Any) -> FitSettings:
-        """Choose settings for so many coordinates in all: wide data get more decay."""
+    def for_size(coordinates: int, pairs: int | None = None, **changes: Any) -> FitSettings:
+        """Choose settings for so many coordinates in all: wide data get more decay, few pairs a short first round."""
         share = min(1.0, max(0.0, (coordinates - 12) / 24))
-        return FitSettings(**{"weight_decay": 0.01 * 10**share, **changes})
+        chosen: dict[str, Any] = {"weight_decay": 0.01 * 10**share}
+        if pairs is not None and pairs < ENOUGH:
+            # Each pair some twenty times: few pairs are over-fitted before a round of full length has ended.
+            chosen["pilot"] = min(500, max(60, 20 * pairs // 512))
+            # Their rounds are cheap, and gain slowly.
+            chosen["least_more"] = 0.005
+            # By held-out loss: 5 x 5 from 1,400 pairs, 3 x 3 from 7,000. A pair of columns has little to over-fit.
+            if coordinates > 2:
+                few = min(1.0, math.log(ENOUGH / pairs) / math.log(ENOUGH / FEW))
+                chosen["weight_decay"] = max(chosen["weight_decay"], 0.01 * 30**few)
+        return FitSettings(**{**chosen, **changes})
 
 
 @dataclass
@@ -210,6 +240,12 @@ class Fitter:
         return cosine_rate(self.settings.lr, done, length, self.settings.warmup)
 
 
+def _told(network: VectorNetwork, data: Mapping[str, Tensor], assignments: Sequence[Roles]) -> float:
+    """What held-out pairs tell of the information between the first assignment and the second, in nats."""
+    apart = held_out_losses(network, data, assignments)
+    return float(apart[0] - apart[1])
+
+
 def _stacked(values: Tensor, members: int) -> Tensor:
     values = values.float()
     return values if values.ndim == 3 else values.expand(members, *values.shape)
@@ -248,11 +284,13 @@ def fit(
     fresh = copy.deepcopy(network)
     fitter = Fitter(network, data, assignments, settings, seed=seed, checkpoint=checkpoint, origin=origin)
     start = held_out_loss(fresh, few, assignments)
+    chance = 2 / next(iter(few.values())).shape[1] ** 0.5
     for number, end in enumerate(settings.rounds):
         if number < len(fitter.gains):
             continue  # a round that ended before the checkpoint
         reached = sum(max(gain, 0.0) for gain in fitter.gains)
-        if number and fitter.gains[-1] < (settings.least_gain if number == 1 else settings.least_more):
+        slow = number and fitter.gains[-1] < (settings.least_gain if number == 1 else settings.least_more)
+        if slow and (not settings.least or _told(network, few, assignments) > settings.least - chance):
             break
         fitter.run(end, progress)
         fitter.gains.append(start - held_out_loss(network, few, assignments) - reached)

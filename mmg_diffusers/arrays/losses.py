@@ -130,11 +130,20 @@ def shown_of(network: MultiDenoiser, data: Mapping[str, Tensor]) -> dict[str, Te
     return {**shown, **law}
 
 
-@torch.no_grad()
 def held_out_loss(
     network: MultiDenoiser, data: Mapping[str, Tensor], assignments: Sequence[Roles], seed: int = 0, levels: int = 8
 ) -> float:
-    """Measure the held-out denoising error in nats: half the integral over log-SNR of the mean error of all assignments.
+    """Measure the held-out denoising error in nats: the mean of `held_out_losses`."""
+    return float(held_out_losses(network, data, assignments, seed, levels).mean())
+
+
+@torch.no_grad()
+def held_out_losses(
+    network: MultiDenoiser, data: Mapping[str, Tensor], assignments: Sequence[Roles], seed: int = 0, levels: int = 8
+) -> Tensor:
+    """Measure the held-out denoising error of every assignment in nats: half the integral over log-SNR, `(A,)` float64.
+
+    Of the two assignments of a mutual information the first less the second is what held-out pairs tell of it.
 
     Twice antithetic noise at stratified levels that are the same at every call, so that calls can be compared; `data` is
     shaped as in `losses`, and all members of a stack see the same noise.
@@ -145,7 +154,7 @@ def held_out_loss(
     some = next(iter(data))
     count, axes = rows[some][0], data[some].shape[: data[some].ndim - len(network.shapes[some])]
     low, high = network.logsnr_range
-    total = 0.0
+    total = torch.zeros(len(assignments), dtype=torch.float64)
     for k in range(levels):
         level = low + (high - low) * (k + torch.rand(count, generator=generator, dtype=torch.float64)) / levels
         level = levels_on(network.snap(level), data[some].device)
@@ -153,5 +162,5 @@ def held_out_loss(
         for sign in (1, -1):
             signed = {name: sign * noise for name, noise in eps.items()}
             errors, _ = losses(network, data, assignments, level.expand(axes), signed)
-            total += float(errors.mean()) / (2 * levels)
+            total += errors.flatten(1).mean(1).double().cpu() / (2 * levels)
     return total * (high - low) / 2

@@ -88,6 +88,8 @@ class VectorNetwork(GaussianStart):
         logsnr_range: levels that it is trained on.
         width, blocks: of the trunk.
         frequencies: Fourier features of the level.
+        waves: Fourier features of every coordinate's rank in a normal law, sin and cos of pi k Phi(v) for k from 1 on: what
+            repeats or is cut into cells is slow to find without them.
         seed: of the starting weights, or a generator on the CPU that they are drawn from. Two networks with the same
             seed start alike; torch's global generator is not touched.
 
@@ -104,6 +106,7 @@ class VectorNetwork(GaussianStart):
         width: int = 64,
         blocks: int = 2,
         frequencies: int = 5,
+        waves: int = 0,
         seed: int | torch.Generator = 0,
     ) -> None:
         low, high = two_ends(logsnr_range, "logsnr_range")
@@ -112,6 +115,7 @@ class VectorNetwork(GaussianStart):
             raise ValueError("the network has no variable; name one or more, with their sizes")
         for name, size in (*sizes.items(), ("width", width), ("blocks", blocks), ("frequencies", frequencies)):
             whole(size, f"the size of {shown(name)}" if name in sizes else name, 1)
+        whole(waves, "waves", 0)
         if not low < high:
             raise ValueError(f"logsnr_range is {logsnr_range}; expected a rising range")
         total = sum(sizes.values())
@@ -123,7 +127,7 @@ class VectorNetwork(GaussianStart):
             raise ValueError("the covariance is not positive definite; whiten the variables, and drop constant columns")
         super().__init__({name: (size,) for name, size in sizes.items()}, (low, high), covariance)
         members = len(covariance)
-        self.sizes, self.members, self.frequencies = dict(sizes), members, frequencies
+        self.sizes, self.members, self.frequencies, self.waves = dict(sizes), members, frequencies, waves
         self.where = {}
         start = 0
         for name, size in sizes.items():
@@ -132,7 +136,12 @@ class VectorNetwork(GaussianStart):
         # Of every coordinate: noisy value, normalised residual of the linear prediction, square; clean value, square; and
         # both values times every variable's norm, as scales and rotations that depend on a norm are slow to find
         # otherwise. Of every variable: log of its norm, and two flags for its role. And the level.
-        kinds = [total] * (5 + 2 * len(sizes)) + [3 * len(sizes), 2 * frequencies + 1]
+        # And of every coordinate, if asked for, the waves of its noisy and of its clean value.
+        kinds = (
+            [total] * (5 + 2 * len(sizes))
+            + [3 * len(sizes), 2 * frequencies + 1]
+            + [2 * waves * total] * (2 * (waves > 0))
+        )
         self.null = nn.Parameter(torch.zeros(members, 1, total))
         self.inlet = _Linear(members, sum(kinds), width, generator)
         # Kinds of features start with equal weight: many coordinates would drown the few norms and the level.
@@ -154,6 +163,7 @@ class VectorNetwork(GaussianStart):
             "width": self.norm.weight.shape[-1],
             "blocks": len(self.trunk),
             "frequencies": self.frequencies,
+            "waves": self.waves,
         }
 
     # ---- the Gaussian part ----
@@ -201,10 +211,13 @@ class VectorNetwork(GaussianStart):
             for k in present:
                 blocks += [(5 + 2 * k) * total + d, (6 + 2 * k) * total + g]
             marks = (5 + 2 * count) * total
-            level = torch.arange(marks + 3 * count, self.inlet.weight.shape[1])
+            waves = marks + 3 * count + 2 * self.frequencies + 1
+            level = torch.arange(marks + 3 * count, waves)
+            each = torch.arange(2 * self.waves)[:, None] * total
+            ripples = [(waves + each + d).flatten(), (waves + 2 * self.waves * total + each + g).flatten()]
             flags = [marks + count + k for k, name in enumerate(self.sizes) if name in roles.diffused]
             flags += [marks + 2 * count + k for k, name in enumerate(self.sizes) if name in roles.given]
-            rows = torch.cat([*blocks, marks + torch.tensor(present), level])
+            rows = torch.cat([*blocks, marks + torch.tensor(present), level, *ripples])
             places = (rows, torch.tensor(flags), absent, 3 * total + absent, torch.cat([d, total + d]))
             self._kept[key] = _Places(*(part.to(device) for part in places))
         return self._kept[key]
@@ -261,6 +274,7 @@ class VectorNetwork(GaussianStart):
                 *products,
                 *norms,
                 *(place, waves.sin(), waves.cos()),
+                *(part for value in (z, known) for part in self._ripples(value)),
             ],
             -1,
         )
@@ -276,6 +290,14 @@ class VectorNetwork(GaussianStart):
         shift, stretch = torch.baddbmm(last_bias, self.norm(hidden), last_weight).chunk(2, -1)
         eps = linear + unexplained * (shift + stretch * scaled)
         return eps if law.axes else eps @ law.vectors.mT
+
+    def _ripples(self, values: Tensor) -> list[Tensor]:
+        """Waves of coordinates, sin and cos: each `(E, B, waves d)`, frequency by frequency."""
+        if not self.waves or not values.shape[-1]:
+            return []
+        numbers = torch.arange(1, self.waves + 1, device=values.device, dtype=values.dtype) * math.pi
+        turns = (torch.special.ndtr(values)[..., None, :] * numbers[:, None]).flatten(-2)
+        return [turns.sin(), turns.cos()]
 
     def member(self, index: int) -> VectorNetwork:
         """Take one network out of the stack, with a copy of its weights.

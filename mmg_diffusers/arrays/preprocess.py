@@ -183,6 +183,11 @@ class Preprocessing:
         _refuse_monotone({name: values for name, values in data.items() if raw[name].classes is None})
         white = {name: _whitening(values) for name, values in coordinates.items()}
         names = list(raw)
+        width = sum(values.shape[1] for values in coordinates.values())
+        if count <= width:
+            raise ValueError(
+                f"{named(names)} have {width} columns in all, which need more than {count} pairs to fit; add pairs, or leave columns out"
+            )
         matrices: dict[str, Array] = dict(white)
         if len(names) == 2:
             one, two = (coordinates[name] @ white[name] for name in names)

@@ -28,6 +28,9 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
     """
     if np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values; remove these pairs")
+    if hasattr(values, "tocsr"):
+        raise ValueError(f"{name} is a sparse {type(values).__name__}; pass {name}.toarray(), its rows all written out")
+    values = _without_missing(values, name)
     if isinstance(values, Tensor):
         values = values.detach().cpu().to_dense()
         # numpy has no bfloat16.
@@ -36,6 +39,17 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is no array ({reason(error)}); expected rows of one length") from error
+    if array.dtype.kind in "mM":
+        raise ValueError(
+            f"{name} has dtype {array.dtype}; expected numbers. Of dates, (dates - dates[0]) / np.timedelta64(1, 'D') makes days"
+        )
+    if array.dtype.names is not None:
+        raise ValueError(
+            f"{name} has fields {named(array.dtype.names)}; expected columns of numbers: numpy.lib.recfunctions."
+            "structured_to_unstructured makes them"
+        )
+    if array.dtype.kind == "c":
+        raise ValueError(f"{name} has dtype {array.dtype}; pass its real and imaginary part as two columns")
     if array.dtype == object or array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} has dtype {array.dtype}; expected numbers, or integer labels. Of text, "
@@ -48,6 +62,8 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; expected one row a pair")
     if array.dtype.kind in "biu":
+        if array.ndim == 2 and _one_hot(array):
+            return array.argmax(1)
         if array.ndim == 2:
             raise ValueError(
                 f"{name} has {array.shape[1]} columns of integers; labels are one column. Convert counts and pixels to float"
@@ -65,6 +81,27 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[np.generic]:
             f"{name} has values up to {size:.3g}, whose squares overflow; divide its columns by their size"
         )
     return array
+
+
+def _without_missing(values: ArrayLike | Tensor, name: str) -> ArrayLike | Tensor:
+    """Columns of a table as plain numbers, if nothing is missing in them; anything else as it is."""
+    missing = getattr(values, "isna", None)
+    if missing is None:
+        return values
+    gone = np.asarray(missing(), dtype=bool)
+    rows = np.flatnonzero(gone.reshape(len(gone), -1).any(1)) if gone.ndim else np.zeros(0, dtype=int)
+    if len(rows):
+        raise ValueError(f"{name} has missing values in rows {rows[:10].tolist()}; remove these pairs, or fill them in")
+    array = np.asarray(values)
+    if array.dtype == object and array.size and all(isinstance(v, int | float | np.number) for v in array.flat):
+        return array.astype(type(array.flat[0]) if isinstance(array.flat[0], int) else float)
+    return array
+
+
+def _one_hot(array: NDArray[np.generic]) -> bool:
+    """Whether three or more columns of integers are indicators, of which each row has a single one."""
+    zeros_and_ones = bool(((array == 0) | (array == 1)).all())
+    return array.shape[1] >= 3 and zeros_and_ones and bool((array.sum(1) == 1).all())
 
 
 def pairs_in(data: Mapping[str, Sized], fewest: int) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import needs, of_type, shown, two_ends
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.allowance import Allowance
 from mmg_diffusers.measure.ceiling import ceiling_of, joined
 from mmg_diffusers.measure.influence import Influence, influence
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
@@ -58,6 +59,8 @@ class Estimate(Reading, Measured):
     compares: str = "conditions"
     ceiling: Tensor | None = None
     """`(N,)` the most that each pair can tell of a discrete y: -log p(y), or H(Y) for all; ``None`` if not known."""
+    allowance: Allowance | None = None
+    """What is known of the mean beyond its pairs; ``None``: nothing, and its error is that over pairs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,13 +100,18 @@ class Estimate(Reading, Measured):
         """Mutual information: the mean over pairs, with its standard error over pairs.
 
         The forms of ``"auto"`` and ``"balanced"`` are weighed anew, by all pairs, so that it is not the mean of `nats`.
-        `cluster` as in `Measured.mean`.
+        `cluster` as in `Measured.mean`. With an `allowance` the error holds its parts as well.
         """
-        return super().mean(cluster)
+        value = super().mean(cluster)
+        return value if self.allowance is None else self.allowance.of(value)
 
     def using(self, integrand: Integrand) -> Estimate:
-        """The same measurement read with another integrand; no network is called."""
-        return replace(self, integrand=integrand)
+        """The same measurement read with another integrand; no network is called.
+
+        What stood in place of the measured mean is dropped: a form says what the network said.
+        """
+        allowance = self.allowance and replace(self.allowance, instead=None)
+        return replace(self, integrand=integrand, allowance=allowance)
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this estimate before the number."""
@@ -121,7 +129,8 @@ class Estimate(Reading, Measured):
                 f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
             )
         difference, stderr = self.certificate
-        if abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
+        told = self.allowance is not None and self.allowance.instead is not None
+        if not told and abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
             said.append(f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: {DISAGREEMENT[self.compares]}")
         low, high = self.logsnr_range
         for end, value, decayed in (
@@ -220,7 +229,9 @@ class Estimate(Reading, Measured):
         notes = same_origin(shards, "estimate")
         curve = Curve.merge([shard.curve for shard in shards])
         made = Estimate(curve, first.integrand, first.settings, first.versions, notes, first.tolerance)
-        return replace(made, compares=first.compares, ceiling=joined([shard.ceiling for shard in shards]))
+        allowance = first.allowance if all(shard.allowance == first.allowance for shard in shards) else None
+        ceiling = joined([shard.ceiling for shard in shards])
+        return replace(made, compares=first.compares, ceiling=ceiling, allowance=allowance)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The curve as tensors, and everything else; for files."""
@@ -234,6 +245,7 @@ class Estimate(Reading, Measured):
             "notes": list(self.notes),
             "tolerance": None if self.tolerance is None else asdict(self.tolerance),
             "compares": self.compares,
+            "allowance": None if self.allowance is None else self.allowance.record(),
         }
 
     @classmethod
@@ -254,4 +266,5 @@ class Estimate(Reading, Measured):
             # Older files hold pairs of conditions, or did not say what they compared.
             record.get("compares", "conditions"),
             tensors.get("ceiling"),
+            None if record.get("allowance") is None else Allowance.from_record(record["allowance"]),
         )

@@ -182,7 +182,7 @@ def test_labels(key):
     x, y = task.sample(8000, 0)
     value, stderr = estimate_mi(x, y, settings=FitSettings(steps=500, pilot=150, batch=256)).mean()
     assert abs(value - task.mi_nats) < 4 * stderr + 0.06
-    assert task.mi_nats > 0.5 > 20 * stderr
+    assert task.mi_nats > 0.5 > 10 * stderr
 
 
 def test_conditional_information():
@@ -219,8 +219,8 @@ def test_what_is_measured_took_no_part_in_the_fit(monkeypatch):
     estimate_mi(x, y, settings=FitSettings(steps=1, pilot=1, batch=8))
     parts = {name: set(values.flatten().tolist()) for name, values in parts.items()}
     assert {name: len(values) for name, values in parts.items()} == {
-        "fitted": 665,
-        "held": 35,
+        "fitted": 595,
+        "held": 105,
         "measured": 300,
         "all": 1000,
     }

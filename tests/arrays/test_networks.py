@@ -179,3 +179,27 @@ def test_mixed_precision_leaves_vectors_alone():
     expected = network.view("x")(x, logsnr, {"y": y})
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(network.view("x")(x, logsnr, {"y": y}), expected)
+
+
+def test_waves_start_as_the_gaussian_law_and_tell_ranks_apart():
+    cov = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    plain, wavy = (VectorNetwork({"x": 1, "y": 1}, cov, width=8, waves=waves, seed=1) for waves in (0, 6))
+    generator = torch.Generator().manual_seed(0)
+    noisy, known = {"x": torch.randn(50, 1, generator=generator)}, {"y": torch.randn(50, 1, generator=generator)}
+    level = torch.linspace(-6, 8, 50, dtype=torch.float64)
+    for given in ({}, known):
+        torch.testing.assert_close(wavy(noisy, level, given), plain(noisy, level, given))
+    # A wave is heard through its own row of the first layer: that of frequency 2 of x, and of y, unless y is absent.
+    first = wavy.inlet.weight.shape[1] - 4 * 6 * 2
+    with torch.no_grad():
+        wavy.outlet.weight.normal_(generator=generator)
+        for row, value, heard in ((2, noisy["x"], (True, True)), (24 + 3, known["y"], (False, True))):
+            wave = wavy._ripples(value)[0][:, 1]
+            torch.testing.assert_close(wave, torch.sin(2 * torch.pi * torch.special.ndtr(value[:, 0])))
+            before = [wavy(noisy, level, given)["x"] for given in ({}, known)]
+            wavy.inlet.weight[0, first + row] += torch.randn(8, generator=generator)
+            after = [wavy(noisy, level, given)["x"] for given in ({}, known)]
+            assert tuple(not torch.equal(*both) for both in zip(before, after, strict=True)) == heard
+    again = VectorNetwork(covariance=wavy.covariance, **wavy.config)
+    again.load_state_dict(wavy.state_dict())
+    torch.testing.assert_close(again(noisy, level, known), wavy(noisy, level, known))

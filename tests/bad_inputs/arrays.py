@@ -1,7 +1,9 @@
 """Two arrays, and models fitted to them."""
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy import sparse
 
 from mmg_diffusers import MMG, estimate_mi
 from mmg_diffusers.arrays.estimate import FittedModel, fit_model
@@ -17,6 +19,8 @@ X = rng.standard_normal((1000, 1))
 Y = 0.8 * X + 0.6 * rng.standard_normal((1000, 1))
 MANY = rng.standard_normal((3, 20_000))
 LABELS = np.arange(1000) % 3
+PLANE, WIDE = rng.standard_normal((1000, 2)), rng.standard_normal((1000, 8))
+FIELDS = np.zeros(1000, dtype=[("a", float), ("b", float)])
 NAN, INF = float("nan"), float("inf")
 
 
@@ -47,8 +51,44 @@ ROWS = (
         ("one number", lambda r: mi(np.float64(3.0)), ValueError, "one row a pair"),
         ("no number", lambda r: mi(X, []), ValueError, "one row a pair"),
         ("text", lambda r: mi(X, ["a"] * 1000), ValueError, r"dtype <U1.*return_inverse=True"),
-        ("complex numbers", lambda r: mi(X.astype(complex)), ValueError, "dtype complex128"),
-        ("dates", lambda r: mi(X.astype("datetime64[s]")), ValueError, "dtype datetime64"),
+        (
+            "complex numbers",
+            lambda r: mi(X.astype(complex)),
+            ValueError,
+            "complex128; pass its real and imaginary part",
+        ),
+        ("dates", lambda r: mi(X.astype("datetime64[s]")), ValueError, r"dtype datetime64.*\.timedelta64.* makes days"),
+        ("lengths of time", lambda r: mi(X.astype("timedelta64[s]")), ValueError, "dtype timedelta64.* makes days"),
+        ("dates of a table", lambda r: mi(pd.Series(pd.date_range("2020", periods=1000))), ValueError, "makes days"),
+        ("a sparse matrix", lambda r: mi(sparse.csr_matrix(X)), ValueError, r"sparse csr_matrix; pass x.toarray\(\)"),
+        ("a sparse array", lambda r: mi(sparse.coo_array(X)), ValueError, r"sparse coo_array; pass x.toarray\(\)"),
+        (
+            "a missing integer",
+            lambda r: mi(pd.Series([None, *LABELS[1:]], dtype="Int64")),
+            ValueError,
+            r"missing values in rows \[0\]",
+        ),
+        (
+            "a missing float",
+            lambda r: mi(pd.Series(X[:, 0]).mask(X[:, 0] == X[5, 0])),
+            ValueError,
+            r"missing values in rows \[5\]",
+        ),
+        (
+            "a table with a gap",
+            lambda r: mi(pd.DataFrame(X).mask(X[3] == X)),
+            ValueError,
+            r"missing values in rows \[3\]",
+        ),
+        ("a category", lambda r: mi(pd.Series(["a", "b"] * 500, dtype="category")), ValueError, "return_inverse=True"),
+        ("fields with names", lambda r: mi(FIELDS), ValueError, "fields a, b; .*structured_to_unstructured"),
+        ("None among numbers", lambda r: mi([None, *X[1:, 0]]), ValueError, "x has dtype object"),
+        (
+            "a masked row of test",
+            lambda r: mi(X, test=(np.ma.masked_greater(X, 1), Y)),
+            ValueError,
+            "test x has masked",
+        ),
         ("rows of different lengths", lambda r: mi([[1.0, 2.0], [3.0]] * 500), ValueError, "rows of one length"),
         ("a row less", lambda r: mi(X, Y[:-1]), ValueError, "differ in length"),
         ("50 pairs", lambda r: mi(X[:50], Y[:50]), ValueError, "got 50 pairs; expected at least 200"),
@@ -70,6 +110,12 @@ ROWS = (
             "which need more than",
         ),
         (
+            "more columns in both than pairs",
+            lambda r: mi(*np.random.default_rng(1).standard_normal((2, 300, 120))),
+            ValueError,
+            "x, y have 240 columns in all, which need more than",
+        ),
+        (
             "columns that others determine",
             lambda r: mi(np.c_[MANY[:2].T, MANY[:2].sum(0)], MANY[2]),
             ValueError,
@@ -77,10 +123,44 @@ ROWS = (
         ),
         ("x twice", lambda r: mi(X, X), ValueError, "mutual information is infinite"),
         ("y a line in x", lambda r: mi(X, -3 * X + 1), ValueError, "mutual information is infinite"),
+        ("y a parabola of x", lambda r: mi(X, X**2), ValueError, "column 0 of y is a function of column 0 of x"),
+        ("y the fold of x", lambda r: mi(X, np.abs(X)), ValueError, "is a function of column 0 of x.*infinite"),
+        ("y a wave of x", lambda r: mi(X, np.sin(5 * X)), ValueError, "is a function of column 0 of x.*infinite"),
+        ("x a wave of y", lambda r: mi(np.sin(5 * X), X), ValueError, "column 0 of x is a function of column 0 of y"),
+        (
+            "y a product of columns",
+            lambda r: mi(PLANE, PLANE[:, 0] * PLANE[:, 1]),
+            ValueError,
+            "function of the columns of x",
+        ),
+        ("y the norm of x", lambda r: mi(PLANE, np.square(PLANE).sum(1)), ValueError, "function of the columns of x"),
+        (
+            "one of y a fold of one of 8",
+            lambda r: mi(WIDE, np.c_[Y, np.abs(WIDE[:, 3])]),
+            ValueError,
+            "column 1 of y .*column 3 of x",
+        ),
+        (
+            "y a step beside x",
+            lambda r: mi(np.c_[X, WIDE], np.c_[Y, X**2]),
+            ValueError,
+            "column 1 of y .*column 0 of x",
+        ),
+        (
+            "x and its fold given",
+            lambda r: mi(X, Y, given=np.abs(X)),
+            ValueError,
+            "column 0 of c is a function of column 0 of x",
+        ),
         ("y a curve in x", lambda r: mi(X, X**3), ValueError, "mutual information is infinite"),
         ("y with x beside it", lambda r: mi(X, np.c_[Y, X]), ValueError, "mutual information is infinite"),
-        ("a label for every pair", lambda r: mi(X, np.arange(1000)), ValueError, "which the pairs to fit lack"),
-        ("the same labels twice", lambda r: mi(LABELS, LABELS), ValueError, "table of counts"),
+        (
+            "a label met once",
+            lambda r: mi(X, np.where(np.arange(1000) == 7, 5, LABELS)),
+            ValueError,
+            "the label 5 in 1 of 1000 pairs, .*merge rare",
+        ),
+        ("the same floats for labels", lambda r: mi(X, np.ones(1000)), ValueError, r"constant columns \[0\]"),
         ("a single label", lambda r: mi(X, np.zeros(1000, dtype=int)), ValueError, "a single label"),
         ("two columns of labels", lambda r: mi(X, np.zeros((1000, 2), dtype=int)), ValueError, "labels are one column"),
         ("a context of another length", lambda r: mi(X, given=X[:5]), ValueError, "differ in length"),
@@ -89,6 +169,19 @@ ROWS = (
     *rows(
         "estimate_mi(..., option=)",
         ("a misspelt option", lambda r: mi(X, step=3), TypeError, "step"),
+        ("blocks=0", lambda r: mi(X, blocks=0), ValueError, "blocks is 0 for 1000 rows; expected 1 to 250"),
+        ("blocks=900", lambda r: mi(X, blocks=900), ValueError, "expected 1 to 250 rows a block"),
+        ("blocks='day'", lambda r: mi(X, blocks="day"), TypeError, "blocks is 'day'; expected one label a row"),
+        ("blocks=True", lambda r: mi(X, blocks=True), TypeError, "blocks is True; expected one label a row"),
+        (
+            "blocks of other rows",
+            lambda r: mi(X, blocks=LABELS[:9]),
+            ValueError,
+            r"shape \(9,\); expected one label for each of 1000",
+        ),
+        ("three blocks", lambda r: mi(X, blocks=LABELS), ValueError, "3 different labels; expected at least 4"),
+        ("blocks with NaN", lambda r: mi(X, blocks=X[:, 0] * NAN), TypeError, "expected labels that can be compared"),
+        ("blocks of objects", lambda r: mi(X, blocks=[None] * 1000), TypeError, "dtype object; expected labels"),
         ("test_share=1.5", lambda r: mi(X, test_share=1.5), ValueError, "between 0 and 1"),
         ("test_share=NaN", lambda r: mi(X, test_share=NAN), ValueError, "test_share is nan"),
         ("test_share='a'", lambda r: mi(X, test_share="a"), TypeError, "test_share is 'a'"),
@@ -144,6 +237,8 @@ ROWS = (
         ("lr=-1", lambda r: FitSettings(lr=-1), ValueError, "expected a rate above 0"),
         ("lr=NaN", lambda r: FitSettings(lr=NAN), ValueError, "lr is nan"),
         ("uniform=0", lambda r: FitSettings(uniform=0), ValueError, "a share above 0"),
+        ("waves=-1", lambda r: FitSettings(waves=-1), ValueError, "waves is -1"),
+        ("least=NaN", lambda r: FitSettings(least=NAN), ValueError, "least is nan"),
     ),
     *rows(
         "TrainSettings(...)",
@@ -180,6 +275,7 @@ ROWS = (
         ("seed=-1", lambda r: VectorNetwork({"x": 1}, torch.eye(1), seed=-1), ValueError, "seed is -1"),
         ("seed='a'", lambda r: VectorNetwork({"x": 1}, torch.eye(1), seed="a"), TypeError, "seed is 'a'"),
         ("no variable", lambda r: VectorNetwork({}, torch.eye(1)), ValueError, "has no variable"),
+        ("waves=1.5", lambda r: VectorNetwork({"x": 1}, torch.eye(1), waves=1.5), TypeError, "waves is 1.5"),
         ("sizes that do not fit", lambda r: VectorNetwork({"x": 1}, torch.eye(3)), ValueError, "of 1 coordinates"),
         ("a size of 0", lambda r: VectorNetwork({"x": 0}, torch.eye(1)), ValueError, "the size of 'x' is 0"),
         ("a singular covariance", lambda r: VectorNetwork({"x": 2}, torch.ones(2, 2)), ValueError, "positive definite"),

@@ -2,8 +2,8 @@
 
 `bmi_tasks()` are the 40 of the Beyond-Normal benchmark (Czyz et al. 2023, "Beyond Normal: On the Evaluation
 of Mutual Information Estimators"), under the benchmark's own keys; `high_mi_tasks()` carry 10 to 15 nats;
-`discrete_tasks()` have labels or atoms. A task's truth, in nats, is computed from a closed form or by
-quadrature.
+`discrete_tasks()` have labels or atoms; `everyday_tasks()` are what arrays look like off the benchmark, some of them
+with rows that are no independent draws. A task's truth, in nats, is computed from a closed form or by quadrature.
 
     task = get_task("spiral-multinormal-sparse-3-3-2-2.0")
     x, y = task.sample(10_000, seed=0)  # (10000, 3) and (10000, 3) float64
@@ -28,6 +28,21 @@ import numpy as np
 
 from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.worlds.tasks.densities import DensityTask, density_tasks
+from mmg_diffusers.worlds.tasks.everyday import (
+    Blob,
+    Confused,
+    Counts,
+    Determined,
+    Fold,
+    Modes,
+    Parity,
+    Repeated,
+    Rounded,
+    Series,
+    Wave,
+    WeakPairs,
+    random_table,
+)
 from mmg_diffusers.worlds.tasks.laws import (
     AdditiveUniform,
     JointTable,
@@ -49,6 +64,7 @@ from mmg_diffusers.worlds.tasks.maps import (
     WIGGLY,
     Change,
     Map,
+    Warp,
 )
 
 __all__ = [
@@ -57,6 +73,7 @@ __all__ = [
     "bmi_tasks",
     "density_tasks",
     "discrete_tasks",
+    "everyday_tasks",
     "get_density_task",
     "get_task",
     "high_mi_tasks",
@@ -134,15 +151,25 @@ def discrete_tasks() -> dict[str, Task]:
     return _by_key(_discrete())
 
 
+def everyday_tasks() -> dict[str, Task]:
+    """List tasks off the benchmark by key: waves, folds, modes, rounded columns, counts, labels, parity, pictures, warped
+    normals; and independent series and repeated rows, whose samples are no independent draws.
+
+    The truth of `determined-square` is infinite; no estimate should be given.
+    """  # fmt: skip
+    return _by_key(_everyday())
+
+
 def get_task(key: str) -> Task:
-    """Find the task of that key, in all three families.
+    """Find the task of that key, in all four families.
 
     Raises:
         TypeError: for anything but text.
         ValueError: for an unknown key, with the keys nearest to it.
     """
-    known = bmi_tasks() | high_mi_tasks() | discrete_tasks()
-    return _found(key, known, "bmi_tasks(), high_mi_tasks() or discrete_tasks(), such as '1v1-normal-0.75'")
+    known = bmi_tasks() | high_mi_tasks() | discrete_tasks() | everyday_tasks()
+    where = "bmi_tasks(), high_mi_tasks(), discrete_tasks() or everyday_tasks(), such as '1v1-normal-0.75'"
+    return _found(key, known, where)
 
 
 def get_density_task(key: str) -> DensityTask:
@@ -265,4 +292,31 @@ def _discrete() -> tuple[Task, ...]:
         _task("labels-uniform-1-5", f"Labelled uniforms 1 {_BY} 1 (5 labels)", LabelledUniform(5)),
         _task("spike_slab-0.4-0.5", f"Spike and slab 1 {_BY} 1 (atom 0.4, noise 0.5)", SpikeSlab(0.4, 0.5)),
         _task("table-3-4", f"Joint table 1 {_BY} 1 (3 {_BY} 4 labels)", table),
+    )
+
+
+def _warped(dim: int) -> Task:
+    pairs = _task("", f"{dim} pairs of normals", WeakPairs(dim, 0.7))
+    change = Change(f"warp-{dim}-{dim}", "Random invertible networks", Warp(dim, 1), Warp(dim, 2))
+    return replace(_under(change, pairs), key=f"warp-{dim}-{dim}-0.7")
+
+
+@cache
+def _everyday() -> tuple[Task, ...]:
+    modes = Modes(random_table(8, 8, 0.5, 1), 0.05)
+    return (
+        *(_task(f"wave-{turns}-0.3", f"sin({turns} x) in noise of 0.3", Wave(turns, 0.3)) for turns in (6, 20)),
+        _task("modes-8-8-0.05", f"8 {_BY} 8 table of modes of width 0.05", modes),
+        _task("rounded-0.1-0.001", "Strong pair, both columns rounded to 0.1", Rounded(0.1, 0.001)),
+        _task("fold-20-0.02", "One column of 20, folded, in noise of 0.02", Fold(20, 0.02)),
+        _task("counts-1-3", "Gamma means and Poisson counts", Counts(1.0, 3.0)),
+        _task("confused-10-0.65", "Two columns of 10 labels", Confused(10, 0.65)),
+        _task("parity-8", "Parity of 8 signs", Parity(8)),
+        _task("blob-16-0.5", f"16 {_BY} 16 pictures of a blob in noise of 0.5, and its angle", Blob(16, 0.5)),
+        _task("weak_pairs-50-0.12", "50 weak linear pairs", WeakPairs(50, 0.12)),
+        *(_warped(dim) for dim in (8, 16)),
+        _task("series-1-0.999", "Independent series, memory 0.999", Series(1, 0.999)),
+        _task("series-3-0.99", f"Independent series 3 {_BY} 3, memory 0.99", Series(3, 0.99)),
+        _task("repeated-5-5", f"Independent 5 {_BY} 5, every row five times", Repeated(5, 5)),
+        _task("determined-square", "y = x^2", Determined()),
     )

@@ -106,6 +106,52 @@ class Spiral:
 
 
 @dataclass(frozen=True)
+class Warp:
+    """A random invertible network of one variable: layers of a rotation, a rising bend and a coupling.
+
+    The bend is v + bend sin(v), bend below 1; the coupling adds to one half of the coordinates a function of the other
+    half. `undone` is its inverse.
+    """
+
+    dim: int
+    seed: int
+    layers: int = 3
+    bend: float = 0.7
+
+    def _parts(self) -> list[tuple[Array, Array]]:
+        rng = np.random.default_rng(self.seed)
+        half = self.dim // 2
+        return [
+            (
+                np.linalg.qr(rng.standard_normal((self.dim, self.dim)))[0],
+                rng.standard_normal((half, self.dim - half)) / np.sqrt(half),
+            )
+            for _ in range(self.layers)
+        ]
+
+    def __call__(self, v: Array) -> Array:
+        half = self.dim // 2
+        for turn, mix in self._parts():
+            v = v @ turn
+            v = v + self.bend * np.sin(v)
+            v = np.hstack([v[:, :half], v[:, half:] + np.tanh(v[:, :half]) @ mix])
+        return v
+
+    def undone(self, v: Array) -> Array:
+        """Invert the network."""
+        half = self.dim // 2
+        for turn, mix in reversed(self._parts()):
+            v = np.hstack([v[:, :half], v[:, half:] - np.tanh(v[:, :half]) @ mix])
+            low, high = v - self.bend, v + self.bend
+            for _ in range(60):
+                middle = (low + high) / 2
+                below = middle + self.bend * np.sin(middle) < v
+                low, high = np.where(below, middle, low), np.where(below, high, middle)
+            v = (low + high) / 2 @ turn.T
+        return v
+
+
+@dataclass(frozen=True)
 class Change:
     """A map of x with a map of y, and what they add to a task's key and name."""
 

@@ -1,0 +1,127 @@
+"""What a fit is worth beside the cheap readings: whether it has missed something, and the error of its number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from mmg_diffusers.arrays.fitted import FittedModel
+from mmg_diffusers.arrays.fitting import Fit, FitSettings
+from mmg_diffusers.arrays.floors import NEAR, Floors
+from mmg_diffusers.arrays.rows import Rows
+from mmg_diffusers.measure.allowance import Allowance
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.value import Value
+
+READINGS = "readings"
+# Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
+GAINING, GAINING_SHARE = 0.01, 0.05
+# Steps of a first look at data that are Gaussian as far as all readings of few dimensions tell.
+LOOK = 60
+# Frequencies for a pair of columns, the coordinates up to which there are any, and the decay that goes with them.
+WAVES, WAVY, WAVES_DECAY = 48, 6, 0.3
+
+
+def amiss(floors: Floors, value: Value) -> float:
+    """By how many nats a value disagrees with the readings, beyond the errors of both; 0 if it does not."""
+    missed = floors.missed(value)
+    return floors.above(value) if missed is None else missed[1]
+
+
+def first(settings: FitSettings, floors: Floors, coordinates: int) -> FitSettings:
+    """How to fit at first: a short look is enough if nearest neighbours see no more than the Gaussian part."""
+    if coordinates > NEAR or floors.gaussian is None:
+        return settings
+    return replace(settings, pilot=min(settings.pilot, LOOK))
+
+
+def again(settings: FitSettings, floors: Floors, coordinates: int) -> FitSettings:
+    """How to fit once more what a first fit has missed: waves for few coordinates, and no end before the floor is met."""
+    least = floors.least
+    nats = 0.0 if least is None else least.value.value
+    if coordinates > WAVY:
+        return replace(settings, least=nats)
+    return replace(settings, least=nats, waves=WAVES, weight_decay=max(settings.weight_decay, WAVES_DECAY))
+
+
+def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings) -> Value | None:
+    """The Gaussian part in closed form if training found nothing beyond it, and no reading does; else ``None``.
+
+    It has the correlations of all pairs and no plug-in bias, where a network that starts from those of its training part
+    carries their errors.
+    """
+    reading = floors.gaussian
+    return reading.value if reading is not None and fitted.gained < settings.least_gain else None
+
+
+def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, closed: bool) -> Estimate:
+    """Give an estimate its whole error, and say what is wrong with it.
+
+    The error over pairs knows nothing of what was not learned. In quadrature with it are taken: half of the certificate, the
+    last round's gain (or the least that would have led to another), and what a reading sees above the fit; and, if rows
+    depend on each other, what the error over blocks is larger.
+
+    Args:
+        estimate, model: of the measured pairs, and the fit.
+        floors: the cheap readings; they are kept in the settings.
+        rows: what the measured pairs are to each other.
+        closed: whether a closed form may stand in place of the measured mean.
+    """
+    fitted, settings = model.fitted, FitSettings(**model.settings["fit"])
+    measured = estimate.mean()
+    errors: dict[str, float] = {}
+    if rows.blocks is not None and len(np.unique(rows.blocks)) > 1:
+        blocks = estimate.mean(rows.blocks.tolist()).stderr
+        errors["rows that depend on each other"] = math.sqrt(max(blocks**2 - measured.stderr**2, 0.0))
+        # What independent variables show by chance in so few rows that are worth one, as the log of a determinant does.
+        worth = model.settings["pairs_fitted"] / rows.memory
+        errors["chance in few rows"] = math.sqrt(math.prod(s[0] for s in model.network.shapes.values()) / 2) / worth
+    instead = told_in_closed_form(floors, fitted, settings) if closed else None
+    settled = {**estimate.settings, "readings": floors.record()}
+    said: list[str] = []
+    if instead is not None:
+        errors["training"] = settings.least_gain
+        settled["told"] = "nothing was learnt beyond the Gaussian part, which is given in closed form"
+    else:
+        cut = fitted.steps >= settings.steps
+        gain = max(fitted.rounds[-1], 0.0) if fitted.rounds else 0.0
+        errors["certificate"] = abs(estimate.certificate.value) / 2
+        errors["training"] = max(gain, settings.least_gain)
+        least = min(GAINING, max(GAINING_SHARE * abs(measured.value), settings.least_gain))
+        if gain > least and (cut or gain > GAINING_SHARE * abs(measured.value)):
+            said.append(
+                f"the last round of training still gained {gain:.3f} nats: it was cut short; pass "
+                f"settings=FitSettings(steps={2 * settings.steps}) or more pairs"
+            )
+        apart = amiss(floors, measured)
+        if apart > 0:
+            errors[READINGS] = apart
+            said += disagreements(floors, measured)
+    known = {name: round(error, 6) for name, error in errors.items() if error > 0}
+    return replace(estimate, settings=settled, notes=(*said, *estimate.notes), allowance=Allowance(known, instead))
+
+
+def disagreements(floors: Floors, value: Value) -> list[str]:
+    """Say which reading a value disagrees with, and by how much."""
+    missed = floors.missed(value)
+    if missed is not None:
+        reading, lack = missed
+        return [
+            f"the fit has missed {lack:.3f} nats: {reading.name} read {reading.value.value:.3f} +- {reading.value.stderr:.3f} and the "
+            f"whole cannot hold less than a part, but {value.value:.3f} were found; fit longer (settings=FitSettings(steps=...)), or "
+            "add pairs"
+        ]
+    for reading in floors.readings:
+        if reading.both_ways:
+            return [
+                f"the fit is {value.value - reading.value.value:.3f} nats above what {reading.name} read, {reading.value.value:.3f} +- "
+                f"{reading.value.stderr:.3f}: it may have found what is not there; add pairs"
+            ]
+    return []
+
+
+def disagreement(estimate: Estimate) -> float:
+    """By how many nats a judged estimate disagrees with the readings, beyond the errors of both."""
+    return 0.0 if estimate.allowance is None else estimate.allowance.errors.get(READINGS, 0.0)
