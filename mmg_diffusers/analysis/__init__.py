@@ -8,6 +8,7 @@ from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import auroc, dilate, to_frames, to_pixels
+from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.typicality import over_reference, typicality
 from mmg_diffusers.analysis.words import (
@@ -33,6 +34,7 @@ __all__ = [
     "Filtered",
     "Influence",
     "Isolated",
+    "Preference",
     "all_but",
     "auroc",
     "decompose",

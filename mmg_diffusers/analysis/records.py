@@ -8,6 +8,7 @@ from pathlib import Path
 from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.files.records import read_record
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.divergence import Entropy, Interaction
@@ -27,6 +28,7 @@ KINDS: tuple[type[Record], ...] = (
     Classification,
     Entropy,
     Interaction,
+    Preference,
     CandidateCurve,
 )
 

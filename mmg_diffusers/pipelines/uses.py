@@ -1,0 +1,87 @@
+"""What measurements are good for: words, pairs of captions, retrieval, and the best of several drawn images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mmg_diffusers.analysis.preference import Preference
+from mmg_diffusers.checks import shown
+from mmg_diffusers.measure.value import repeated
+from mmg_diffusers.pairs.plan import Options, Plan
+from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.videos import VideoLike
+from mmg_diffusers.pipelines.encoding import ids_for, one_each
+from mmg_diffusers.pipelines.piloting import PilotingModel
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class UsingModel(PilotingModel):
+    """A pipeline that puts its measurements to use."""
+
+    def compare(
+        self,
+        images: VideoLike | Sequence[VideoLike],
+        a: Prompt | Sequence[Prompt],
+        b: Prompt | Sequence[Prompt],
+        *,
+        plan: Plan | None = None,
+        pair_ids: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Preference:
+        """Which of two captions fits each image better: log p(image | a) - log p(image | b), in nats.
+
+        Both captions see the same noise, along paths from noisy to clean, so that what they share cancels. There are two paths
+        at least (``draws=2``), for the standard error. No null prompt is needed, and none of the captions has to be true.
+
+        Args:
+            images, plan, pair_ids: as in ``pipe(images, prompts)``. The plan is that of candidates: ``levels=`` are steps of the path.
+                ``keep="pixel"`` keeps maps of the difference, at the image's size.
+            a, b: captions, one for each image, or one for all; an image's two have to differ.
+
+        Raises:
+            ValueError: for captions of an image that are the same, and as ``pipe(images, prompts)`` does.
+        """
+        chosen = Plan.of(plan, **options)
+        chosen = replace(chosen, draws=max(2, chosen.draws))
+        chosen.path()
+        with self.ready() as bench:
+            pictures = bench.encoder.check_images(images, chosen.resize)
+            noun = bench.encoder.codec.medium.noun
+            one, other = (one_each(texts, len(pictures), name, noun) for texts, name in ((a, "a"), (b, "b")))
+            for place, (first, second) in enumerate(zip(one, other, strict=True)):
+                if first == second:
+                    raise ValueError(
+                        f"both captions of {noun} {place} are {shown(str(first))}; expected two that differ"
+                    )
+            ids = ids_for(pair_ids, len(pictures))
+            said = bench.encoder.check_prompts([*one, *other])
+            parts, settings, remarks = bench.one_over_other(list(pictures), ids, one, other, chosen)
+        maps = torch.cat([part.maps for part in parts])
+        kept = None
+        if chosen.keep != "pair":
+            kept = self.spread(maps.flatten(0, 1), images, chosen.resize).unflatten(0, maps.shape[:2])
+        note = repeated(pictures.digests, noun)
+        return Preference(
+            tuple(map(str, one)),
+            tuple(map(str, other)),
+            torch.cat([part.score for part in parts]),
+            parts[0].logsnr,
+            ids,
+            sum(part.evaluations for part in parts),
+            kept,
+            settings,
+            notes=(*remarks, *pictures.notes, *said, *([] if note is None else [note])),
+        )
+
+    def spread(self, maps: Tensor, images: VideoLike | Sequence[VideoLike], resized: bool = False) -> Tensor:
+        """Maps of latents `(N, *pixels)` on the pixels of images that all have the size of the first; sums are kept."""
+        medium = self.codec.medium
+        *frames, _, height, width = medium.read(medium.as_list(images)[0]).pixels.shape
+        return medium.spread(maps, (*frames, *(self.codec.native_size if resized else (height, width))))
