@@ -4,6 +4,7 @@ May import `pairs` and below; must not run a network, and draws no figures.
 """
 
 from mmg_diffusers.analysis.audit import Audit
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
@@ -35,6 +36,7 @@ __all__ = [
     "Influence",
     "Isolated",
     "Preference",
+    "Words",
     "all_but",
     "auroc",
     "decompose",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from mmg_diffusers.analysis.audit import Audit
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.preference import Preference
@@ -29,6 +30,7 @@ KINDS: tuple[type[Record], ...] = (
     Entropy,
     Interaction,
     Preference,
+    Words,
     CandidateCurve,
 )
 

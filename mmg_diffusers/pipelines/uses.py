@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.checks import shown
 from mmg_diffusers.measure.value import repeated
+from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Options, Plan
-from mmg_diffusers.pairs.prompts import Prompt
+from mmg_diffusers.pairs.prompts import Prompt, Word, check_text
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import ids_for, one_each
-from mmg_diffusers.pipelines.piloting import PilotingModel
+from mmg_diffusers.pipelines.piloting import NULL, PilotingModel
+from mmg_diffusers.pipelines.wording import Asked, read_words
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,6 +82,52 @@ class UsingModel(PilotingModel):
             settings,
             notes=(*remarks, *pictures.notes, *said, *([] if note is None else [note])),
         )
+
+    def words(
+        self,
+        images: VideoLike | Sequence[VideoLike],
+        prompts: str | Sequence[str],
+        *,
+        words: Sequence[str | Word] | None = None,
+        marginal: Marginal | Sequence[Marginal] = NULL,
+        mask: str | None = None,
+        together: bool = False,
+        maps: bool = True,
+        plan: Plan | None = None,
+        pair_ids: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Words:
+        """What each word of each prompt says about its image, given the rest of the prompt: i(image; word | rest).
+
+        With the null prompt as the marginal a word is taken out, and the prompt without it is the context: one measurement a
+        word, whose verdict says whether the network takes what is left for a prompt. Among candidates a word is held against what
+        else could stand in its place, a bound whatever the network's errors, along two noise paths at least.
+
+        Args:
+            images, plan, pair_ids: as in ``pipe(images, prompts)``.
+            prompts: one for each image, or one for all.
+            words: which, by text or by place (``"@2"``); by default all, or all in which the candidates differ.
+            marginal: the null prompt; `Candidates` that differ word by word, or that `Candidates.vary` made; or a list of them, one for
+                each image.
+            mask: with the null prompt, what takes the place of a word; nothing (``""``) leaves it out. Masked by default, so that the
+                other tokens keep their places.
+            together: whether every two words are read as well, for their interaction, and among candidates its split into redundancy,
+                uniqueness and synergy.
+            maps: whether each word's map is kept, at the image's size: orthogonal, of the same evaluations.
+
+        Raises:
+            ValueError: for words that prompts do not have, prompts that are not among the candidates, and as ``pipe(images, prompts)``
+                does.
+        """
+        chosen = Plan.of(plan, **options)
+        pictures = self.codec.medium.as_list(images)
+        texts = one_each(prompts, len(pictures), "prompts", self.codec.medium.noun)
+        for place, text in enumerate(texts):
+            check_text(text, f"prompts[{place}]")
+        if not isinstance(marginal, NullPrompt):
+            chosen = replace(chosen, draws=max(2, chosen.draws))
+        ids = ids_for(pair_ids, len(pictures)).tolist()
+        return read_words(Asked(self, pictures, texts, ids, chosen, maps, together), words, marginal, mask)
 
     def spread(self, maps: Tensor, images: VideoLike | Sequence[VideoLike], resized: bool = False) -> Tensor:
         """Maps of latents `(N, *pixels)` on the pixels of images that all have the size of the first; sums are kept."""
