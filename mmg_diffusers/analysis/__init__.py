@@ -9,6 +9,7 @@ from mmg_diffusers.analysis.classification import Calibration, Classification
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import auroc, dilate, to_frames, to_pixels
+from mmg_diffusers.analysis.path_influence import PathInfluence
 from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.typicality import over_reference, typicality
@@ -35,6 +36,7 @@ __all__ = [
     "Filtered",
     "Influence",
     "Isolated",
+    "PathInfluence",
     "Preference",
     "Words",
     "all_but",

@@ -9,6 +9,7 @@ from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.path_influence import PathInfluence
 from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.files.records import read_record
 from mmg_diffusers.measure.candidates import CandidateCurve
@@ -29,6 +30,7 @@ KINDS: tuple[type[Record], ...] = (
     Classification,
     Entropy,
     Interaction,
+    PathInfluence,
     Preference,
     Words,
     CandidateCurve,

@@ -19,6 +19,7 @@ from mmg_diffusers.pairs.prompts import Prompt, Word, check_text
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import ids_for, one_each
 from mmg_diffusers.pipelines.piloting import NULL, PilotingModel
+from mmg_diffusers.pipelines.watching import Watch
 from mmg_diffusers.pipelines.wording import Asked, read_words
 
 if TYPE_CHECKING:
@@ -128,6 +129,13 @@ class UsingModel(PilotingModel):
             chosen = replace(chosen, draws=max(2, chosen.draws))
         ids = ids_for(pair_ids, len(pictures)).tolist()
         return read_words(Asked(self, pictures, texts, ids, chosen, maps, together), words, marginal, mask)
+
+    def watch(self) -> Watch:
+        """Record what guidance's two branches differ by while the pipeline draws, at no extra call; see `Watch`.
+
+        ``with pipe.watch() as seen: images = pipe.pipe(prompts, guidance_scale=5.0).images``, then ``seen.read()``.
+        """
+        return Watch(self.family)
 
     def spread(self, maps: Tensor, images: VideoLike | Sequence[VideoLike], resized: bool = False) -> Tensor:
         """Maps of latents `(N, *pixels)` on the pixels of images that all have the size of the first; sums are kept."""
