@@ -115,6 +115,9 @@ class InformationGuider(BaseGuidance):
         self.recorder.add(float(self.recorder.convention.at_timestep(told)), conditional, other, moved)
         return out
 
+    def __repr__(self) -> str:
+        return f"InformationGuider({type(self.inner).__name__}, {len(self.recorder.levels)} steps recorded)"
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.forward(*args, **kwargs)
 

@@ -120,7 +120,8 @@ class MMGPipeline(UsingModel):
         """
         found = self.measure(images, prompts, given, marginal, Plan.of(plan, **options), pair_ids)
         convention = self.family.convention()
-        return influence(found, convention) if isinstance(found, Estimate) else found.influence(convention)
+        read = influence(found, convention) if isinstance(found, Estimate) else found.influence(convention)
+        return replace(read, sampler=self.sampler)
 
     def pixel_map(
         self,

@@ -19,6 +19,7 @@ from mmg_diffusers.pairs.prompts import Prompt, Word, check_text
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import ids_for, one_each
 from mmg_diffusers.pipelines.piloting import NULL, PilotingModel
+from mmg_diffusers.pipelines.sampling import SamplerLevels
 from mmg_diffusers.pipelines.watching import Watch
 from mmg_diffusers.pipelines.wording import Asked, read_words
 
@@ -136,6 +137,11 @@ class UsingModel(PilotingModel):
         ``with pipe.watch() as seen: images = pipe.pipe(prompts, guidance_scale=5.0).images``, then ``seen.read()``.
         """
         return Watch(self.family)
+
+    @property
+    def sampler(self) -> SamplerLevels:
+        """The levels that the pipeline's own scheduler visits: ``pipe.sampler(50)`` in 50 steps."""
+        return SamplerLevels(self.pipe.scheduler, getattr(self.codec, "tokens", None), self.family.name)
 
     def spread(self, maps: Tensor, images: VideoLike | Sequence[VideoLike], resized: bool = False) -> Tensor:
         """Maps of latents `(N, *pixels)` on the pixels of images that all have the size of the first; sums are kept."""

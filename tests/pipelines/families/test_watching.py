@@ -36,6 +36,12 @@ def test_what_guidance_sees(row):
         expected.append(float((conditional - null).square().sum()))
         levels.append(float(moment.logsnr[0]))
     torch.testing.assert_close(found.logsnr, torch.tensor(levels, dtype=torch.float64), atol=1e-4, rtol=1e-4)
+    if row.name == "cogview4":
+        with pytest.raises(ValueError, match="pipe.watch"):
+            model.sampler(row.steps)
+    else:
+        own = torch.tensor([float(moment.logsnr[0]) for moment in run.moments], dtype=torch.float64)
+        torch.testing.assert_close(model.sampler(row.steps), own, atol=1e-4, rtol=1e-4)
     # The scheduler gives x, in float32, from which the noise at the clean end is what is left.
     torch.testing.assert_close(found.square[0], torch.tensor(expected, dtype=torch.float64), rtol=2e-2, atol=1e-6)
     assert found.missed == len(run.moments) - len(levels)
