@@ -164,7 +164,7 @@ class Bench:
         curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
         remarks = (*self._remarks(plan.path()), *pairs.notes, *([] if marginal.note is None else [marginal.note]))
         return Filtered(
-            curve, mixture, {**self._path_settings(plan, curve.logsnr), "marginal": marginal.label}, notes=remarks
+            curve, mixture, {**self.path_settings(plan, curve.logsnr), "marginal": marginal.label}, notes=remarks
         )
 
     def against_each_other(
@@ -179,7 +179,7 @@ class Bench:
         if plan.keep != "pair":
             raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
         curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
-        return curve, self._path_settings(plan, curve.logsnr), (*self._remarks(plan.path()), *notes)
+        return curve, self.path_settings(plan, curve.logsnr), (*self._remarks(plan.path()), *notes)
 
     def one_over_other(
         self, images: Sequence[VideoLike], ids: Tensor, one: Sequence[Prompt], other: Sequence[Prompt], plan: Plan
@@ -207,7 +207,13 @@ class Bench:
                         progress=bar.update,
                     )
                 )
-        return parts, self._path_settings(plan, parts[0].logsnr), self._remarks(path)
+        return parts, self.path_settings(plan, parts[0].logsnr), self._remarks(path)
+
+    def follow_slots(
+        self, images: Sequence[VideoLike], ids: Tensor, names: Sequence[str], prior: Tensor, plan: Plan, slots: Tensor
+    ) -> CandidateCurve:
+        """Follow candidates of its own for every image, none of them known to be true: `slots` `(N, M)` index `names`."""
+        return self._follow(images, ids, names, prior, plan, slots)
 
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
         """Where a few pairs have their information; see `MMGPipeline.pilot`."""
@@ -265,7 +271,8 @@ class Bench:
         asked = plan.logsnr_range
         return {**self.settings, "logsnr_range": None if asked is None else list(asked), "resized": plan.resize}
 
-    def _path_settings(self, plan: Plan, levels: Tensor) -> dict[str, Any]:
+    def path_settings(self, plan: Plan, levels: Tensor) -> dict[str, Any]:
+        """What the record says of a measurement along a path through these levels."""
         path = plan.path()
         # A path runs between levels that the network knows, which need not be the ends that were asked for.
         ends = None if plan.logsnr_range is None else [float(levels[0]), float(levels[-1])]

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import whole
 from mmg_diffusers.pipelines.schedulers import convention_from_config, dynamic_shift
-
 
 # Families whose pipelines ask the scheduler for even shares of noise, whatever its shift, and those that ask in a way of their own.
 _EVEN, _OTHERWISE = ("Chroma", "Lumina 2", "Z-Image"), ("CogView4",)

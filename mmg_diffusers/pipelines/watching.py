@@ -86,6 +86,26 @@ class Watch:
         self._waiting = x.detach().clone(), logsnr, predicted.detach().clone()
 
 
+class Calls:
+    """A context in which the rows that go through networks are counted: ``with Calls(networks) as counted: ...; counted.rows``."""
+
+    def __init__(self, networks: tuple[nn.Module, ...]) -> None:
+        self._networks, self._hooks = networks, list[Any]()
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        self._hooks = [network.register_forward_hook(self._count) for network in self._networks]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self, _module: nn.Module, _args: Any, out: Any) -> None:
+        made = out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
+        self.rows += len(made)
+
+
 def _stacked(value: Any) -> Tensor:
     """Rows, that some networks take and give as a list."""
     return torch.stack(list(value)) if isinstance(value, (list, tuple)) else value

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmg_diffusers import Candidates, Masked, MMGPipeline
-from mmg_diffusers.analysis import decompose
+from mmg_diffusers.analysis import Funnel, decompose
 from mmg_diffusers.analysis.by_word import SHARED
 from mmg_diffusers.worlds.shapes import CAPTIONS, WORDS, Shapes
 from tests.pipelines.families.table import ROWS
@@ -145,3 +145,65 @@ def test_words_and_two_captions_of_other_families(name):
     assert varied.words == ("red", "red")
     found = model.compare(images, "a red dot", "a blue dot", keep="pixel", **options)
     assert found.maps.shape == (2, 2, *maps)
+
+
+# ---- retrieval ----
+
+
+def test_a_funnel_that_leaves_nobody_behind_is_classify(pipe, hard):
+    images, captions = list(hard.images)[:2], list(dict.fromkeys([*hard.prompts, *CAPTIONS[:5]]))
+    full = pipe.classify(images, captions, prune=0.0, seed=1, **PATH)
+    found = pipe.rank(images, captions, funnel=Funnel(first=1, least=len(captions)), prune=0.0, seed=1, **PATH)
+    torch.testing.assert_close(found.log_q, full.log_posterior, atol=1e-3, rtol=1e-3)
+    assert abs(found.loss(full, hard.prompts[:2]).value) < 1e-3
+    count = len(captions)
+    assert found.of == 2 * count * 8
+    assert found.evaluations == 2 * count * (8 + 1)
+    few = pipe.rank(images, captions, funnel=Funnel(first=2, keep=0.5), prune=0.0, seed=1, **PATH)
+    assert few.best == hard.prompts[:2]
+    assert few.followed.sum(1).tolist() == [2, 2]
+    # Once one of the two is left, nobody is followed: here both are, since none is pruned.
+    assert few.evaluations == 2 * (2 * count + 2 * 8)
+    torch.testing.assert_close(few.log_q.exp().sum(1), torch.ones(2, dtype=torch.float64))
+
+
+def test_a_funnel_that_does_not_fit_the_path(pipe, hard):
+    with pytest.raises(ValueError, match=r"short path ends at log-SNR 5; expected above -5.30 and up to 3.00"):
+        pipe.rank(list(hard.images), CAPTIONS, funnel=Funnel(until=5.0), **PATH)
+    with pytest.raises(TypeError, match="a Funnel"):
+        pipe.rank(list(hard.images), CAPTIONS, funnel=3)
+
+
+# ---- the best of several ----
+
+
+def test_select_by_log_q_and_by_a_function(pipe):
+    prompts = [CAPTIONS[0], CAPTIONS[47]]
+    found = pipe.select(prompts, 2, score=Candidates(prompts), steps=3, seed=5, levels=4)
+    assert found.images.shape == (2, 2, 32, 32, 3)
+    # Three steps of four images; what was scored is what `filter` says of them.
+    assert found.drawing == 12
+    texts = [prompt for prompt in prompts for _ in range(2)]
+    again = pipe.filter(list(found.images.flatten(0, 1).numpy()), texts, prompts, seed=5, levels=4)
+    torch.testing.assert_close(found.score.flatten(), again.nats)
+    assert found.scoring == again.evaluations
+    assert found.by == "i(image; prompt), Candidates"
+    bright = pipe.select(
+        prompts, 2, score=lambda images, texts: [float(image.mean()) for image in images], steps=3, seed=5
+    )
+    torch.testing.assert_close(bright.images, found.images)
+    torch.testing.assert_close(bright.score, found.images.double().mean((2, 3, 4)))
+    assert bright.scoring == 0
+
+
+def test_select_refuses_what_cannot_score(pipe):
+    with pytest.raises(TypeError, match="expected NullPrompt"):
+        pipe.select(CAPTIONS[:1], 2, score=3)
+    with pytest.raises(ValueError, match="n is 1"):
+        pipe.select(CAPTIONS[:1], 1)
+    with pytest.raises(ValueError, match="not among the 2 candidates"):
+        pipe.select([CAPTIONS[5]], 2, score=Candidates(CAPTIONS[:2]))
+    with pytest.raises(TypeError, match="a list of at least one"):
+        pipe.select(CAPTIONS[0], 2)
+    with pytest.raises(ValueError, match="one finite number for each"):
+        pipe.select(CAPTIONS[:1], 2, score=lambda images, texts: [1.0], steps=1)
