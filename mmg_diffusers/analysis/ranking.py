@@ -28,6 +28,7 @@ class Funnel:
         until: the log-SNR at which it ends.
         keep: the posterior after it below which a caption is left behind, with the probability that it has.
         least: how many stay in any case.
+        prune: the posterior along the whole path below which a caption is not followed further, unless the plan says another.
 
     Raises:
         TypeError, ValueError: for numbers that are none of these.
@@ -37,13 +38,15 @@ class Funnel:
     until: float = 1.0
     keep: float = 1e-3
     least: int = 2
+    prune: float = 1e-4
 
     def __post_init__(self) -> None:
         whole(self.first, "first", 1)
         whole(self.least, "least", 2)
         finite(self.until, "until")
-        if not 0 < finite(self.keep, "keep") < 1:
-            raise ValueError(f"keep is {self.keep:g}; expected a probability above 0 and below 1")
+        for name in ("keep", "prune"):
+            if not 0 < finite(getattr(self, name), name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name):g}; expected a probability above 0 and below 1")
 
     def in_play(self, log_q: Tensor) -> Tensor:
         """`(N, K)` which captions stay."""

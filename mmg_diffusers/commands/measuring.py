@@ -130,8 +130,16 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path, w
         say(f"wrote {path}")
 
 
-def report(question: Question, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
-    """Write one HTML page; or print what a `wanted` standard error of the mean costs.
+def report(
+    question: Question,
+    plan: Plan,
+    networks: Networks,
+    output: Path,
+    wanted: float | None = None,
+    *,
+    words: bool = False,
+) -> None:
+    """Write one HTML page, with what the words say if asked; or print what a `wanted` standard error of the mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
@@ -148,8 +156,11 @@ def report(question: Question, plan: Plan, networks: Networks, output: Path, wan
     pairs, marginal = question.read()
     pipe = networks.load()
     result = measure(pipe, pairs, marginal, plan)
+    said = pipe.words(pairs.images, pairs.prompts, marginal=marginal, plan=plan) if words else None
     title = f"What prompts say: {question.source.name}"
-    page = build_report(result, pairs.images, pairs.prompts, convention=pipe.denoiser.convention, title=title)
+    page = build_report(
+        result, pairs.images, pairs.prompts, convention=pipe.denoiser.convention, title=title, words=said
+    )
     write_whole(output, page.encode())
     say(f"wrote {output}")
 

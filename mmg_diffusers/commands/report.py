@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.words import parts_by_place, word_information
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot, strip
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
+from mmg_diffusers.commands.word_page import word_section
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import OF_PRETRAINED
@@ -243,6 +245,7 @@ def build_report(
     *,
     convention: Convention | None = None,
     title: str = "What prompts say",
+    words: Words | None = None,
 ) -> str:
     """The page, as text. It holds its figures and styles, runs no script and loads nothing.
 
@@ -252,14 +255,17 @@ def build_report(
         prompts: one a pair; they are escaped.
         convention: of the model, to tell diffusion time by.
         title: of the page.
+        words: what the words of the same prompts say, from `MMGPipeline.words`: coloured text, and maps over the first pictures.
 
     Raises:
-        ValueError: when images or prompts do not fit the measurement, or an image cannot be read.
+        ValueError: when images, prompts or words do not fit the measurement, or an image cannot be read.
     """
     if not len(images) == len(prompts) == len(result):
         raise ValueError(
             f"got {len(images)} images and {len(prompts)} prompts for an estimate of {len(result)} pairs; expected one each"
         )
+    if words is not None and list(words.prompts) != list(prompts):
+        raise ValueError("the words are of other prompts than the measurement; read the words of the same pairs")
     read = _of_filter(result, convention) if isinstance(result, Filtered) else _of_estimate(result, convention)
     look = read_video if "frames" in read.settings else read_picture
     shown = [look(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(images[:MOST_ROWS])]
@@ -286,6 +292,7 @@ def build_report(
         "<h2>Curves</h2>",
         f'<div class="figures">{"".join(read.figures)}</div>',
         *_maps(read.compared, shown, prompts),
+        *([] if words is None else ["<h2>Words</h2>", word_section(words, shown)]),
         "<h2>Pairs</h2>",
         _table(rows, ("image", "prompt", "nats", "gap", "orthogonal"), text=(0, 1)) + left_out,
         "<h2>Settings</h2>",

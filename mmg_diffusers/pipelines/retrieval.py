@@ -42,6 +42,8 @@ def rank(
         ValueError: for a plan or a funnel that does not fit the model or the captions.
     """
     count, names = len(among.prompts), tuple(among.prompts)
+    if plan.prune is None:
+        plan = replace(plan, prune=funnel.prune)
     plan.check(bench.convention, candidates=count)
     log_prior = among.probability.log()
     short, _, remarks = bench.against_each_other(images, ids, among, short_path(bench, plan, funnel), ())

@@ -147,7 +147,9 @@ def _taken_out(asked: Asked, words: Sequence[str | Word] | None, mask: str | Non
         rows = [k for k, some in enumerate(own) if len(some) > turn]
         result = asked.some(rows).measured([left[k][turn] for k in rows], NullPrompt())
         spans = [find_word(asked.prompts[k], *own[k][turn].find(asked.prompts[k])) for k in rows]
-        labels = [asked.prompts[k][start:end] for k, (start, end) in zip(rows, spans, strict=True)]
+        texts = [asked.prompts[k][start:end] for k, (start, end) in zip(rows, spans, strict=True)]
+        # As they were asked for; of all words, by what they are.
+        labels = texts if words is None else [str(own[k][turn]) for k in rows]
         gathered.add(result, rows, spans, labels)
     how = "masked" if mask is None else f"replaced by {shown(mask)}" if mask.strip() else "left out"
     shared = _two_taken_out(asked, own, mask, gathered) if asked.together else NONE_SHARED

@@ -116,6 +116,9 @@ def report(
     prompt: Prompt = None,
     output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
     marginal: MarginalOption = "null",
+    words: Annotated[
+        bool, typer.Option("--words", help="What each word says as well, over the pictures: a measurement a word.")
+    ] = False,
     levels: Levels = None,
     draws: Draws = 1,
     plan: PlanFor = None,
@@ -140,6 +143,7 @@ def report(
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
         plan,
+        words=words,
     )  # fmt: skip
 
 
