@@ -43,7 +43,7 @@ def rank(
     """
     count, names = len(among.prompts), tuple(among.prompts)
     if plan.prune is None:
-        plan = replace(plan, prune=funnel.prune)
+        plan = replace(plan, prune=min(funnel.prune, 0.1 / count))
     plan.check(bench.convention, candidates=count)
     log_prior = among.probability.log()
     short, _, remarks = bench.against_each_other(images, ids, among, short_path(bench, plan, funnel), ())
