@@ -17,7 +17,6 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:
     import pandas
@@ -134,18 +133,12 @@ class Words(Measured):
         """`(E,)` the id of the pair that each word is of."""
         return self.ids[self.owner]
 
-    def in_mean(self, cluster: Labels | None = None) -> Contributions:
-        """What each pair adds to the mean: the mean of its words."""
-        return Contributions.of(self.nats)
-
     def mean(self, cluster: Labels | None = None) -> Value:
         """The mean over words, with its standard error over pairs: words of one prompt are not independent."""
         alone = len(self.owner.unique()) < 2
-        if cluster is None and not alone:
-            cluster = self.owner
         if alone:
             return Value(float(self.nats.mean()), float(self.stderr.square().sum().sqrt() / len(self.nats)))
-        return super().mean(cluster)
+        return super().mean(self.owner if cluster is None else cluster)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -201,18 +194,7 @@ class Words(Measured):
 
     def shared_means(self) -> dict[tuple[str, str], dict[str, Value]]:
         """What every two labels share, in the mean over pairs; the interaction first, and its split if there is one."""
-        rows: dict[tuple[str, str], list[int]] = {}
-        for row, (one, two) in enumerate(self.shared.entries.tolist()):
-            rows.setdefault((self.labels[one], self.labels[two]), []).append(row)
-        found: dict[tuple[str, str], dict[str, Value]] = {}
-        for names, chosen in rows.items():
-            parts = self.shared.parts[chosen]
-            found[names] = {
-                part: mean_over_pairs(parts[:, k])
-                for k, part in enumerate(SHARED)
-                if bool(parts[:, k].isfinite().all())
-            }
-        return found
+        return _shared_means(self.labels, self.shared)
 
     # ---- as people see it ----
 
@@ -240,24 +222,7 @@ class Words(Measured):
         Args:
             most: prompts that are shown.
         """
-        told: dict[int, list[tuple[int, int, float, float, str]]] = {}
-        entries = zip(self.owner.tolist(), self.span.tolist(), strict=True)
-        for k, (owner, (start, end)) in enumerate(entries):
-            told.setdefault(owner, []).append(
-                (
-                    start,
-                    end,
-                    float(self.nats[k]),
-                    float(self.stderr[k]),
-                    f"{self.grades[k]}; {_told(float(self.half[k]))}",
-                )
-            )
-        top = max(float(self.nats.abs().max()), 1e-9)
-        chosen = list(told)[:most]
-        lines = [coloured(self.prompts[owner], told[owner], top) for owner in chosen]
-        if len(chosen) < len(told):
-            lines.append(f"<p>and {len(told) - len(chosen)} more</p>")
-        return "".join(lines)
+        return _as_html(self, most)
 
     def _repr_html_(self) -> str:
         return self.to_html(MOST_SHOWN)
@@ -346,33 +311,67 @@ class Words(Measured):
                 raise ValueError(f"words were read differently: {first.how} and {other.how}, or along other levels")
             if (other.maps is None) != (first.maps is None):
                 raise ValueError("some readings have maps and some do not; read all with the same maps=")
-        notes = same_origin(parts, "reading")
-        prompts = torch.tensor([0, *(len(part.prompts) for part in parts)]).cumsum(0).tolist()
-        entries = torch.tensor([0, *(len(part.owner) for part in parts)]).cumsum(0).tolist()
-
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(part, name) for part in parts])
-
-        shared = SharedByTwo(
-            torch.cat([part.shared.entries + start for part, start in zip(parts, entries, strict=False)]),
-            torch.cat([part.shared.parts for part in parts]),
-        )
-        return replace(
-            first,
-            prompts=tuple(text for part in parts for text in part.prompts),
-            owner=torch.cat([part.owner + start for part, start in zip(parts, prompts, strict=False)]),
-            **{
-                name: joined(name)
-                for name in ("ids", "span", "nats_of_words", "error_of_words", "later", "later_error")
-            },
-            **({} if first.maps is None else {name: joined(name) for name in ("maps", "maps_error")}),
-            labels=tuple(text for part in parts for text in part.labels),
-            grades=tuple(text for part in parts for text in part.grades),
-            evaluations=sum(part.evaluations for part in parts),
-            shared=shared,
-            notes=notes,
-        )
+        return _joined(parts, same_origin(parts, "reading"))
 
 
 def _told(level: float) -> str:
     return "no half level" if level != level else f"half told at log-SNR {level:.2f}"
+
+
+def _as_html(words: Words, most: int | None) -> str:
+    told: dict[int, list[tuple[int, int, float, float, str]]] = {}
+    entries = zip(words.owner.tolist(), words.span.tolist(), strict=True)
+    for k, (owner, (start, end)) in enumerate(entries):
+        told.setdefault(owner, []).append(
+            (
+                start,
+                end,
+                float(words.nats[k]),
+                float(words.stderr[k]),
+                f"{words.grades[k]}; {_told(float(words.half[k]))}",
+            )
+        )
+    top = max(float(words.nats.abs().max()), 1e-9)
+    chosen = list(told)[:most]
+    lines = [coloured(words.prompts[owner], told[owner], top) for owner in chosen]
+    if len(chosen) < len(told):
+        lines.append(f"<p>and {len(told) - len(chosen)} more</p>")
+    return "".join(lines)
+
+
+def _joined(parts: Sequence[Words], notes: tuple[str, ...]) -> Words:
+    prompts = torch.tensor([0, *(len(part.prompts) for part in parts)]).cumsum(0).tolist()
+    entries = torch.tensor([0, *(len(part.owner) for part in parts)]).cumsum(0).tolist()
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    shared = SharedByTwo(
+        torch.cat([part.shared.entries + start for part, start in zip(parts, entries, strict=False)]),
+        torch.cat([part.shared.parts for part in parts]),
+    )
+    return replace(
+        parts[0],
+        prompts=tuple(text for part in parts for text in part.prompts),
+        owner=torch.cat([part.owner + start for part, start in zip(parts, prompts, strict=False)]),
+        **{name: joined(name) for name in ("ids", "span", "nats_of_words", "error_of_words", "later", "later_error")},
+        **({} if parts[0].maps is None else {name: joined(name) for name in ("maps", "maps_error")}),
+        labels=tuple(text for part in parts for text in part.labels),
+        grades=tuple(text for part in parts for text in part.grades),
+        evaluations=sum(part.evaluations for part in parts),
+        shared=shared,
+        notes=notes,
+    )
+
+
+def _shared_means(labels: Sequence[str], shared: SharedByTwo) -> dict[tuple[str, str], dict[str, Value]]:
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, (one, two) in enumerate(shared.entries.tolist()):
+        rows.setdefault((labels[one], labels[two]), []).append(row)
+    found: dict[tuple[str, str], dict[str, Value]] = {}
+    for names, chosen in rows.items():
+        parts = shared.parts[chosen]
+        found[names] = {
+            part: mean_over_pairs(parts[:, k]) for k, part in enumerate(SHARED) if bool(parts[:, k].isfinite().all())
+        }
+    return found

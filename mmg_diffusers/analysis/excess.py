@@ -13,7 +13,6 @@ from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:
     import pandas
@@ -151,10 +150,6 @@ class Excess(Measured):
             raise ValueError("two parts are held against different truths; join those of one")
         joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in Excess._TENSORS}
         return replace(first, **joined, notes=same_origin(parts, "excess"))
-
-    def in_mean(self, cluster: Labels | None = None) -> Contributions:
-        """What each pair adds to the mean."""
-        return Contributions.of(self.nats)
 
 
 def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Excess:
