@@ -34,9 +34,9 @@ class Funnel:
         TypeError, ValueError: for numbers that are none of these.
     """
 
-    first: int = 4
+    first: int = 3
     until: float = 1.0
-    keep: float = 1e-3
+    keep: float = 5e-3
     least: int = 2
     prune: float = 1e-4
 

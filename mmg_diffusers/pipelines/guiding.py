@@ -31,7 +31,8 @@ class InformationGuider(BaseGuidance):
 
     Raises:
         TypeError: for something that is no guider, or no scheduler of diffusers.
-        ValueError: for a scheduler whose noise is not known, or a class that diffusers does not have.
+        ValueError: for a guider that does not leave the prompt out, a scheduler whose noise is not known, or a class that diffusers
+            does not have.
     """
 
     _input_predictions = ["pred_cond", "pred_uncond"]  # noqa: RUF012 - as the base has it
@@ -43,6 +44,11 @@ class InformationGuider(BaseGuidance):
         of_type(guider, BaseGuidance, "inner", "a guider of diffusers, such as ClassifierFreeGuidance(7.5)")
         if isinstance(guider, InformationGuider):
             raise ValueError("inner is an InformationGuider itself; give the guider that it wraps")
+        if isinstance(guider, guiders.AutoGuidance):
+            raise ValueError(
+                "AutoGuidance compares with a weaker network, and not with the prompt left out; give a guider that does, such as "
+                "ClassifierFreeGuidance"
+            )
         made = _made(scheduler, schedulers, "a scheduler") if isinstance(scheduler, dict) else scheduler
         if not hasattr(made, "config") or not hasattr(made, "set_timesteps"):
             raise TypeError(f"scheduler is {shown(scheduler)}; expected the pipeline's, such as pipe.scheduler")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from diffusers.guiders import BaseGuidance, ClassifierFreeGuidance
+from diffusers.guiders import AutoGuidance, BaseGuidance, ClassifierFreeGuidance
 from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 from diffusers.modular_pipelines.modular_pipeline import BlockState
 
@@ -230,6 +230,12 @@ def test_it_is_saved_and_loaded(tmp_path, modular):
         ({"_class_name": "os.system"}, ddim(), ValueError, "is not a guider"),
         ({}, ddim(), ValueError, "names None"),
         (InformationGuider(ClassifierFreeGuidance(3.0), ddim()), ddim(), ValueError, "give the guider that it wraps"),
+        (
+            AutoGuidance(auto_guidance_layers=[0], dropout=0.1),
+            ddim(),
+            ValueError,
+            "a weaker network, and not with the prompt left out",
+        ),
     ],
 )
 def test_what_is_no_guider(inner, scheduler, error, says):
