@@ -26,6 +26,8 @@ class Funnel:
     Args:
         first: steps of the short path, even in SNR at its noisy part and in log-SNR from there on.
         until: the log-SNR at which it ends.
+        trust: what its evidence is multiplied by: a step of it is large, and a large step is too sure, since it takes the image that
+            is predicted before it for the image itself.
         keep: the posterior after it below which a caption is left behind, with the probability that it has.
         least: how many stay in any case.
         prune: the posterior along the whole path below which a caption is not followed further, unless the plan says another.
@@ -36,14 +38,17 @@ class Funnel:
 
     first: int = 3
     until: float = 1.0
-    keep: float = 5e-3
+    trust: float = 0.5
+    keep: float = 0.01
     least: int = 2
-    prune: float = 1e-4
+    prune: float = 1e-3
 
     def __post_init__(self) -> None:
         whole(self.first, "first", 1)
         whole(self.least, "least", 2)
         finite(self.until, "until")
+        if not 0 < finite(self.trust, "trust") <= 1:
+            raise ValueError(f"trust is {self.trust:g}; expected a factor above 0 and up to 1")
         for name in ("keep", "prune"):
             if not 0 < finite(getattr(self, name), name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name):g}; expected a probability above 0 and below 1")

@@ -47,7 +47,7 @@ def rank(
     plan.check(bench.convention, candidates=count)
     log_prior = among.probability.log()
     short, _, remarks = bench.against_each_other(images, ids, among, short_path(bench, plan, funnel), ())
-    first = torch.log_softmax(log_prior + short.score.sum(2).mean(1), 1)
+    first = torch.log_softmax(log_prior + funnel.trust * short.score.sum(2).mean(1), 1)
     stay = funnel.in_play(first)
     width = int(stay.sum(1).max())
     # Those that stay, in the order of the captions, and then some slots that are empty.

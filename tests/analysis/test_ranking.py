@@ -35,7 +35,7 @@ def test_who_stays():
     assert Funnel(keep=1e-3).in_play(log_q).tolist()[0] == [True, True, False]
     assert int(Funnel(keep=1e-3).in_play(log_q)[1].sum()) == 2
     assert Funnel(least=3).in_play(log_q).all()
-    for wrong in ({"keep": 0.0}, {"keep": 1.0}, {"first": 0}, {"least": 1}):
+    for wrong in ({"keep": 0.0}, {"keep": 1.0}, {"first": 0}, {"least": 1}, {"trust": 0.0}, {"trust": 2.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Funnel(**wrong)
 
