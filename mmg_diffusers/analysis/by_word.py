@@ -367,7 +367,7 @@ def _joined(parts: Sequence[Words], notes: tuple[str, ...]) -> Words:
 def _shared_means(labels: Sequence[str], shared: SharedByTwo) -> dict[tuple[str, str], dict[str, Value]]:
     rows: dict[tuple[str, str], list[int]] = {}
     for row, (one, two) in enumerate(shared.entries.tolist()):
-        rows.setdefault((labels[one], labels[two]), []).append(row)
+        rows.setdefault((labels[int(one)], labels[int(two)]), []).append(row)
     found: dict[tuple[str, str], dict[str, Value]] = {}
     for names, chosen in rows.items():
         parts = shared.parts[chosen]

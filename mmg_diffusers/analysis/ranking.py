@@ -36,10 +36,10 @@ class Funnel:
         TypeError, ValueError: for numbers that are none of these.
     """
 
-    first: int = 3
-    until: float = 1.0
-    trust: float = 0.5
-    keep: float = 0.01
+    first: int = 4
+    until: float = 1.5
+    trust: float = 1 / 3
+    keep: float = 3e-3
     least: int = 2
     prune: float = 1e-3
 

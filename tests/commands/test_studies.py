@@ -231,3 +231,12 @@ def test_measure_analyses(tmp_path, capsys):
         assert (tmp_path / name).stat().st_size > 1000
     with pytest.raises(ValueError, match=r"other settings.*pairs: 2 there, 3 now"):
         run(script, *small[2:], "--pairs", 3)
+
+
+def test_measure_funnel(capsys):
+    run(ROOT / "scripts" / "measure_funnel.py", "--model", "shapes", "--pairs", 2, "--levels", 4)
+    said = capsys.readouterr().out
+    assert re.search(r"48 captions ranked for 2 images: \S+ of them followed to the end", said)
+    assert "% of 384" in said
+    assert "lost by the funnel: " in said
+    assert re.search(r"for [012] of 2$", said.strip())
