@@ -151,7 +151,7 @@ class UsingModel(PilotingModel):
     ) -> Ranked:
         """Rank captions for each image: their posterior, with most of them left behind after a few noise levels.
 
-        `classify` follows all captions along the whole path; this costs about a tenth of it.
+        `classify` follows all captions along the whole path; this follows a few of them, see `Ranked.evaluations` and `Ranked.of`.
 
         Args:
             images, plan, pair_ids: as in ``pipe(images, prompts)``.
