@@ -1,6 +1,8 @@
 from .analysis.audit import Audit as Audit
 from .analysis.classification import Calibration as Calibration
 from .analysis.classification import Classification as Classification
+from .analysis.excess import excess as excess
+from .analysis.ranking import Funnel as Funnel
 from .analysis.records import load as load
 from .arrays.estimate import estimate_mi as estimate_mi
 from .denoisers.base import Adapted as Adapted
@@ -19,6 +21,7 @@ from .pairs.marginals import Negatives as Negatives
 from .pairs.marginals import NullPrompt as NullPrompt
 from .pairs.plan import Plan as Plan
 from .pairs.prompts import Masked as Masked
+from .pipelines.guiding import InformationGuider as InformationGuider
 from .pipelines.pipeline import MMGPipeline as MMGPipeline
 from .pipelines.shipped import shapes_model as shapes_model
 from .runs.shards import Outcome as Outcome

@@ -468,6 +468,49 @@ MUTANTS: tuple[Mutant, ...] = (
         "warmup) * 1.0 * (1 + math.cos",
         "arrays/test_trainer.py arrays/test_checkpoints.py",
     ),
+    # ---- uses ----
+    Mutant(
+        "odds whose innovation has the other sign",
+        "measure/odds.py",
+        "- growth[level].sqrt() * widened(xi.to(home)) * difference",
+        "+ growth[level].sqrt() * widened(xi.to(home)) * difference",
+        "measure/test_odds.py",
+    ),
+    Mutant(
+        "captions in play that take all of the posterior",
+        "analysis/ranking.py",
+        "later + own.logsumexp(1, keepdim=True)",
+        "later",
+        "analysis/test_ranking.py",
+    ),
+    Mutant(
+        "a window from the wrong end",
+        "measure/influence.py",
+        "return self._crossing(total, 1 - rest), self._crossing(total, rest)",
+        "return self._crossing(total, rest), self._crossing(total, 1 - rest)",
+        "pipelines/test_guiding.py",
+    ),
+    Mutant(
+        "path influence of raw predictions",
+        "analysis/path_influence.py",
+        "square = scale * (conditional.detach()",
+        "square = (conditional.detach()",
+        "pipelines/families/test_watching.py",
+    ),
+    Mutant(
+        "two words without what each says alone",
+        "pipelines/wording.py",
+        "nats.append(value - gathered.gap[one] - gathered.gap[other])",
+        "nats.append(value)",
+        "pipelines/test_uses.py",
+    ),
+    Mutant(
+        "an excess of the wrong sign",
+        "analysis/excess.py",
+        "return self.model - self.other",
+        "return self.other - self.model",
+        "analysis/test_excess.py",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ The same as ``mmg-diffusers words``.
 
 import typer
 
-from mmg_diffusers.commands.fronts.studies import words
+from mmg_diffusers.commands.fronts.uses import words
 
 if __name__ == "__main__":
     typer.run(words)

@@ -4,11 +4,17 @@ May import `pairs` and below; must not run a network, and draws no figures.
 """
 
 from mmg_diffusers.analysis.audit import Audit
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.classification import Calibration, Classification
+from mmg_diffusers.analysis.excess import Excess, excess
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import auroc, dilate, to_frames, to_pixels
+from mmg_diffusers.analysis.path_influence import PathInfluence
+from mmg_diffusers.analysis.preference import Preference
+from mmg_diffusers.analysis.ranking import Funnel, Ranked
 from mmg_diffusers.analysis.records import load
+from mmg_diffusers.analysis.selection import Selected
 from mmg_diffusers.analysis.typicality import over_reference, typicality
 from mmg_diffusers.analysis.words import (
     Decomposition,
@@ -30,14 +36,22 @@ __all__ = [
     "Calibration",
     "Classification",
     "Decomposition",
+    "Excess",
     "Filtered",
+    "Funnel",
     "Influence",
     "Isolated",
+    "PathInfluence",
+    "Preference",
+    "Ranked",
+    "Selected",
+    "Words",
     "all_but",
     "auroc",
     "decompose",
     "decompose_maps",
     "dilate",
+    "excess",
     "influence",
     "isolate",
     "load",

@@ -6,8 +6,14 @@ import json
 from pathlib import Path
 
 from mmg_diffusers.analysis.audit import Audit
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.analysis.excess import Excess
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.path_influence import PathInfluence
+from mmg_diffusers.analysis.preference import Preference
+from mmg_diffusers.analysis.ranking import Ranked
+from mmg_diffusers.analysis.selection import Selected
 from mmg_diffusers.files.records import read_record
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.divergence import Entropy, Interaction
@@ -27,6 +33,12 @@ KINDS: tuple[type[Record], ...] = (
     Classification,
     Entropy,
     Interaction,
+    Excess,
+    PathInfluence,
+    Preference,
+    Ranked,
+    Selected,
+    Words,
     CandidateCurve,
 )
 

@@ -9,7 +9,7 @@ import typer
 
 from mmg_diffusers import __version__
 from mmg_diffusers.commands.console import console, with_messages
-from mmg_diffusers.commands.fronts import benchmarks, likelihood, measuring, running, studies
+from mmg_diffusers.commands.fronts import benchmarks, likelihood, measuring, running, studies, uses
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -48,7 +48,8 @@ for command, example in (
     (measuring.inspect, "mmg-diffusers inspect shapes"),
     (studies.influence, "mmg-diffusers influence --word colour --word shape"),
     (studies.maps, "mmg-diffusers maps --word colour --word shape --no-whole --no-gap"),
-    (studies.words, "mmg-diffusers words photos/ --prompt 'a red circle' --word red --word circle --marginal null"),
+    (uses.words, "mmg-diffusers words photos/ --prompt 'a red circle' --vary red=blue,green --vary circle=square"),
+    (uses.compare, "mmg-diffusers compare shapes photos/ --a 'a red circle' --b 'a blue circle'"),
     (studies.switch, "mmg-diffusers switch --count 8"),
 ):
     app.command(epilog=f"Example: `{example}`")(with_messages(command))

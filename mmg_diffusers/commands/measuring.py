@@ -136,9 +136,12 @@ def report(
     networks: Networks,
     output: Path,
     wanted: float | None = None,
+    *,
     likelihood: bool = False,
+    words: bool = False,
 ) -> None:
-    """Write one HTML page, which may say how likely the images are; or print what a `wanted` standard error of the mean costs.
+    """Write one HTML page, which may say how likely the images are and what the words say; or print what a `wanted` standard error of the
+    mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
@@ -160,6 +163,7 @@ def report(
         # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
         told = None if pipe.unconditional else pairs.prompts
         likely = pipe.log_likelihood(pairs.images, told, plan=replace(plan, keep="pair"))
+    said = pipe.words(pairs.images, pairs.prompts, marginal=marginal, plan=plan) if words else None
     title = f"What prompts say: {question.source.name}"
     page = build_report(
         result,
@@ -168,6 +172,7 @@ def report(
         convention=pipe.denoiser.convention,
         likelihood=likely,
         title=title,
+        words=said,
     )
     write_whole(output, page.encode())
     say(f"wrote {output}")

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.words import parts_by_place, word_information
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot, strip
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
+from mmg_diffusers.commands.word_page import word_section
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
@@ -245,6 +247,7 @@ def build_report(
     convention: Convention | None = None,
     likelihood: LogLikelihood | None = None,
     title: str = "What prompts say",
+    words: Words | None = None,
 ) -> str:
     """The page, as text. It holds its figures and styles, runs no script and loads nothing.
 
@@ -255,9 +258,10 @@ def build_report(
         convention: of the model, to tell diffusion time by.
         likelihood: log p of the images, if it was measured too.
         title: of the page.
+        words: what the words of the same prompts say, from `MMGPipeline.words`: coloured text, and maps over the first pictures.
 
     Raises:
-        ValueError: when images or prompts do not fit the measurement, or an image cannot be read.
+        ValueError: when images, prompts or words do not fit the measurement, or an image cannot be read.
     """
     if not len(images) == len(prompts) == len(result):
         raise ValueError(
@@ -267,6 +271,8 @@ def build_report(
         raise ValueError(
             f"got log p of {len(likelihood)} images for an estimate of {len(result)} pairs; expected one each"
         )
+    if words is not None and list(words.prompts) != list(prompts):
+        raise ValueError("the words are of other prompts than the measurement; read the words of the same pairs")
     read = _of_filter(result, convention) if isinstance(result, Filtered) else _of_estimate(result, convention)
     look = read_video if "frames" in read.settings else read_picture
     shown = [look(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(images[:MOST_ROWS])]
@@ -296,6 +302,7 @@ def build_report(
         f'<div class="figures">{"".join(read.figures)}</div>',
         *_maps(read.compared, shown, prompts),
         *([] if likelihood is None else _likely(likelihood)),
+        *([] if words is None else ["<h2>Words</h2>", word_section(words, shown)]),
         "<h2>Pairs</h2>",
         _table(rows, head, text=(0, 1)) + left_out,
         "<h2>Settings</h2>",

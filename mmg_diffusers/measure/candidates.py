@@ -256,7 +256,7 @@ def measure_candidates(
     size = max(1, 16 * forwards.rows // (count * together))
     for block in blocks(denoiser, pairs, path.quadrature, 1, seed, low, high, size):
         rows_of_block = slice(block.start, block.start + len(block.pairs))
-        grid = _with_ends(block.logsnr[0, 0], denoiser.snap(torch.tensor([low, high], dtype=torch.float64)))
+        grid = with_ends(block.logsnr[0, 0], denoiser.snap(torch.tensor([low, high], dtype=torch.float64)))
         block = replace(block, logsnr=grid.expand(*block.logsnr.shape[:2], -1))
         scores = PathScores.none(len(block.pairs), len(grid) - 1, count)
         true = None if truth is None else truth.cpu()[rows_of_block]
@@ -273,7 +273,7 @@ def measure_candidates(
     return CandidateCurve.merge(curves)
 
 
-def _with_ends(levels: Tensor, ends: Tensor) -> Tensor:
+def with_ends(levels: Tensor, ends: Tensor) -> Tensor:
     """Rising levels, and the levels nearest to the ends of the range, if a rule (such as Gauss') places none there."""
     low, high = (end for end in ends.split(1))
     below = [low] if float(levels[0] - low) > 1e-9 else []

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import Brief, shown
+from mmg_diffusers.checks import Brief, finite, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.moments import WEIGHED, integrate, noise_variance
 from mmg_diffusers.measure.value import Value
@@ -18,6 +18,8 @@ from mmg_diffusers.measure.weighing import Contributions
 from mmg_diffusers.measure.weights import starts, upper_simpson, upper_trapezoid
 
 if TYPE_CHECKING:
+    from diffusers import ClassifierFreeGuidance
+
     from mmg_diffusers.measure.estimate import Estimate
 
 Axis = Literal["logsnr", "timestep", "tau"]
@@ -32,7 +34,8 @@ class Influence(Brief):
     `logsnr` `(L,)` rises from the noisy end of the range to the clean one; `nats` and `stderr` `(N, L)` hold half the
     integral from `logsnr[l]` to the clean end for every pair, and the standard error that its noise draws leave.
     `nats[:, 0]` is the pair's whole information. `convention` tells timesteps, if it is known. `in_mean` `(N, L)`, of
-    forms that are weighed, is what each pair adds to the mean; see `Estimate.in_mean`.
+    forms that are weighed, is what each pair adds to the mean; see `Estimate.in_mean`. `sampler` tells the levels of a number
+    of the model's own sampling steps, if it is known.
     """
 
     logsnr: Tensor
@@ -40,6 +43,7 @@ class Influence(Brief):
     stderr: Tensor
     convention: Convention | None = None
     in_mean: Contributions | None = None
+    sampler: Callable[[int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.nats)
@@ -132,6 +136,58 @@ class Influence(Brief):
         places = to(torch.tensor(crossings, dtype=torch.float64))
         return Value(float(places[0]), float(jackknife(places[1:, None])[0]), axis)
 
+    def window(self, share: float = 0.8) -> tuple[float, float]:
+        """The log-SNR between which the central share of the mean information arrives: what is left out lies half at each end.
+
+        Raises:
+            ValueError: for a share that is not inside of 0 and 1, or if the mean information is not positive.
+        """
+        if not 0 < finite(share, "share") < 1:
+            raise ValueError(f"share is {share:g}; expected one above 0 and below 1")
+        total, rest = self._total(), (1 - share) / 2
+        return self._crossing(total, 1 - rest), self._crossing(total, rest)
+
+    def guider(self, scale: float, *, steps: int | Tensor = 50, share: float = 0.8) -> ClassifierFreeGuidance:
+        """A guider of diffusers that guides only where the information arrives (cf. arXiv 2404.07724), from this curve and no sweep.
+
+        Args:
+            scale: of guidance, as `ClassifierFreeGuidance` takes it.
+            steps: that the pipeline will take, at the levels of its own sampler; or `(S,)` these levels, rising.
+            share: of the information, the central one.
+
+        Raises:
+            ValueError: for levels that do not rise, a number of steps if the sampler is not known (``pipe.influence`` knows it), and as
+                `window` does.
+        """
+        from diffusers import ClassifierFreeGuidance
+
+        start, stop = self.fractions(steps, share)
+        return ClassifierFreeGuidance(guidance_scale=finite(scale, "scale"), start=start, stop=stop)
+
+    def fractions(self, steps: int | Tensor = 50, share: float = 0.8) -> tuple[float, float]:
+        """The `start` and `stop` of a guider, as shares of the sampler's steps; arguments as in `guider`.
+
+        Raises:
+            ValueError: as `guider` does.
+        """
+        low, high = self.window(share)
+        if isinstance(steps, Tensor):
+            levels = steps.double()
+        elif self.sampler is None:
+            raise ValueError(
+                "the model's sampler is not known; read the influence with pipe.influence, or give the levels of the steps"
+            )
+        else:
+            levels = self.sampler(steps)
+        if levels.ndim != 1 or not len(levels) or not bool((levels.diff() >= 0).all()):
+            raise ValueError(f"the levels of the steps are {shown(levels)}; expected them to rise, from noise to image")
+        inside = ((levels >= low) & (levels <= high)).nonzero().flatten().tolist()
+        # A window between two steps is guided at the one that is nearer.
+        inside = inside or [int((levels - (low + high) / 2).abs().argmin())]
+        count = len(levels)
+        # Half a step into the step, so that the guider's own rounding finds it.
+        return (inside[0] + 0.5) / count, min((inside[-1] + 1.5) / count, 1.0)
+
     def _left_out(self, total: Tensor) -> Tensor:
         """The total without each pair in turn, `(N, L)`; of weighed forms, whose weight moves with a pair, to first order."""
         added = self._added()
@@ -145,13 +201,13 @@ class Influence(Brief):
             raise ValueError(f"the mean information is {float(total[0]) / len(self):.4f} nats; no half of it arrives")
         return total
 
-    def _crossing(self, total: Tensor) -> float:
-        """The last level above which half of the total still lies, interpolated."""
-        above = (total >= total[0] / 2).nonzero().flatten()
+    def _crossing(self, total: Tensor, share: float = 0.5) -> float:
+        """The last level above which a share of the total still lies, interpolated."""
+        above = (total >= total[0] * share).nonzero().flatten()
         last = int(above[-1])
         if last + 1 == len(total):
             return float(self.logsnr[-1])
-        step = (total[last] - total[0] / 2) / (total[last] - total[last + 1])
+        step = (total[last] - total[0] * share) / (total[last] - total[last + 1])
         return float(self.logsnr[last] + step * (self.logsnr[last + 1] - self.logsnr[last]))
 
 

@@ -20,6 +20,7 @@ from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt, check_text
+from mmg_diffusers.pairs.variations import vary
 
 if TYPE_CHECKING:
     from mmg_diffusers.measure.density import Density
@@ -175,6 +176,7 @@ class Candidates(_Mixed):
         prior: their probabilities, uniform by default.
         groups: one label a prompt, such as its words but for the colour. A prompt is then compared with those of its own
             group alone: information of what distinguishes them, given what they share.
+        parts: what the prompts are made of: for every kind of word, one label a prompt; `vary` knows them.
 
     Raises:
         TypeError: for prompts that are neither text nor whole numbers.
@@ -184,6 +186,22 @@ class Candidates(_Mixed):
     prompts: Sequence[str]
     prior: Sequence[float] | None = None
     groups: Sequence[Hashable] | None = None
+    parts: Mapping[str, Sequence[str]] | None = None
+
+    @classmethod
+    def vary(cls, prompt: str, words: Mapping[str, Sequence[str]]) -> Candidates:
+        """All that a prompt could have said: each of some words as it is, or one of its alternatives in its place.
+
+        ``Candidates.vary("a red circle on the left", {"red": ["blue", "green"], "left": ["right"]})`` are six.
+
+        Args:
+            prompt, words: see `mmg_diffusers.pairs.variations.vary`.
+
+        Raises:
+            TypeError, ValueError: as that does.
+        """
+        prompts, parts = vary(prompt, words)
+        return cls(prompts, parts=parts)
 
     def __post_init__(self) -> None:
         if isinstance(self.prompts, str) or not isinstance(self.prompts, Iterable):
@@ -206,6 +224,11 @@ class Candidates(_Mixed):
                 raise ValueError(f"the prior sums to {float(prior.sum()):.6f}; divide it by its sum")
         if self.groups is not None and len(_listed(self.groups, "groups")) != len(names):
             raise ValueError(f"got {len(self.groups)} groups for {len(names)} candidates; expected a label each")
+        for part, labels in (self.parts or {}).items():
+            if len(_listed(labels, f"the part {shown(part)}")) != len(names):
+                raise ValueError(
+                    f"the part {shown(part)} has {len(labels)} labels for {len(names)} candidates; expected one each"
+                )
 
     @property
     def candidates(self) -> int:

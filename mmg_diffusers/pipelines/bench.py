@@ -22,6 +22,7 @@ from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_
 from mmg_diffusers.measure.density import Density
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
+from mmg_diffusers.measure.odds import Odds, measure_odds
 from mmg_diffusers.measure.proposals import gap_fitted
 from mmg_diffusers.measure.quadrature import StratifiedProfile
 from mmg_diffusers.pairs.image_pairs import ImagePairs
@@ -172,7 +173,9 @@ class Bench:
         names, slots = mixture.used()
         curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
         remarks = (*self._remarks(plan.path()), *pairs.notes, *([] if marginal.note is None else [marginal.note]))
-        return Filtered(curve, mixture, {**self._path_settings(plan, curve), "marginal": marginal.label}, notes=remarks)
+        return Filtered(
+            curve, mixture, {**self.path_settings(plan, curve.logsnr), "marginal": marginal.label}, notes=remarks
+        )
 
     def against_each_other(
         self, images: Sequence[VideoLike], ids: Tensor, candidates: Candidates, plan: Plan, notes: tuple[str, ...]
@@ -186,7 +189,41 @@ class Bench:
         if plan.keep != "pair":
             raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
         curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
-        return curve, self._path_settings(plan, curve), (*self._remarks(plan.path()), *notes)
+        return curve, self.path_settings(plan, curve.logsnr), (*self._remarks(plan.path()), *notes)
+
+    def one_over_other(
+        self, images: Sequence[VideoLike], ids: Tensor, one: Sequence[Prompt], other: Sequence[Prompt], plan: Plan
+    ) -> tuple[list[Odds], dict[str, Any], tuple[str, ...]]:
+        """Follow two prompts of every image along the same noise paths.
+
+        Returns:
+            their odds, some images at a time, the settings of the record, and notes.
+        """
+        plan.check(self.convention, candidates=2)
+        path = plan.path()
+        parts: list[Odds] = []
+        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as bar:
+            for rows, x in self._chunks(images, plan):
+                parts.append(
+                    measure_odds(
+                        self.denoiser,
+                        Pairs.of(x, ids[rows]),
+                        self.encoder.condition(one[rows]),
+                        self.encoder.condition(other[rows]),
+                        path,
+                        seed=plan.seed,
+                        batch_size=plan.batch_size,
+                        pixels=plan.keep != "pair",
+                        progress=bar.update,
+                    )
+                )
+        return parts, self.path_settings(plan, parts[0].logsnr), self._remarks(path)
+
+    def follow_slots(
+        self, images: Sequence[VideoLike], ids: Tensor, names: Sequence[str], prior: Tensor, plan: Plan, slots: Tensor
+    ) -> CandidateCurve:
+        """Follow candidates of its own for every image, none of them known to be true: `slots` `(N, M)` index `names`."""
+        return self._follow(images, ids, names, prior, plan, slots)
 
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
         """Where a few pairs have their information; see `MMGPipeline.pilot`."""
@@ -244,10 +281,11 @@ class Bench:
         asked = plan.logsnr_range
         return {**self.settings, "logsnr_range": None if asked is None else list(asked), "resized": plan.resize}
 
-    def _path_settings(self, plan: Plan, curve: CandidateCurve) -> dict[str, Any]:
+    def path_settings(self, plan: Plan, levels: Tensor) -> dict[str, Any]:
+        """What the record says of a measurement along a path through these levels."""
         path = plan.path()
         # A path runs between levels that the network knows, which need not be the ends that were asked for.
-        ends = None if plan.logsnr_range is None else [float(curve.logsnr[0]), float(curve.logsnr[-1])]
+        ends = None if plan.logsnr_range is None else [float(levels[0]), float(levels[-1])]
         return {
             **self._settings(plan),
             "logsnr_range": ends,

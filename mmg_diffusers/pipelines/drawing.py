@@ -22,10 +22,12 @@ from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pipelines.media import Stills
-from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from mmg_diffusers.pipelines.pipeline import MMGPipeline
+    from mmg_diffusers.pipelines.uses import UsingModel
 
 Images = NDArray[np.floating]
 _TOGETHER = 48
@@ -64,7 +66,7 @@ def guidance_notes(guidance: float) -> tuple[str, ...]:
 
 
 def draw(
-    pipe: MMGPipeline, prompts: Sequence[str], *, steps: int = 50, guidance: float = 1.0, seed: int = 0
+    pipe: UsingModel, prompts: Sequence[str], *, steps: int = 50, guidance: float = 1.0, seed: int = 0
 ) -> Drawn:  # fmt: skip
     """Draw an image for each prompt, at guidance 1 from the model's own p(image | prompt).
 
@@ -93,7 +95,7 @@ def stream(seed: int, place: int) -> int:
 
 
 def _sample(
-    pipe: MMGPipeline,
+    pipe: UsingModel,
     prompts: list[str],
     steps: int,
     guidance: float,

@@ -23,8 +23,8 @@ from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pairs.videos import VideoLike
-from mmg_diffusers.pipelines.piloting import PilotingModel
 from mmg_diffusers.pipelines.running import run_pairs
+from mmg_diffusers.pipelines.uses import UsingModel
 from mmg_diffusers.runs.shards import Outcome
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ __all__ = ["LEVELS", "STEPS", "MMGPipeline"]
 NULL = NullPrompt()
 
 
-class MMGPipeline(PilotingModel):
+class MMGPipeline(UsingModel):
     """Measures what prompts say about images, with a pipeline of diffusers.
 
     Args:
@@ -121,7 +121,8 @@ class MMGPipeline(PilotingModel):
         """
         found = self.measure(images, prompts, given, marginal, Plan.of(plan, **options), pair_ids)
         convention = self.family.convention()
-        return influence(found, convention) if isinstance(found, Estimate) else found.influence(convention)
+        read = influence(found, convention) if isinstance(found, Estimate) else found.influence(convention)
+        return replace(read, sampler=self.sampler)
 
     def pixel_map(
         self,
@@ -157,11 +158,8 @@ class MMGPipeline(PilotingModel):
             ends = range_within(self.denoiser, chosen.logsnr_range, Trapezoid(2))
             trapezoid_within(torch.tensor(ends, dtype=torch.float64), *two_ends(band, "band", unbounded=True))
         found = _as_estimate(self.measure(images, prompts, given, marginal, chosen, pair_ids), chosen)
-        medium = self.codec.medium
-        *frames, _, height, width = medium.read(medium.as_list(images)[0]).pixels.shape
-        shape = (*frames, *(self.codec.native_size if chosen.resize else (height, width)))
         nats, stderr = found.pixel_map(cast("Literal['gap', 'orthogonal']", integrand), band)
-        return medium.spread(nats, shape), medium.spread(stderr, shape)
+        return self.spread(nats, images, chosen.resize), self.spread(stderr, images, chosen.resize)
 
     def run(
         self,

@@ -14,11 +14,12 @@ from tests.bad_inputs import (
     pictures,
     readings,
     tables,
+    uses,
     videos,
 )
 
 ROWS = tuple(
     row
-    for part in (pictures, videos, options, models, families, tables, arrays, core, densities, readings, commands)
+    for part in (pictures, videos, options, models, families, tables, arrays, core, densities, readings, uses, commands)
     for row in part.ROWS
 )

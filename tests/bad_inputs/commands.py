@@ -119,7 +119,12 @@ ROWS = (
         ("maps, no such word", lambda r: study(r, "maps", "--word", "@9"), CommandFailed, "no word @9"),
         ("switch --tau 2", lambda r: study(r, "switch", "--tau", 2), CommandFailed, "tau is 2"),
         ("switch --marginal null", lambda r: study(r, "switch", "--marginal", "null"), CommandFailed, "as candidates"),
-        ("words, none named", lambda r: study(r, "words", "--prompt", "a"), CommandFailed, "which words"),
+        (
+            "words, no such word",
+            lambda r: study(r, "words", "--prompt", "a", "--word", "b"),
+            CommandFailed,
+            "no prompt has",
+        ),
         (
             "a marginal of 9,000 letters",
             lambda r: study(r, "words", "--marginal", "negatives:" + "x" * 9000),

@@ -63,6 +63,20 @@ def test_report_is_one_safe_page(world, pages):
         assert word in candidates
 
 
+def test_words_on_the_page(world, tmp_path):
+    folder, sample = world
+    page = tmp_path / "words.html"
+    few = ("--prompt", sample.prompts[0], "--levels", 2, "--output", page, "--quiet")
+    said = call("report", "shapes", folder / "0.png", "--words", *few)
+    assert said.exit_code == 0, said.output
+    text = page.read_text(encoding="utf-8")
+    assert "<h2>Words</h2>" in text
+    for word in sample.prompts[0].split():
+        assert f">{word}<sub" in text
+        assert f'alt="Map of {word}"' in text
+    assert "no check tells" in text
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from mmg_diffusers import shapes_model
+from mmg_diffusers import load, shapes_model
 from mmg_diffusers.commands.studies import switching
-from mmg_diffusers.worlds.shapes import Shapes
-from tests.commands.calling import CIRCLE, ROOT, run
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
+from tests.commands.calling import CIRCLE, ROOT, call, run
 
 
 def test_pixel_maps(tmp_path, capsys):
@@ -77,8 +77,11 @@ def test_pixel_maps_of_images_that_are_not_square(world, tmp_path, capsys):
         ("prompt_influence.py", ["--prompt", CIRCLE, "--marginal", "prompts"], "candidates need others"),
         ("prompt_switching.py", ["--tau", "-0.1"], "tau is -0.1"),
         ("prompt_switching.py", ["--marginal", "null"], "pictures are read as candidates"),
-        ("word_information.py", ["--prompt", CIRCLE], "which words"),
-        ("word_information.py", ["--word", "colour"], "every word that differs is measured"),
+        ("word_information.py", ["--prompt", CIRCLE, "--word", "blue"], "no prompt has the word 'blue'"),
+        ("word_information.py", ["--replace-by", ""], "candidates say by themselves"),
+        ("word_information.py", ["--vary", "red"], "such as red=blue,green"),
+        ("word_information.py", ["--vary", "red=blue", "--marginal", "null"], "candidates of its own"),
+        ("word_information.py", ["--prompt", CIRCLE, "--vary", "pink=blue"], "none of which is in the prompt"),
     ],
 )
 def test_scripts_refuse_bad_input_before_they_measure(tmp_path, script, arguments, says):
@@ -145,13 +148,59 @@ def test_word_information(tmp_path, capsys):
     for kind in ("size", "colour", "shape", "side"):
         assert re.search(rf"\| {kind} \| \S+ ± \S+ \| {Shapes().conditional_information(kind):.3f} \|", said)
     split = json.loads((tmp_path / "words.json").read_text())["shared by two"]["colour, side"]
-    assert set(split) == {"redundancy", "unique_1", "unique_2", "synergy", "interaction"}
+    assert list(split) == ["interaction", "redundancy", "unique_1", "unique_2", "synergy"]
+    assert split["interaction"][0] == pytest.approx(split["redundancy"][0] - split["synergy"][0])
     table = pandas.read_csv(tmp_path / "words.csv")
-    assert split["interaction"][0] == pytest.approx((table["colour and side"] - table["colour"] - table["side"]).mean())
+    assert len(table) == 8
+    assert set(table["label"]) == {"size", "colour", "shape", "side"}
+    record = load(tmp_path / "words.safetensors")
+    assert table["nats"].tolist() == pytest.approx(record.nats.tolist())
+    page = (tmp_path / "words.html").read_text()
+    # For each of two pairs a picture, and a map of each of four words over it.
+    assert page.count("<img") == 2 * 5
+    assert page.count("<figcaption>picture") == 2
+    assert f"{table['word'][0]}: {table['nats'][0]:.2f} nats" in page
     assert (tmp_path / "words.png").stat().st_size > 1000
     run(script, *small, "--marginal", "null", "--word", "colour", "--word", "side", "--replace-by", "")
     assert json.loads((tmp_path / "words.json").read_text())["words"] == "left out"
-    assert "colour, side: interaction" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "colour, side: interaction" in said
+    assert "no check tells" in said
+
+
+def test_words_that_are_varied(tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    Image.fromarray((Shapes("hard").sample(1, 3).images[0] * 255).astype("uint8")).save(picture)
+    small = ["--levels", 3, "--steps", 3, "--no-together", "--output", tmp_path / "out"]
+    done = call("words", picture, "--prompt", CIRCLE, "--vary", "red=blue,green", "--vary", "left=right", *small)
+    assert done.exit_code == 0, done.output
+    table = pandas.read_csv(tmp_path / "out" / "words.csv")
+    assert table["word"].tolist() == ["red", "left"]
+    assert json.loads((tmp_path / "out" / "words.json").read_text())["shared by two"] == {}
+
+
+def test_compare(tmp_path):
+    sample = Shapes("hard").sample(2, 3)
+    for place, image in enumerate(sample.images):
+        Image.fromarray((image * 255).astype("uint8")).save(tmp_path / f"{place}.png")
+    names = [f"{place}.png" for place in range(2)]
+    pandas.DataFrame({"image": names, "prompt": sample.prompts}).to_csv(tmp_path / "pairs.csv", index=False)
+    other = [CAPTIONS[(k + 7) % 48] for k in sample.caption]
+    (tmp_path / "other.txt").write_text("\n".join(other))
+    small = ["--levels", 4, "--output", tmp_path / "out", "--quiet"]
+    done = call("compare", "shapes", tmp_path / "pairs.csv", "--b", tmp_path / "other.txt", *small)
+    assert done.exit_code == 0, done.output
+    assert "better than b in 100 % of them" in done.output
+    table = pandas.read_csv(tmp_path / "out" / "pairs.csv")
+    assert table["a"].tolist() == list(sample.prompts)
+    assert table["b"].tolist() == other
+    record = load(tmp_path / "out" / "comparison.safetensors")
+    assert table["nats"].tolist() == pytest.approx(record.nats.tolist())
+    assert (tmp_path / "out" / "maps.png").stat().st_size > 1000
+    (tmp_path / "other.txt").write_text("one")
+    done = call("compare", "shapes", tmp_path / "pairs.csv", "--b", tmp_path / "other.txt", *small)
+    assert done.exit_code == 2
+    assert "with 1 captions for 2 images" in " ".join(done.output.split())
 
 
 def test_measure_analyses(tmp_path, capsys):
@@ -182,3 +231,12 @@ def test_measure_analyses(tmp_path, capsys):
         assert (tmp_path / name).stat().st_size > 1000
     with pytest.raises(ValueError, match=r"other settings.*pairs: 2 there, 3 now"):
         run(script, *small[2:], "--pairs", 3)
+
+
+def test_measure_funnel(capsys):
+    run(ROOT / "scripts" / "measure_funnel.py", "--model", "shapes", "--pairs", 2, "--levels", 4)
+    said = capsys.readouterr().out
+    assert re.search(r"48 captions ranked for 2 images: \S+ of them followed to the end", said)
+    assert "% of 384" in said
+    assert "lost by the funnel: " in said
+    assert re.search(r"for [012] of 2$", said.strip())

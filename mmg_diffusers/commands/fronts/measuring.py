@@ -120,6 +120,9 @@ def report(
         bool,
         typer.Option("--likelihood", help="Also say how likely the images are, by more evaluations."),
     ] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="What each word says as well, over the pictures: a measurement a word.")
+    ] = False,
     levels: Levels = None,
     draws: Draws = 1,
     plan: PlanFor = None,
@@ -144,7 +147,8 @@ def report(
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
         plan,
-        likelihood,
+        likelihood=likelihood,
+        words=words,
     )  # fmt: skip
 
 

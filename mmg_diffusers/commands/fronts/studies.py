@@ -1,4 +1,4 @@
-"""`influence`, `maps`, `words` and `switch`."""
+"""`influence`, `maps` and `switch`."""
 
 from __future__ import annotations
 
@@ -134,35 +134,6 @@ def maps(
         output,
         shown=shown,
         npz=npz,
-    )
-
-
-def words(
-    source: Source = "shapes",
-    model: ModelOption = None,
-    prompt: Prompt = None,
-    word: Annotated[
-        list[str] | None,
-        typer.Option(help="With the null prompt: a word, or its place such as @2. Else all that differ."),
-    ] = None,
-    replace_by: ReplaceBy = None,
-    marginal: StudyMarginal = None,
-    pairs: Pairs = 64,
-    levels: NullLevels = LEVELS,
-    steps: Steps = None,
-    high: High = None,
-    draws: Draws = 1,
-    seed: Seed = 8008,
-    output: Output = Path("runs/words"),
-) -> None:
-    """What each word of a prompt says about the image, given the rest, and what two words share: words.csv, .json and .png."""
-    from mmg_diffusers.commands.studies import words as work
-    from mmg_diffusers.commands.studies.settings import StudySettings
-
-    work.study(
-        work.Question(source, prompt, model, tuple(word or ()), replace_by, marginal, pairs),
-        StudySettings(levels, steps=steps, high=high, draws=draws, seed=seed),
-        output,
     )
 
 

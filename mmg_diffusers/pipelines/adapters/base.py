@@ -312,6 +312,13 @@ class Family(ABC):
             convention = replace(convention, notes=(*convention.notes, said))
         return replace(convention, **self.flow)
 
+    def level_told(self, time: Tensor, x: Tensor) -> Tensor:
+        """The log-SNR at which the pipeline's network is, from what it is told and its noisy input as the pipeline gives it.
+
+        That is the convention's, unless `network` tells another time than it is given.
+        """
+        return self.convention().at_timestep(time)
+
     def nulls(self) -> Mapping[str, str]:
         """What may stand for no prompt: kinds, as ``MMGPipeline(pipe, null=...)`` takes them, with what a record says of them.
         The default comes first; there are none for a network without an unconditional branch.

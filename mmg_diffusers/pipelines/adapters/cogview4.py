@@ -109,6 +109,12 @@ class CogView4(Family):
         shift = shift_of(scheduler, self.codec().tokens)
         return RectifiedFlow.shifted(shift=shift, steps=steps, time_scale=float(steps))
 
+    def level_told(self, time: Tensor, x: Tensor) -> Tensor:
+        patch, steps = self.pipe.transformer.config.patch_size, self.pipe.scheduler.config.num_train_timesteps
+        shift = shift_of(self.pipe.scheduler, (x.shape[-2] // patch) * (x.shape[-1] // patch))
+        share = time.double() / steps
+        return self.convention().at_timestep(steps * shift * share / (1 + (shift - 1) * share))
+
     def describe(self) -> dict[str, Any]:
         size = "the image's own, not cropped, told in both branches"
         return {**super().describe(), "size": size, "told_time": "before the shift, by the image's size"}

@@ -1,0 +1,43 @@
+"""What does the funnel of `pipe.rank` lose, and what does it cost? Shapes pairs, all 48 captions, against the whole posterior.
+
+python scripts/measure_funnel.py --pairs 8 --seed 903
+
+Its settings were chosen on the pairs of seeds 900 to 902.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mmg_diffusers import MMGPipeline
+from mmg_diffusers.analysis import Funnel
+from mmg_diffusers.pipelines.shipped import model_place
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
+
+
+def main(
+    model: Annotated[str, typer.Option(help="Folder, id, or a model that ships.")] = "shapes-plain",
+    pairs: Annotated[int, typer.Option(min=2, help="Of the Shapes world.")] = 8,
+    seed: Annotated[int, typer.Option(help="Names the pairs.")] = 903,
+    levels: Annotated[int, typer.Option(min=2, help="Steps of the whole path.")] = 64,
+) -> None:
+    """Print both posteriors' information, the loss, and the share of evaluations."""
+    pipe = MMGPipeline.from_pretrained(model_place(model))
+    pipe.set_progress_bar_config(disable=True)
+    sample = Shapes("soft").sample(pairs, seed)
+    images, truth = list(sample.images), list(sample.prompts)
+    ranked = pipe.rank(images, CAPTIONS, funnel=Funnel(), seed=1, levels=levels)
+    print(ranked)
+    full = pipe.classify(images, CAPTIONS, seed=1, levels=levels)
+    lost = full.pointwise(truth) - ranked.pointwise(truth)
+    print(f"the whole posterior: {full.bound(truth)}, {full.curve.evaluations} evaluations")
+    print(f"lost by the funnel: {ranked.loss(full, truth)}, at most {float(lost.max()):.3f} of a pair")
+    print(
+        f"its best caption is that of the whole posterior for {sum(a == b for a, b in zip(ranked.best, full.best, strict=True))} of {pairs}"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,162 @@
+"""Words, pairs of captions, retrieval, selection, guiders, excess."""
+
+import torch
+
+from mmg_diffusers import Candidates, Funnel, Negatives, excess
+from mmg_diffusers.measure.influence import Influence
+from tests.bad_inputs.room import IMAGE, CommandFailed, rows
+
+RED, BLUE = "a red circle", "a blue circle"
+CURVE = Influence(torch.linspace(-2, 2, 5).double(), torch.linspace(1, 0, 5).double()[None], torch.zeros(1, 5).double())
+
+ROWS = (
+    *rows(
+        "Candidates.vary",
+        (
+            "a word that is not there",
+            lambda _: Candidates.vary(RED, {"blue": ["red"]}),
+            ValueError,
+            "no 'blue' in the prompt",
+        ),
+        (
+            "text for alternatives",
+            lambda _: Candidates.vary(RED, {"red": "blue"}),
+            TypeError,
+            "expected a list of texts",
+        ),
+        ("its own word", lambda _: Candidates.vary(RED, {"red": ["red"]}), ValueError, "there twice"),
+        ("nothing to vary", lambda _: Candidates.vary(RED, {}), ValueError, "no word to vary"),
+        ("a list of words", lambda _: Candidates.vary(RED, ["red"]), TypeError, "a mapping of words"),
+        (
+            "parts of another length",
+            lambda _: Candidates([RED, BLUE], parts={"red": ["red"]}),
+            ValueError,
+            "1 labels for 2",
+        ),
+    ),
+    *rows(
+        "pipe.words",
+        (
+            "a word of no prompt",
+            lambda r: r.pipe.words(IMAGE, RED, words=["blue"]),
+            ValueError,
+            "no prompt has the word 'blue'",
+        ),
+        ("a place of no prompt", lambda r: r.pipe.words(IMAGE, RED, words=["@9"]), ValueError, "no word @9"),
+        ("no prompt", lambda r: r.pipe.words(IMAGE, None), TypeError, "prompts is a NoneType"),
+        ("negatives", lambda r: r.pipe.words(IMAGE, RED, marginal=Negatives(1)), ValueError, "cannot isolate a word"),
+        (
+            "a mask among candidates",
+            lambda r: r.pipe.words(IMAGE, RED, marginal=Candidates([RED, BLUE]), mask=""),
+            ValueError,
+            "leave mask='' out",
+        ),
+        (
+            "a prompt that is not among the candidates",
+            lambda r: r.pipe.words(IMAGE, "a pink circle", marginal=Candidates([RED, BLUE])),
+            ValueError,
+            "not among the 2 candidates",
+        ),
+        (
+            "a word in which candidates do not differ",
+            lambda r: r.pipe.words(IMAGE, RED, marginal=Candidates([RED, BLUE]), words=["circle"]),
+            ValueError,
+            "do not differ in 'circle'",
+        ),
+        (
+            "two marginals for one image",
+            lambda r: r.pipe.words(IMAGE, RED, marginal=[Candidates([RED, BLUE])] * 2),
+            ValueError,
+            "2 marginals for 1 images",
+        ),
+        (
+            "a list of text as the marginal",
+            lambda r: r.pipe.words(IMAGE, RED, marginal=[RED]),
+            TypeError,
+            r"marginal\[0\] is a str",
+        ),
+    ),
+    *rows(
+        "pipe.compare",
+        ("the same caption twice", lambda r: r.pipe.compare(IMAGE, RED, RED), ValueError, "both captions of image 0"),
+        (
+            "two captions for one image",
+            lambda r: r.pipe.compare(IMAGE, [RED, BLUE], RED),
+            ValueError,
+            "got 2 a for 1 images",
+        ),
+        ("None", lambda r: r.pipe.compare(IMAGE, RED, None), TypeError, "b is a NoneType"),
+        (
+            "a tolerance",
+            lambda r: r.pipe.compare(IMAGE, RED, BLUE, tolerance=0.1),
+            ValueError,
+            "belongs to the null prompt",
+        ),
+    ),
+    *rows(
+        "pipe.rank",
+        ("one caption", lambda r: r.pipe.rank(IMAGE, [RED]), ValueError, "got 1 candidates"),
+        ("the same caption twice", lambda r: r.pipe.rank(IMAGE, [RED, RED]), ValueError, "appears more than once"),
+        ("a funnel that is a number", lambda r: r.pipe.rank(IMAGE, [RED, BLUE], funnel=3), TypeError, "a Funnel"),
+        (
+            "a funnel beyond the path",
+            lambda r: r.pipe.rank(IMAGE, [RED, BLUE], funnel=Funnel(until=99.0)),
+            ValueError,
+            "short path ends at log-SNR 99",
+        ),
+        ("Funnel(keep=1)", lambda _: Funnel(keep=1), ValueError, "keep is 1"),
+        ("Funnel(first=0)", lambda _: Funnel(first=0), ValueError, "first is 0"),
+    ),
+    *rows(
+        "pipe.select",
+        ("one image", lambda r: r.pipe.select([RED], 1), ValueError, "n is 1"),
+        ("text for prompts", lambda r: r.pipe.select(RED, 2), TypeError, "a list of at least one"),
+        ("a number for a score", lambda r: r.pipe.select([RED], 2, score=3), TypeError, "expected NullPrompt"),
+        (
+            "a prompt that is not among the candidates",
+            lambda r: r.pipe.select(["a dot"], 2, score=Candidates([RED, BLUE])),
+            ValueError,
+            "not among the 2 candidates",
+        ),
+    ),
+    *rows(
+        "Influence.guider",
+        ("steps without a sampler", lambda _: CURVE.guider(3.0, steps=20), ValueError, "sampler is not known"),
+        (
+            "levels that fall",
+            lambda _: CURVE.guider(3.0, steps=torch.tensor([1.0, 0.0])),
+            ValueError,
+            "from noise to image",
+        ),
+        ("share=1", lambda _: CURVE.window(1), ValueError, "share is 1"),
+        ("a scale that is text", lambda _: CURVE.guider("3", steps=CURVE.logsnr), TypeError, "scale is '3'"),
+    ),
+    *rows(
+        "excess",
+        ("a number", lambda r: excess(3.0, [0.0]), TypeError, "expected a result"),
+        ("another number of pairs", lambda r: excess(r.estimate, [0.0]), ValueError, "exact informations of shape"),
+        ("NaN", lambda r: excess(r.estimate, [float("nan")] * 6), ValueError, "not finite"),
+    ),
+    *rows(
+        "mmg-diffusers compare, words --vary",
+        (
+            "compare, no such picture",
+            lambda r: r.command("compare", "shapes", r.folder / "x.png", "--a", "a", "--b", "b"),
+            CommandFailed,
+            "there is no",
+        ),
+        ("compare, without --b", lambda r: r.command("compare", "shapes", r.picture()), CommandFailed, "--b"),
+        (
+            "compare, the same caption twice",
+            lambda r: r.command("compare", "shapes", r.picture(), "--a", RED, "--b", RED, "--output", r.folder / "o"),
+            CommandFailed,
+            "both captions of image 0",
+        ),
+        (
+            "words --vary red",
+            lambda r: r.command("words", r.picture(), "--prompt", RED, "--vary", "red", "--output", r.folder / "out"),
+            CommandFailed,
+            "such as red=blue,green",
+        ),
+    ),
+)
