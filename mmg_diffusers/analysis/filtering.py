@@ -13,13 +13,16 @@ from torch import Tensor
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.followed import Followed
 from mmg_diffusers.analysis.influence import Influence
+from mmg_diffusers.analysis.reliability import Reliability
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.judging import of_pairs
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 from mmg_diffusers.pairs.mixture import Mixture
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class Filtered(Followed, Measured):
     def against_mixture(self) -> Estimate:
         """The true candidate against the mixture of all (gap and orthogonal), which needs no unconditional branch."""
         settings = {**self.settings, "base": "the mixture of candidates"}
-        return Estimate(self.compared, "auto", settings, self.versions, self.notes, ceiling=self.mixture.surprise)
+        return Estimate(self.compared, "auto", settings, self.versions, self._found, ceiling=self.mixture.surprise)
 
     @property
     def nats(self) -> Tensor:
@@ -127,29 +130,39 @@ class Filtered(Followed, Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
+        return (*self._found, *of_pairs(len(self), self.mean(), "bound"))
+
+    @cached_property
+    def _found(self) -> tuple[str, ...]:
+        """What there is to say of the path and its posterior, whichever form is read."""
         said = list(self.notes)
         moved, high = self.settled, float(self.logsnr[-1])
         if moved >= high - 1e-9:
             said.append(
-                f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, if that is the "
-                "model's clean end, mind that its errors weigh most there"
+                Finding(
+                    f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, if that is the "
+                    "model's clean end, mind that its errors weigh most there",
+                    "range",
+                )
             )
         off, stderr = self.step_error
         if abs(off) > max(3 * stderr, COARSE):
             said.append(
-                f"the {len(self.logsnr) - 1} steps of the path are too large: the gap to the mixture is {off:.3f} +- {stderr:.3f} nats "
-                "from log q; take more"
+                Finding(
+                    f"the {len(self.logsnr) - 1} steps of the path are too large: the gap to the mixture is {off:.3f} +- {stderr:.3f} "
+                    "nats from log q; take more",
+                    "range",
+                )
             )
-        log_q, entropy = self.by_level[:, -1], self.entropy_by_level[:, -1]
-        difference = entropy - log_q
-        off, stderr = mean_over_pairs(difference)
-        if abs(off) > 3 * stderr:
-            said.append(
-                f"the posterior claims {off:.3f} +- {stderr:.3f} nats more than it is right about: it is not calibrated"
-                if off > 0
-                else f"the posterior claims {-off:.3f} +- {stderr:.3f} nats less than it knows: it is not calibrated"
-            )
+        calibration = self.reliability.finding(self.mixture.ceiling)
+        if calibration is not None:
+            said.append(calibration)
         return tuple(said)
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Whether the true candidates are as probable as the posterior says, at the end of the path."""
+        return Reliability.of(self.log_posterior[:, :, -1], self.mixture.truth)
 
     def influence(self, convention: Convention | None = None) -> Influence:
         """What the condition still adds at each level of the path: I(A; B | X_tau), from log q.
@@ -167,9 +180,10 @@ class Filtered(Followed, Measured):
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])
         lines = [
+            f"verdict: {self.verdict}",
             f"{self.mean()} or more, over {len(self)} pairs and {self.mixture.slots.shape[1]} candidates (log q, "
             f"log-SNR {low:.2f} to {high:.2f} in {len(self.logsnr) - 1} steps, settled from {self.settled:.2f} on, "
-            f"{self.evaluations} evaluations, at most {self.mixture.ceiling:.3f}); about {self.below.value:.3f} lie below"
+            f"{self.evaluations} evaluations, at most {self.mixture.ceiling:.3f}); about {self.below.value:.3f} lie below",
         ]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
 
@@ -183,7 +197,7 @@ class Filtered(Followed, Measured):
             "names": list(self.mixture.names),
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
             "nats_below": list(self.below),
         }
 
@@ -194,7 +208,7 @@ class Filtered(Followed, Measured):
         mixture = Mixture(tuple(record["names"]), *(tensors[name] for name in names))
         rest = {name: value for name, value in tensors.items() if name not in names}
         evidence = CandidateCurve.unpacked(rest, record)
-        return cls(evidence, mixture, record["settings"], record["versions"], tuple(record["notes"]))
+        return cls(evidence, mixture, record["settings"], record["versions"], unpacked_notes(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[Filtered]) -> Filtered:

@@ -19,6 +19,7 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.measure.tolerance import Tolerance
+from mmg_diffusers.measure.verdict import of_network
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class MMG:
             "antithetic": self.antithetic,
             "seed": seed,
         }
-        notes = (*denoiser.notes, *memory_notes(denoiser))
+        notes = (*denoiser.notes, *of_network(denoiser), *memory_notes(denoiser))
         return Estimate(
             curve,
             self.integrand,
@@ -203,4 +204,5 @@ class MINDE:
             batch_size=batch_size,
             progress=progress,
             settings=settings,
+            entropy=entropy,
         )

@@ -15,6 +15,7 @@ from mmg_diffusers.checks import file_path, needs, of_type
 from mmg_diffusers.files.records import pack, read_record, unpack
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.value import Labels, Value
+from mmg_diffusers.measure.verdict import Verdict
 from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Record(ABC):
 class Measured(Record):
     """A result: nats of every pair, with what is needed to believe them.
 
-    A subclass has `nats`, `stderr` and `pair_ids`, `warnings`, and what `Record` asks for; the rest follows, or is
+    A subclass has `nats`, `stderr` and `pair_ids`, `warnings`, and what `Record` asks for; the rest, its `verdict` too, follows, or is
     refused with words if it makes no sense of it.
     """
 
@@ -110,9 +111,12 @@ class Measured(Record):
         return len(self.pair_ids)
 
     def __repr__(self) -> str:
-        number = len(self.warnings())
-        said = f", {number} warning{'s' * (number > 1)}: print it" if number else ""
-        return f"{type(self).__name__}({self.mean()}, {len(self)} pair{'s' * (len(self) > 1)}{said})"
+        return f"{type(self).__name__}({self.mean()}, {len(self)} pair{'s' * (len(self) > 1)}, {self.verdict})"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to make of these numbers: trust, with caution, or don't, and what that was found by."""
+        return Verdict.of(self.warnings(), getattr(self, "notes", ()))
 
     def in_mean(self, cluster: Labels | None = None) -> Contributions:
         """What each pair adds to the mean: its nats, unless a result says otherwise."""
