@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding, Grade, weighed, worst
+from mmg_diffusers.measure.verdict import Finding, Grade
 
 # Times that true candidates are drawn anew from the posterior.
 REDRAWN = 999
 # Chance of a finding about a calibrated posterior, in all.
 LEVEL = 0.005
-# A posterior that claims this share of the ceiling more than it is right about says nothing of how large the information is.
-IDLE = 0.3
+# Shares of the ceiling: less than the first is what steps of a path do to an exact posterior, and not said; a posterior that claims more
+# than the second beyond what it is right about says nothing of how large the information is.
+SAID, IDLE = 0.1, 0.3
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class Reliability:
         """What to say of it beside a bound that can reach `ceiling` nats; ``None`` if it is calibrated as far as can be seen."""
         off, error = self.claimed
         share = abs(off) / max(ceiling, 1e-9)
-        if self.chance > LEVEL or weighed(share) == "trust":
+        if self.chance > LEVEL or share < SAID:
             return None
         # The bound holds; it is no estimate of the information if q claims far more than it is right about.
-        grade: Grade = worst(["with caution", "don't" if off > 0 and share > IDLE else "with caution"])
+        grade: Grade = "don't" if off > 0 and share > IDLE else "with caution"
         said = (
             f"the posterior claims {off:.3f} +- {error:.3f} nats more than it is right about: it is not calibrated"
             if off > 0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmg_diffusers.denoisers.base import Condition, Denoiser
 from mmg_diffusers.denoisers.exact import GaussianDenoiser, MixtureDenoiser
-from mmg_diffusers.denoisers.levels import per_event
+from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,25 @@ class Retold(Denoiser):
 
 
 class Rounded(Denoiser):
-    """A denoiser whose predictions come out in half precision."""
+    """A denoiser that computes in half precision.
 
-    def __init__(self, exact: Denoiser, dtype: torch.dtype) -> None:
+    Args:
+        exact: what is rounded.
+        dtype: of its predictions.
+        embedding: size of what stands for the condition and is added to z in that dtype, as networks do, so that branches round otherwise;
+            0 rounds predictions alone.
+    """
+
+    def __init__(self, exact: Denoiser, dtype: torch.dtype, embedding: float = 0.0) -> None:
         super().__init__()
-        self.exact, self.dtype = exact, dtype
+        self.exact, self.dtype, self.embedding = exact, dtype, embedding
         self.logsnr_range = exact.logsnr_range
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        if self.embedding:
+            generator = torch.Generator().manual_seed(int(cond is not None))
+            added = self.embedding * torch.randn(z.shape[1:], generator=generator).to(self.dtype)
+            z = (z.to(self.dtype) + added).float() - added.float()
         return self.exact(z, logsnr, cond).to(self.dtype).float()
 
 
@@ -167,3 +178,100 @@ class Forgetful(Denoiser):
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         return self.null(z, logsnr, None) if cond is None else self.conditional(z, logsnr, cond)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Equally likely labels, each with chances of its own for independent bits 0 and 1.
+
+    Args:
+        count: labels.
+        size: bits.
+        seed: of the chances.
+    """
+
+    count: int
+    size: int
+    seed: int = 0
+
+    @property
+    def chances(self) -> Tensor:
+        """`(count, size)` that a bit is 1."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return 0.05 + 0.5 * torch.rand(self.count, self.size, generator=generator, dtype=torch.float64).square()
+
+    def sample(self, pairs: int, seed: int) -> Sample:
+        """Fresh pairs."""
+        label = torch.arange(pairs) % self.count
+        drawn = torch.rand(pairs, self.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        x = (drawn < self.chances[label]).double()
+        each = x @ self.chances.log().T + (1 - x) @ (1 - self.chances).log().T
+        truth = torch.log_softmax(each, 1).gather(1, label[:, None])[:, 0] + torch.tensor(float(self.count)).log()
+        return Sample(x.float(), {"label": label}, truth.double())
+
+
+class OfBits(Denoiser):
+    """What training on squared errors, or on absolute ones, makes of `Bits`: posterior means, or posterior medians."""
+
+    logsnr_range = (-12.0, 12.0)
+
+    def __init__(self, world: Bits, median: bool = False) -> None:
+        super().__init__()
+        self.chances, self.median = world.chances, median
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        a, s = (scale[:, None] for scale in signal_and_noise(logsnr.double()))
+        wide = z.double()
+        # log of what a bit's being 1 makes of z, against its being 0.
+        evidence = a * (wide - a / 2) / s**2
+        # Of every label: what z says of it, and its posterior chances of the bits.
+        prior = self.chances.logit()
+        posterior = torch.sigmoid(prior + evidence[:, None])
+        said = torch.logaddexp((1 - self.chances).log(), self.chances.log() + evidence[:, None]).sum(2)
+        if cond is None:
+            one = (torch.softmax(said, 1)[..., None] * posterior).sum(1)
+        else:
+            one = posterior[torch.arange(len(z)), cond["label"]]
+        x = (one > 0.5).double() if self.median else one
+        return ((wide - a * x) / s).to(torch.promote_types(z.dtype, torch.float32))
+
+
+class Masking(Denoiser):
+    """Labels of two words, of which the second may be masked, as an index from `count` on: one for every first word.
+
+    Args:
+        world: of the labels; label `words * first + second`.
+        words: second words.
+        right: whether a masked condition is answered by the mixture over the second word, as it should be, or by a normal about the
+            mean of their means, as by a network that never saw a mask.
+    """
+
+    logsnr_range = (-torch.inf, torch.inf)
+
+    def __init__(self, world: Labels, words: int, right: bool) -> None:
+        super().__init__()
+        self.world, self.words, self.right, self.exact = world, words, right, world.exact()
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        if cond is None or int(cond["label"].max()) < self.world.count:
+            return self.exact(z, logsnr, cond)
+        first = cond["label"] - self.world.count
+        means = self.world.means.unflatten(0, (-1, self.words))
+        out = torch.zeros_like(z, dtype=torch.promote_types(z.dtype, torch.float32))
+        for group in first.unique().tolist():
+            rows, own = first == group, means[group]
+            kept = own if self.right else own.mean(0, keepdim=True)
+            mixture = MixtureDenoiser(torch.ones(len(kept)), kept, torch.full((len(kept),), self.world.variance))
+            out[rows] = mixture(z[rows], logsnr[rows], None)
+        return out
+
+    def sample(self, pairs: int, seed: int) -> tuple[Sample, Condition]:
+        """Fresh pairs, and their conditions with the second word masked; the truth is what the second word tells given the first."""
+        drawn = self.world.sample(pairs, seed)
+        label = drawn.cond["label"]
+        first = label // self.words
+        own = self.world.means.unflatten(0, (-1, self.words))[first]
+        squares = (drawn.x.double()[:, None] - own).square().sum(2) / (2 * self.world.variance)
+        truth = torch.log_softmax(-squares, 1).gather(1, (label % self.words)[:, None])[:, 0]
+        truth = truth + torch.tensor(float(self.words)).log()
+        return Sample(drawn.x, drawn.cond, truth), {"label": self.world.count + first}
