@@ -21,7 +21,7 @@ from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.judging import of_pairs
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
-from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 from mmg_diffusers.pairs.mixture import Mixture
 

@@ -19,6 +19,7 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import OF_PRETRAINED
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.verdict import mapping_of
 from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
@@ -55,6 +56,7 @@ class Demonstration:
         table.add_column("")
         for column in ("nats", "log-SNR", "below", "above"):
             table.add_column(column, justify="right", no_wrap=True)
+        table.add_row("verdict on the null prompt", str(self.estimate.verdict))
         bound, grid = self.bound, self.posterior.curve.logsnr
         table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
         if self.estimate.ceiling is not None:
@@ -89,6 +91,7 @@ class Demonstration:
             "calibration": asdict(self.posterior.calibration),
             **{form: self.estimate.using(form).mean() for form in OF_PRETRAINED},
             "certificate": self.estimate.certificate,
+            **mapping_of(self.estimate.verdict),
             "warnings": self.estimate.warnings(),
             "evaluations": {"estimate": self.estimate.evaluations, "candidates": self.posterior.curve.evaluations},
             "settings": dict(self.estimate.settings),

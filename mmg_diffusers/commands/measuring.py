@@ -122,6 +122,7 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path, w
     table = result.to_pandas()
     table.insert(1, "image", [str(path) for path in pairs.images])
     table.insert(2, "prompt", pairs.prompts)
+    table["verdict"] = str(result.verdict)
     write_whole(output / "pairs.csv", table.to_csv(index=False).encode())
     say(result)
     if isinstance(result, Filtered):

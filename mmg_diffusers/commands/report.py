@@ -52,9 +52,13 @@ td.text { min-width: 8rem; }
 .maps figure { margin: 0; } .maps figcaption { font-size: .8rem; line-height: 1.3; }
 .maps img { width: calc(50% - 2px); image-rendering: pixelated; } .maps img + img { margin-left: 4px; }
 img.thumb { width: 3rem; min-width: 3rem; display: block; image-rendering: pixelated; }
+.verdict { font-size: 1.2rem; font-weight: 600; margin: .5rem 0 0; border-left: .5rem solid; padding-left: .7rem; }
+.good { border-color: #2a8a4a; } .fair { border-color: #c9a227; } .bad { border-color: var(--warn); }
 .number { font-size: 1.8rem; margin: .5rem 0; } .quiet { color: var(--quiet); }
 .warn { border-left: 4px solid var(--warn); padding-left: .7rem; }
 """
+
+_COLOURS = {"trust": "good", "with caution": "fair", "don't": "bad"}
 
 
 def _png(image: Image.Image) -> str:
@@ -278,6 +282,7 @@ def build_report(
     settings = {**read.settings, **{f"{name} version": v for name, v in result.versions.items()}}
     parts = [
         f"<h1>{escape(title)}</h1>",
+        f'<p class="verdict {_COLOURS[result.verdict.grade]}">{escape(str(result.verdict).capitalize())}</p>',
         f'<p class="number">{read.headline}</p>',
         f'<p class="quiet">{escape(read.about)}</p>',
         *(f'<p class="warn">{escape(text)}</p>' for text in read.warnings),

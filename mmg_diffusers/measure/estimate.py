@@ -33,6 +33,7 @@ from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 if TYPE_CHECKING:
     import pandas
 
+
 @dataclass(frozen=True, repr=False)
 class Estimate(Reading, Measured):
     """Mutual information of every pair, in nats, with what is needed to believe it.

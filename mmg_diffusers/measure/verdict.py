@@ -51,7 +51,9 @@ class Finding(str):
 
     def __new__(cls, text: str, about: str = "note", grade: Grade = "with caution") -> Finding:
         if grade not in GRADES:
-            raise ValueError(f"the grade of a finding is {shown(grade)}; expected one of {', '.join(map(repr, GRADES))}")
+            raise ValueError(
+                f"the grade of a finding is {shown(grade)}; expected one of {', '.join(map(repr, GRADES))}"
+            )
         made = super().__new__(cls, text)
         made.about, made.grade = about, grade
         return made
