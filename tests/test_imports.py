@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "analysis": {"checks", "files", "denoisers", "measure", "pairs"},
     "runs": {"checks", "files", "denoisers", "measure", "pairs", "analysis"},
     "pipelines": {"checks", "internals", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
-    "arrays": {"checks", "files", "denoisers", "measure", "pairs", "runs"},
+    "arrays": {"checks", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
     "worlds": {"checks", "files"},
 }
 MAY_IMPORT["commands"] = {*MAY_IMPORT, "__init__"}

@@ -16,6 +16,7 @@ from mmg_diffusers.measure.batches import Pairs, Progress
 from mmg_diffusers.measure.ceiling import ceiling_of
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.known import of_unknown_levels
 from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.measure.tolerance import Tolerance
@@ -130,7 +131,8 @@ class MMG:
             "antithetic": self.antithetic,
             "seed": seed,
         }
-        notes = (*denoiser.notes, *of_network(denoiser), *memory_notes(denoiser))
+        unknown = of_unknown_levels(curve, x) if given is None and denoiser.compares == "conditions" else ()
+        notes = (*denoiser.notes, *of_network(denoiser), *unknown, *memory_notes(denoiser))
         return Estimate(
             curve,
             self.integrand,

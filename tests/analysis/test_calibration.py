@@ -98,7 +98,7 @@ def test_a_filter_reads_the_evidence_that_other_pairs_vouch_for():
     wrong = filtered(Misled(world.exact(), 4.5, 32), sample, 10)
     # By itself the path is misled at its clean end; the last band is left out, and nearly all is there.
     assert float(wrong.nats.mean()) < exact.mean().value - 1
-    assert float(wrong.trust[:, -1].max()) < 0.05
+    assert float(wrong.trust[:, -1].max()) < 0.1
     assert wrong.mean().value > exact.mean().value - 0.15
     assert wrong.mean().value < float(sample.truth.mean()) + 3 * wrong.mean().stderr
     assert "calibration" not in wrong.verdict.about
