@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.analysis.calibration import LOG_TRUST, Calibration, fit_trust, in_bands
+from mmg_diffusers.analysis.calibration import (
+    LOG_TRUST,
+    Calibration,
+    cross_fitted,
+    even_edges,
+    fit_trust,
+    in_bands,
+    posterior_of,
+)
 from mmg_diffusers.checks import MOST, Brief, needs, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
@@ -139,6 +147,21 @@ class Classification(Record, Brief):
         index = self._index(truth)
         chosen = self.log_posterior[torch.arange(len(self)), index]
         value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
+        return Value(self.entropy + value, stderr)
+
+    def cross_fitted_bound(self, truth: Sequence[str | int]) -> Value:
+        """The bound by evidence that is believed band by band as far as other pairs say: no pair is read by what was fitted on it.
+
+        As `Filtered.mean` reads it; the calibration of this record is not used.
+
+        Raises:
+            ValueError: as `pointwise` does.
+        """
+        index = self._index(truth)
+        bands = self._bands(even_edges(float(self.curve.logsnr[0]), float(self.curve.logsnr[-1])))
+        log_prior = self.prior.double().log().expand(len(bands), -1)
+        log_q = posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index))
+        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index])
         return Value(self.entropy + value, stderr)
 
     def calibrate(

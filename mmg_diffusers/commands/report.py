@@ -14,11 +14,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.words import parts_by_place, word_information
 from mmg_diffusers.commands.console import shorten
-from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot, strip
+from mmg_diffusers.commands.figures import (
+    lay_over,
+    plot_audit,
+    plot_curves,
+    plot_influence,
+    plot_mmse,
+    plot_words,
+    pyplot,
+    strip,
+)
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
@@ -185,6 +195,7 @@ def _of_filter(result: Filtered, convention: Convention | None) -> _Reading:
         _drawn(lambda ax: plot_curves(compared, ax=ax), title_of("mixture")),
         _drawn(lambda ax: plot_influence({"log q": over}, axis=axis, ax=ax), title_of("influence")),
     ]
+    audited = "" if result.evidence.null is None else _audit(Audit(result), figures)
     words = _words(result)
     if words:
         figures.append(_drawn(lambda ax: plot_words(words, ax=[ax]), title_of("words")))
@@ -195,13 +206,20 @@ def _of_filter(result: Filtered, convention: Convention | None) -> _Reading:
         result.warnings(),
         _table(((name, *_cells(value)) for name, value in readings.items()), ("reading", "nats", "± stderr", "bits")),
         f"<p>Never above {result.mixture.ceiling:.4f} nats. Settled from log-SNR {result.settled:.2f} on. Estimated below the "
-        f"path's noisy end, and not in the bound: {plus_minus(below, 4)} nats.</p>" + _half(over),
+        f"path's noisy end, and not in the bound: {plus_minus(below, 4)} nats.</p>" + _half(over) + audited,
         figures,
         compared,
         result.nats,
         result.stderr,
         result.settings,
     )
+
+
+def _audit(audit: Audit, figures: list[str]) -> str:
+    """How far the null branch is from the mixture, as a paragraph; its curve is added to the figures."""
+    figures.append(_drawn(lambda ax: plot_audit(audit, ax=ax), title_of("audit")))
+    said = "".join(f"<p>{escape(line)}</p>" for line in str(audit).split("\nwarning: ")[0].splitlines())
+    return f'<h2>The null branch</h2><div class="audit">{said}</div>'
 
 
 def _words(result: Filtered) -> dict[str, Value]:

@@ -12,7 +12,7 @@ from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.console import say, shorten
 from mmg_diffusers.commands.inputs import Networks, read_marginal
 from mmg_diffusers.commands.measuring import PILOT, check_options, check_wanted
-from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.marginals import Marginal, stated
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.runs.processes import this_process
@@ -34,6 +34,7 @@ class DataSet:
         strict: whether to stop at the first bad pair.
         cache: a folder that keeps encoded images and prompts.
         marginal: as `read_marginal` takes it.
+        entropy: H(Y) of prompts that are labels, nats, if it is known.
     """
 
     source: Path
@@ -43,6 +44,7 @@ class DataSet:
     strict: bool = False
     cache: Path | None = None
     marginal: str = "null"
+    entropy: float | None = None
 
     def read_marginal(self) -> Marginal:
         """What prompts are compared with; "prompts" are those of the pairs that are measured.
@@ -51,7 +53,8 @@ class DataSet:
             ValueError, OSError: as `read_marginal` does.
         """
         texts = Source(self.source, self.prompt).prompts(self.limit).prompts if self.marginal == "prompts" else ()
-        return read_marginal(self.marginal, texts)
+        marginal = read_marginal(self.marginal, texts)
+        return marginal if self.entropy is None else stated(marginal, self.entropy)
 
 
 def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:

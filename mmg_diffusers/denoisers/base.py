@@ -170,7 +170,7 @@ class Adapted(Denoiser):
         others = zip(equal, out[1:], strict=True)
         return [out[0], *(torch.where(same.view(shape), out[0], other) for same, other in others)]
 
-    def _predict(self, z: Tensor, logsnr: Tensor, cond: dict[str, Tensor | None]) -> Tensor:
+    def _predict(self, z: Tensor, logsnr: Tensor, cond: Mapping[str, Tensor | None]) -> Tensor:
         c_skip, c_out, c_in, c_noise = self.convention.coefficients(logsnr)
         wide = torch.promote_types(z.dtype, torch.float32)
         z = z.to(wide)

@@ -9,6 +9,7 @@ from tests.bad_inputs import (
     core,
     densities,
     families,
+    labels,
     models,
     options,
     pictures,
@@ -19,6 +20,19 @@ from tests.bad_inputs import (
 
 ROWS = tuple(
     row
-    for part in (pictures, videos, options, models, families, tables, arrays, core, densities, readings, commands)
+    for part in (
+        pictures,
+        videos,
+        options,
+        models,
+        families,
+        tables,
+        arrays,
+        labels,
+        core,
+        densities,
+        readings,
+        commands,
+    )
     for row in part.ROWS
 )

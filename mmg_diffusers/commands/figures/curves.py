@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.influence import Axis, Influence
 from mmg_diffusers.commands.figures.base import COLOURS, new_axes
 from mmg_diffusers.commands.texts import AXIS_NAMES, PER_LOGSNR, STILL_TO_COME, plus_minus
@@ -36,6 +37,26 @@ def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") 
         axes.plot(levels, mean, color=COLOURS[name], label=f"{name}: {plus_minus(form, 2)} nats")
         axes.fill_between(levels, mean - band, mean + band, color=COLOURS[name], alpha=0.2, linewidth=0)
     axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.set(xlabel="log-SNR", ylabel=PER_LOGSNR, title=title)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_audit(audit: Audit, *, ax: Axes | None = None, title: str = "") -> Figure:
+    """Along log-SNR: what separates the null branch from the mixture of candidates, beside what the true one tells against it.
+
+    Args:
+        audit: of two levels or more.
+        ax: axes to draw into; a new figure by default.
+        title: above the axes.
+    """
+    figure, axes = new_axes(ax)
+    levels, (distance, error) = audit.logsnr.numpy(), audit.by_level
+    mean, band = distance.numpy(), 2 * error.nan_to_num(0.0).numpy()
+    compared = (audit.filtered.compared.orthogonal.mean((0, 1)) / 2).numpy()
+    axes.plot(levels, compared, color=COLOURS["orthogonal"], label="true candidate from the mixture")
+    axes.plot(levels, mean, color="0.25", label=f"null from it: {plus_minus(audit.distance, 2)} nats")
+    axes.fill_between(levels, mean - band, mean + band, color="0.25", alpha=0.2, linewidth=0)
     axes.set(xlabel="log-SNR", ylabel=PER_LOGSNR, title=title)
     axes.legend(frameon=False)
     return figure

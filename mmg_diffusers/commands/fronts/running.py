@@ -12,6 +12,7 @@ from mmg_diffusers.commands.options import (
     Device,
     Draws,
     Dtype,
+    EntropyOption,
     Integrand,
     Levels,
     MarginalOption,
@@ -34,6 +35,7 @@ def run(
     output: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on where it stopped.")],
     prompt: Prompt = None,
     marginal: MarginalOption = "null",
+    entropy: EntropyOption = None,
     integrand: Integrand = "auto",
     levels: Levels = None,
     draws: Draws = 1,
@@ -63,7 +65,7 @@ def run(
     from mmg_diffusers.pairs.plan import Plan
 
     running.run(
-        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal),
+        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal, entropy),
         Plan(
             integrand=integrand,
             levels=levels,
