@@ -134,18 +134,22 @@ class Audit(Measured):
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know: the filter's warnings, and whether the null is the candidates' marginal."""
         own = self.finding
-        return (*([] if own is None else [own]), *self.filtered.warnings())
+        return (*([] if own.grade == "trust" else [own]), *self.filtered.warnings())
 
     @property
-    def finding(self) -> Finding | None:
-        """What the audit makes of a number with the null prompt; ``None`` if the null is the candidates' marginal.
+    def finding(self) -> Finding:
+        """What the audit makes of a number with the null prompt; of grade "trust" if the null is the candidates' marginal.
 
         `Estimate.noting` puts it beside such a number, whose verdict it then belongs to.
         """
         distance, error = self.distance
         scale = scale_of(self.with_mixture.value)
         if not distance > max(3 * error, TRUSTED * scale):
-            return None
+            return Finding(
+                f"the null branch is {distance:.3f} +- {error:.3f} nats from the mixture of these candidates, as far as their marginal",
+                "audit",
+                "trust",
+            )
         return Finding(
             f"the null branch is {distance:.3f} +- {error:.3f} nats from the mixture of these candidates: it is not their "
             "marginal, and a number with the null prompt is not about them",

@@ -56,7 +56,6 @@ class Demonstration:
         table.add_column("")
         for column in ("nats", "log-SNR", "below", "above"):
             table.add_column(column, justify="right", no_wrap=True)
-        table.add_row("verdict on the null prompt", str(self.estimate.verdict))
         bound, grid = self.bound, self.posterior.curve.logsnr
         table.add_row("exact I(image; caption)", f"{self.exact:.3f}")
         if self.estimate.ceiling is not None:
@@ -177,6 +176,7 @@ def demonstrate(
 
 def report(demonstration: Demonstration, folder: Path, console: Console) -> None:
     """Print the table and the warnings, and write the files."""
+    console.print(f"verdict on the null prompt: {demonstration.estimate.verdict}", highlight=False)
     console.print(demonstration.table())
     for warning in demonstration.estimate.warnings():
         console.print(f"[yellow]note on the null prompt:[/] {warning}", highlight=False)

@@ -15,7 +15,7 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.ceiling import ceiling_of, joined
 from mmg_diffusers.measure.influence import Influence, influence
-from mmg_diffusers.measure.judging import of_ceiling, of_certificate, of_decay, of_errors, of_pairs
+from mmg_diffusers.measure.judging import of_ceiling, of_certificate, of_decay, of_errors, of_null, of_pairs
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.moments import (
     Curve,
@@ -27,7 +27,7 @@ from mmg_diffusers.measure.noise import own_stderr
 from mmg_diffusers.measure.reading import Reading
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Estimate(Reading, Measured):
         said: list[str] = []
         if self.excess is not None and self.ceiling is not None:
             said += of_ceiling(self.excess, float(self.ceiling.mean()))
-        said += self.notes
+        # What speaks for the number, such as an audit, is no warning.
+        said += [note for note in self.notes if not (isinstance(note, Finding) and note.grade == "trust")]
         if self.tolerance is not None and not bool(self.reached.all()):
             said.append(
                 f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
@@ -119,6 +120,7 @@ class Estimate(Reading, Measured):
         said += of_certificate(self, mean.value, self.compares)
         if self.compares == "conditions":
             said += of_errors(self, mean.value)
+            said += of_null(self.settings, self.notes, self.ceiling is not None)
         said += of_decay(self, mean.value, self.compares)
         return (*said, *of_pairs(len(self), mean, self.compares))
 

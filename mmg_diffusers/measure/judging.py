@@ -13,7 +13,8 @@ errors add to gap. With r the prediction for N(0, 1), a wrong scale of both pred
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ DISAGREEMENT = {
     "models": "the model that x should come from does not denoise them as its own draws",
     "reference": "the network does not denoise x as draws of its own law",
 }
+# What settings say of a base that is a network's own branch without a condition.
+NULL_BRANCH = "the branch without a condition"
 # Bands of log-SNR, even, that identities are held against.
 BANDS = 8
 # Standard errors that a band must be off by: one of two identities in eight bands is off by as much by chance in 1 of 400 records.
@@ -187,6 +190,28 @@ def of_pairs(count: int, mean: Value, compares: str) -> list[Finding]:
             )
         )
     return found
+
+
+def of_null(settings: Mapping[str, Any], notes: Sequence[str], known: bool) -> list[Finding]:
+    """That nothing but its own branches vouches for a number with a network's null branch.
+
+    One that was trained too little satisfies the identities as an ideal one does, since least squares make its errors orthogonal to its
+    predictions; so does one that was trained on other data. A ceiling can tell, or an audit.
+
+    Args:
+        settings, notes: of the record.
+        known: whether the most that y can hold is known.
+    """
+    audited = any(isinstance(note, Finding) and note.about == "audit" for note in notes)
+    if known or audited or settings.get("base") != NULL_BRANCH:
+        return []
+    return [
+        Finding(
+            "nothing but the network's two branches vouches for this number: a null branch that was trained too little, or on other data, "
+            "passes all that could be looked at. State the entropy of y, or audit the null against candidates",
+            "null alone",
+        )
+    ]
 
 
 def of_ceiling(excess: Value, most: float) -> list[Finding]:

@@ -216,6 +216,7 @@ def reported(seed: int = 0) -> list[Setting]:
         denoiser = Masking(words, 3, right)
         sample, given = denoiser.sample(PAIRS, at + 44)
         made, truth = _measured(denoiser, sample, given=given)
+        assert isinstance(made, Estimate)
         # As a pipeline says of words that are masked.
         return (made if right else made.noting(Finding(MASKED, "masked words"))), truth
 

@@ -72,7 +72,7 @@ def verdict_lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def posteriors(pairs: int, bold: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Calibrated posteriors of ten candidates that are right in about nine of ten, made bold; and true candidates, `(N, 10)`, `(N,)`."""
+    """Calibrated posteriors of ten candidates that are right in four of five, made bold; and true candidates, `(N, 10)`, `(N,)`."""
     logits = 2.2 * torch.randn(pairs, 10, generator=generator, dtype=torch.float64)
     logits[torch.arange(pairs), torch.randint(10, (pairs,), generator=generator)] += 6.0
     truth = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
