@@ -7,8 +7,8 @@ import torch
 
 from mmg_diffusers.analysis.calibration import cross_fitted, even_edges, fit_trust, in_bands, posterior_of
 from mmg_diffusers.analysis.reliability import Reliability
+from mmg_diffusers.commands.studies.honest.judged import by_its_law, posteriors, three_errors
 from mmg_diffusers.commands.studies.honest.settings import filtered
-from mmg_diffusers.commands.studies.honest.verdicts import by_its_law, posteriors, three_errors
 from mmg_diffusers.commands.studies.honest.worlds import Labels
 from mmg_diffusers.denoisers.base import Denoiser
 

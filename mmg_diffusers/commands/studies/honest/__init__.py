@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.studies.honest.digits import digits, digits_lines
+from mmg_diffusers.commands.studies.honest.judged import power, power_lines, verdict_lines, verdicts
 from mmg_diffusers.commands.studies.honest.times import times, times_lines
-from mmg_diffusers.commands.studies.honest.verdicts import power, power_lines, verdict_lines, verdicts
 from mmg_diffusers.runs.stages import Stages
 
 
