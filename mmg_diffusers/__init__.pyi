@@ -5,6 +5,10 @@ from .analysis.excess import excess as excess
 from .analysis.ranking import Funnel as Funnel
 from .analysis.records import load as load
 from .arrays.estimate import estimate_mi as estimate_mi
+from .arrays.labels import LabelSet as LabelSet
+from .arrays.labels import audit_labels as audit_labels
+from .arrays.labels import classify as classify
+from .arrays.labels import filter_labels as filter_labels
 from .denoisers.base import Adapted as Adapted
 from .denoisers.base import Denoiser as Denoiser
 from .denoisers.references import GaussianReference as GaussianReference
@@ -12,9 +16,12 @@ from .measure.density import Density as Density
 from .measure.estimate import Estimate as Estimate
 from .measure.estimators import MINDE as MINDE
 from .measure.estimators import MMG as MMG
+from .measure.known import known_range as known_range
 from .measure.measured import Measured as Measured
 from .measure.tolerance import Tolerance as Tolerance
 from .measure.value import Value as Value
+from .measure.verdict import Finding as Finding
+from .measure.verdict import Verdict as Verdict
 from .pairs.likelihood import Likelihood as Likelihood
 from .pairs.marginals import Candidates as Candidates
 from .pairs.marginals import Negatives as Negatives

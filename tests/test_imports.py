@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "pairs": {"checks", "files", "denoisers", "measure"},
     "analysis": {"moved", "checks", "files", "denoisers", "measure", "pairs"},
     "runs": {"moved", "checks", "files", "denoisers", "measure", "pairs", "analysis"},
-    "arrays": {"moved", "checks", "files", "denoisers", "measure", "pairs", "runs"},
+    "arrays": {"moved", "checks", "files", "denoisers", "measure", "pairs", "analysis", "runs"},
     "tuning": {"checks", "files", "denoisers", "measure", "runs", "arrays"},
     "pipelines": {
         "moved",

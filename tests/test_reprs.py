@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import escape
 
 import pytest
 
@@ -45,13 +46,11 @@ def test_a_repr_is_short_and_has_no_tables_of_numbers(results):
         assert not re.search(r"0x[0-9a-f]{6}", text), name
 
 
-def test_a_result_shows_its_mean_and_how_many_warnings_there_are(mixture):
+def test_a_result_shows_its_mean_and_its_verdict(mixture):
     denoiser, x, cond = mixture
     made = MMG("gap", Trapezoid(8))(denoiser, x[:4], {"label": cond["label"][:4]}, logsnr_range=(-2, 2))
-    number = len(made.warnings())
-    assert number > 0
-    said = f", {number} warning{'s' * (number > 1)}: print it"
-    assert repr(made) == f"Estimate({made.mean()}, 4 pairs{said})"
+    assert made.verdict.grade == "with caution"
+    assert repr(made) == f"Estimate({made.mean()}, 4 pairs, take with caution ({', '.join(made.verdict.about)}))"
 
 
 def test_a_notebook_shows_the_mean_and_the_first_warnings(mixture):
@@ -60,7 +59,7 @@ def test_a_notebook_shows_the_mean_and_the_first_warnings(mixture):
     many = replace(made, notes=("<b>one</b>", "y" * 900, "three", "four"))
     for result in (made, many):
         shown = result._repr_html_()
-        assert f"<b>{result.mean()}</b>, estimate of 4 pairs" in shown
+        assert f"<b>{result.mean()}</b>, estimate of 4 pairs: {escape(str(result.verdict))}" in shown
         assert shown.count("<li>") == min(4, len(result.warnings()))
         assert len(shown) < 1000
     assert "&lt;b&gt;one&lt;/b&gt;" in shown

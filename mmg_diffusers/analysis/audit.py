@@ -11,9 +11,11 @@ from torch import Tensor
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import needs
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.judging import scale_of
 from mmg_diffusers.measure.measured import Measured, to_merge
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.value import Value, mean_over_pairs, stderr_over_pairs
+from mmg_diffusers.measure.verdict import Finding, weighed, worst
 
 if TYPE_CHECKING:
     import pandas
@@ -131,16 +133,29 @@ class Audit(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know: the filter's warnings, and whether the null is the candidates' marginal."""
-        said = list(self.filtered.warnings())
+        own = self.finding
+        return (*([] if own.grade == "trust" else [own]), *self.filtered.warnings())
+
+    @property
+    def finding(self) -> Finding:
+        """What the audit makes of a number with the null prompt; of grade "trust" if the null is the candidates' marginal.
+
+        `Estimate.noting` puts it beside such a number, whose verdict it then belongs to.
+        """
         distance, error = self.distance
-        most = max(3 * error, TRUSTED * abs(self.with_mixture.value))
-        if distance > most:
-            said.insert(
-                0,
-                f"the null branch is {distance:.3f} +- {error:.3f} nats from the mixture of these candidates: it is not their "
-                "marginal, and a number with the null prompt is not about them",
+        scale = scale_of(self.with_mixture.value)
+        if not distance > max(3 * error, TRUSTED * scale):
+            return Finding(
+                f"the null branch is {distance:.3f} +- {error:.3f} nats from the mixture of these candidates, as far as their marginal",
+                "audit",
+                "trust",
             )
-        return tuple(said)
+        return Finding(
+            f"the null branch is {distance:.3f} +- {error:.3f} nats from the mixture of these candidates: it is not their "
+            "marginal, and a number with the null prompt is not about them",
+            "audit",
+            worst(["with caution", weighed((distance - 2 * error) / scale)]),
+        )
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a level: the distance and its error, both curves, and whether the null is trusted there."""
@@ -163,6 +178,7 @@ class Audit(Measured):
     def __str__(self) -> str:
         bands = ", ".join(f"{low:.2f} to {high:.2f}" for low, high in self.bands()) or "none"
         lines = [
+            f"verdict on the null branch: {self.verdict}",
             f"null branch against the mixture of {self.filtered.mixture.slots.shape[1]} candidates, {len(self)} pairs: "
             f"{self.distance} apart",
             f"gap with the null {self.with_null}, with the mixture {self.with_mixture}; difference {self.excess}",

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import MOST, Brief, finite, needs, of_type, shown, whole
+from mmg_diffusers.analysis.calibration import (
+    LOG_TRUST,
+    Calibration,
+    cross_fitted,
+    even_edges,
+    fit_trust,
+    in_bands,
+    posterior_of,
+)
+from mmg_diffusers.checks import MOST, Brief, needs, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
@@ -19,56 +28,8 @@ from mmg_diffusers.measure.value import Value, mean_over_pairs
 if TYPE_CHECKING:
     import pandas
 
-# Deviation of the prior of log trust.
-LOG_TRUST = 0.5
 Parts = Mapping[str, Sequence[Hashable]]
 """What candidates are made of: for every kind of word, one label a candidate (its colour, its shape, ...)."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How much of each noise band's evidence to believe: log q = log prior + bias + sum_b trust[b] score_b.
-
-    Args:
-        edges: inner edges of the bands in log-SNR, rising; none for one band over the whole range.
-        trust: one non-negative factor a band. A single band is a temperature, ``1 / trust[0]``.
-        bias: what is added to each candidate, in nats; none for no bias.
-
-    Raises:
-        TypeError: for other than tuples of numbers.
-        ValueError: for edges that do not rise, or not one non-negative factor a band.
-    """
-
-    edges: tuple[float, ...] = ()
-    trust: tuple[float, ...] = (1.0,)
-    bias: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("edges", "trust", "bias"):
-            values = getattr(self, name)
-            of_type(values, (tuple, list), name, "a tuple of numbers")
-            object.__setattr__(self, name, tuple(finite(value, f"a number in {name}") for value in values))
-        rising = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
-        if len(self.trust) != len(self.edges) + 1 or min(self.trust) < 0 or not rising:
-            raise ValueError(f"expected one non-negative factor a band, got {self.trust} for edges {self.edges}")
-
-    def check(self, candidates: int) -> None:
-        """Raise a ValueError if the bias is not that of so many candidates."""
-        if self.bias and len(self.bias) != candidates:
-            raise ValueError(
-                f"the calibration has a bias for {len(self.bias)} candidates, not {candidates}; fit it to the same candidates"
-            )
-
-    @property
-    def temperature(self) -> float:
-        """What the scores are divided by.
-
-        Raises:
-            ValueError: when there are several bands, and hence no single temperature.
-        """
-        if len(self.trust) != 1:
-            raise ValueError(f"there are {len(self.trust)} bands, each with its own trust; no single temperature")
-        return 1 / self.trust[0] if self.trust[0] > 0 else float("inf")
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,10 +62,7 @@ class Classification(Record, Brief):
 
     def _bands(self, edges: Sequence[float]) -> Tensor:
         """Evidence by band, averaged over draws, `(N, B, K)`."""
-        score = self.curve.score.mean(1)
-        band = torch.bucketize(self.curve.logsnr[:-1], torch.tensor(list(edges), dtype=torch.float64), right=True)
-        out = torch.zeros((len(score), len(edges) + 1, score.shape[-1]), dtype=torch.float64)
-        return out.index_add_(1, band, score)
+        return in_bands(self.curve.score.mean(1), self.curve.logsnr[:-1], edges)
 
     @cached_property
     def log_posterior(self) -> Tensor:
@@ -199,19 +157,35 @@ class Classification(Record, Brief):
         value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
         return Value(self.entropy + value, stderr)
 
+    def cross_fitted_bound(self, truth: Sequence[str | int]) -> Value:
+        """The bound by evidence that is believed band by band as far as other pairs say: no pair is read by what was fitted on it.
+
+        As `Filtered.mean` reads it; the calibration of this record is not used.
+
+        Raises:
+            ValueError: as `pointwise` does.
+        """
+        index = self._index(truth)
+        bands = self._bands(even_edges(float(self.curve.logsnr[0]), float(self.curve.logsnr[-1])))
+        log_prior = self.prior.double().log().expand(len(bands), -1)
+        log_q = posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index))
+        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index])
+        return Value(self.entropy + value, stderr)
+
     def calibrate(
         self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None
     ) -> Calibration:  # fmt: skip
         """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
 
-        The logarithm of a trust has a normal prior of mean 0 and deviation 1/2: if every fitted pair is classified
-        right, the likelihood alone would trust without end. Use the result on *other* pairs with `calibrated`: any
-        calibration gives a bound there.
+        The logarithm of a single trust has a normal prior of mean 0 and deviation 1/2: if every fitted pair is classified
+        right, the likelihood alone would trust without end. Of several bands each trust has a normal prior of mean 1 and
+        deviation 1/2, cut at 0: a band whose evidence misleads, as the clean end's often does, is left out. Use the
+        result on *other* pairs with `calibrated`: any calibration gives a bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
             edges: inner edges of noise bands in log-SNR; none fits one temperature.
-            parts: what the candidates are made of, to fit a bias as well: one for every label, added up over a
+            parts: what the candidates are made of, to fit a bias as well beside a single trust: one for every label, added up over a
                 candidate's labels, with a standard normal prior (in nats) that holds it if the pairs say little.
 
         Raises:
@@ -219,6 +193,10 @@ class Classification(Record, Brief):
         """
         index = self._index(truth)
         bands = self._bands(edges)
+        if edges and not parts:
+            log_prior = self.prior.double().log().expand(len(bands), -1)
+            Calibration(tuple(edges), (1.0,) * bands.shape[1])  # refuses edges that do not rise
+            return Calibration(tuple(edges), tuple(fit_trust(bands, log_prior, index).tolist()))
         membership = _membership(parts or {}, len(self.candidates))
         log_trust = torch.zeros(len(edges) + 1, dtype=torch.float64, requires_grad=True)
         of_label = torch.zeros(membership.shape[1], dtype=torch.float64, requires_grad=True)

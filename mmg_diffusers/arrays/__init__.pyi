@@ -7,6 +7,10 @@ from .fitting import FitSettings as FitSettings
 from .heads import OnGrid as OnGrid
 from .heads import SpreadOnGrid as SpreadOnGrid
 from .image_networks import ImageNetwork as ImageNetwork
+from .labels import LabelSet as LabelSet
+from .labels import audit_labels as audit_labels
+from .labels import classify as classify
+from .labels import filter_labels as filter_labels
 from .networks import VectorNetwork as VectorNetwork
 from .trainer import Trainer as Trainer
 from .trainer import TrainSettings as TrainSettings

@@ -19,6 +19,7 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import OF_PRETRAINED
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.verdict import mapping_of
 from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
@@ -89,6 +90,7 @@ class Demonstration:
             "calibration": asdict(self.posterior.calibration),
             **{form: self.estimate.using(form).mean() for form in OF_PRETRAINED},
             "certificate": self.estimate.certificate,
+            **mapping_of(self.estimate.verdict),
             "warnings": self.estimate.warnings(),
             "evaluations": {"estimate": self.estimate.evaluations, "candidates": self.posterior.curve.evaluations},
             "settings": dict(self.estimate.settings),
@@ -174,6 +176,7 @@ def demonstrate(
 
 def report(demonstration: Demonstration, folder: Path, console: Console) -> None:
     """Print the table and the warnings, and write the files."""
+    console.print(f"verdict on the null prompt: {demonstration.estimate.verdict}", highlight=False)
     console.print(demonstration.table())
     for warning in demonstration.estimate.warnings():
         console.print(f"[yellow]note on the null prompt:[/] {warning}", highlight=False)

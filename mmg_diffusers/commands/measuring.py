@@ -12,7 +12,7 @@ from mmg_diffusers.commands.console import say
 from mmg_diffusers.commands.inputs import Networks, read_compared
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.marginals import Marginal, stated
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.tables import PairTable, read_pairs
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -29,12 +29,14 @@ class Question:
         source: an image, a folder or a table.
         prompt, given: prompt and context of all images, in place of the table's.
         marginal: as `read_compared` takes it.
+        entropy: H(Y) of prompts that are labels, nats, if it is known.
     """
 
     source: Path
     prompt: str | None = None
     given: str | None = None
     marginal: str = "null"
+    entropy: float | None = None
 
     def read(self) -> tuple[PairTable, Marginal]:
         """The pairs, with their contexts, and what their prompts are compared with.
@@ -47,7 +49,8 @@ class Question:
             if pairs.given is not None:
                 raise ValueError(f"{self.source} has a column 'given', and --given was set; leave one of them out")
             pairs = replace(pairs, given=[self.given] * len(pairs.prompts))
-        return pairs, read_compared(self.marginal, pairs.prompts)
+        marginal = read_compared(self.marginal, pairs.prompts)
+        return pairs, marginal if self.entropy is None else stated(marginal, self.entropy)
 
 
 def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan) -> Estimate | Filtered:
@@ -122,6 +125,7 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path, w
     table = result.to_pandas()
     table.insert(1, "image", pairs.names)
     table.insert(2, "prompt", pairs.prompts)
+    table["verdict"] = str(result.verdict)
     write_whole(output / "pairs.csv", table.to_csv(index=False).encode())
     say(result)
     if isinstance(result, Filtered):

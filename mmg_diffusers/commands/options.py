@@ -59,6 +59,10 @@ _MARGINALS = (
     "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'."
 )
 MarginalOption = Annotated[str, typer.Option("--marginal", help=_MARGINALS)]
+EntropyOption = Annotated[
+    float | None,
+    typer.Option("--entropy", help="H(Y) of prompts that are labels, nats: an estimate above it is warned of."),
+]
 StudyMarginal = Annotated[
     str | None, typer.Option("--marginal", help="null, prompts, negatives:15, shapes, or a file of candidates.")
 ]

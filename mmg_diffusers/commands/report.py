@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.words import parts_by_place, word_information
 from mmg_diffusers.commands.console import shorten
-from mmg_diffusers.commands.figures import lay_over, plot_curves, plot_influence, plot_mmse, plot_words, pyplot, strip
+from mmg_diffusers.commands.figures import (
+    lay_over,
+    plot_audit,
+    plot_curves,
+    plot_influence,
+    plot_mmse,
+    plot_words,
+    pyplot,
+    strip,
+)
 from mmg_diffusers.commands.texts import AXIS_NAMES, CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.commands.word_page import word_section
 from mmg_diffusers.denoisers.conventions import Convention
@@ -55,9 +65,13 @@ td.text { min-width: 8rem; }
 .maps figure { margin: 0; } .maps figcaption { font-size: .8rem; line-height: 1.3; }
 .maps img { width: calc(50% - 2px); image-rendering: pixelated; } .maps img + img { margin-left: 4px; }
 img.thumb { width: 3rem; min-width: 3rem; display: block; image-rendering: pixelated; }
+.verdict { font-size: 1.2rem; font-weight: 600; margin: .5rem 0 0; border-left: .5rem solid; padding-left: .7rem; }
+.good { border-color: #2a8a4a; } .fair { border-color: #c9a227; } .bad { border-color: var(--warn); }
 .number { font-size: 1.8rem; margin: .5rem 0; } .quiet { color: var(--quiet); }
 .warn { border-left: 4px solid var(--warn); padding-left: .7rem; }
 """
+
+_COLOURS = {"trust": "good", "with caution": "fair", "don't": "bad"}
 
 
 def _png(image: Image.Image) -> str:
@@ -184,6 +198,7 @@ def _of_filter(result: Filtered, convention: Convention | None) -> _Reading:
         _drawn(lambda ax: plot_curves(compared, ax=ax), title_of("mixture")),
         _drawn(lambda ax: plot_influence({"log q": over}, axis=axis, ax=ax), title_of("influence")),
     ]
+    audited = "" if result.evidence.null is None else _audit(Audit(result), figures)
     words = _words(result)
     if words:
         figures.append(_drawn(lambda ax: plot_words(words, ax=[ax]), title_of("words")))
@@ -194,13 +209,20 @@ def _of_filter(result: Filtered, convention: Convention | None) -> _Reading:
         result.warnings(),
         _table(((name, *_cells(value)) for name, value in readings.items()), ("reading", "nats", "± stderr", "bits")),
         f"<p>Never above {result.mixture.ceiling:.4f} nats. Settled from log-SNR {result.settled:.2f} on. Estimated below the "
-        f"path's noisy end, and not in the bound: {plus_minus(below, 4)} nats.</p>" + _half(over),
+        f"path's noisy end, and not in the bound: {plus_minus(below, 4)} nats.</p>" + _half(over) + audited,
         figures,
         compared,
         result.nats,
         result.stderr,
         result.settings,
     )
+
+
+def _audit(audit: Audit, figures: list[str]) -> str:
+    """How far the null branch is from the mixture, as a paragraph; its curve is added to the figures."""
+    figures.append(_drawn(lambda ax: plot_audit(audit, ax=ax), title_of("audit")))
+    said = "".join(f"<p>{escape(line)}</p>" for line in str(audit).split("\nwarning: ")[0].splitlines())
+    return f'<h2>The null branch</h2><div class="audit">{said}</div>'
 
 
 def _words(result: Filtered) -> dict[str, Value]:
@@ -293,6 +315,7 @@ def build_report(
     settings = {**read.settings, **{f"{name} version": v for name, v in result.versions.items()}}
     parts = [
         f"<h1>{escape(title)}</h1>",
+        f'<p class="verdict {_COLOURS[result.verdict.grade]}">{escape(str(result.verdict).capitalize())}</p>',
         f'<p class="number">{read.headline}</p>',
         f'<p class="quiet">{escape(read.about)}</p>',
         *(f'<p class="warn">{escape(text)}</p>' for text in read.warnings),

@@ -13,7 +13,7 @@ from mmg_diffusers.commands.console import say, shorten
 from mmg_diffusers.commands.inputs import Networks, read_marginal
 from mmg_diffusers.commands.measuring import PILOT, check_options, check_wanted
 from mmg_diffusers.pairs.captions import Captions
-from mmg_diffusers.pairs.marginals import Marginal
+from mmg_diffusers.pairs.marginals import Marginal, stated
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.runs.processes import this_process
@@ -36,6 +36,7 @@ class DataSet:
         cache: a folder that keeps encoded images and prompts.
         marginal: as `read_marginal` takes it.
         captions: of a picture that has several, as `Captions.parse` takes it.
+        entropy: H(Y) of prompts that are labels, nats, if it is known.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class DataSet:
     cache: Path | None = None
     marginal: str = "null"
     captions: str = "first"
+    entropy: float | None = None
 
     def pairs(self) -> Source:
         """Its rows.
@@ -62,7 +64,8 @@ class DataSet:
             ValueError, OSError: as `read_marginal` does.
         """
         texts = self.pairs().prompts(self.limit).prompts if self.marginal == "prompts" else ()
-        return read_marginal(self.marginal, texts)
+        marginal = read_marginal(self.marginal, texts)
+        return marginal if self.entropy is None else stated(marginal, self.entropy)
 
 
 def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:

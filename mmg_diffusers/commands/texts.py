@@ -13,6 +13,7 @@ TITLES = {
     "mmse": "What the {text} takes off the denoising error",
     "curves": "Gap and orthogonal along log-SNR",
     "mixture": "Gap and orthogonal to the mixture, along log-SNR",
+    "audit": "The null branch from the mixture, along log-SNR",
     "influence": "What the {text} still adds, by noise level",
     "words": "Information of each word given the others",
     "map": "Map of the information",

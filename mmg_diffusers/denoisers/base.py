@@ -102,7 +102,8 @@ class Adapted(Denoiser):
         network: called as ``network(x, time, **condition)``; returns a tensor of the shape of x.
         convention: what the network is told about noise, and what it predicts.
         null: the condition, with a batch of one, that stands for "no condition"; ``None`` for a network that
-            has no unconditional branch. Zeros are a legitimate condition, never a stand-in.
+            has no unconditional branch. A network that is called with ``label=None`` has ``null={"label": None}``. Zeros are a
+            legitimate condition, never a stand-in.
         dtype: dtype of the network's noisy input; by default its own ``dtype``, else that of its first parameter.
         learned_variance: whether the network returns twice the channels of x (axis 1), of which the first half is the
             prediction and the second a variance (DiT, PixArt, IF).
@@ -116,7 +117,7 @@ class Adapted(Denoiser):
         self,
         network: Callable[..., Tensor],
         convention: Convention,
-        null: Condition | None = None,
+        null: Mapping[str, Tensor | None] | None = None,
         *,
         dtype: torch.dtype | None = None,
         learned_variance: bool = False,
@@ -137,7 +138,7 @@ class Adapted(Denoiser):
     def snap(self, logsnr: Tensor) -> Tensor:
         return self.convention.snap(logsnr)
 
-    def _condition(self, cond: Condition | None, z: Tensor) -> dict[str, Tensor]:
+    def _condition(self, cond: Condition | None, z: Tensor) -> dict[str, Tensor | None]:
         if cond is not None:
             return dict(cond)
         if self.null is None:
@@ -145,16 +146,21 @@ class Adapted(Denoiser):
                 "this network has no unconditional branch, so it has no marginal denoiser. Give `given=` a condition "
                 "for the base, or compare candidates (`classify`), which needs none."
             )
-        return {key: onto(value, z.device).expand(len(z), *value.shape[1:]) for key, value in self.null.items()}
+        return {
+            key: None if value is None else onto(value, z.device).expand(len(z), *value.shape[1:])
+            for key, value in self.null.items()
+        }
 
     def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
         return self._predict(z, logsnr, self._condition(cond, z))
 
     def branches(self, z: Tensor, logsnr: Tensor, conds: Sequence[Condition | None]) -> list[Tensor]:
-        filled = [self._condition(cond, z) for cond in conds]
+        every = [self._condition(cond, z) for cond in conds]
+        filled = [{key: value for key, value in cond.items() if value is not None} for cond in every]
         shapes = {tuple((key, value.shape[1:]) for key, value in sorted(cond.items())) for cond in filled}
-        if len(filled) == 1 or len(shapes) > 1:
-            return [self._predict(z, logsnr, cond) for cond in filled]
+        absent = any(len(cond) < len(whole) for cond, whole in zip(filled, every, strict=True))
+        if len(filled) == 1 or len(shapes) > 1 or absent:
+            return [self._predict(z, logsnr, cond) for cond in every]
         joined = {key: torch.cat([cond[key] for cond in filled]) for key in filled[0]}
         copies = len(filled)
         out = self._predict(z.repeat(copies, *(1,) * (z.ndim - 1)), logsnr.repeat(copies), joined).chunk(copies)
@@ -164,7 +170,7 @@ class Adapted(Denoiser):
         others = zip(equal, out[1:], strict=True)
         return [out[0], *(torch.where(same.view(shape), out[0], other) for same, other in others)]
 
-    def _predict(self, z: Tensor, logsnr: Tensor, cond: dict[str, Tensor]) -> Tensor:
+    def _predict(self, z: Tensor, logsnr: Tensor, cond: Mapping[str, Tensor | None]) -> Tensor:
         c_skip, c_out, c_in, c_noise = self.convention.coefficients(logsnr)
         wide = torch.promote_types(z.dtype, torch.float32)
         z = z.to(wide)

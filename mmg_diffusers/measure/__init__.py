@@ -20,6 +20,7 @@ from mmg_diffusers.measure.ensemble import Ensemble
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.grid import Grid
+from mmg_diffusers.measure.known import KnownLevels, known_range
 from mmg_diffusers.measure.likelihood import LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.moments import Curve, OutsideNorm
 from mmg_diffusers.measure.probability import LogProbability, LogProbabilityRatio
@@ -38,6 +39,7 @@ from mmg_diffusers.measure.quadrature import (
 from mmg_diffusers.measure.reading import Boundary
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import Finding, Verdict
 
 __all__ = [
     "MINDE",
@@ -54,9 +56,11 @@ __all__ = [
     "Entropy",
     "EntropyEstimator",
     "Estimate",
+    "Finding",
     "GaussLegendre",
     "Grid",
     "Interaction",
+    "KnownLevels",
     "LogLikelihood",
     "LogLikelihoodRatio",
     "LogProbability",
@@ -73,9 +77,11 @@ __all__ = [
     "Tolerance",
     "Trapezoid",
     "Value",
+    "Verdict",
     "gap_fitted",
     "interaction_information",
     "kl_divergence",
+    "known_range",
     "mean_over_pairs",
     "measure_candidates",
     "published_adaptive",

@@ -32,7 +32,13 @@ def ceiling_of(entropy: object, rows: int) -> Tensor | None:
     if entropy is None:
         return None
     if isinstance(entropy, Tensor):
-        if entropy.shape != (rows,) or not bool(torch.isfinite(entropy).all()) or bool((entropy < 0).any()):
+        if (
+            entropy.dtype == torch.bool
+            or entropy.is_complex()
+            or entropy.shape != (rows,)
+            or not bool(torch.isfinite(entropy).all())
+            or bool((entropy < 0).any())
+        ):
             raise ValueError(
                 f"entropy is {shown(entropy)}; expected H(Y) in nats, or ({rows},) numbers -log p(y), all finite and not "
                 "negative"

@@ -16,6 +16,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.allowance import Allowance
 from mmg_diffusers.measure.ceiling import ceiling_of, joined
 from mmg_diffusers.measure.influence import Influence, influence
+from mmg_diffusers.measure.judging import of_ceiling, of_certificate, of_decay, of_errors, of_null, of_pairs
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.moments import (
     Curve,
@@ -27,17 +28,11 @@ from mmg_diffusers.measure.noise import own_stderr
 from mmg_diffusers.measure.reading import Reading
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:
     import pandas
-
-# What it means that gap and orthogonal differ, by what is compared.
-DISAGREEMENT = {
-    "conditions": "the two branches are not the marginal and the conditional of one distribution",
-    "models": "the model that x should come from does not denoise them as its own draws",
-    "reference": "the network does not denoise x as draws of its own law",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,39 +108,37 @@ class Estimate(Reading, Measured):
         allowance = self.allowance and replace(self.allowance, instead=None)
         return replace(self, integrand=integrand, allowance=allowance)
 
+    def noting(self, *findings: str | None) -> Estimate:
+        """The same with findings of something else beside it, such as `Audit.finding`; none of ``None``."""
+        return replace(self, notes=(*self.notes, *(found for found in findings if found is not None)))
+
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this estimate before the number."""
+        mean = self.mean()
         said: list[str] = []
-        if self.excess is not None and self.excess.value > 2 * self.excess.stderr:
-            most = float(self.ceiling.mean()) if self.ceiling is not None else 0.0
-            said.append(
-                f"the mean is {self.excess.value:.3f} +- {self.excess.stderr:.3f} nats above {most:.3f}, the most that y can "
-                "hold: it is wrong, the branches are not of one distribution"
-            )
-        said += self.notes
+        if self.excess is not None and self.ceiling is not None:
+            said += of_ceiling(self.excess, float(self.ceiling.mean()))
+        # What speaks for the number, such as an audit, is no warning.
+        said += [note for note in self.notes if not (isinstance(note, Finding) and note.grade == "trust")]
         if self.tolerance is not None and not bool(self.reached.all()):
             said.append(
                 f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
                 f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
             )
-        difference, stderr = self.certificate
-        told = self.allowance is not None and self.allowance.instead is not None
-        if not told and abs(difference) > max(3 * stderr, 0.02 * abs(self.mean().value)):
-            said.append(f"gap - orthogonal = {difference:.3f} +- {stderr:.3f} nats: {DISAGREEMENT[self.compares]}")
-        low, high = self.logsnr_range
-        for end, value, decayed in (
-            (low, self.boundary.low, self.boundary.low_decayed),
-            (high, self.boundary.high, self.boundary.high_decayed),
-        ):
-            if not decayed:
-                said.append(f"the curve has not decayed at log-SNR {end:.2f}; about {value.value:.3f} nats lie beyond")
-        return tuple(said)
+        if self.allowance is None or self.allowance.instead is None:
+            said += of_certificate(self, mean.value, self.compares)
+        if self.compares == "conditions":
+            said += of_errors(self, mean.value)
+            said += of_null(self.settings, self.notes, self.ceiling is not None)
+        said += of_decay(self, mean.value, self.compares)
+        return (*said, *of_pairs(len(self), mean, self.compares))
 
     def __str__(self) -> str:
         low, high = self.logsnr_range
         lines = [
+            f"verdict: {self.verdict}",
             f"{self.mean()} over {len(self)} pairs ({self.integrand}, log-SNR {low:.2f} to {high:.2f}, "
-            f"{self.evaluations} evaluations, certificate {self.certificate.value:.4f} +- {self.certificate.stderr:.4f})"
+            f"{self.evaluations} evaluations, certificate {self.certificate.value:.4f} +- {self.certificate.stderr:.4f})",
         ]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
 
@@ -242,7 +235,7 @@ class Estimate(Reading, Measured):
             "integrand": asdict(self.integrand) if isinstance(self.integrand, OutsideNorm) else self.integrand,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
             "tolerance": None if self.tolerance is None else asdict(self.tolerance),
             "compares": self.compares,
             "allowance": None if self.allowance is None else self.allowance.record(),
@@ -261,7 +254,7 @@ class Estimate(Reading, Measured):
             integrand,
             record["settings"],
             record["versions"],
-            tuple(record["notes"]),
+            unpacked_notes(record["notes"]),
             tolerance,
             # Older files hold pairs of conditions, or did not say what they compared.
             record.get("compares", "conditions"),

@@ -9,16 +9,24 @@ from typing import Any
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type, whole
-from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type
+from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress
 from mmg_diffusers.measure.ceiling import ceiling_of
 from mmg_diffusers.measure.curve import measure_curve
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.judging import NULL_BRANCH
+from mmg_diffusers.measure.known import of_unknown_levels
 from mmg_diffusers.measure.moments import Integrand, Keep, OutsideNorm, check_integrand, check_keep
 from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform, Trapezoid
 from mmg_diffusers.measure.tolerance import Tolerance
+from mmg_diffusers.measure.verdict import of_network
+
+
+def _is_network(denoiser: Denoiser) -> bool:
+    """Whether its branch without a condition is a network's, told so by what stands for none; exact ones have no such branch."""
+    return any(isinstance(part, Adapted) for part in denoiser.modules())
 
 
 @dataclass(frozen=True)
@@ -123,13 +131,15 @@ class MMG:
             progress=progress,
         )
         record = {
+            **({"base": NULL_BRANCH} if given is None and _is_network(denoiser) else {}),
             **(settings or {}),
             "quadrature": repr(self.quadrature),
             "draws": self.draws,
             "antithetic": self.antithetic,
             "seed": seed,
         }
-        notes = (*denoiser.notes, *memory_notes(denoiser))
+        unknown = of_unknown_levels(curve, x) if given is None and denoiser.compares == "conditions" else ()
+        notes = (*denoiser.notes, *of_network(denoiser), *unknown, *memory_notes(denoiser))
         return Estimate(
             curve,
             self.integrand,
@@ -203,4 +213,5 @@ class MINDE:
             batch_size=batch_size,
             progress=progress,
             settings=settings,
+            entropy=entropy,
         )

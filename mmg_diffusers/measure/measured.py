@@ -16,6 +16,7 @@ from mmg_diffusers.checks import file_path, needs, of_type
 from mmg_diffusers.files.records import pack, read_record, unpack
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.value import Labels, Value
+from mmg_diffusers.measure.verdict import Verdict
 from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Record(ABC):
 class Measured(Record):
     """A result: nats of every pair, with what is needed to believe them.
 
-    A subclass has `nats`, `stderr` and `pair_ids`, `warnings`, and what `Record` asks for; the rest follows, or is
+    A subclass has `nats`, `stderr` and `pair_ids`, `warnings`, and what `Record` asks for; the rest, its `verdict` too, follows, or is
     refused with words if it makes no sense of it.
     """
 
@@ -115,19 +116,22 @@ class Measured(Record):
         return len(self.pair_ids)
 
     def __repr__(self) -> str:
-        number = len(self.warnings())
-        said = f", {number} warning{'s' * (number > 1)}: print it" if number else ""
-        return f"{type(self).__name__}({self.mean()}, {len(self)} pair{'s' * (len(self) > 1)}{said})"
+        return f"{type(self).__name__}({self.mean()}, {len(self)} pair{'s' * (len(self) > 1)}, {self.verdict})"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to make of these numbers: trust, with caution, or don't, and what that was found by."""
+        return Verdict.of(self.warnings(), getattr(self, "notes", ()))
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the mean, and below it what a reader should know first, the first few shortened."""
+        """What a notebook shows: the mean with its verdict, and below it what a reader should know first, the first few shortened."""
         said = self.warnings()
         lines = [text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 4]} ..." for text in said[:_LINES]]
         more = [f"and {len(said) - _LINES} more: print it"] if len(said) > _LINES else []
         listed = "".join(f"<li>{escape(line)}</li>" for line in (*lines, *more))
         return (
-            f"<div><b>{escape(str(self.mean()))}</b>, {self.KIND} of {len(self)} pair{'s' * (len(self) > 1)}"
-            f"{f'<ul>{listed}</ul>' if listed else ''}</div>"
+            f"<div><b>{escape(str(self.mean()))}</b>, {self.KIND} of {len(self)} pair{'s' * (len(self) > 1)}: "
+            f"{escape(str(self.verdict))}{f'<ul>{listed}</ul>' if listed else ''}</div>"
         )
 
     def in_mean(self, cluster: Labels | None = None) -> Contributions:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type, shown
+from mmg_diffusers.measure.verdict import Finding
 
 Labels = Sequence[Hashable] | Tensor
 """What tells which pairs belong together, one label a pair: the identity of an image, a prompt, a patient."""
@@ -135,7 +136,7 @@ def _numbered(cluster: Labels, count: int) -> Tensor:
     return torch.tensor([place[label] for label in labels])
 
 
-def repeated(labels: Sequence[Hashable], noun: str) -> str | None:
+def repeated(labels: Sequence[Hashable], noun: str) -> Finding | None:
     """What to say if pairs share an image (or a prompt), so that they are not independent; nothing if none do.
 
     Args:
@@ -147,7 +148,8 @@ def repeated(labels: Sequence[Hashable], noun: str) -> str | None:
     if not shared:
         return None
     article = "an" if noun[0] in "aeiou" else "a"
-    return (
+    return Finding(
         f"{sum(shared)} of {len(labels)} pairs share {article} {noun} with another pair ({len(times)} different ones, one in up to "
-        f"{max(shared)} pairs), so that the standard error over pairs is too small; give mean(cluster=...) one label a pair"
+        f"{max(shared)} pairs), so that the standard error over pairs is too small; give mean(cluster=...) one label a pair",
+        "pairs",
     )

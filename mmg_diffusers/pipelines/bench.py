@@ -25,6 +25,7 @@ from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.odds import Odds, measure_odds
 from mmg_diffusers.measure.proposals import gap_fitted
 from mmg_diffusers.measure.quadrature import StratifiedProfile
+from mmg_diffusers.measure.verdict import Finding
 from mmg_diffusers.pairs.image_pairs import ImagePairs
 from mmg_diffusers.pairs.marginals import Candidates, Marginal
 from mmg_diffusers.pairs.mixture import Mixture
@@ -33,6 +34,11 @@ from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import Encoder, ids_for, one_each
 
+# What a model makes of a prompt with masked words, no training has seen.
+MASKED = (
+    "words are masked, and models are not trained on prompts with masked words: what stands for the context errs by more than a word can "
+    "tell; compare candidates that differ in the word, Candidates(..., groups=)"
+)
 # A path that begins this far above the noisy end, in log-SNR, is remarked on.
 LATE = 0.5
 
@@ -110,8 +116,10 @@ class Bench:
             raise ValueError(self.without_null)
         estimator = plan.estimator()
         settings = self._settings(plan)
-        if any(isinstance(context, Masked) for context in pairs.given or []):
+        masked: tuple[Finding, ...] = ()
+        if any(isinstance(text, Masked) for text in (*pairs.prompts, *(pairs.given or []))):
             settings["given"] = "the prompt with words masked"
+            masked = (Finding(MASKED, "masked words"),)
         parts: list[Estimate] = []
         each = estimator.quadrature.nodes * estimator.draws * (1 + estimator.antithetic)
         # With a tolerance nobody knows beforehand how much there is to do.
@@ -133,7 +141,7 @@ class Bench:
                     )
                 )
         merged = Estimate.merge(parts)
-        return replace(merged, notes=(*merged.notes, *pairs.notes))
+        return replace(merged, notes=(*merged.notes, *pairs.notes, *masked))
 
     def log_likelihood(self, pairs: ImagePairs, density: Density, plan: Plan, conditional: bool) -> LogLikelihood:
         """Measure log p of each image against the density's reference, given its prompt or told nothing.
@@ -304,8 +312,11 @@ class Bench:
             return remarks
         return (
             *remarks,
-            f"the path begins at log-SNR {begins:.2f}, above the noisy end {low:.2f}: the posterior, and the mixture that it "
-            "makes, do not know what is told below",
+            Finding(
+                f"the path begins at log-SNR {begins:.2f}, above the noisy end {low:.2f}: the posterior, and the mixture that it "
+                "makes, do not know what is told below",
+                "range",
+            ),
         )
 
     def _bar(self, total: int | None, name: str) -> tqdm:

@@ -282,10 +282,5 @@ def _alike(one: Adapted, other: Adapted) -> bool:
     low, high = ours.logsnr_range
     if type(ours) is not type(theirs) or theirs.logsnr_range != (low, high) or null.keys() != other_null.keys():
         return False
-    return all(
-        torch.equal(a, b)
-        for a, b in (
-            *zip(as_told(ours), as_told(theirs), strict=True),
-            *((null[key], other_null[key]) for key in null),
-        )
-    )
+    pairs = (*zip(as_told(ours), as_told(theirs), strict=True), *((null[key], other_null[key]) for key in null))
+    return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmg_diffusers.internals import execution_device_of_hook
+from mmg_diffusers.measure.judging import scale_of
 from mmg_diffusers.measure.measured import Measured
+from mmg_diffusers.measure.verdict import Finding, weighed, worst
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -28,16 +30,18 @@ class Moved(NamedTuple):
         difference = half - full
         return cls(len(difference), float(difference.mean()), float(difference.square().mean().sqrt()))
 
-    def remark(self, result: Measured) -> str | None:
+    def remark(self, result: Measured) -> Finding | None:
         """What to say beside a result; nothing if its own standard errors are larger, that of the mean and those of its pairs."""
         of_mean = result.mean().stderr
         of_pairs = float(result.stderr.square().mean().sqrt())
         if not (abs(self.mean) > of_mean or self.root_mean_square > of_pairs):
             return None
-        return (
+        return Finding(
             f"the network's half precision moves nats by {self.mean:+.3f} on average and by {self.root_mean_square:.3f} in the root mean "
             f"square of the {self.pairs} pairs that were measured in float32 as well, which is more than their standard error; load the "
-            "model with torch_dtype=torch.float32"
+            "model with torch_dtype=torch.float32",
+            "precision",
+            worst(["with caution", weighed(abs(self.mean) / scale_of(result.mean().value))]),
         )
 
 

@@ -95,7 +95,7 @@ class Outcome(Brief):
 
         Columns: ``pair``, its place; ``image``, the path of its picture; ``image_digest``, the `Identity` of the picture's file,
         or of its pixels if it came without one, the same for pairs of the same picture; ``prompt``; ``given``, if there are
-        contexts; ``error``, what was wrong with a bad pair; then those of `Estimate.to_pandas`.
+        contexts; ``error``, what was wrong with a bad pair; then those of `Estimate.to_pandas`, and ``verdict``, that on the mean of all pairs.
         """
         needs("pandas", "data")
         import pandas
@@ -111,6 +111,7 @@ class Outcome(Brief):
         table["error"] = [reasons.get(place, "") for place in table["pair"]]
         if self.estimate is not None:
             table = table.merge(self.estimate.to_pandas(), on="pair", how="left")
+            table["verdict"] = str(self.estimate.verdict)
         return table
 
     def to_dataset(self) -> datasets.Dataset:

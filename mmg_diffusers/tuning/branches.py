@@ -99,7 +99,10 @@ class _Frozen:
         self.call, self.networks = _Call(networks, denoiser), dict(networks)
         # Tensors that were made in inference mode cannot be trained through.
         self.conditions = None if conditions is None else _clones(conditions)
-        self.null = None if denoiser.null is None else _clones(denoiser.null)
+        held = (
+            None if denoiser.null is None else {key: value for key, value in denoiser.null.items() if value is not None}
+        )
+        self.null = None if held is None else _clones(held)
         self.snap = denoiser.snap
 
     def __deepcopy__(self, memo: object) -> _Frozen:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.analysis.reliability import Reliability
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
 from mmg_diffusers.measure.quadrature import Trapezoid
@@ -109,7 +110,13 @@ def test_an_unfinished_or_bold_posterior_is_warned_of(mixture):
     far = type(denoiser)(denoiser.log_weights.exp(), denoiser.means, denoiser.variances / 50)
     assert filtered(mixture, levels=40).warnings() == ()
     bold = filtered((far, x, cond), count=300, levels=60)
-    assert any("more than it is right about" in text for text in bold.warnings())
+    # As it stands it is far from calibrated; by what other pairs vouch for it is not.
+    as_it_stands = Reliability.of(bold.log_posterior[:, :, -1], bold.mixture.truth)
+    assert "more than it is right about" in as_it_stands.finding(bold.mixture.ceiling)
+    assert "calibration" not in bold.verdict.about
+    assert float(bold.trust[:, 1:].max()) < 0.3
+    assert bold.mean().value > float(bold.nats.mean()) + 10 * bold.mean().stderr
+    assert bold.mean().value < bold.mixture.ceiling
     curve = measure_candidates(
         denoiser,
         Pairs.of(x[:50]),

@@ -9,6 +9,7 @@ from tests.bad_inputs import (
     core,
     densities,
     families,
+    labels,
     models,
     options,
     pictures,
@@ -20,6 +21,20 @@ from tests.bad_inputs import (
 
 ROWS = tuple(
     row
-    for part in (pictures, videos, options, models, families, tables, arrays, core, densities, readings, uses, commands)
+    for part in (
+        pictures,
+        videos,
+        options,
+        models,
+        families,
+        tables,
+        arrays,
+        labels,
+        core,
+        densities,
+        readings,
+        uses,
+        commands,
+    )
     for row in part.ROWS
 )

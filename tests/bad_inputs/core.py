@@ -148,6 +148,8 @@ ROWS = (
         ("x as a list", lambda r: measure(r, x=r.x.tolist()), TypeError, "x is a list"),
         ("integers", lambda r: measure(r, x=r.x.long()), ValueError, "floating point"),
         ("an entropy below 0", lambda r: measure(r, entropy=-0.5), ValueError, "entropy is -0.5"),
+        ("an entropy that is not a number", lambda r: measure(r, entropy=NAN), ValueError, "entropy is nan"),
+        ("an entropy of True", lambda r: measure(r, entropy=torch.tensor([True] * 6)), ValueError, "entropy is"),
         ("three entropies", lambda r: measure(r, entropy=torch.ones(3)), ValueError, r"\(6,\) numbers -log p\(y\)"),
         ("NaN in x", lambda r: measure(r, x=r.x * NAN), ValueError, r"NaN or infinite values in rows \[0, 1"),
         ("x of another width", lambda r: measure(r, denoiser=r.gaussian, x=r.x.repeat(1, 2)), ValueError, "of x"),

@@ -158,6 +158,7 @@ def test_demo(tmp_path):
     said = call("demo", "--pairs", 4, "--levels", 6, "--steps", 6, "--output", tmp_path / "demo", "--quiet")
     assert said.exit_code == 0, said.output
     for word in (
+        "verdict on the null prompt: ",
         "exact I(image; caption)",
         f"{Shapes().mutual_information():.3f}",
         f"{Shapes().entropy():.3f}",

@@ -77,6 +77,39 @@ def test_words_on_the_page(world, tmp_path):
     assert "no check tells" in text
 
 
+def test_the_verdict_stands_above_the_number_and_an_audit_has_a_panel(world, pages, tmp_path):
+    folder, _ = world
+    for path in pages.values():
+        text = path.read_text(encoding="utf-8")
+        assert text.index('<p class="verdict') < text.index('<p class="number"')
+        assert re.search(r'<p class="verdict (good|fair|bad)">(Trust|Take with caution|Don&#x27;t trust)', text)
+        assert "The null branch" not in text
+    source = pages["candidates"].parent
+    said = call(
+        "report",
+        "shapes",
+        folder / "captions.csv",
+        *(
+            "--marginal",
+            source / "candidates.txt",
+            "--levels",
+            3,
+            "--audit",
+            "--output",
+            tmp_path / "a.html",
+            "--quiet",
+        ),
+    )
+    assert said.exit_code == 0, said.output
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<h2>The null branch</h2>" in text
+    assert "null branch against the mixture of" in text
+    assert "The null branch from the mixture, along log-SNR" in text
+    refused = call("report", "shapes", folder / "report.csv", "--audit", "--output", tmp_path / "b.html", "--quiet")
+    assert refused.exit_code == 2
+    assert "give Candidates as the marginal" in " ".join(refused.output.split())
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.influence import Axis, Influence
 from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import PER_LOGSNR, STILL_TO_COME, plus_minus
@@ -40,6 +41,26 @@ def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") 
     axes.set(ylabel=PER_LOGSNR, title=title)
     set_noise_axis(axes)
     axes.legend(frameon=False, title="area, with bands of ±2 standard errors", title_fontsize=8)
+    return figure
+
+
+def plot_audit(audit: Audit, *, ax: Axes | None = None, title: str = "") -> Figure:
+    """Along log-SNR: what separates the null branch from the mixture of candidates, beside what the true one tells against it.
+
+    Args:
+        audit: of two levels or more.
+        ax: axes to draw into; a new figure by default.
+        title: above the axes.
+    """
+    figure, axes = new_axes(ax)
+    levels, (distance, error) = audit.logsnr.numpy(), audit.by_level
+    mean, band = distance.numpy(), 2 * error.nan_to_num(0.0).numpy()
+    compared = (audit.filtered.compared.orthogonal.mean((0, 1)) / 2).numpy()
+    axes.plot(levels, compared, color=COLOURS["orthogonal"], label="true candidate from the mixture")
+    axes.plot(levels, mean, color="0.25", label=f"null from it: {plus_minus(audit.distance, 2)} nats")
+    axes.fill_between(levels, mean - band, mean + band, color="0.25", alpha=0.2, linewidth=0)
+    axes.set(xlabel="log-SNR", ylabel=PER_LOGSNR, title=title)
+    axes.legend(frameon=False)
     return figure
 
 

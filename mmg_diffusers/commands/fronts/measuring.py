@@ -15,6 +15,7 @@ from mmg_diffusers.commands.options import (
     Device,
     Draws,
     Dtype,
+    EntropyOption,
     Integrand,
     Levels,
     MarginalOption,
@@ -68,6 +69,7 @@ def estimate(
     given: Annotated[str | None, typer.Option(help="Context of all images, for i(image; prompt | context).")] = None,
     output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
     marginal: MarginalOption = "null",
+    entropy: EntropyOption = None,
     integrand: Integrand = "auto",
     levels: Levels = None,
     draws: Draws = 1,
@@ -93,7 +95,7 @@ def estimate(
     from mmg_diffusers.pairs.plan import Plan
 
     measuring.estimate(
-        measuring.Question(source, prompt, given, marginal),
+        measuring.Question(source, prompt, given, marginal, entropy),
         Plan(
             integrand=integrand,
             levels=levels,
@@ -123,6 +125,10 @@ def report(
     words: Annotated[
         bool, typer.Option("--words", help="What each word says as well, over the pictures: a measurement a word.")
     ] = False,
+    entropy: EntropyOption = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Against candidates, hold the null branch against their mixture as well.")
+    ] = False,
     levels: Levels = None,
     draws: Draws = 1,
     plan: PlanFor = None,
@@ -142,8 +148,8 @@ def report(
     from mmg_diffusers.pairs.plan import Plan
 
     measuring.report(
-        measuring.Question(source, prompt, marginal=marginal),
-        Plan(levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize),
+        measuring.Question(source, prompt, marginal=marginal, entropy=entropy),
+        Plan(levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize, audit=audit),
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
         plan,

@@ -13,6 +13,7 @@ from mmg_diffusers.commands.options import (
     Device,
     Draws,
     Dtype,
+    EntropyOption,
     Integrand,
     Levels,
     MarginalOption,
@@ -41,6 +42,7 @@ def run(
     prompt: Prompt = None,
     captions: CaptionsOption = "first",
     marginal: MarginalOption = "null",
+    entropy: EntropyOption = None,
     integrand: Integrand = "auto",
     levels: Levels = None,
     draws: Draws = 1,
@@ -70,7 +72,7 @@ def run(
     from mmg_diffusers.pairs.plan import Plan
 
     running.run(
-        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal, captions),
+        running.DataSet(source, prompt, limit, not no_truncate, strict, cache, marginal, captions, entropy),
         Plan(
             integrand=integrand,
             levels=levels,

@@ -1,0 +1,56 @@
+"""How far numbers can be believed, measured on settings that are known to be right and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmg_diffusers.checks import shown
+from mmg_diffusers.commands.studies.honest.digits import digits, digits_lines
+from mmg_diffusers.commands.studies.honest.judged import power, power_lines, verdict_lines, verdicts
+from mmg_diffusers.commands.studies.honest.times import times, times_lines
+from mmg_diffusers.runs.stages import Stages
+
+
+class Stage(NamedTuple):
+    """What is measured, and the lines of Markdown that it gives."""
+
+    measure: Callable[[], dict[str, Any]]
+    lines: Callable[[dict[str, Any]], Iterator[str]]
+
+
+STAGES: Mapping[str, Stage] = {
+    "verdict": Stage(verdicts, verdict_lines),
+    "power": Stage(power, power_lines),
+    "times": Stage(times, times_lines),
+}
+
+
+DIGITS = "digits"
+
+
+def study(names: tuple[str, ...], output: Path, folder: Path | None = None) -> None:
+    """Run the stages that are missing in OUTPUT, then print the tables of those that are there.
+
+    Args:
+        names: stages; all of them by default, but for the one of digits if there are none.
+        output: keeps what is done.
+        folder: with MNIST's own files, for the stage of digits.
+
+    Raises:
+        ValueError: for an unknown stage, or that of digits without a folder.
+    """
+    every = (*STAGES, DIGITS)
+    unknown = sorted(set(names) - set(every))
+    if unknown:
+        raise ValueError(f"there is no stage {shown(unknown[0])}; expected {', '.join(every)}")
+    if DIGITS in names and folder is None:
+        raise ValueError("the stage of digits needs MNIST's own files; give their folder, --digits FOLDER")
+    stages = Stages(output, {"study": "honest"})
+    for name in names or (every if folder is not None else tuple(STAGES)):
+        stage = STAGES[name] if name in STAGES or folder is None else Stage(partial(digits, folder), digits_lines)
+        found = stages(name, stage.measure)
+        print(f"\n### {name}\n")
+        print("\n".join(stage.lines(found)))
