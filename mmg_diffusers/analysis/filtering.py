@@ -220,6 +220,9 @@ class Filtered(Followed, Measured):
             f"log-SNR {low:.2f} to {high:.2f} in {len(self.logsnr) - 1} steps, settled from {self.settled:.2f} on, "
             f"{self.evaluations} evaluations, at most {self.mixture.ceiling:.3f}); about {self.below.value:.3f} lie below",
         ]
+        if not bool((self.trust == 1).all()):
+            shares = ", ".join(f"{share:.2f}" for share in self.trust.mean(0).tolist())
+            lines.append(f"evidence is believed as far as other pairs say, by band from noisy to clean: {shares}")
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
 
     # ---- files ----
