@@ -27,6 +27,7 @@ from mmg_diffusers.commands.studies.analyses.switching import switching, switchi
 from mmg_diffusers.commands.studies.captions import PRUNE
 from mmg_diffusers.commands.studies.settings import load_model
 from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.pipelines.folding import folded_zeros
 from mmg_diffusers.runs.stages import Stages
 from mmg_diffusers.worlds.shapes import Shapes
 
@@ -81,8 +82,9 @@ def study(model: str | None, settings: Settings, names: tuple[str, ...], output:
         [sample.images, sample.prompts],
     )
     setup = Setup(pipe, stages, sample, settings)
-    for name in names or STAGES:
-        stages(name, lambda stage=STAGES[name]: stage.measure(setup))
+    with folded_zeros(pipe.pipe):
+        for name in names or STAGES:
+            stages(name, lambda stage=STAGES[name]: stage.measure(setup))
     results = {name: stages.read(name) for name in STAGES if stages.has(name)}
     text = table(results)
     if "filter" in results:
