@@ -433,7 +433,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("bad pairs are for ever", "runs/shards.py", "retried += [place] if again else []", "retried += []", "runs"),
     Mutant(
         "names count and contents do not",
-        "pairs/sources.py",
+        "pairs/rows.py",
         "return self.same_texts(other) and self.digest == other.digest",
         "return self.same_texts(other)",
         "pairs runs",

@@ -152,10 +152,7 @@ class Classification(Record, Brief):
 
         It is a bound in expectation over pairs that were drawn from the prior and took no part in the calibration.
         """
-        index = self._index(truth)
-        chosen = self.log_posterior[torch.arange(len(self)), index]
-        value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
-        return Value(self.entropy + value, stderr)
+        return self._bound(self.log_posterior, self._index(truth))
 
     def cross_fitted_bound(self, truth: Sequence[str | int]) -> Value:
         """The bound by evidence that is believed band by band as far as other pairs say: no pair is read by what was fitted on it.
@@ -169,7 +166,11 @@ class Classification(Record, Brief):
         bands = self._bands(even_edges(float(self.curve.logsnr[0]), float(self.curve.logsnr[-1])))
         log_prior = self.prior.double().log().expand(len(bands), -1)
         log_q = posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index))
-        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index])
+        return self._bound(log_q, index)
+
+    def _bound(self, log_q: Tensor, index: Tensor) -> Value:
+        chosen = log_q[torch.arange(len(self)), index]
+        value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
         return Value(self.entropy + value, stderr)
 
     def calibrate(

@@ -320,7 +320,7 @@ def check_kind(kind: Kind | None, rank: int | None, count: int, noun: str = "poi
     needed = {"full": 3}.get(kind, 2) if rank is None else whole(rank, "rank", 1) + 2
     if count < needed:
         raise ValueError(
-            f"got {count} {noun}{'s' * (count != 1)} for a {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
+            f"got {count} {noun}{'s' * (count != 1)} for {'an' if kind == 'isotropic' else 'a'} {kind} covariance{'' if rank is None else f' of rank {rank}'}; expected at "
             f"least {needed}"
         )
     return kind

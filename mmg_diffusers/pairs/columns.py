@@ -77,6 +77,7 @@ def notes_of(dataset: Any, captions: Captions, named: bool) -> tuple[str, ...]:
 
 
 def _is_list(kind: Any) -> bool:
+    needs("datasets", "data")
     import datasets
 
     return isinstance(kind, (list, datasets.List, datasets.LargeList))

@@ -78,6 +78,7 @@ def column_of(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tupl
 
 def _separated(text: str, separator: str | None) -> pandas.DataFrame:
     """Cells of text. What separates them is told by the first row: whatever makes most of the names of it that are known."""
+    needs("pandas", "data")
     import pandas
 
     first = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")

@@ -54,7 +54,7 @@ class Shards:
             matching = sorted(path.parent.glob(path.name)) if "*" in path.name or "?" in path.name else [path]
             lacking = [str(one) for one in matching if not one.is_file()] or ([] if matching else [name])
             if lacking:
-                raise FileNotFoundError(f"there is no {shown(lacking[0])}; expected a webdataset shard")
+                raise FileNotFoundError(f"there is no {lacking[0]}; expected a webdataset shard")
             paths += matching
         return cls(tuple(paths))
 

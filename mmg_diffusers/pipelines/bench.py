@@ -180,7 +180,11 @@ class Bench:
         plan.check(self.convention, candidates=mixture.slots.shape[1])
         names, slots = mixture.used()
         curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
-        remarks = (*self._remarks(plan.path()), *pairs.notes, *([] if marginal.note is None else [marginal.note]))
+        remarks = (
+            *_remarks(self.denoiser, plan.path()),
+            *pairs.notes,
+            *([] if marginal.note is None else [marginal.note]),
+        )
         return Filtered(
             curve, mixture, {**self.path_settings(plan, curve.logsnr), "marginal": marginal.label}, notes=remarks
         )
@@ -197,7 +201,7 @@ class Bench:
         if plan.keep != "pair":
             raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
         curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
-        return curve, self.path_settings(plan, curve.logsnr), (*self._remarks(plan.path()), *notes)
+        return curve, self.path_settings(plan, curve.logsnr), (*_remarks(self.denoiser, plan.path()), *notes)
 
     def one_over_other(
         self, images: Sequence[VideoLike], ids: Tensor, one: Sequence[Prompt], other: Sequence[Prompt], plan: Plan
@@ -225,7 +229,7 @@ class Bench:
                         progress=bar.update,
                     )
                 )
-        return parts, self.path_settings(plan, parts[0].logsnr), self._remarks(path)
+        return parts, self.path_settings(plan, parts[0].logsnr), _remarks(self.denoiser, path)
 
     def follow_slots(
         self, images: Sequence[VideoLike], ids: Tensor, names: Sequence[str], prior: Tensor, plan: Plan, slots: Tensor
@@ -303,21 +307,22 @@ class Bench:
             "prune": path.prune,
         }
 
-    def _remarks(self, path: NoisePath) -> tuple[str, ...]:
-        """What a reader should be told of the model, of memory, and of a path that does not begin at the noisy end."""
-        remarks = (*self.denoiser.notes, *memory_notes(self.denoiser))
-        low, high = self.denoiser.logsnr_range
-        begins = path.quadrature.bounds(*(path.logsnr_range or (low, high)))[0]
-        if begins <= low + LATE:
-            return remarks
-        return (
-            *remarks,
-            Finding(
-                f"the path begins at log-SNR {begins:.2f}, above the noisy end {low:.2f}: the posterior, and the mixture that it "
-                "makes, do not know what is told below",
-                "range",
-            ),
-        )
-
     def _bar(self, total: int | None, name: str) -> tqdm:
         return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self.progress})
+
+
+def _remarks(denoiser: Denoiser, path: NoisePath) -> tuple[str, ...]:
+    """What a reader should be told of the model, of memory, and of a path that does not begin at the noisy end."""
+    remarks = (*denoiser.notes, *memory_notes(denoiser))
+    low, high = denoiser.logsnr_range
+    begins = path.quadrature.bounds(*(path.logsnr_range or (low, high)))[0]
+    if begins <= low + LATE:
+        return remarks
+    return (
+        *remarks,
+        Finding(
+            f"the path begins at log-SNR {begins:.2f}, above the noisy end {low:.2f}: the posterior, and the mixture that it "
+            "makes, do not know what is told below",
+            "range",
+        ),
+    )

@@ -252,7 +252,7 @@ def test_likelihood(world, tmp_path):
     for arguments, message in (
         (("--prompt", "a", "--prompts"), "--prompt gives all images one prompt"),
         (("--rank", "4"), "--rank is of a covariance that is fitted"),
-        (("--reference", pictures / "0.png"), "x is (1, 4, 8, 8)"),
+        (("--reference", pictures / "0.png"), "got 1 image for an isotropic covariance"),
         (("--reference", tmp_path / "none.safetensors"), "none.safetensors"),
     ):
         said = call("likelihood", "shapes", pictures, *arguments, "--output", tmp_path / "c", *small)

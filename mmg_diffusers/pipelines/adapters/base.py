@@ -304,11 +304,11 @@ class Family(ABC):
         if "prediction" in self.flow and (convention.prediction, convention.told) != ("flow_prediction", "noise"):
             raise ValueError(
                 f"{self.name} turns its network's output to the flow eps - x, which the pipeline's scheduler, "
-                f"{type(scheduler).__name__}, reads as {convention.prediction!r}, told the share of {convention.told}; set "
+                f"{type(scheduler).__name__}, reads as {shown(convention.prediction)}, told the share of {convention.told}; set "
                 "prediction_type='flow_prediction' and invert_sigmas=False"
             )
         if convention.prediction in ("epsilon", "sample"):
-            said = f"the scheduler reads the network as {convention.prediction!r}; models of {self.name} predict a flow"
+            said = f"the scheduler reads the network as {shown(convention.prediction)}; models of {self.name} predict a flow"
             convention = replace(convention, notes=(*convention.notes, said))
         return replace(convention, **self.flow)
 
