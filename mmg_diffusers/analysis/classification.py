@@ -144,8 +144,10 @@ class Classification(Record, Brief):
 
         It is a bound in expectation over pairs that were drawn from the prior and took no part in the calibration.
         """
-        index = self._index(truth)
-        chosen = self.log_posterior[torch.arange(len(self)), index]
+        return self._bound(self.log_posterior, self._index(truth))
+
+    def _bound(self, log_q: Tensor, index: Tensor) -> Value:
+        chosen = log_q[torch.arange(len(self)), index]
         value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
         return Value(self.entropy + value, stderr)
 
@@ -160,9 +162,7 @@ class Classification(Record, Brief):
         index = self._index(truth)
         bands = self._bands(even_edges(float(self.curve.logsnr[0]), float(self.curve.logsnr[-1])))
         log_prior = self.prior.double().log().expand(len(bands), -1)
-        log_q = posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index))
-        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index])
-        return Value(self.entropy + value, stderr)
+        return self._bound(posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index)), index)
 
     def calibrate(
         self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None

@@ -275,7 +275,7 @@ def _alike(one: Adapted, other: Adapted) -> bool:
     if type(ours) is not type(theirs) or theirs.logsnr_range != (low, high) or null.keys() != other_null.keys():
         return False
     return all(
-        torch.equal(a, b)
+        a is b if a is None or b is None else torch.equal(a, b)
         for a, b in (
             *zip(as_told(ours), as_told(theirs), strict=True),
             *((null[key], other_null[key]) for key in null),
