@@ -67,8 +67,8 @@ class Classification(Record, Brief):
     @cached_property
     def log_posterior(self) -> Tensor:
         """log q(candidate | x), `(N, K)`."""
-        trust = torch.tensor(self.calibration.trust, dtype=torch.float64)
-        evidence = (trust[None, :, None] * self._bands(self.calibration.edges)).sum(1)
+        trust = torch.tensor(self.calibration.trust, dtype=torch.float64)[None, :, None]
+        evidence = (trust * self._bands(self.calibration.edges)).sum(1)
         if self.calibration.bias:
             evidence = evidence + torch.tensor(self.calibration.bias, dtype=torch.float64)
         return torch.log_softmax(self.prior.log() + evidence, dim=1)
@@ -154,6 +154,10 @@ class Classification(Record, Brief):
         """
         return self._bound(self.log_posterior, self._index(truth))
 
+    def _bound(self, log_q: Tensor, index: Tensor) -> Value:
+        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index], torch.zeros(len(self)))
+        return Value(self.entropy + value, stderr)
+
     def cross_fitted_bound(self, truth: Sequence[str | int]) -> Value:
         """The bound by evidence that is believed band by band as far as other pairs say: no pair is read by what was fitted on it.
 
@@ -165,13 +169,7 @@ class Classification(Record, Brief):
         index = self._index(truth)
         bands = self._bands(even_edges(float(self.curve.logsnr[0]), float(self.curve.logsnr[-1])))
         log_prior = self.prior.double().log().expand(len(bands), -1)
-        log_q = posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index))
-        return self._bound(log_q, index)
-
-    def _bound(self, log_q: Tensor, index: Tensor) -> Value:
-        chosen = log_q[torch.arange(len(self)), index]
-        value, stderr = mean_over_pairs(chosen, torch.zeros_like(chosen))
-        return Value(self.entropy + value, stderr)
+        return self._bound(posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index)), index)
 
     def calibrate(
         self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None

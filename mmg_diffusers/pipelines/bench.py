@@ -116,10 +116,9 @@ class Bench:
             raise ValueError(self.without_null)
         estimator = plan.estimator()
         settings = self._settings(plan)
-        masked: tuple[Finding, ...] = ()
-        if any(isinstance(text, Masked) for text in (*pairs.prompts, *(pairs.given or []))):
+        masked = any(isinstance(text, Masked) for text in (*pairs.prompts, *(pairs.given or [])))
+        if masked:
             settings["given"] = "the prompt with words masked"
-            masked = (Finding(MASKED, "masked words"),)
         parts: list[Estimate] = []
         each = estimator.quadrature.nodes * estimator.draws * (1 + estimator.antithetic)
         # With a tolerance nobody knows beforehand how much there is to do.
@@ -141,7 +140,9 @@ class Bench:
                     )
                 )
         merged = Estimate.merge(parts)
-        return replace(merged, notes=(*merged.notes, *pairs.notes, *masked))
+        return replace(
+            merged, notes=(*merged.notes, *pairs.notes, *([Finding(MASKED, "masked words")] if masked else []))
+        )
 
     def log_likelihood(self, pairs: ImagePairs, density: Density, plan: Plan, conditional: bool) -> LogLikelihood:
         """Measure log p of each image against the density's reference, given its prompt or told nothing.
@@ -290,8 +291,7 @@ class Bench:
             yield slice(start, start + len(x)), x
 
     def _settings(self, plan: Plan) -> dict[str, Any]:
-        asked = plan.logsnr_range
-        return {**self.settings, "logsnr_range": None if asked is None else list(asked), "resized": plan.resize}
+        return {**self.settings, "logsnr_range": plan.logsnr_range and list(plan.logsnr_range), "resized": plan.resize}
 
     def path_settings(self, plan: Plan, levels: Tensor) -> dict[str, Any]:
         """What the record says of a measurement along a path through these levels."""
