@@ -116,7 +116,7 @@ class Bench:
             raise ValueError(self.without_null)
         estimator = plan.estimator()
         settings = self._settings(plan)
-        masked = any(isinstance(text, Masked) for text in (*pairs.prompts, *(pairs.given or [])))
+        masked = _of_masks(pairs)
         if masked:
             settings["given"] = "the prompt with words masked"
         parts: list[Estimate] = []
@@ -140,9 +140,7 @@ class Bench:
                     )
                 )
         merged = Estimate.merge(parts)
-        return replace(
-            merged, notes=(*merged.notes, *pairs.notes, *([Finding(MASKED, "masked words")] if masked else []))
-        )
+        return replace(merged, notes=(*merged.notes, *pairs.notes, *masked))
 
     def log_likelihood(self, pairs: ImagePairs, density: Density, plan: Plan, conditional: bool) -> LogLikelihood:
         """Measure log p of each image against the density's reference, given its prompt or told nothing.
@@ -326,3 +324,9 @@ def _remarks(denoiser: Denoiser, path: NoisePath) -> tuple[str, ...]:
             "range",
         ),
     )
+
+
+def _of_masks(pairs: ImagePairs) -> tuple[Finding, ...]:
+    """What a reader should be told of prompts with masked words."""
+    masked = any(isinstance(text, Masked) for text in (*pairs.prompts, *(pairs.given or [])))
+    return (Finding(MASKED, "masked words"),) if masked else ()
