@@ -468,6 +468,28 @@ MUTANTS: tuple[Mutant, ...] = (
         "warmup) * 1.0 * (1 + math.cos",
         "arrays/test_trainer.py arrays/test_checkpoints.py",
     ),
+    # ---- tuning, verdicts, counts, captions ----
+    Mutant(
+        "what was tuned on a picture may measure it",
+        "tuning/tuned.py",
+        "among = int(torch.isin(row_marks(x), self.rows).sum())",
+        "among = 0",
+        "tuning",
+    ),
+    Mutant(
+        "a verdict is its best finding",
+        "measure/verdict.py",
+        "return GRADES[max((GRADES.index(grade)",
+        "return GRADES[min((GRADES.index(grade)",
+        "measure/test_verdict.py",
+    ),
+    Mutant(
+        "every picture has the same of its captions at random",
+        "pairs/captions.py",
+        "np.random.default_rng([self.seed, place])",
+        "np.random.default_rng([self.seed])",
+        "pairs/test_brought.py",
+    ),
     # ---- uses ----
     Mutant(
         "odds whose innovation has the other sign",

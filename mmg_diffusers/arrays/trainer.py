@@ -29,7 +29,7 @@ from mmg_diffusers.arrays.losses import Levels, held_out_loss, listed, losses, s
 from mmg_diffusers.arrays.seeds import generator_of, step_generator
 from mmg_diffusers.checks import finite, shown, whole
 from mmg_diffusers.files.identity import Identity
-from mmg_diffusers.runs.processes import only_cpus
+from mmg_diffusers.runs.processes import leave_at_exit, only_cpus
 
 Weighting = Literal["eps", "v"]
 Objective = Literal["epsilon", "likelihood"]
@@ -63,6 +63,7 @@ def rows_of(data: Mapping[str, Tensor]) -> Rows:
 
 def join_processes() -> Accelerator:
     """Join the processes that a launcher started, on this one's device."""
+    leave_at_exit()
     return Accelerator(cpu=only_cpus())
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -25,4 +28,18 @@ def this_process() -> PartialState:
     """
     from accelerate import PartialState
 
+    leave_at_exit()
     return PartialState(cpu=only_cpus())
+
+
+@cache
+def leave_at_exit() -> None:
+    """Let this process leave its group when Python ends: threads of a group that is still there then may abort it, and with it a
+    launch whose other processes are still at work.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -194,6 +194,12 @@ def test_several_captions_a_picture(tmp_path, kind):
     assert picked[3] == list(Source(source, captions=Captions("random", 3)).prompts().prompts)
 
 
+def test_captions_at_random_are_drawn_for_each_picture():
+    rows = [{"image": "a.png", "captions": ["a", "b", "c"]}] * 60
+    prompts = [row.prompt for row in Source(rows, captions=Captions("random", 5))]
+    assert all(8 <= prompts.count(text) <= 36 for text in "abc")  # 20 are expected, with a standard deviation of 3.7
+
+
 @pytest.mark.parametrize("text", ["last", "random:", "random:-1", "first:1", "all:3", ""])
 def test_captions_that_are_none(text):
     with pytest.raises(ValueError, match=r"captions is .*; expected first, all, random or random:SEED"):
