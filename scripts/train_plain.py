@@ -356,6 +356,11 @@ def export(pipe: DiffusionPipeline, folder: Path) -> None:
         if isinstance(part, nn.Module) and not name.startswith("text_encoder"):
             part.half()
     pipe.save_pretrained(folder, safe_serialization=True)
+    # diffusers writes where a part was loaded from: a path of this machine.
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text("utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def size_of(folder: Path) -> float:

@@ -24,6 +24,8 @@ def test_a_folder_is_safe_small_and_has_a_card(name):
     assert {path.suffix for path in files} <= {".json", ".md", ".safetensors", ".txt"}
     assert sum(path.stat().st_size for path in files) < 12.5e6
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == FAMILIES[name]
+    # diffusers writes where a part was loaded from, which is nobody else's path.
+    assert not any("_name_or_path" in json.loads(path.read_text()) for path in files if path.name == "config.json")
     card = (folder / "README.md").read_text()
     # One of the three was shown the posterior that it is held against, and says so.
     assert ("fitted to that truth" in card) == (name == "shapes")
