@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,23 @@ LONGEST = 120
 def best_device() -> str:
     """The fastest device that is there."""
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """While inside, diffusers and transformers show no bars of what they load."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [(one, one.is_progress_bar_enabled()) for one in (of_diffusers, of_transformers)]
+    for one, _ in shown:
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for one, before in shown:
+            if before:
+                one.enable_progress_bar()
 
 
 @dataclass(frozen=True)
@@ -61,14 +80,16 @@ class Networks:
         Raises:
             ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
         """
-        pipe = MMGPipeline.from_pretrained(
-            self.place,
-            torch_dtype=getattr(torch, self.dtype),
-            variant=self.variant,
-            revision=self.revision,
-            null=self.null,
-        )
-        pipe.set_progress_bar_config(disable=self.quiet)
+        silent = self.quiet or not sys.stderr.isatty()
+        with _without_bars() if silent else nullcontext():
+            pipe = MMGPipeline.from_pretrained(
+                self.place,
+                torch_dtype=getattr(torch, self.dtype),
+                variant=self.variant,
+                revision=self.revision,
+                null=self.null,
+            )
+        pipe.set_progress_bar_config(disable=silent)
         return pipe.to(self.device or best_device())
 
 

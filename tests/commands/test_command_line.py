@@ -1,6 +1,8 @@
 """The command line, with small arguments."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
@@ -23,7 +25,9 @@ def test_help_has_examples():
         said = call(command, "--help")
         assert said.exit_code == 0
         assert "Example:" in said.output
-    assert call("--version").output.strip()
+    assert call("--version").output.strip() == call("-V").output.strip() != ""
+    for command in ((), ("estimate",), ("benchmark", "bmi")):
+        assert call(*command, "-h").output == call(*command, "--help").output
 
 
 def test_long_messages_and_reasons_are_shortened(world, tmp_path, capsys):
@@ -258,3 +262,17 @@ def test_likelihood(world, tmp_path):
         said = call("likelihood", "shapes", pictures, *arguments, "--output", tmp_path / "c", *small)
         assert said.exit_code == 2
         assert message in " ".join(said.output.split())
+
+
+def test_nothing_moves_where_the_output_is_no_terminal(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), "red").save(path)
+    done = subprocess.run(
+        [sys.executable, "-m", "mmg_diffusers", "estimate", "shapes", path, "--prompt", "a circle", "--levels", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "%|" not in done.stderr
+    assert "nats over 1 pair" in done.stdout
