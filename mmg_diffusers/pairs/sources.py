@@ -90,7 +90,14 @@ class Source:
         captions: Captions | None = None,
         named: bool = False,
     ) -> None:
+        read: PairTable | Shards | None = None
         if isinstance(source, Source):
+            asked = (prompt, captions)
+            # A table that stands as it was read is not read again, which may hold the bytes of all pictures.
+            if all(
+                mine is None or mine == its for mine, its in zip(asked, (source._prompt, source._captions), strict=True)
+            ):
+                read = source._rows if isinstance(source._rows, (PairTable, Shards)) else None
             named = named or source._named
             prompt = source._prompt if prompt is None else prompt
             folder = source._folder if folder is None else folder
@@ -103,11 +110,13 @@ class Source:
         of_type(captions, (Captions, type(None)), "captions", "Captions, of mmg_diffusers.pairs")
         self._captions = captions or Captions()
         self._rows: PairTable | Iterable[Mapping[str, Any]]
+        self.notes: tuple[str, ...]
         if isinstance(source, (str, Path)):
             self.name = str(source)
-            shards = Shards.find(Path(source))
-            self._rows = read_rows(source, prompt, self._captions) if shards is None else shards
-            self.notes: tuple[str, ...] = self._rows.notes
+            if read is None:
+                shards = Shards.find(Path(source))
+                read = read_rows(source, prompt, self._captions) if shards is None else shards
+            self._rows, self.notes = read, read.notes
             return
         of_type(source, Iterable, "the source", "a path, or a data set of rows")
         if isinstance(source, Mapping):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmg_diffusers.pairs import Captions, PictureFile, Source, load_image, read_pairs
+from mmg_diffusers.pairs import Captions, PictureFile, Source, load_image, read_pairs, sources
 from mmg_diffusers.pairs.shards import Shards
 from mmg_diffusers.pairs.tables import read_rows
 
@@ -133,6 +133,18 @@ def test_parquet_that_holds_its_pictures(tmp_path, kind):
     cells[1] = None
     pandas.DataFrame({"image": cells, "text": TEXTS}).to_parquet(tmp_path / "b.parquet")
     assert list(read_rows(tmp_path / "b.parquet").faults) == [1]
+
+
+def test_a_table_is_read_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(sources, "read_rows", lambda *given: read.append(given) or read_rows(*given))
+    cells = [picture(colour) for colour in COLOURS]
+    pandas.DataFrame({"image": cells, "text": TEXTS}).to_parquet(tmp_path / "a.parquet")
+    first = Source(tmp_path / "a.parquet")
+    assert held(Source(first).named(), captions=Captions()) == held(first) == EXPECTED
+    assert len(read) == 1
+    assert {row.prompt for row in Source(first, "for all")} == {"for all"}
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize(
