@@ -155,7 +155,7 @@ class Classification(Record, Brief):
         return self._bound(self.log_posterior, self._index(truth))
 
     def _bound(self, log_q: Tensor, index: Tensor) -> Value:
-        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index], torch.zeros(len(self)))
+        value, stderr = mean_over_pairs(log_q[torch.arange(len(self)), index])
         return Value(self.entropy + value, stderr)
 
     def cross_fitted_bound(self, truth: Sequence[str | int]) -> Value:

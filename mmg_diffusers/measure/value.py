@@ -72,6 +72,8 @@ class Value(tuple[float, float]):
         return f"Value({shown(self.value)}, {shown(self.stderr)}, {shown(self.unit)})"
 
     def __str__(self) -> str:
+        if math.isnan(self.stderr) and not math.isnan(self.value):
+            return f"{self.value:.4f} {self.unit}, its error unknown"
         return f"{self.value:.4f} +- {self.stderr:.4f} {self.unit}"
 
 

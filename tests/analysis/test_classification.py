@@ -1,5 +1,7 @@
 """Candidate comparison on closed forms, where the exact posterior is known."""
 
+import math
+
 import pytest
 import torch
 
@@ -148,6 +150,14 @@ def test_calibration_finds_the_scale_of_overconfident_scores(mixture):
     bands = overconfident.calibrate(label.tolist(), edges=(-2.0, 0.0, 2.0))
     assert len(bands.trust) == 4
     assert overconfident.calibrated(bands).bound(label.tolist()).value >= mended.bound(label.tolist()).value - 2e-3
+
+
+def test_the_error_of_a_bound_from_one_pair_is_unknown_and_not_zero(mixture):
+    result, label = classify(mixture, count=1, levels=20)
+    bound = result.bound(label.tolist())
+    assert math.isfinite(bound.value)
+    assert math.isnan(bound.stderr)
+    assert str(bound).endswith("nats, its error unknown")
 
 
 def test_a_candidate_bound_never_exceeds_the_entropy(mixture):
