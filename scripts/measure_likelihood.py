@@ -5,8 +5,8 @@
 
 256 fresh pictures are measured, told their captions and told nothing, and others told nothing: uniform noise, single colours, the
 mean latent, the fresh pictures with their colours flipped, and MNIST's digits in grey on black. 128 evaluations of each, against a
-Gaussian of other pictures of the world, at levels that a pilot of 16 more found; fresh pictures also without the pilot. Every set is written
-to the folder as it is done; one that is there is read back.
+Gaussian of other pictures of the world, at levels that a pilot of 16 more found; ``--pilot 0`` does without. Every set is written to the
+folder as it is done; one that is there is read back.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pictures(digits: Path, fresh: int, few: int) -> dict[str, list[np.ndarray]]:
 
 def reference_of(pipe: MMGPipeline, folder: Path, count: int, pilot: int) -> GaussianReference:
     """The Gaussian of pictures of the world, with levels that a pilot of others found, or without: read back, or fitted and kept."""
-    path = folder / f"reference-{pilot}.safetensors"
+    path = folder / "reference.safetensors"
     if not path.exists():
         images = list(Shapes("soft").sample(count + pilot, OTHER_SEED).images)
         pipe.fit_reference(images, choose=True, pilot=pilot).save(path)
@@ -75,18 +75,13 @@ class Measured:
             print(f"{name}: done", flush=True)
         return LogLikelihood.load(path)
 
-    def of(
-        self,
-        name: str,
-        images: list[np.ndarray],
-        prompts: list[str] | None = None,
-        reference: GaussianReference | None = None,
-    ) -> LogLikelihood:
-        """Pictures, told their prompts or nothing; against another reference, if one is given."""
-        against = self.reference if reference is None else reference
+    def of(self, name: str, images: list[np.ndarray], prompts: list[str] | None = None) -> LogLikelihood:
+        """Pictures, told their prompts or nothing."""
         return self(
             name,
-            lambda: self.pipe.log_likelihood(images, prompts, reference=against, levels=self.levels, draws=self.draws),
+            lambda: self.pipe.log_likelihood(
+                images, prompts, reference=self.reference, levels=self.levels, draws=self.draws
+            ),
         )
 
     def of_mean(self) -> LogLikelihood:
@@ -139,20 +134,15 @@ def main(
     claim(output, {**asked, "data": Identity.of(sets).digest})
     sample = Shapes("soft").sample(fresh, TEST_SEED)
     with folded_zeros(pipe.pipe):
-        plain, reference = (reference_of(pipe, output, others, count) for count in (0, pilot))
+        reference = reference_of(pipe, output, others, pilot)
         print(reference)
         measured = Measured(pipe, reference, output, levels, draws)
         found = {name: measured.of(name, images) for name, images in sets.items()}
         found[MEAN] = measured.of_mean()
         told = measured.of("told captions", sets["fresh pictures"], sample.prompts)
-        unpiloted = measured.of("fresh pictures without a pilot", sets["fresh pictures"], reference=plain)
     print("\n".join(rows(found)))
     usual = found["fresh pictures"]
     print(f"\n{usual}\n\n{usual.evaluations // len(usual)} evaluations of each picture")
-    print(
-        f"\nwithout a pilot, {unpiloted.evaluations // len(unpiloted)} evaluations of each: {unpiloted.mean()}, "
-        f"median stderr of one {float(unpiloted.stderr.median()):.2f} nats"
-    )
     ratio = told.versus(usual)
     exact = torch.from_numpy(Shapes("soft").pointwise(sample.factors, sample.caption))
     less = ratio.nats - exact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 from mmg_diffusers.measure.grid import Grid
 
-# Steps of a grid that noise may be wide where boxes count, and standard deviations of it beyond which no box counts.
-_WIDE, _REACH = 4.0, 9.0
+# Steps of a grid that noise may be wide where boxes count, and where fewer of them do; and standard deviations of it beyond which none does.
+_WIDTHS, _REACH = (4.0, 1.0, 0.25), 9.0
 # Share of a step that noise is at the clean end where boxes count: their blurred edges hide at most twice that, in nats a coordinate.
 _EDGE = 1e-3
 
@@ -158,11 +159,14 @@ class SpreadOnGrid(OnGrid):
     def _on(self, name: str, z: Tensor, logsnr: Tensor, tilt: Tensor) -> Tensor:
         grid, out = self.grids[name], super()._on(name, z, logsnr, tilt)
         a, s = signal_and_noise(logsnr)
-        near = (s / a <= _WIDE * grid.step).to(z.device)
-        if bool(near.any()):
-            out = out.clone()
-            here = near.to(logsnr.device)
-            out[near] = _in_boxes(grid, z[near], logsnr[here], tilt[near], self._log_share(name)).to(out)
+        noise, out = s / (a * grid.step), out.clone()
+        # The less noise, the fewer boxes count.
+        for most, least in pairwise((*_WIDTHS, 0.0)):
+            rows = ((noise <= most) & (noise > least)).nonzero().flatten()
+            if len(rows):
+                here = rows.to(z.device)
+                found = _in_boxes(grid, z[here], logsnr[rows], tilt[here], self._log_share(name), most)
+                out[here] = found.to(out)
         return out
 
 
@@ -172,10 +176,10 @@ def _tilt(z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
     return (s * z - eps) / a
 
 
-def _in_boxes(grid: Grid, z: Tensor, logsnr: Tensor, tilt: Tensor, log_share: Tensor | None) -> Tensor:
-    """eps of values that are spread over the boxes of a grid, at levels whose noise is at most `_WIDE` steps."""
+def _in_boxes(grid: Grid, z: Tensor, logsnr: Tensor, tilt: Tensor, log_share: Tensor | None, most: float) -> Tensor:
+    """eps of values that are spread over the boxes of a grid, at levels whose noise is at most so many steps."""
     a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr.double()))
-    half, width = (grid.high - grid.low) / 2, min(grid.levels, 2 * math.ceil(_REACH * _WIDE) + 3)
+    half, width = (grid.high - grid.low) / 2, min(grid.levels, 2 * math.ceil(_REACH * most) + 3)
     tilt = tilt.double() / half
     # In steps, counted from the first level of each value's window.
     seen, noise = (z.double() / a - grid.low) / grid.step, s / (a * grid.step)

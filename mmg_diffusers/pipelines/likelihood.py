@@ -136,7 +136,7 @@ class LikelihoodModel(ComparingModel):
         whole(pilot, "pilot", 0)
         if pilot and not 8 <= pilot <= count // 2:
             raise ValueError(
-                f"pilot is {pilot} of {count} {noun}s; expected at least 8 and at most half of them, since the Gaussian is fitted to the "
+                f"pilot is {pilot} of {count} {noun}{'s' * (count != 1)}; expected at least 8 and at most half of them, since the Gaussian is fitted to the "
                 "others; or 0 for none"
             )
         if told and not pilot:

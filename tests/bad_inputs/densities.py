@@ -7,6 +7,7 @@ import torch
 
 from mmg_diffusers.analysis.typicality import typicality
 from mmg_diffusers.arrays import OnGrid, TrainSettings, VectorNetwork
+from mmg_diffusers.arrays.heads import SpreadOnGrid
 from mmg_diffusers.denoisers import ExactDenoiser, GaussianReference, Rescaled
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.measure import Density, Ensemble, Grid, LogLikelihood, StratifiedUniform
@@ -393,6 +394,14 @@ ROWS = (
             lambda r: OnGrid.shares_of(torch.full((3, 2), 0.3), Grid(0, 1, 2)),
             ValueError,
             "x holds 0.3",
+        ),
+        (
+            "SpreadOnGrid of two steps",
+            lambda r: SpreadOnGrid(
+                VectorNetwork({"x": 1, "y": 1}, torch.eye(2)), {"x": Grid(-1, 1, 2), "y": Grid(-1, 1, 3)}
+            ),
+            ValueError,
+            "the grids' steps are 2, 1; expected one",
         ),
         ("a denoiser", lambda r: OnGrid(r.untouched, {"x": Grid()}), TypeError, "the network is a Untouched"),
         ("an unknown objective", lambda r: TrainSettings(objective="elbo"), ValueError, "objective is 'elbo'"),
