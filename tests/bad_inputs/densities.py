@@ -149,6 +149,12 @@ ROWS = (
             "kind is 'full' and rank None beside choose=True",
         ),
         (
+            "a reference of one image twenty times",
+            lambda r: GaussianReference.fit(torch.full((20, 3), 0.3)),
+            ValueError,
+            "all 20 points are the same, which have no covariance",
+        ),
+        (
             "a pilot of 7",
             lambda r: r.pipe.fit_reference([IMAGE] * 20, pilot=7),
             ValueError,
