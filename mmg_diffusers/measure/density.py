@@ -267,9 +267,11 @@ class Density:
         if self.control is not None and isinstance(self.quadrature, StratifiedProfile):
             whole_range = range_within(both, asked, StratifiedUniform(2))
             if max(ends[0] - whole_range[0], whole_range[1] - ends[1]) > 1e-6:
+                # Rounded inwards, so that what is proposed is taken.
+                low, high = math.ceil(ends[0] * 100) / 100, math.floor(ends[1] * 100) / 100
                 raise ValueError(
                     f"the pilot saw log-SNR {ends[0]:.2f} to {ends[1]:.2f} of {whole_range[0]:.2f} to {whole_range[1]:.2f}; pilot this network over "
-                    f"its range, or give logsnr_range=({ends[0]:.4g}, {ends[1]:.4g})"
+                    f"its range, or give logsnr_range=({low:g}, {high:g})"
                 )
         self.values.check(x, ends[1])
         return asked

@@ -154,6 +154,22 @@ def test_a_reference_carries_what_a_pilot_found(tmp_path):
         assert any("3 of 3 x are among those of the pilot" in text for text in noted)
 
 
+class Coarse(MixtureDenoiser):
+    """It knows every tenth of the log-SNR."""
+
+    def snap(self, logsnr):
+        return (10 * logsnr).round() / 10
+
+
+def test_a_ratio_of_networks_of_other_levels_is_refused_in_its_own_words():
+    mixture = random_mixture(2)
+    coarse = Coarse(mixture.log_weights.exp(), mixture.means, mixture.variances)
+    x, _ = draws_of(mixture, 6)
+    one, other = (Density()(denoiser, x, logsnr_range=(-8.0, 9.0)) for denoiser in (mixture, coarse))
+    with pytest.raises(ValueError, match="networks that know the same levels"):
+        one.versus(other)
+
+
 def test_a_pilot_of_a_part_of_the_range_is_not_taken_for_all_of_it():
     mixture = random_mixture(2)
     x, _ = draws_of(mixture, 20)
@@ -162,6 +178,9 @@ def test_a_pilot_of_a_part_of_the_range_is_not_taken_for_all_of_it():
         with pytest.raises(ValueError, match=r"the pilot saw log-SNR -4.00 to 6.00 of .* logsnr_range=\(-4, 6\)"):
             run(mixture, x, logsnr_range=wider)
     assert run(mixture, x, logsnr_range=(-3.0, 5.0)).logsnr_range == (-3.0, 5.0)
+    run = Density(GaussianReference(2.0)).piloted(mixture, x, logsnr_range=(-4.006, 6.006))
+    with pytest.raises(ValueError, match=r"give logsnr_range=\(-4, 6\)"):
+        run(mixture, x, logsnr_range=(-5.0, 7.0))
 
 
 def test_any_control_has_the_same_mean():
