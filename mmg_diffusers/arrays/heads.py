@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,8 +15,10 @@ from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 from mmg_diffusers.measure.grid import Grid
 
-# Steps of a grid that noise may be wide where boxes count, and standard deviations of it beyond which no box counts.
-_WIDE, _REACH = 4.0, 9.0
+# Steps of a grid that noise may be wide where boxes count, and where fewer of them do; and standard deviations of it beyond which none does.
+_WIDTHS, _REACH = (4.0, 1.0, 0.25), 9.0
+# Share of a step that noise is at the clean end where boxes count: their blurred edges hide at most twice that, in nats a coordinate.
+_EDGE = 1e-3
 
 
 class OnGrid(MultiDenoiser):
@@ -90,18 +93,17 @@ class OnGrid(MultiDenoiser):
     def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         eps = self.network(noisy, logsnr, given)
         return {
-            name: self._on(name, noisy[name], logsnr, part) if name in self.grids else part
+            name: self._on(name, noisy[name], logsnr, _tilt(noisy[name], logsnr, part)) if name in self.grids else part
             for name, part in eps.items()
         }
 
     def _log_share(self, name: str) -> Tensor | None:
         return self.get_buffer(self._log_shares[name]) if name in self._log_shares else None
 
-    def _on(self, name: str, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+    def _on(self, name: str, z: Tensor, logsnr: Tensor, tilt: Tensor) -> Tensor:
         grid, log_share = self.grids[name], self._log_share(name)
         a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
         half, middle = (grid.high - grid.low) / 2, (grid.high + grid.low) / 2
-        tilt = (s * z - eps) / a
         place = torch.linspace(-1, 1, grid.levels, dtype=z.dtype, device=z.device)
         # Of v = middle + half place, without what all levels share.
         own = half * a / s**2 * (z - a * middle)
@@ -115,27 +117,70 @@ class SpreadOnGrid(OnGrid):
     """The same for values to which uniform noise of a step's width was added: each level is a box, and x one place in it.
 
     With the box of v from v - h to v + h, q(v) is in proportion to its share of N(z / a, s^2 / a^2), tilted alike, and within a
-    box x follows that Gaussian, cut. A network that was trained with `OnGrid` needs no other training: what it knows of the others'
-    levels, and so the tilt, is the same. Where noise is wider than four steps, `OnGrid` answers, of which it cannot be told apart.
+    box x follows that Gaussian, cut. A network that was trained with `OnGrid` needs no other training: the uniform noise is to it
+    as much more of the Gaussian's, so that it is told the level whose noise has the variance of both, or the cleanest that it knows.
+    What z itself says counts in full, at any level: the head goes on until noise is a thousandth of a step. Where noise is wider than
+    four steps, `OnGrid` answers, of which it cannot be told apart.
+
+    Raises:
+        ValueError: for grids of different steps, whose noise is no one level; and, when it is called, for a variable without a grid.
     """
 
-    def _on(self, name: str, z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
-        grid, out = self.grids[name], super()._on(name, z, logsnr, eps)
-        a, s = signal_and_noise(logsnr)
-        near = (s / a <= _WIDE * grid.step).to(z.device)
-        if bool(near.any()):
-            out = out.clone()
-            out[near] = _in_boxes(grid, z[near], logsnr[near.to(logsnr.device)], eps[near], self._log_share(name)).to(
-                out
+    def __init__(
+        self, network: MultiDenoiser, grids: Mapping[str, Grid], shares: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__(network, grids, shares)
+        steps = [grid.step for grid in self.grids.values()]
+        if not max(steps) - min(steps) < 1e-9 * max(steps):
+            raise ValueError(
+                f"the grids' steps are {', '.join(f'{step:.4g}' for step in steps)}; expected one, since spread values of "
+                "different steps are not seen at one level of noise"
             )
+        self.step = steps[0]
+        low, high = network.logsnr_range
+        self.logsnr_range = (low, max(high, -2 * math.log(_EDGE * self.step)))
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return logsnr
+
+    def forward(self, noisy: Mapping[str, Tensor], logsnr: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for name in noisy:
+            if name not in self.grids:
+                raise ValueError(
+                    f"{shown(name)} has no grid among {named(self.grids)}; spread values are read where all that is noisy lies on one"
+                )
+        told = -torch.log(torch.exp(-logsnr) + self.step**2 / 12)
+        told = self.network.snap(told.clamp(max=self.network.logsnr_range[1]))
+        scale = signal_and_noise(told)[0] / signal_and_noise(logsnr)[0]
+        seen = {name: (per_event(scale, z) * z).to(z) for name, z in noisy.items()}
+        eps = self.network(seen, told, given)
+        return {name: self._on(name, noisy[name], logsnr, _tilt(seen[name], told, eps[name])) for name in noisy}
+
+    def _on(self, name: str, z: Tensor, logsnr: Tensor, tilt: Tensor) -> Tensor:
+        grid, out = self.grids[name], super()._on(name, z, logsnr, tilt)
+        a, s = signal_and_noise(logsnr)
+        noise, out = s / (a * grid.step), out.clone()
+        # The less noise, the fewer boxes count.
+        for most, least in pairwise((*_WIDTHS, 0.0)):
+            rows = ((noise <= most) & (noise > least)).nonzero().flatten()
+            if len(rows):
+                here = rows.to(z.device)
+                found = _in_boxes(grid, z[here], logsnr[rows], tilt[here], self._log_share(name), most)
+                out[here] = found.to(out)
         return out
 
 
-def _in_boxes(grid: Grid, z: Tensor, logsnr: Tensor, eps: Tensor, log_share: Tensor | None) -> Tensor:
-    """eps of values that are spread over the boxes of a grid, at levels whose noise is at most `_WIDE` steps."""
+def _tilt(z: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
+    """What a network's output says of a level beyond the noisy value itself."""
+    a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
+    return (s * z - eps) / a
+
+
+def _in_boxes(grid: Grid, z: Tensor, logsnr: Tensor, tilt: Tensor, log_share: Tensor | None, most: float) -> Tensor:
+    """eps of values that are spread over the boxes of a grid, at levels whose noise is at most so many steps."""
     a, s = (per_event(scale, z.double()) for scale in signal_and_noise(logsnr.double()))
-    half, width = (grid.high - grid.low) / 2, min(grid.levels, 2 * math.ceil(_REACH * _WIDE) + 3)
-    tilt = (s * z - eps) / (a * half)
+    half, width = (grid.high - grid.low) / 2, min(grid.levels, 2 * math.ceil(_REACH * most) + 3)
+    tilt = tilt.double() / half
     # In steps, counted from the first level of each value's window.
     seen, noise = (z.double() / a - grid.low) / grid.step, s / (a * grid.step)
     first = (seen.round() - width // 2).clamp(0, grid.levels - width)

@@ -16,6 +16,9 @@ from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.tables import PairTable, read_pairs, read_pictures
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
+# Pictures of a pilot, if there are four times as many others; more leave hardly less noise.
+PILOT = 16
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -27,6 +30,7 @@ class Pictures:
         prompts: whether each is given the prompt that the source names.
         reference: other pictures, or a saved reference; N(0, 1) by default.
         rank: of the reference's covariance; by default kinds are compared.
+        pilot: how many of the other pictures say where levels belong; by default 16, or a quarter if there are few, 0 for none.
     """
 
     source: Path
@@ -34,6 +38,7 @@ class Pictures:
     prompts: bool = False
     reference: Path | None = None
     rank: int | None = None
+    pilot: int | None = None
 
     def read(self) -> tuple[PairTable, Sequence[str] | None]:
         """The pictures, and the prompts that they are given, if any.
@@ -43,10 +48,11 @@ class Pictures:
         """
         if self.prompts and self.prompt is not None:
             raise ValueError("--prompt gives all images one prompt, and --prompts each its own; leave one of them out")
-        if self.rank is not None and (self.reference is None or self.reference.suffix == ".safetensors"):
-            raise ValueError(
-                "--rank is of a covariance that is fitted: give --reference a folder or table of other pictures"
-            )
+        for name, value in (("--rank", self.rank), ("--pilot", self.pilot)):
+            if value is not None and (self.reference is None or self.reference.suffix == ".safetensors"):
+                raise ValueError(
+                    f"{name} is of a reference that is fitted: give --reference a folder or table of other pictures"
+                )
         if not self.prompts and self.prompt is None:
             return read_pictures(self.source), None
         pairs = read_pairs(self.source, self.prompt)
@@ -69,15 +75,28 @@ def likelihood(pictures: Pictures, plan: Plan, networks: Networks, output: Path)
             others = read_pictures(pictures.reference)
     check_writable(output)
     pipe = networks.load()
-    reference = saved if others is None else _fitted(pipe, others, pictures.rank, plan.resize)
+    reference = saved if others is None else _fitted(pipe, pictures, others, plan.resize)
     result = pipe.log_likelihood(table.images, prompts, reference=reference, plan=plan)
     write(replace(result, notes=(*table.notes, *result.notes)), table, prompts, output)
     if others is not None and reference is not None:
         say(f"wrote {reference.save(output / 'reference.safetensors')}")
 
 
-def _fitted(pipe: MMGPipeline, others: PairTable, rank: int | None, resize: bool) -> GaussianReference:
-    fitted = pipe.fit_reference(others.images, rank=rank, choose=rank is None, resize=resize)
+def _fitted(pipe: MMGPipeline, pictures: Pictures, others: PairTable, resize: bool) -> GaussianReference:
+    count, pilot, told = len(others.images), pictures.pilot, None
+    if not pipe.unconditional and pictures.reference is not None and (pictures.prompt is not None or pictures.prompts):
+        told = read_pairs(pictures.reference, pictures.prompt).prompts
+    if pilot is None:
+        pilot = min(PILOT, count // 4)
+        pilot = pilot if pilot >= 8 and (pipe.unconditional or told is not None) else 0
+    fitted = pipe.fit_reference(
+        others.images,
+        told if pilot else None,
+        rank=pictures.rank,
+        choose=pictures.rank is None,
+        pilot=pilot,
+        resize=resize,
+    )
     say(f"reference: {fitted}")
     return fitted
 

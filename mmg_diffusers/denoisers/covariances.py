@@ -102,6 +102,8 @@ class Spectrum:
 def fit_spectrum(x: Tensor, kind: Kind, rank: int | None) -> tuple[Spectrum, float]:
     """A covariance of `(n, d)`, and how much of it was shrunk."""
     count, size = x.shape
+    if bool((x == x[0]).all()):
+        raise ValueError(f"all {count} points are the same, which have no covariance; expected different ones")
     centred = x - x.mean(0)
     variances = centred.square().sum(0) / (count - 1)
     if kind == "isotropic":
@@ -169,6 +171,10 @@ def _spiked(centred: Tensor, total: float, rank: int) -> Spectrum:
         raise ValueError(f"the points span {len(seen)} directions; expected at least {rank}, the rank")
     ratio = size / (count - 1)
     rest = (total - float(seen.sum())) / (size - rank)
+    if rest < 1e-14 * total:
+        raise ValueError(
+            f"the points lie within {rank} directions, the rank, and vary in no other; expected a lower rank"
+        )
     kept = seen
     for _ in range(20):
         # Sample variances, in units of the rest: l is the spike that shows as `scaled`.

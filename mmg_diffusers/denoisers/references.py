@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from mmg_diffusers.checks import file_path, finite, of_type, shown, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser
 from mmg_diffusers.denoisers.covariances import KINDS, Kind, Spectrum, fit_spectrum
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
+from mmg_diffusers.denoisers.pilots import Pilot
 from mmg_diffusers.denoisers.precision import has_float64
 from mmg_diffusers.files.identity import Identity, row_marks
 from mmg_diffusers.files.records import pack, read_record, unpack
@@ -45,6 +47,11 @@ class Fitted:
         held: dict[str, Any] = {"points": len(self.rows), "data": self.data.digest, "shrinkage": self.shrinkage}
         return held if self.chosen is None else held | {"chosen": dict(self.chosen)}
 
+    @classmethod
+    def of_record(cls, held: Mapping[str, Any], rows: Tensor | None) -> Fitted | None:
+        """From what `record` gave and the marks; ``None`` without."""
+        return None if rows is None else cls(Identity(held["data"]), rows, held["shrinkage"], held.get("chosen"))
+
     def notes(self, kind: Kind, size: int) -> tuple[str, ...]:
         """What results should say of a covariance of `size` dimensions."""
         if kind != "full" or len(self.rows) > size:
@@ -61,7 +68,7 @@ class GaussianReference(Denoiser):
     `GaussianReference(sigma)` is N(0, sigma^2) in every coordinate, for events of any shape. `of` takes a mean and a
     covariance, `fit` makes them from data, `choose` compares kinds of covariance on data and fits the best. The nearer
     it is to the data, the less noise is left in a density that is measured against it; the value does not change,
-    but for what lies beyond the ends of the range, where the reference stands in.
+    but for what lies beyond the ends of the range, where the reference stands in. `pilot` is what one found of a network.
 
     Raises:
         ValueError: unless sigma is positive.
@@ -69,6 +76,7 @@ class GaussianReference(Denoiser):
 
     logsnr_range = (-math.inf, math.inf)
     closed_form = True
+    pilot: Pilot | None = None
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
@@ -265,12 +273,13 @@ class GaussianReference(Denoiser):
             held["rank"] = len(self.spectrum.values)
         if self.fitted is not None:
             held |= self.fitted.record()
-        return held
+        return held if self.pilot is None else held | {"pilot": self.pilot.digest}
 
     def __repr__(self) -> str:
         rank = f" {len(self.spectrum.values)}" if self.kind == "low rank" else ""
         shape = "" if self.event is None else f", {self.event}"
         points = "" if self.fitted is None else f", fitted on {len(self.fitted.rows)} points"
+        points += "" if self.pilot is None else f", levels by a pilot of {len(self.pilot.rows)}"
         return f"GaussianReference({self.kind}{rank}, sigma {self.sigma:.4g}{shape}{points})"
 
     def save(self, path: str | Path) -> Path:
@@ -279,7 +288,9 @@ class GaussianReference(Denoiser):
         tensors = {"rest": self.spectrum.rest, "values": self.spectrum.values, "vectors": self.spectrum.vectors}
         tensors |= {} if self.mean is None else {"mean": self.mean}
         tensors |= {} if self.fitted is None else {"rows": self.fitted.rows}
-        write_whole(path, pack(tensors, self.record() | {"format": FORMAT}))
+        tensors |= {} if self.pilot is None else {"pilot_rows": self.pilot.rows}
+        held = {"format": FORMAT} if self.pilot is None else {"format": FORMAT, "pilot": self.pilot.record()}
+        write_whole(path, pack(tensors, self.record() | held))
         return path
 
     @classmethod
@@ -293,15 +304,21 @@ class GaussianReference(Denoiser):
         body = read_record(path, "reference")
         try:
             tensors, held = unpack(body, FORMAT)
-            if "mean" not in tensors:
-                return cls(held["sigma"])
-            fitted = None
-            if "rows" in tensors:
-                fitted = Fitted(Identity(held["data"]), tensors["rows"], held["shrinkage"], held.get("chosen"))
+            pilot = Pilot.of_record(held.get("pilot"), tensors.get("pilot_rows"))
+            fitted = Fitted.of_record(held, tensors.get("rows"))
             spectrum = Spectrum(tensors["rest"], tensors["values"], tensors["vectors"])
-            return cls._made(held["kind"], tensors["mean"], spectrum, fitted)
+            mean = tensors.get("mean")
+            made = cls(held["sigma"]) if mean is None else cls._made(held["kind"], mean, spectrum, fitted)
+            return made if pilot is None else carrying(made, pilot)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no complete reference of this library: {error}") from error
+
+
+def carrying(reference: GaussianReference, pilot: Pilot) -> GaussianReference:
+    """The same reference with what a pilot found, which is saved with it."""
+    made = copy.copy(reference)
+    made.pilot = pilot
+    return made
 
 
 def check_kind(kind: Kind | None, rank: int | None, count: int, noun: str = "point") -> Kind:

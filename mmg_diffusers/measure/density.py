@@ -13,7 +13,8 @@ from torch import Tensor
 from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, TwoDenoisers, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import memory_notes
-from mmg_diffusers.denoisers.references import GaussianReference
+from mmg_diffusers.denoisers.pilots import Pilot
+from mmg_diffusers.denoisers.references import GaussianReference, carrying
 from mmg_diffusers.files.identity import Identity, row_marks
 from mmg_diffusers.files.records import check_settings
 from mmg_diffusers.measure.batches import Pairs, Progress, check_condition, range_within
@@ -22,7 +23,7 @@ from mmg_diffusers.measure.curve import measure_curve, per_pixel
 from mmg_diffusers.measure.decoding import CleanEnd
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.moments import Keep, check_keep
-from mmg_diffusers.measure.quadrature import Quadrature, StratifiedUniform
+from mmg_diffusers.measure.quadrature import Quadrature, StratifiedProfile, StratifiedUniform
 from mmg_diffusers.measure.supports import Support
 
 # Levels of a pilot.
@@ -98,6 +99,23 @@ class Density:
         of_type(self.control, (Control, type(None)), "control", "one that fit_control made")
         of_type(self.values, Support, "values", "a grid such as Grid(-1, 1, 256), or Continuum()")
         whole(self.draws, "draws", 1)
+
+    @classmethod
+    def of(cls, reference: GaussianReference, nodes: int = 64) -> Density:
+        """Against a reference, at the levels and with the control that its pilot found, if it carries one.
+
+        Args:
+            reference: the Gaussian.
+            nodes: number of levels.
+
+        Raises:
+            TypeError, ValueError: for something else than a reference, or a number of levels that is none.
+        """
+        of_type(reference, GaussianReference, "reference", "one such as GaussianReference.fit(other_x)")
+        if (pilot := reference.pilot) is None:
+            return cls(reference, StratifiedUniform(nodes))
+        control = Control(pilot.levels, pilot.shares, pilot.data, pilot.rows)
+        return cls(reference, StratifiedProfile(nodes, pilot.edges, pilot.mass), control=control)
 
     def __call__(
         self,
@@ -216,8 +234,11 @@ class Density:
         )
         expected = expected_error(self.reference, pairs.x, curve.logsnr)
         control = fit_control(curve, expected)
-        found = replace(control, data=Identity.of(pairs.x.float()), rows=row_marks(pairs.x))
-        return replace(self, quadrature=fit_rule(curve, expected, control, self.quadrature.nodes), control=found)
+        data, rows = Identity.of(pairs.x.float()), row_marks(pairs.x)
+        rule = fit_rule(curve, expected, control, self.quadrature.nodes)
+        pilot = Pilot(rule.edges, rule.mass, control.levels, control.shares, data, rows)
+        found = replace(control, data=data, rows=rows)
+        return replace(self, reference=carrying(self.reference, pilot), quadrature=rule, control=found)
 
     def checked(self, denoiser: Denoiser, x: Tensor, cond: Condition | None, pair_ids: Tensor | None) -> Pairs:
         """The variables, if everything fits; before a network is called.
@@ -241,7 +262,18 @@ class Density:
         """The range to measure over, as far as the values of x have a say in it; and a check that they may be measured."""
         asked = self.values.range_of(denoiser.logsnr_range) if asked is None else asked
         both = TwoDenoisers(self.reference, denoiser)
-        self.values.check(x, range_within(both, asked, self.quadrature)[1])
+        ends = range_within(both, asked, self.quadrature)
+        # A rule of its own may leave levels out; what a pilot has not seen is not left out unsaid.
+        if self.control is not None and isinstance(self.quadrature, StratifiedProfile):
+            whole_range = range_within(both, asked, StratifiedUniform(2))
+            if max(ends[0] - whole_range[0], whole_range[1] - ends[1]) > 1e-6:
+                # Rounded inwards, so that what is proposed is taken.
+                low, high = math.ceil(ends[0] * 100) / 100, math.floor(ends[1] * 100) / 100
+                raise ValueError(
+                    f"the pilot saw log-SNR {ends[0]:.2f} to {ends[1]:.2f} of {whole_range[0]:.2f} to {whole_range[1]:.2f}; pilot this network over "
+                    f"its range, or give logsnr_range=({low:g}, {high:g})"
+                )
+        self.values.check(x, ends[1])
         return asked
 
     def record(self) -> dict[str, Any]:

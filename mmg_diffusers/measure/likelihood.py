@@ -312,7 +312,7 @@ class LogLikelihoodRatio(Measured):
         if one.logsnr_range != other.logsnr_range or not torch.equal(*(values.nan_to_num() for values in levels)):
             raise ValueError(
                 f"the two log-likelihoods were measured at different levels, over {one.logsnr_range} and {other.logsnr_range}; "
-                "give both the logsnr_range= that both know"
+                "a ratio needs one logsnr_range= that both know, and networks that know the same levels in it"
             )
 
     @property

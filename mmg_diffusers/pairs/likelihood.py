@@ -27,7 +27,8 @@ class Likelihood(Marginal):
     with its error.
 
     Args:
-        reference: fitted on other images, in the units of what the network denoises: `MMGPipeline.fit_reference` makes one.
+        reference: fitted on other images, in the units of what the network denoises: `MMGPipeline.fit_reference` makes one,
+            with levels that a pilot found if it is asked to.
             By default N(0, 1) in every coordinate, which costs no fit and leaves most noise.
         conditional: whether the network is told the prompt; else the unconditional branch is measured, and prompts are
             labels of the table alone.
@@ -64,6 +65,8 @@ class Likelihood(Marginal):
     def density(self, plan: Plan) -> Density:
         """How a plan measures a density: by its levels, draws and signs, or where it leaves them open `Density`'s own.
 
+        A number of levels is placed as the reference's pilot found, if it carries one; its control is left out where maps are kept.
+
         Raises:
             ValueError: for options that belong to mutual information.
         """
@@ -77,7 +80,11 @@ class Likelihood(Marginal):
             if value != empty:
                 told = value.stderr if isinstance(value, Tolerance) else shown(value)
                 raise ValueError(f"{name} is {told}, which belongs to mutual information; leave it out of a likelihood")
-        found = Density(self.reference, antithetic=bool(plan.antithetic))
-        if plan.rule is not None or plan.levels is not None:
-            return replace(found, quadrature=plan.levels_rule, draws=plan.draws)
-        return found if plan.draws == 1 else replace(found, draws=plan.draws)
+        found = Density.of(self.reference)
+        if plan.rule is None and isinstance(plan.levels, int) and self.reference.pilot is not None:
+            found = Density.of(self.reference, plan.levels)
+        elif plan.rule is not None or plan.levels is not None:
+            found = replace(found, quadrature=plan.levels_rule)
+        # What a control takes off is known for an image, and not for its pixels.
+        control = None if plan.keep == "pixel" else found.control
+        return replace(found, control=control, draws=plan.draws, antithetic=bool(plan.antithetic))

@@ -12,7 +12,9 @@ from mmg_diffusers.arrays.heads import SpreadOnGrid
 from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.losses import held_out_loss
 from mmg_diffusers.arrays.trainer import rows_of
-from mmg_diffusers.denoisers import ExactDenoiser, add_noise
+from mmg_diffusers.denoisers import ExactDenoiser, GaussianReference, add_noise
+from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
+from mmg_diffusers.measure import Density, StratifiedUniform
 from mmg_diffusers.measure.grid import Grid
 from mmg_diffusers.worlds.densities import LevelMixture
 from mmg_diffusers.worlds.tasks import get_density_task
@@ -146,8 +148,76 @@ def test_of_spread_values_it_is_the_mean_over_boxes(grid, tilt):
 def test_of_spread_values_in_wide_noise_it_is_that_of_levels():
     grid, z, logsnr = Grid(-1, 1, 256), torch.randn(20, 3), torch.linspace(-7, 6, 20, dtype=torch.float64)
     wide, plain = (head(Fixed((3,), 0.4), {"x": grid}).view("x") for head in (SpreadOnGrid, OnGrid))
-    assert torch.equal(wide(z, logsnr), plain(z, logsnr))
-    assert not torch.equal(wide(z, logsnr + 3), plain(z, logsnr + 3))
+    torch.testing.assert_close(wide(z, logsnr), plain(z, logsnr), atol=1e-5, rtol=1e-5)
+    assert float((wide(z, logsnr + 3) - plain(z, logsnr + 3)).abs().max()) > 0.1
+
+
+class Knowing(MultiDenoiser):
+    """A network that tilts as an exact law of two levels says, over a range that ends where levels are told."""
+
+    def __init__(self, law):
+        super().__init__({"x": law.shape}, (-7.0, 8.0))
+        self.law, self.asked = law, []
+
+    def forward(self, noisy, logsnr, given):
+        z = noisy["x"].double()
+        self.asked.append(float(logsnr.max()))
+        a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
+        mean = torch.from_numpy(self.law.posterior_mean((z / a).numpy(), (s / a).flatten().numpy()))
+        tilt = torch.atanh(mean.clamp(-1 + 1e-15, 1 - 1e-15)) - a * z / s**2
+        return {"x": s * z - a * tilt}
+
+
+def spread(x, grid, seed):
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype) - 0.5
+    return x + grid.step * noise
+
+
+def test_spread_coordinates_that_are_independent_have_the_density_of_their_boxes():
+    """log p(x) is that of the levels, less log of a step each: the range goes on until nothing is left above it."""
+    grid, made = Grid(-1, 1, 7), np.random.default_rng(0)
+    shares = torch.from_numpy(made.dirichlet(np.ones(7), 3))
+    index = torch.stack([torch.from_numpy(made.choice(7, 1200, p=share.numpy())) for share in shares], 1)
+    x = spread(grid.low + grid.step * index.double(), grid, 1)
+    truth = shares.log().expand(1200, 3, 7).gather(2, index[..., None]).sum((1, 2)) - 3 * math.log(grid.step)
+    denoiser = SpreadOnGrid(Fixed((3,), 0.0), {"x": grid}, {"x": shares}).view("x")
+    assert denoiser.logsnr_range[1] > 15 > RANGE[1]
+    run = Density(GaussianReference.fit(x[200:]), StratifiedUniform(256)).piloted(denoiser, x[200:264])
+    found = run(denoiser, x[:200])
+    error = found.nats - truth[:200]
+    assert abs(float(error.mean())) < 3 * float(error.std()) / 200**0.5 < 0.1
+    assert 0.8 < float((error / found.stderr).square().mean().sqrt()) < 1.25
+    assert not any("still predicts" in said for said in found.warnings())
+
+
+def test_what_others_say_of_a_level_is_read_at_the_noise_of_both():
+    """Spins with a step of noise added: a bound of the probability of the spins, and hardly looser than it."""
+    task, grid = get_density_task("ising-4-4-0.4"), Grid(-1, 1, 2)
+    network = Knowing(task.law)
+    spins, others = (torch.from_numpy(task.sample(count, count)).double() for count in (300, 2000))
+    x, aside = spread(spins, grid, 1), spread(others, grid, 2)
+    head = SpreadOnGrid(network, {"x": grid})
+    run = Density(GaussianReference.fit(aside), StratifiedUniform(64), 2).piloted(head.view("x"), aside[:64])
+    found = run(head.view("x"), x)
+    error = found.nats + 16 * math.log(grid.step) - torch.from_numpy(task.law.log_prob(spins.numpy()))
+    off = float(error.std()) / 300**0.5
+    # Independent spins are 2.43 nats looser.
+    assert -0.2 - 3 * off < float(error.mean()) < 3 * off < 0.15
+    # Noise of a step's width has the variance of a level at which the network knows the spins well, and not all of them.
+    assert max(network.asked) == pytest.approx(-math.log(grid.step**2 / 12), abs=0.01)
+
+
+def test_spread_values_are_refused_where_no_level_has_their_noise():
+    two = VectorNetwork({"x": 2, "y": 1}, torch.eye(3))
+    with pytest.raises(ValueError, match=r"the grids' steps are 2, 1; expected one"):
+        SpreadOnGrid(two, {"x": Grid(-1, 1, 2), "y": Grid(-1, 1, 3)})
+    head = SpreadOnGrid(two, {"x": Grid(-1, 1, 2)})
+    with pytest.raises(ValueError, match="'y' has no grid among x"):
+        head.view("x", "y")(torch.zeros(2, 3), torch.zeros(2, dtype=torch.float64))
+    assert head.view("x")(torch.zeros(2, 2), torch.zeros(2, dtype=torch.float64), {"y": torch.ones(2, 1)}).shape == (
+        2,
+        2,
+    )
 
 
 @pytest.mark.parametrize("head", [OnGrid, SpreadOnGrid])

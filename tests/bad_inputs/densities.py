@@ -7,6 +7,7 @@ import torch
 
 from mmg_diffusers.analysis.typicality import typicality
 from mmg_diffusers.arrays import OnGrid, TrainSettings, VectorNetwork
+from mmg_diffusers.arrays.heads import SpreadOnGrid
 from mmg_diffusers.denoisers import ExactDenoiser, GaussianReference, Rescaled
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.measure import Density, Ensemble, Grid, LogLikelihood, StratifiedUniform
@@ -52,6 +53,11 @@ def likely(r: Room, images=IMAGE, prompts=None, **options):
 def measured(r: Room, x=None, **changes):
     density = Density(changes.pop("reference", GaussianReference()), StratifiedUniform(2))
     return density(r.gaussian, r.x if x is None else x, logsnr_range=RANGE, **changes)
+
+
+def piloted(r: Room, ends):
+    other = torch.randn(9, *r.x.shape[1:], generator=torch.Generator().manual_seed(0))
+    return Density(quadrature=StratifiedUniform(4)).piloted(r.gaussian, other, logsnr_range=ends)
 
 
 def command(r: Room, *options, source=None):
@@ -142,6 +148,43 @@ ROWS = (
             ValueError,
             "kind is 'full' and rank None beside choose=True",
         ),
+        (
+            "a reference of one image twenty times",
+            lambda r: GaussianReference.fit(torch.full((20, 3), 0.3)),
+            ValueError,
+            "all 20 points are the same, which have no covariance",
+        ),
+        (
+            "a pilot of 7",
+            lambda r: r.pipe.fit_reference([IMAGE] * 20, pilot=7),
+            ValueError,
+            "pilot is 7 of 20 images; expected at least 8 and at most half",
+        ),
+        (
+            "a pilot that leaves too few",
+            lambda r: r.pipe.fit_reference([IMAGE] * 20, pilot=11),
+            ValueError,
+            "pilot is 11 of 20 images",
+        ),
+        ("pilot=True", lambda r: r.pipe.fit_reference([IMAGE] * 20, pilot=True), TypeError, "pilot is True"),
+        (
+            "prompts of a pilot of another number",
+            lambda r: r.pipe.fit_reference([IMAGE] * 20, ["a"], pilot=8),
+            ValueError,
+            "got 1 prompts for 20 images",
+        ),
+        (
+            "prompts without a pilot",
+            lambda r: r.pipe.fit_reference([IMAGE] * 20, "a"),
+            ValueError,
+            "prompts are what the pilot's images are told",
+        ),
+        (
+            "a pilot of another range",
+            lambda r: piloted(r, (-2.0, 2.0))(r.gaussian, r.x, logsnr_range=RANGE),
+            ValueError,
+            r"the pilot saw log-SNR -2.00 to 2.00 of -8.00 to 8.00; .* or give logsnr_range=\(-2, 2\)",
+        ),
     ),
     *rows(
         "LogLikelihood.versus, .bits_per_pixel, .merge, .load; typicality(measured, usual)",
@@ -178,7 +221,19 @@ ROWS = (
             "leave one of them out",
         ),
         ("--prompts of none", lambda r: command(r, "--prompts"), CommandFailed, "names no prompts"),
-        ("--rank without a reference", lambda r: command(r, "--rank", 2), CommandFailed, "--rank is of a covariance"),
+        (
+            "--rank without a reference",
+            lambda r: command(r, "--rank", 2),
+            CommandFailed,
+            "--rank is of a reference that is fitted",
+        ),
+        ("--pilot without a reference", lambda r: command(r, "--pilot", 8), CommandFailed, "--pilot is of a reference"),
+        (
+            "--pilot of a single other picture",
+            lambda r: command(r, "--pilot", 8, "--reference", r.picture()),
+            CommandFailed,
+            "pilot is 8 of 1 image",
+        ),
         (
             "--reference, nothing there",
             lambda r: command(r, "--reference", r.folder / "x"),
@@ -345,6 +400,14 @@ ROWS = (
             lambda r: OnGrid.shares_of(torch.full((3, 2), 0.3), Grid(0, 1, 2)),
             ValueError,
             "x holds 0.3",
+        ),
+        (
+            "SpreadOnGrid of two steps",
+            lambda r: SpreadOnGrid(
+                VectorNetwork({"x": 1, "y": 1}, torch.eye(2)), {"x": Grid(-1, 1, 2), "y": Grid(-1, 1, 3)}
+            ),
+            ValueError,
+            "the grids' steps are 2, 1; expected one",
         ),
         ("a denoiser", lambda r: OnGrid(r.untouched, {"x": Grid()}), TypeError, "the network is a Untouched"),
         ("an unknown objective", lambda r: TrainSettings(objective="elbo"), ValueError, "objective is 'elbo'"),

@@ -255,7 +255,9 @@ def test_likelihood(world, tmp_path):
     assert (other["reference_nats"] == table["reference_nats"]).all()
     for arguments, message in (
         (("--prompt", "a", "--prompts"), "--prompt gives all images one prompt"),
-        (("--rank", "4"), "--rank is of a covariance that is fitted"),
+        (("--rank", "4"), "--rank is of a reference that is fitted"),
+        (("--pilot", "8", "--reference", saved), "--pilot is of a reference that is fitted"),
+        (("--pilot", "8", "--reference", folder), "pilot is 8 of"),
         (("--reference", pictures / "0.png"), "got 1 image for an isotropic covariance"),
         (("--reference", tmp_path / "none.safetensors"), "none.safetensors"),
     ):

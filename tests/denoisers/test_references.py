@@ -34,6 +34,16 @@ def covariance_of(reference, size):
     return torch.diag(rest) + inside
 
 
+def test_points_that_do_not_vary_are_refused():
+    for kind, rank in KINDS:
+        with pytest.raises(ValueError, match="all 9 points are the same"):
+            GaussianReference.fit(torch.full((9, 4), 0.3), kind, rank)
+    with pytest.raises(ValueError, match="all 15 points are the same"):
+        GaussianReference.choose(torch.full((20, 4), 0.3))
+    with pytest.raises(ValueError, match="within 2 directions, the rank"):
+        GaussianReference.fit(normals(30, 2) @ normals(2, 5, seed=1), rank=2)
+
+
 @pytest.mark.parametrize(("kind", "rank"), KINDS)
 def test_it_denoises_as_the_exact_one_of_its_covariance(law, kind, rank):
     mean, _, x = law

@@ -132,6 +132,57 @@ def test_a_pilot_finds_less_noise_at_the_same_cost():
     assert any("those of the pilot" in text for text in piloted(mixture, others[:20], logsnr_range=RANGE).warnings())
 
 
+def test_a_reference_carries_what_a_pilot_found(tmp_path):
+    mixture = random_mixture(4)
+    x, _ = draws_of(mixture, 10, seed=1)
+    others, _ = draws_of(mixture, 200, seed=2)
+    for plain in (GaussianReference(2.0), GaussianReference.fit(others[16:])):
+        piloted = Density(plain).piloted(mixture, others[:16], logsnr_range=RANGE)
+        saved = GaussianReference.load(piloted.reference.save(tmp_path / "reference.safetensors"))
+        assert "levels by a pilot of 16" in str(saved)
+        found = Density.of(saved, 32)
+        assert (found.quadrature, found.control) == (replace(piloted.quadrature, nodes=32), piloted.control)
+        one, two = (run(mixture, x, logsnr_range=RANGE) for run in (piloted, Density.of(saved)))
+        assert torch.equal(one.nats, two.nats)
+        assert one.settings == two.settings
+        # What it is as a Gaussian has not changed, and it without a pilot is another reference.
+        assert torch.equal(saved.surprise(x), plain.surprise(x))
+        assert saved.record() != plain.record()
+        assert GaussianReference.load(plain.save(tmp_path / "plain.safetensors")).pilot is None
+        assert Density.of(plain) == Density(plain)
+        noted = Density.of(saved)(mixture, others[:3], logsnr_range=RANGE).warnings()
+        assert any("3 of 3 x are among those of the pilot" in text for text in noted)
+
+
+class Coarse(MixtureDenoiser):
+    """It knows every tenth of the log-SNR."""
+
+    def snap(self, logsnr):
+        return (10 * logsnr).round() / 10
+
+
+def test_a_ratio_of_networks_of_other_levels_is_refused_in_its_own_words():
+    mixture = random_mixture(2)
+    coarse = Coarse(mixture.log_weights.exp(), mixture.means, mixture.variances)
+    x, _ = draws_of(mixture, 6)
+    one, other = (Density()(denoiser, x, logsnr_range=(-8.0, 9.0)) for denoiser in (mixture, coarse))
+    with pytest.raises(ValueError, match="networks that know the same levels"):
+        one.versus(other)
+
+
+def test_a_pilot_of_a_part_of_the_range_is_not_taken_for_all_of_it():
+    mixture = random_mixture(2)
+    x, _ = draws_of(mixture, 20)
+    run = Density(GaussianReference(2.0)).piloted(mixture, x, logsnr_range=(-4.0, 6.0))
+    for wider in ((-4.5, 6.0), (-4.0, 6.5)):
+        with pytest.raises(ValueError, match=r"the pilot saw log-SNR -4.00 to 6.00 of .* logsnr_range=\(-4, 6\)"):
+            run(mixture, x, logsnr_range=wider)
+    assert run(mixture, x, logsnr_range=(-3.0, 5.0)).logsnr_range == (-3.0, 5.0)
+    run = Density(GaussianReference(2.0)).piloted(mixture, x, logsnr_range=(-4.006, 6.006))
+    with pytest.raises(ValueError, match=r"give logsnr_range=\(-4, 6\)"):
+        run(mixture, x, logsnr_range=(-5.0, 7.0))
+
+
 def test_any_control_has_the_same_mean():
     """A coefficient far from 1 changes the noise, not the value: what it leaves has a known mean."""
     x = normals(400, 2) * torch.tensor([1.0, 0.3])

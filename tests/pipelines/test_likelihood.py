@@ -57,6 +57,42 @@ def test_a_fitted_reference_leaves_less_noise_and_knows_its_images(pipe, sample,
     assert torch.equal(load(found.save(tmp_path / "l.safetensors")).nats, found.nats)
 
 
+def test_a_reference_with_a_pilot_leaves_less_noise_at_the_same_cost(pipe, sample, tmp_path):
+    others, images = list(Shapes("soft").sample(96, 77).images), list(sample.images)
+    piloted = pipe.fit_reference(others, pilot=16)
+    assert piloted.pilot is not None
+    assert piloted.fitted is not None
+    assert (len(piloted.fitted.rows), len(piloted.pilot.rows)) == (80, 16)
+    assert not torch.isin(piloted.pilot.rows, piloted.fitted.rows).any()
+    plain = pipe.fit_reference(others)
+    one, two = (pipe.log_likelihood(images, reference=held, levels=48, draws=2) for held in (plain, piloted))
+    assert two.evaluations <= one.evaluations + 4 * 2 * 2  # levels of the model that fall together are one
+    assert float(two.stderr.square().mean()) < 0.6 * float(one.stderr.square().mean())
+    error = float((one.stderr.square() + two.stderr.square()).mean().sqrt())
+    assert float((one.nats - two.nats).square().mean().sqrt()) < 3 * error
+    # Told prompts, the same levels; so what both share cancels.
+    told = pipe.log_likelihood(images, sample.prompts, reference=piloted, levels=48, draws=2)
+    assert float(told.versus(two).stderr.mean()) < float(two.stderr.mean())
+    own = pipe.log_likelihood([others[0], others[1]], reference=piloted, levels=4).warnings()
+    assert any("1 of 2 x are among the points" in said for said in own)
+    assert any("1 of 2 x are among those of the pilot" in said for said in own)
+
+
+def test_a_pilot_is_told_what_its_images_are(pipe, sample):
+    shown = Shapes("soft").sample(20, 5)
+    told, alone = (pipe.fit_reference(list(shown.images), prompts, pilot=8) for prompts in (shown.prompts, None))
+    assert told.pilot.data == alone.pilot.data
+    assert told.pilot.shares != alone.pilot.shares
+
+
+def test_maps_take_the_levels_of_a_pilot_without_its_control(pipe, sample):
+    piloted = pipe.fit_reference(list(Shapes("soft").sample(20, 5).images), pilot=8)
+    found = pipe.log_likelihood(list(sample.images), reference=piloted, levels=4, keep="pixel")
+    torch.testing.assert_close(found.pixel_map()[0].sum((1, 2)), found.nats)
+    assert found.control is None
+    assert found.settings["quadrature"].startswith("StratifiedProfile(nodes=4")
+
+
 def test_noise_is_less_likely_than_pictures(pipe, sample, reference):
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = pipe.log_likelihood([*sample.images[:2], *noise], reference=reference, rule=RULE)
@@ -87,6 +123,11 @@ def test_a_network_without_a_null_is_asked_for_a_prompt():
     classes = MMGPipeline(pipeline(num_class_embeds=4)())
     classes.set_progress_bar_config(disable=True)
     images = list(torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    others = list(torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    with pytest.raises(ValueError, match="no unconditional branch; give prompts= that the pilot's images are told"):
+        classes.fit_reference(others, kind="diagonal", pilot=8)
+    piloted = classes.fit_reference(others, "1", kind="diagonal", pilot=8)
+    assert classes.log_likelihood(images, "1", reference=piloted, levels=4).control is not None
     with pytest.raises(ValueError, match="no unconditional branch: log p\\(image\\) cannot be had"):
         classes.log_likelihood(images)
     found = classes.log_likelihood(images, ["1", "3"], rule=RULE)

@@ -39,6 +39,10 @@ def likelihood(
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of its covariance; by default kinds are compared.")
     ] = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many of the other pictures say at which levels noise is; 0 for none."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the table, the record and the reference.")] = Path(
         "runs/likelihood"
     ),
@@ -60,7 +64,7 @@ def likelihood(
     from mmg_diffusers.pairs.plan import Plan
 
     work.likelihood(
-        work.Pictures(source, prompt, prompts, reference, rank),
+        work.Pictures(source, prompt, prompts, reference, rank, pilot),
         Plan(levels=levels, draws=draws, seed=seed, batch_size=batch_size, resize=resize),
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,

@@ -26,6 +26,7 @@ from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.trainer import Objective, Trainer, TrainSettings, rows_of
 from mmg_diffusers.denoisers.exact import GaussianReference
 from mmg_diffusers.denoisers.known import ExactDenoiser
+from mmg_diffusers.files.identity import row_marks
 from mmg_diffusers.measure import Continuum, Density, Ensemble, Grid, StratifiedUniform, mean_over_pairs
 from mmg_diffusers.worlds.densities import KnownLaw
 from mmg_diffusers.worlds.densities.base import Array, Ints
@@ -123,7 +124,9 @@ def excess(networks: Sequence[MultiDenoiser], task: str, count: int, draws: int)
     estimator = Density(reference, StratifiedUniform(64), draws, values=values)
     ends = values.range_of(networks[0].logsnr_range) or networks[0].logsnr_range
     views = [network.view("x") for network in networks]
-    ensemble = Ensemble.choose(views[-3:], other[:300].flatten(1).float())
+    # Data that have few values, such as spins, repeat themselves: what is measured chooses nothing.
+    unseen = other[~torch.isin(row_marks(other.flatten(1)), row_marks(drawn.flatten(1)))]
+    ensemble = Ensemble.choose(views[-3:], unseen[:300].flatten(1).float())
     known = torch.from_numpy(law.log_prob(drawn.numpy()))
     made = (*views, ensemble, ExactDenoiser(Flat(law)))
     found = [known - estimator(one, drawn.flatten(1), logsnr_range=ends).nats for one in made]
