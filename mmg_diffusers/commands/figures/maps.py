@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.figures.base import subplots
 
 if TYPE_CHECKING:
@@ -49,25 +48,6 @@ def _flat(images: Sequence[NDArray[np.floating]], maps: Tensor) -> tuple[list[ND
         return list(images), maps
     strips = [strip(image, values) for image, values in zip(images, maps.numpy(), strict=True)]
     return [image for image, _ in strips], torch.from_numpy(np.stack([values for _, values in strips]))
-
-
-def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top: float) -> NDArray[np.float64]:
-    """A grey image with a non-negative map laid over it, as pixels `(H, W, 3)` in [0, 1].
-
-    Args:
-        image: `(H, W, 3)` in [0, 1].
-        information: `(h, w)`, of any resolution.
-        top: what is drawn as the brightest colour.
-    """
-    needs("matplotlib", "plot")
-    import matplotlib
-
-    height, width = image.shape[:2]
-    rows = (np.arange(height) * information.shape[0]) // height
-    columns = (np.arange(width) * information.shape[1]) // width
-    colour = matplotlib.colormaps["magma"](np.clip(information[rows][:, columns] / top, 0, 1))[..., :3]
-    grey = np.asarray(image, dtype=float).mean(-1, keepdims=True)
-    return 0.7 * colour + 0.3 * grey
 
 
 def _over(
@@ -122,7 +102,7 @@ def plot_maps(
         above.imshow(images[k])
         drawn = _over(below, images[k], values[k], extent, scale)
         if k < len(titles):
-            above.set_title(titles[k], fontsize=7, parse_math=False)  # a caption may speak of dollars
+            above.set_title(titles[k], fontsize="x-small", parse_math=False)  # a caption may speak of dollars
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{unit} per latent pixel")
     return figure
@@ -150,7 +130,7 @@ def plot_map_grid(
     for k in range(count):
         axes[0, k].imshow(pictures[k])
         if k < len(titles):
-            axes[0, k].set_title(titles[k], fontsize=7, parse_math=False)
+            axes[0, k].set_title(titles[k], fontsize="x-small", parse_math=False)
     for row, (name, (_, values)) in enumerate(flat.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0
@@ -162,8 +142,8 @@ def plot_map_grid(
             height, width = pictures[k].shape[:2]
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             drawn = _over(axes[row, k], pictures[k], values[k].numpy(), extent, scale)
-            axes[row, k].set_xlabel(f"{float(values[k].sum()):.2f} nats", fontsize=6, labelpad=1)
-        axes[row, 0].set_ylabel(name, fontsize=8)
+            axes[row, k].set_xlabel(f"{float(values[k].sum()):.2f} nats", fontsize="xx-small", labelpad=1)
+        axes[row, 0].set_ylabel(name, fontsize="small")
         if drawn is not None:
             figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8, label="nats per pixel")
     return figure
