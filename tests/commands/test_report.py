@@ -338,10 +338,10 @@ def test_the_page_follows_dark_mode(pages, tmp_path):
     assert np.median(dark) < 60
 
 
+@pytest.mark.slow
 @needs_chromium
 @needs_axe
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
 def test_axe_finds_nothing(pages, width, dark):
     for path in pages.values():
         assert broken_rules(path, width=width, dark=dark) == []
