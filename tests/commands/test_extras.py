@@ -119,7 +119,7 @@ def test_figures_and_runs_in_python_name_theirs(tmp_path):
         "from mmg_diffusers.runs.shards import RunFolder\n"
         f"folder = {str(tmp_path)!r}\n"
         "open(folder + '/a.csv', 'w').write('path,text\\n')\n"
-        "for act in (lambda: figures.plot_errors(['a'], [0.0], [0.0]), lambda: figures.plot_ratios({'a': 1}, {}),\n"
+        "for act in (lambda: figures.plot_errors(['a'], [0.0], [0.0]), lambda: figures.lay_over(None, None, 1.0),\n"
         "            lambda: RunFolder(folder + '/run', {}), lambda: read_pairs(folder + '/a.csv')):\n"
         "    try:\n        act()\n    except ImportError as error:\n        print(error)\n",
     )

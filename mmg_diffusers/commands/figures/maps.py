@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmg_diffusers.checks import needs
 from mmg_diffusers.commands.figures.base import subplots
 
 if TYPE_CHECKING:
@@ -48,6 +49,25 @@ def _flat(images: Sequence[NDArray[np.floating]], maps: Tensor) -> tuple[list[ND
         return list(images), maps
     strips = [strip(image, values) for image, values in zip(images, maps.numpy(), strict=True)]
     return [image for image, _ in strips], torch.from_numpy(np.stack([values for _, values in strips]))
+
+
+def lay_over(image: NDArray[np.floating], information: NDArray[np.float64], top: float) -> NDArray[np.float64]:
+    """A grey image with a non-negative map laid over it, as pixels `(H, W, 3)` in [0, 1].
+
+    Args:
+        image: `(H, W, 3)` in [0, 1].
+        information: `(h, w)`, of any resolution.
+        top: what is drawn as the brightest colour.
+    """
+    needs("matplotlib", "plot")
+    import matplotlib
+
+    height, width = image.shape[:2]
+    rows = (np.arange(height) * information.shape[0]) // height
+    columns = (np.arange(width) * information.shape[1]) // width
+    colour = matplotlib.colormaps["magma"](np.clip(information[rows][:, columns] / top, 0, 1))[..., :3]
+    grey = np.asarray(image, dtype=float).mean(-1, keepdims=True)
+    return 0.7 * colour + 0.3 * grey
 
 
 def _over(
