@@ -19,6 +19,8 @@ from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 # Pairs that a plan is made from.
 PILOT = 8
+# Pairs of a page whose maps are kept at every level, for its slider.
+MOST_BY_LEVEL = 64
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,23 @@ def estimate(question: Question, plan: Plan, networks: Networks, output: Path, w
         say(f"wrote {path}")
 
 
+@dataclass(frozen=True)
+class Also:
+    """What a page holds beside the measurement.
+
+    Args:
+        likelihood: how likely the images are.
+        words: what each word says.
+        caption: another caption of each image, as `mmg_diffusers.commands.comparing.captions` takes it.
+        model: a second one, on the same pairs.
+    """
+
+    likelihood: bool = False
+    words: bool = False
+    caption: str | None = None
+    model: str | None = None
+
+
 def report(
     question: Question,
     plan: Plan,
@@ -141,15 +160,14 @@ def report(
     output: Path,
     wanted: float | None = None,
     *,
-    likelihood: bool = False,
-    words: bool = False,
+    also: Also | None = None,
 ) -> None:
-    """Write one HTML page, which may say how likely the images are and what the words say; or print what a `wanted` standard error of the
-    mean costs.
+    """Write one HTML page, with what else is asked for; or print what a `wanted` standard error of the mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
     """
+    from mmg_diffusers.commands.comparing import captions
     from mmg_diffusers.commands.figures import check_plotting
     from mmg_diffusers.commands.report import build_report
 
@@ -159,24 +177,28 @@ def report(
     if output.is_dir():
         raise ValueError(f"{output} is a folder; expected the file to write, such as {output / 'report.html'}")
     check_writable(output.parent)
+    also = also or Also()
     pairs, marginal = question.read()
+    images, prompts = pairs.images, pairs.prompts
+    b = None if also.caption is None else captions(also.caption, len(pairs), "--b")
     pipe = networks.load()
-    result = measure(pipe, pairs, marginal, plan)
-    likely = None
-    if likelihood:
-        # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
-        told = None if pipe.unconditional else pairs.prompts
-        likely = pipe.log_likelihood(pairs.images, told, plan=replace(plan, keep="pair"))
-    said = pipe.words(pairs.images, pairs.prompts, marginal=marginal, plan=plan) if words else None
-    title = f"What prompts say: {question.source.name}"
+    second = None if also.model is None else replace(networks, model=also.model, variant=None, revision=None).load()
+    # Maps at every level are some times larger; those of videos and of many pairs are not kept.
+    by_level = len(pairs) <= MOST_BY_LEVEL and pipe.codec.medium.noun == "image"
+    result = measure(pipe, pairs, marginal, replace(plan, keep="level" if by_level else "pixel"))
+    # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
+    told = None if pipe.unconditional else prompts
+    two = replace(plan, keep="pixel", draws=max(2, plan.draws))
     page = build_report(
         result,
-        pairs.images,
-        pairs.prompts,
+        images,
+        prompts,
         convention=pipe.denoiser.convention,
-        likelihood=likely,
-        title=title,
-        words=said,
+        likelihood=pipe.log_likelihood(images, told, plan=plan) if also.likelihood else None,
+        title=f"What prompts say: {question.source.name}",
+        words=pipe.words(images, prompts, marginal=marginal, plan=plan) if also.words else None,
+        comparison=None if b is None else pipe.compare(images, prompts, b, plan=two),
+        others=None if second is None else {Path(str(also.model)).name: measure(second, pairs, marginal, plan)},
     )
     write_whole(output, page.encode())
     say(f"wrote {output}")

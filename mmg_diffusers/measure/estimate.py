@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from mmg_diffusers.measure.influence import Influence, influence
 from mmg_diffusers.measure.judging import of_ceiling, of_certificate, of_decay, of_errors, of_null, of_pairs
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.moments import (
+    WEIGHED,
     Curve,
+    Form,
     Integrand,
     OutsideNorm,
     noise_error,
@@ -145,14 +147,15 @@ class Estimate(Reading, Measured):
     # ---- maps ----
 
     def pixel_map(
-        self, integrand: Literal["gap", "orthogonal"] = "orthogonal", band: tuple[float, float] | None = None
+        self, integrand: Form = "orthogonal", band: tuple[float, float] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Information per pixel of the denoised variable, and its standard error, `(N, *pixels)` nats.
 
         A map sums to the pair's value under the same integrand. Maps of adjoining bands add up.
 
         Args:
-            integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed.
+            integrand: ``"orthogonal"`` is nowhere negative, ``"gap"`` is signed; ``"auto"`` and ``"balanced"`` weigh both, as they
+                do in `nats` of the pair, and their errors are those of either at most.
             band: the part of the log-SNR range that is integrated over; an infinite end is the range's own. All
                 by default.
 
@@ -161,6 +164,11 @@ class Estimate(Reading, Measured):
                 a measurement other than by the trapezoidal rule on levels that all pairs share.
         """
         maps, curve = self.curve.maps, self.curve
+        if integrand in WEIGHED:
+            gap, orthogonal = self.pixel_map("gap", band), self.pixel_map("orthogonal", band)
+            share = curve.shares().share.view(-1, *(1,) * (gap[0].ndim - 1))
+            nats, stderr = (share * one + (1 - share) * other for one, other in zip(gap, orthogonal, strict=True))
+            return nats, stderr
         if integrand not in maps:
             raise ValueError(f"no {shown(integrand)} map was kept; measure with keep='pixel'")
         if band is None:

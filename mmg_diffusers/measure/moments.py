@@ -42,6 +42,12 @@ class OutsideNorm:
 Integrand = Form | OutsideNorm
 """What is integrated: a form by name, or a difference outside the norm."""
 
+
+def form_of(integrand: Integrand) -> Form:
+    """The form of maps that go with an integrand: its own, so that they add up to its nats; of a difference outside, orthogonal."""
+    return "orthogonal" if isinstance(integrand, OutsideNorm) else integrand
+
+
 Keep = Literal["pair", "pixel", "level"]
 """What is kept of a measurement: numbers by pair, maps as well, or maps at every level, so that bands can be read off."""
 

@@ -122,7 +122,8 @@ class UsingModel(PilotingModel):
                 other tokens keep their places.
             together: whether every two words are read as well, for their interaction, and among candidates its split into redundancy,
                 uniqueness and synergy.
-            maps: whether each word's map is kept, at the image's size: orthogonal, of the same evaluations.
+            maps: whether each word's map is kept, at the image's size, of the same evaluations. With the null prompt it adds up to the
+                word's nats; among candidates it is the orthogonal form's.
 
         Raises:
             ValueError: for words that prompts do not have, prompts that are not among the candidates, and as ``pipe(images, prompts)``

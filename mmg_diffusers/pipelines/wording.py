@@ -15,6 +15,7 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.words import all_but, decompose, parts_by_place
 from mmg_diffusers.checks import Brief, of_type, shown
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.moments import form_of
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Prompt, Word, find_word, without, words_of
@@ -279,7 +280,9 @@ class _Gathered:
         maps = error = None
         if asked.maps:
             found = [
-                (one if isinstance(one, Estimate) else one.against_mixture).pixel_map("orthogonal")
+                one.pixel_map(form_of(one.integrand))
+                if isinstance(one, Estimate)
+                else one.against_mixture.pixel_map("orthogonal")
                 for one in self.results
             ]
             maps, error = (

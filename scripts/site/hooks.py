@@ -208,7 +208,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return markdown
     parts = FENCE.split(markdown)
     for k in range(0, len(parts), 2):  # what stands in fences stays
-        text = FORMULA.sub(lambda found: f"\n{convert(found[1].strip(), display='block')}\n", parts[k])
+        text = FORMULA.sub(
+            lambda found: f'\n<div class="formula" tabindex="0">{convert(found[1].strip(), display="block")}</div>\n',
+            parts[k],
+        )
         parts[k] = LINK.sub(lambda found: _placed(found, source, files), text)
     return "".join(parts)
 
@@ -228,3 +231,8 @@ def _placed(found: re.Match[str], source: str, files: Files) -> str:
         raise ValueError(f"docs/{source} links to {place}, which is not on the site; name it as code instead")
     here = posixpath.relpath(on_site, posixpath.dirname(source) or ".")
     return f"]({here}{'#' + anchor if anchor else ''})"
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Blocks of code that are wider than the screen can be moved aside by the keyboard too."""
+    return html.replace("<pre><span></span><code>", '<pre><span></span><code tabindex="0">')

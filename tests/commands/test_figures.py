@@ -16,6 +16,8 @@ from mmg_diffusers.commands.figures import (
     plot_mmse,
     plot_switching,
     pyplot,
+    save_figure,
+    style,
 )
 from mmg_diffusers.commands.figures.base import COLOURS, CYCLE
 from mmg_diffusers.measure import MMG, Trapezoid
@@ -149,3 +151,27 @@ def test_colours_are_told_apart_by_everybody(seen):
         assert (
             least(("#2ca02c", "#d62728")) < 0.25
         )  # the green and red that stood here: most of their difference is lost
+
+
+def test_a_paper_has_its_style(estimate, tmp_path):
+    before = dict(pyplot().rcParams)
+    with style(3.4, font_family="sans-serif"):
+        figure = plot_mmse(estimate)
+        assert figure.get_size_inches()[0] == pytest.approx(3.4)
+        small = figure.axes[0].xaxis.label
+        assert (small.get_size(), small.get_family()) == (7, ["sans-serif"])
+        path = save_figure(figure, tmp_path / "a.pdf")
+    assert path.read_bytes().startswith(b"%PDF")
+    assert b"/Type3" not in path.read_bytes(), "letters of type 3 cannot be searched"
+    assert dict(pyplot().rcParams) == before
+    figure = plot_mmse(estimate)
+    assert figure.get_size_inches()[0] == pytest.approx(6)
+    assert figure.axes[0].xaxis.label.get_size() == 10
+    # Vectors hold what they say, whatever the style.
+    with style():
+        drawn = save_figure(plot_curves(estimate), tmp_path / "a.svg").read_text("utf-8")
+    assert "nats per unit of log-SNR" in drawn
+    with pytest.raises(ValueError, match="width is 0"):
+        style(0)
+    with pytest.raises(KeyError, match="font_sise"):
+        style(font_sise=3)

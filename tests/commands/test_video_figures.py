@@ -48,8 +48,9 @@ def test_a_report_of_videos():
     videos = torch.from_numpy(np.random.default_rng(0).random((2, 5, 3, 16, 32), dtype=np.float32))
     result = model(videos, ["a dot", "a square"], levels=3, keep="pixel")
     page = build_report(result, list(videos), ["a dot", "a square"], convention=model.denoiser.convention)
-    assert page.count("<figure>") == 2
+    assert page.count('<figure class="view"') == 2
     assert page.count('class="thumb"') == 2
+    assert page.count('class="over"') == 2
 
 
 def test_pictures_of_a_table_are_a_pair_each():

@@ -34,6 +34,7 @@ SMALL = {
     "estimate": "--levels 2 --quiet",
     "report": "--levels 2 --quiet",
     "likelihood": "--levels 3 --quiet",
+    "compare": "--levels 3 --quiet",
     "audit": "--levels 3 --quiet",
     "run": "--levels 2 --quiet",
     "influence": "--pairs 2 --levels 2 --steps 3",

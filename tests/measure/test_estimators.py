@@ -216,9 +216,11 @@ def test_pixel_maps_sum_to_the_value(mixture):
     denoiser, x, cond = mixture
     x, cond = x[:6], {"label": cond["label"][:6]}
     estimate = MMG("orthogonal", Trapezoid(16), draws=2)(denoiser, x, cond, logsnr_range=(-8, 8), keep="pixel")
-    for integrand in ("gap", "orthogonal"):
+    for integrand in ("gap", "orthogonal", "auto", "balanced"):
         pixels, stderr = estimate.pixel_map(integrand)
         assert pixels.shape == stderr.shape == x.shape
+        most = torch.stack([estimate.pixel_map(form)[1] for form in ("gap", "orthogonal")]).amax(0)
+        assert bool((stderr <= most + 1e-12).all())
         torch.testing.assert_close(pixels.sum(1), estimate.using(integrand).nats, rtol=1e-9, atol=1e-9)
     assert bool((estimate.pixel_map()[0] >= 0).all())
     with pytest.raises(ValueError, match="keep='pixel'"):

@@ -1,6 +1,6 @@
 """Figures from records: takes records, returns matplotlib figures; needs the extra ``plot``. Nothing else draws."""
 
-from mmg_diffusers.commands.figures.base import check_plotting, pyplot, save_figure
+from mmg_diffusers.commands.figures.base import check_plotting, pyplot, save_figure, style
 from mmg_diffusers.commands.figures.curves import plot_audit, plot_curves, plot_influence, plot_levels, plot_mmse
 from mmg_diffusers.commands.figures.maps import lay_over, plot_map_grid, plot_maps, strip
 from mmg_diffusers.commands.figures.studies import plot_errors, plot_pointwise, plot_ratios, plot_switching, plot_words
@@ -23,4 +23,5 @@ __all__ = [
     "pyplot",
     "save_figure",
     "strip",
+    "style",
 ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
+from mmg_diffusers.commands.figures.base import COLOURS, GREY, INK, QUIET, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import PER_LOGSNR, STILL_TO_COME, plus_minus
 from mmg_diffusers.measure.estimate import Estimate
 
@@ -37,10 +37,10 @@ def plot_curves(estimate: Estimate, *, ax: Axes | None = None, title: str = "") 
         form = estimate.using(name).mean()
         axes.plot(levels, mean, color=COLOURS[name], label=f"{name}: {plus_minus(form, 2)} nats")
         axes.fill_between(levels, mean - band, mean + band, color=COLOURS[name], alpha=0.2, linewidth=0)
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set(ylabel=PER_LOGSNR, title=title)
     set_noise_axis(axes)
-    axes.legend(frameon=False, title="area, with bands of ±2 standard errors", title_fontsize=8)
+    axes.legend(frameon=False, title="area, with bands of ±2 standard errors", title_fontsize="small")
     return figure
 
 
@@ -57,8 +57,8 @@ def plot_audit(audit: Audit, *, ax: Axes | None = None, title: str = "") -> Figu
     mean, band = distance.numpy(), 2 * error.nan_to_num(0.0).numpy()
     compared = (audit.filtered.compared.orthogonal.mean((0, 1)) / 2).numpy()
     axes.plot(levels, compared, color=COLOURS["orthogonal"], label="true candidate from the mixture")
-    axes.plot(levels, mean, color="0.25", label=f"null from it: {plus_minus(audit.distance, 2)} nats")
-    axes.fill_between(levels, mean - band, mean + band, color="0.25", alpha=0.2, linewidth=0)
+    axes.plot(levels, mean, color=INK, label=f"null from it: {plus_minus(audit.distance, 2)} nats")
+    axes.fill_between(levels, mean - band, mean + band, color=INK, alpha=0.2, linewidth=0)
     axes.set(xlabel="log-SNR", ylabel=PER_LOGSNR, title=title)
     axes.legend(frameon=False)
     return figure
@@ -86,8 +86,8 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     behind = axes.twinx()
     axes.set_zorder(behind.get_zorder() + 1)
     axes.patch.set_visible(False)
-    behind.plot(levels, alone, color="0.45", linewidth=1, linestyle="--", label="error without the condition (right)")
-    behind.plot(levels, given, color="0.45", linewidth=1, linestyle=":", label="error with it (right)")
+    behind.plot(levels, alone, color=QUIET, linewidth=1, linestyle="--", label="error without the condition (right)")
+    behind.plot(levels, given, color=QUIET, linewidth=1, linestyle=":", label="error with it (right)")
     behind.set(ylabel="E |eps - prediction|², log scale", yscale="log")
     area = estimate.using("gap").mean()
     axes.plot(levels, mean, color=COLOURS["gap"], label="half of their difference, ±2 standard errors")
@@ -95,7 +95,7 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     axes.fill_between(
         levels, 0, mean, color=COLOURS["gap"], alpha=0.15, linewidth=0, label=f"area: {plus_minus(area, 2)} nats"
     )
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     # Room for the legend.
     low, high = axes.get_ylim()
     axes.set(ylabel=PER_LOGSNR, title=title, ylim=(low, high + 0.45 * (high - low)))
@@ -103,7 +103,7 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     lines, names = (
         mine + theirs for mine, theirs in zip(*(a.get_legend_handles_labels() for a in (axes, behind)), strict=True)
     )
-    axes.legend(lines, names, frameon=False, fontsize=8, loc="upper left")
+    axes.legend(lines, names, frameon=False, fontsize="small", loc="upper left")
     return figure
 
 
@@ -155,9 +155,9 @@ def plot_influence(
         levels, colour = influence.on(axis).numpy(), colour_of(name, place)
         axes.plot(levels, mean, color=colour, label=f"{name}: {plus_minus((mean[0], stderr[0]), 2)} nats")
         axes.fill_between(levels, mean - 2 * stderr, mean + 2 * stderr, color=colour, alpha=0.2, linewidth=0)
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     if ceiling is not None:
-        axes.axhline(ceiling, color="0.6", linewidth=0.8, linestyle="--", label=f"exact: {ceiling:.2f} nats")
+        axes.axhline(ceiling, color=GREY, linewidth=0.8, linestyle="--", label=f"exact: {ceiling:.2f} nats")
     axes.set(ylabel=STILL_TO_COME, title=title)
     set_noise_axis(axes, axis)
     for label in axes.legend(frameon=False).get_texts():

@@ -122,7 +122,7 @@ def plot_maps(
         above.imshow(images[k])
         drawn = _over(below, images[k], values[k], extent, scale)
         if k < len(titles):
-            above.set_title(titles[k], fontsize=7, parse_math=False)  # a caption may speak of dollars
+            above.set_title(titles[k], fontsize="x-small", parse_math=False)  # a caption may speak of dollars
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{unit} per latent pixel")
     return figure
@@ -150,7 +150,7 @@ def plot_map_grid(
     for k in range(count):
         axes[0, k].imshow(pictures[k])
         if k < len(titles):
-            axes[0, k].set_title(titles[k], fontsize=7, parse_math=False)
+            axes[0, k].set_title(titles[k], fontsize="x-small", parse_math=False)
     for row, (name, (_, values)) in enumerate(flat.items(), start=1):
         top = max(float(values.abs().quantile(0.995)), 1e-12)
         signed = float(values.min()) < 0
@@ -162,8 +162,8 @@ def plot_map_grid(
             height, width = pictures[k].shape[:2]
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             drawn = _over(axes[row, k], pictures[k], values[k].numpy(), extent, scale)
-            axes[row, k].set_xlabel(f"{float(values[k].sum()):.2f} nats", fontsize=6, labelpad=1)
-        axes[row, 0].set_ylabel(name, fontsize=8)
+            axes[row, k].set_xlabel(f"{float(values[k].sum()):.2f} nats", fontsize="xx-small", labelpad=1)
+        axes[row, 0].set_ylabel(name, fontsize="small")
         if drawn is not None:
             figure.colorbar(drawn, ax=list(axes[row]), shrink=0.8, label="nats per pixel")
     return figure

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.influence import Axis, Influence
-from mmg_diffusers.commands.figures.base import COLOURS, colour_of, new_axes, set_noise_axis, subplots
+from mmg_diffusers.commands.figures.base import COLOURS, GREY, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import AXIS_NAMES, GIVEN_THE_REST
 from mmg_diffusers.measure.value import Value
 
@@ -24,7 +24,7 @@ def plot_pointwise(measured: Tensor, exact: Tensor, *, ax: Axes | None = None, t
     figure, axes = new_axes(ax)
     low = float(min(measured.min(), exact.min())) - 0.2
     high = float(max(measured.max(), exact.max())) + 0.2
-    axes.plot([low, high], [low, high], color="0.6", linewidth=0.8)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
     axes.scatter(exact.numpy(), measured.numpy(), s=8, alpha=0.5, color=COLOURS["gap"], linewidth=0)
     axes.set(
         xlabel="exact i(x; y) in nats",
@@ -71,8 +71,8 @@ def plot_words(
     if known:
         axes[0].plot([v for _, v in known], [row for row, _ in known], "k|", markersize=14, label="exact")
         axes[0].legend(frameon=False)
-    axes[0].set_yticks(place, list(words), fontsize=8)
-    axes[0].axvline(0, color="0.6", linewidth=0.8)
+    axes[0].set_yticks(place, list(words), fontsize="small")
+    axes[0].axvline(0, color=GREY, linewidth=0.8)
     axes[0].set(xlabel=GIVEN_THE_REST, title=title)
     if shared:
         names = list(next(iter(shared.values())))
@@ -88,10 +88,10 @@ def plot_words(
                 color=colour_of(name, k),
                 label=name,
             )
-        axes[1].set_yticks(place, list(shared), fontsize=8)
-        axes[1].axvline(0, color="0.6", linewidth=0.8)
+        axes[1].set_yticks(place, list(shared), fontsize="small")
+        axes[1].axvline(0, color=GREY, linewidth=0.8)
         axes[1].set(xlabel="nats of two words")
-        axes[1].legend(frameon=False, fontsize=8)
+        axes[1].legend(frameon=False, fontsize="small")
     return figure
 
 
@@ -131,14 +131,14 @@ def plot_switching(
     top.fill_between(levels, arrived - 2 * error, arrived + 2 * error, color=line.get_color(), alpha=0.2, linewidth=0)
     for value, colour in zip(halves or (), (marks.lines[0].get_color(), line.get_color()), strict=False):
         top.axvline(value, color=colour, linewidth=0.8, linestyle="--", label=f"half of it: {value:.2f}")
-    top.axhline(0.5, color="0.7", linewidth=0.8)
+    top.axhline(0.5, color=GREY, linewidth=0.8)
     top.set(ylabel="share", title=title, ylim=(-0.05, 1.05))
     set_noise_axis(top, axis, "the switch")
     top.legend(frameon=False)
     order = np.argsort(at) if axis == "logsnr" else np.argsort(at)[::-1]  # from noise to image, as above
     width = images.shape[3]
     bottom.imshow(np.concatenate([np.concatenate(list(images[k]), 0) for k in order], 1))
-    bottom.set_xticks((np.arange(count) + 0.5) * width, [f"{at[k]:.2f}" for k in order], fontsize=8)
+    bottom.set_xticks((np.arange(count) + 0.5) * width, [f"{at[k]:.2f}" for k in order], fontsize="small")
     bottom.set(yticks=[], xlabel=f"pictures, by the {AXIS_NAMES[axis]} of the switch")
     bottom.spines[:].set_visible(False)
     return figure
@@ -157,10 +157,10 @@ def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[f
     place = np.arange(len(names))[::-1]
     for width, shade in ((0.1, "0.94"), (0.05, "0.88")):
         ax.axvspan(-width, width, color=shade)
-    ax.axvline(0, color="0.6", linewidth=0.8)
+    ax.axvline(0, color=GREY, linewidth=0.8)
     bars = 2 * np.nan_to_num(spread)
     ax.errorbar(error, place, xerr=bars, fmt="o", markersize=3, color=COLOURS["gap"], linewidth=1)
-    ax.set_yticks(place, list(names), fontsize=7)
+    ax.set_yticks(place, list(names), fontsize="x-small")
     ax.locator_params(axis="x", nbins=5)
     ax.set(xlabel="estimate - truth, nats (bars: 2 sd over seeds)", title=title)
     return figure
@@ -183,7 +183,7 @@ def plot_ratios(
     for ax, (name, (rows, value, error)) in zip(panels[0], ratios.items(), strict=True):
         target, tolerance = targets[name]
         ax.axhspan(target - tolerance, target + tolerance, color="0.9")
-        ax.axhline(target, color="0.6", linewidth=0.8)
+        ax.axhline(target, color=GREY, linewidth=0.8)
         ax.errorbar(rows, value, yerr=2 * error, marker="o", color=COLOURS["gap"])
         ax.set(xlabel="rows seen", title=name, xticks=list(rows))
     figure.suptitle(title)

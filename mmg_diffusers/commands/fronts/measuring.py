@@ -125,6 +125,16 @@ def report(
     words: Annotated[
         bool, typer.Option("--words", help="What each word says as well, over the pictures: a measurement a word.")
     ] = False,
+    b: Annotated[
+        str | None,
+        typer.Option(
+            "--b",
+            help="Another caption of all images, or a .txt file, one a line: which of the two fits each better, and where.",
+        ),
+    ] = None,
+    other: Annotated[
+        str | None, typer.Option("--other-model", help="A second model, which is measured on the same pairs.")
+    ] = None,
     entropy: EntropyOption = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Against candidates, hold the null branch against their mixture as well.")
@@ -142,19 +152,18 @@ def report(
     null: Null = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write one self-contained HTML page: table, curves, maps, settings, certificates."""
+    """Write one self-contained HTML page: verdict, table, curves, maps by noise level, words, pairs, settings, certificates."""
     from mmg_diffusers.commands import measuring
     from mmg_diffusers.commands.inputs import Networks
     from mmg_diffusers.pairs.plan import Plan
 
     measuring.report(
         measuring.Question(source, prompt, marginal=marginal, entropy=entropy),
-        Plan(levels=levels, draws=draws, keep="pixel", seed=seed, batch_size=batch_size, resize=resize, audit=audit),
+        Plan(levels=levels, draws=draws, seed=seed, batch_size=batch_size, resize=resize, audit=audit),
         Networks(model, device, dtype, variant, revision, quiet, null),
         output,
         plan,
-        likelihood=likelihood,
-        words=words,
+        also=measuring.Also(likelihood, words, b, other),
     )  # fmt: skip
 
 
