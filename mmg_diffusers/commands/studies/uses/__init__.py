@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.studies.settings import load_model
-from mmg_diffusers.commands.studies.uses import selection
+from mmg_diffusers.commands.studies.uses import edits, memory, selection
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.runs.stages import Stages
@@ -20,10 +20,12 @@ class Settings:
     """How much each protocol measures."""
 
     selection: selection.Settings = field(default_factory=selection.Settings)
+    memory: memory.Settings = field(default_factory=memory.Settings)
+    edits: edits.Settings = field(default_factory=edits.Settings)
 
 
 class Protocol(NamedTuple):
-    """What is measured, the lines of Markdown that it gives, and whether the model takes part."""
+    """What is measured, the lines of Markdown that it gives; the model is loaded if it is asked for."""
 
     measure: Callable[[Callable[[], MMGPipeline], Stages, Any], dict[str, Any]]
     lines: Callable[[Mapping[str, Any]], Iterator[str]]
@@ -33,6 +35,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "selection": Protocol(
         lambda pipe, stages, own: selection.selection(pipe(), stages, own), selection.selection_lines
     ),
+    "memory": Protocol(lambda _, stages, own: memory.memory(stages, own), memory.memory_lines),
+    "edits": Protocol(lambda pipe, stages, own: edits.edits(pipe(), stages, own), edits.edits_lines),
 }
 
 
