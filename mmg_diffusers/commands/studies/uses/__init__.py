@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.studies.settings import load_model
 from mmg_diffusers.commands.studies.uses import edits, memory, selection
+from mmg_diffusers.commands.studies.uses.judge import Training
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.runs.stages import Stages
@@ -22,6 +23,16 @@ class Settings:
     selection: selection.Settings = field(default_factory=selection.Settings)
     memory: memory.Settings = field(default_factory=memory.Settings)
     edits: edits.Settings = field(default_factory=edits.Settings)
+
+    @classmethod
+    def quick(cls) -> Settings:
+        """So little of everything that it takes a minute, and says nothing."""
+        few = Training(pictures=256, passes=1, tried=32)
+        return cls(
+            selection.Settings(captions=3, n=4, seeds=(1,), steps=2, levels=3, path=2, training=few),
+            memory.Settings(alone=64, planted=4, copies=(8, 64), steps=40, width=32, levels=4, seeds=(1, 2)),
+            edits.Settings(swaps=8, steps=1, path=2, levels=3, chosen_on=4),
+        )
 
 
 class Protocol(NamedTuple):

@@ -96,7 +96,7 @@ class Swaps:
         for start in range(0, count, TOGETHER):
             rows = range(start, min(start + TOGETHER, count))
             prompts = [CAPTIONS[before[row]] for row in rows]
-            with Attention(pipe.pipe.unet) as seen:
+            with Attention(pipe.family.networks()[0]) as seen:
                 drawn.append(draw(pipe, prompts, steps=steps, seed=seed + start).images)
             maps.append(seen.maps([_token(pipe, prompts[k], KINDS[kind[row]]) for k, row in enumerate(rows)], SIZE))
             others = [CAPTIONS[after[row]] for row in rows]

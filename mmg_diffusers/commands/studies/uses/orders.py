@@ -41,7 +41,7 @@ def best_of(score: Tensor, outcome: Tensor, count: int) -> Tensor:
     return outcome.double().gather(1, order) @ weight
 
 
-def resampled(count: int, statistic: Callable[[Tensor], float], times: int = 400, seed: int = 0) -> list[float]:
+def resampled(count: int, statistic: Callable[[Tensor], float], times: int = 200, seed: int = 0) -> list[float]:
     """A statistic of rows that are drawn with replacement, sorted: a bootstrap.
 
     Args:
