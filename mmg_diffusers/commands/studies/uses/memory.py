@@ -59,7 +59,7 @@ class Settings:
     batch: int = 256
     width: int = 256
     levels: int = 16
-    seeds: tuple[int, ...] = (21, 22, 23)
+    seeds: tuple[int, ...] = (21, 22)
 
 
 @dataclass(frozen=True)

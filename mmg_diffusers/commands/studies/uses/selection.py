@@ -64,7 +64,7 @@ class Settings:
 
     captions: int = 48
     n: int = 16
-    seeds: tuple[int, ...] = (11, 12)
+    seeds: tuple[int, ...] = (11,)
     steps: int = 8
     guidance: float = 1.0
     levels: int = 6
