@@ -59,7 +59,7 @@ class Settings:
         seed: of captions, words and noise; another one for the layers.
     """
 
-    swaps: int = 160
+    swaps: int = 128
     steps: int = 8
     path: int = 8
     high: float = 3.0
