@@ -3,6 +3,7 @@ from .analysis.classification import Calibration as Calibration
 from .analysis.classification import Classification as Classification
 from .analysis.excess import excess as excess
 from .analysis.ranking import Funnel as Funnel
+from .analysis.ranking import Sieve as Sieve
 from .analysis.records import load as load
 from .arrays.estimate import estimate_mi as estimate_mi
 from .arrays.labels import LabelSet as LabelSet

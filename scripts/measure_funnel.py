@@ -28,15 +28,15 @@ def main(
     pipe.set_progress_bar_config(disable=True)
     sample = Shapes("soft").sample(pairs, seed)
     images, truth = list(sample.images), list(sample.prompts)
-    ranked = pipe.rank(images, CAPTIONS, funnel=Funnel(), seed=1, levels=levels)
-    print(ranked)
     full = pipe.classify(images, CAPTIONS, seed=1, levels=levels)
-    lost = full.pointwise(truth) - ranked.pointwise(truth)
     print(f"the whole posterior: {full.bound(truth)}, {full.curve.evaluations} evaluations")
-    print(f"lost by the funnel: {ranked.loss(full, truth)}, at most {float(lost.max()):.3f} of a pair")
-    print(
-        f"its best caption is that of the whole posterior for {sum(a == b for a, b in zip(ranked.best, full.best, strict=True))} of {pairs}"
-    )
+    for name, funnel in FUNNELS.items():
+        ranked = pipe.rank(images, CAPTIONS, funnel=funnel, seed=1, levels=levels)
+        lost = full.pointwise(truth) - ranked.pointwise(truth)
+        same = sum(a == b for a, b in zip(ranked.best, full.best, strict=True))
+        print(f"\n{name}: {funnel}\n{ranked}")
+        print(f"lost: {ranked.loss(full, truth)}, at most {float(lost.max()):.3f} of a pair")
+        print(f"its best caption is that of the whole posterior for {same} of {pairs}")
 
 
 if __name__ == "__main__":

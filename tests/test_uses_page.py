@@ -52,3 +52,14 @@ def test_its_commands_are_there(command):
     said = call(command, "--help").output
     for option in re.findall(r"--[a-z-]+", line):
         assert option in said
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"^    python (scripts/.*)$", PAGE, re.MULTILINE))))
+def test_its_scripts_are_there(line, capsys):
+    from tests.commands.calling import ROOT, run
+
+    script, *given = line.split()
+    run(ROOT / script, "--help")
+    said = capsys.readouterr().out
+    for option in (word for word in given if word.startswith("--")):
+        assert option in said

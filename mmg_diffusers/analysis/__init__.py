@@ -12,7 +12,7 @@ from mmg_diffusers.analysis.influence import Influence, influence
 from mmg_diffusers.analysis.maps import auroc, dilate, to_frames, to_pixels
 from mmg_diffusers.analysis.path_influence import PathInfluence
 from mmg_diffusers.analysis.preference import Preference
-from mmg_diffusers.analysis.ranking import Funnel, Ranked
+from mmg_diffusers.analysis.ranking import Funnel, Ranked, Sieve
 from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.selection import Selected
 from mmg_diffusers.analysis.typicality import over_reference, typicality
@@ -45,6 +45,7 @@ __all__ = [
     "Preference",
     "Ranked",
     "Selected",
+    "Sieve",
     "Words",
     "all_but",
     "auroc",

@@ -11,38 +11,22 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.analysis.coloured import coloured
+from mmg_diffusers.analysis.doubts import doubts, verdicts_in
 from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import Grade, Verdict, packed_notes
 
 if TYPE_CHECKING:
     import pandas
 
 # What two words share, in the order in which it is shown.
 SHARED = ("interaction", "redundancy", "unique_1", "unique_2", "synergy")
-# What errors, as a share of the word's nats (or of the least), make of it.
-DONT, LEAST = 0.15, 0.2
 # Prompts that a notebook shows.
 MOST_SHOWN = 20
-
-
-def grade_of(nats: float, difference: float, stderr: float, beyond: float) -> str:
-    """How far the nats of a word that was taken out can be believed: "with caution", or "don't".
-
-    No check tells whether the network takes what is left for a prompt: gap - orthogonal is 0 in the mean for an ideal network
-    whatever it is compared with. What shows is a network that is not ideal, and a curve that does not end.
-
-    Args:
-        nats: of the word.
-        difference: gap - orthogonal.
-        stderr: of the difference.
-        beyond: what is estimated to lie beyond the clean end.
-    """
-    share = max(abs(difference) - 2 * stderr, abs(beyond)) / max(abs(nats), LEAST)
-    return "with caution" if share < DONT else "don't"
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +54,8 @@ class Words(Measured):
     Each word has an entry: `owner` `(E,)` is its prompt, `span` `(E, 2)` where it stands there (its first character, and the one
     after its last), `labels` by what it is averaged over prompts: itself, or the part of candidates that it is. `later` and
     `later_error` `(E, L)` are what it still adds at each of `logsnr` `(L,)`: the first column is all. `maps` and `maps_error`
-    `(E, *pixels)` are at the image's size, if they were kept. `grades` say how far each number can be believed, and `how` the
-    word was taken out.
+    `(E, *pixels)` are at the image's size, if they were kept. `verdicts` say how far each number can be believed, and why (`grades`:
+    in a word), and `how` the word was taken out.
     """
 
     FORMAT = "mmg_diffusers.Words/1"
@@ -87,7 +71,7 @@ class Words(Measured):
     logsnr: Tensor
     later: Tensor
     later_error: Tensor
-    grades: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
     how: str
     evaluations: int
     maps: Tensor | None = None
@@ -106,7 +90,7 @@ class Words(Measured):
             "errors": len(self.error_of_words),
             "spans": len(self.span),
             "curves": len(self.later),
-            "grades": len(self.grades),
+            "verdicts": len(self.verdicts),
         }
         wrong = {name: length for name, length in lengths.items() if length != count}
         if wrong or count == 0:
@@ -127,6 +111,11 @@ class Words(Measured):
     def stderr(self) -> Tensor:
         """`(E,)` standard error from the noise draws."""
         return self.error_of_words
+
+    @property
+    def grades(self) -> tuple[Grade, ...]:
+        """The grade of every word's verdict."""
+        return tuple(verdict.grade for verdict in self.verdicts)
 
     @property
     def pair_ids(self) -> Tensor:
@@ -243,20 +232,7 @@ class Words(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
-        said = list(self.notes)
-        doubted = [label for label, grade in zip(self.labels, self.grades, strict=True) if grade == "don't"]
-        if doubted:
-            names = ", ".join(list(dict.fromkeys(doubted))[:4])
-            said.append(
-                f"{len(doubted)} of {len(self.owner)} words are not to be trusted, such as {names}: gap and orthogonal differ, or the curve "
-                "does not end; replace words by others (Candidates.vary)"
-            )
-        if "trust" not in self.grades:
-            said.append(
-                f"words were {self.how}: what is left need not be a prompt that the network knows, and no check tells; words that are "
-                "held against others in their place (Candidates.vary) have a bound"
-            )
-        return tuple(said)
+        return (*self.notes, *doubts(self.labels, self.verdicts, self.how))
 
     # ---- files ----
 
@@ -267,8 +243,9 @@ class Words(Measured):
         tensors = {name: getattr(self, name) for name in self._TENSORS}
         tensors |= {name: kept for name in ("maps", "maps_error") if (kept := getattr(self, name)) is not None}
         tensors |= prefixed("shared", {"entries": self.shared.entries, "parts": self.shared.parts})
-        record = {name: list(getattr(self, name)) for name in ("prompts", "labels", "grades", "notes")}
+        record = {name: list(getattr(self, name)) for name in ("prompts", "labels", "notes")}
         return tensors, record | {
+            "verdicts": [packed_notes(verdict.findings) for verdict in self.verdicts],
             "how": self.how,
             "evaluations": self.evaluations,
             "settings": dict(self.settings),
@@ -278,10 +255,11 @@ class Words(Measured):
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Words:
         """From what `packed` gave."""
-        texts = {name: tuple(record[name]) for name in ("prompts", "labels", "grades", "notes")}
+        texts = {name: tuple(record[name]) for name in ("prompts", "labels", "notes")}
         held: dict[str, Any] = {name: tensors[name] for name in cls._TENSORS} | texts
         return cls(
             **held,
+            verdicts=verdicts_in(record),
             how=record["how"],
             evaluations=record["evaluations"],
             maps=tensors.get("maps"),
@@ -295,7 +273,7 @@ class Words(Measured):
         rows = list(entries)
         names = ("owner", "span", "nats_of_words", "error_of_words", "later", "later_error", "maps", "maps_error")
         kept = {name: None if (held := getattr(self, name)) is None else held[rows] for name in names}
-        texts = {name: tuple(getattr(self, name)[k] for k in rows) for name in ("labels", "grades")}
+        texts = {name: tuple(getattr(self, name)[k] for k in rows) for name in ("labels", "verdicts")}
         return replace(self, **kept, **texts, shared=NONE_SHARED)
 
     @staticmethod
@@ -328,7 +306,7 @@ def _as_html(words: Words, most: int | None) -> str:
                 end,
                 float(words.nats[k]),
                 float(words.stderr[k]),
-                f"{words.grades[k]}; {_told(float(words.half[k]))}",
+                f"{words.verdicts[k].grade}; {_told(float(words.half[k]))}",
             )
         )
     top = max(float(words.nats.abs().max()), 1e-9)
@@ -357,7 +335,7 @@ def _joined(parts: Sequence[Words], notes: tuple[str, ...]) -> Words:
         **{name: joined(name) for name in ("ids", "span", "nats_of_words", "error_of_words", "later", "later_error")},
         **({} if parts[0].maps is None else {name: joined(name) for name in ("maps", "maps_error")}),
         labels=tuple(text for part in parts for text in part.labels),
-        grades=tuple(text for part in parts for text in part.grades),
+        verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
         evaluations=sum(part.evaluations for part in parts),
         shared=shared,
         notes=notes,

@@ -20,6 +20,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Sieve:
+    """A short path of noise for the captions that are still in play, and which of them stay; see `Funnel`.
+
+    Args:
+        steps, until, trust, keep: as `first`, `until`, `trust` and `keep` of a `Funnel`.
+        least: how many stay in any case.
+
+    Raises:
+        TypeError, ValueError: for numbers that are none of these.
+    """
+
+    steps: int
+    until: float
+    trust: float = 1 / 3
+    keep: float = 3e-3
+    least: int = 2
+
+    def __post_init__(self) -> None:
+        whole(self.steps, "steps", 1)
+        whole(self.least, "least", 2)
+        finite(self.until, "until")
+        if not 0 < finite(self.trust, "trust") <= 1:
+            raise ValueError(f"trust is {self.trust:g}; expected a factor above 0 and up to 1")
+        if not 0 < finite(self.keep, "keep") < 1:
+            raise ValueError(f"keep is {self.keep:g}; expected a probability above 0 and below 1")
+
+    def in_play(self, log_q: Tensor) -> Tensor:
+        """`(N, K)` which captions stay; none whose log q is -infinity."""
+        stay = log_q.exp() >= self.keep
+        best = log_q.topk(min(self.least, log_q.shape[1]), 1).indices
+        return stay.scatter(1, best, True) & log_q.isfinite()
+
+
+@dataclass(frozen=True)
 class Funnel:
     """How captions are left behind: a short path of noise for all of them, and the whole one for those still in play.
 
@@ -31,6 +65,7 @@ class Funnel:
         keep: the posterior after it below which a caption is left behind, with the probability that it has.
         least: how many stay in any case.
         prune: the posterior along the whole path below which a caption is not followed further, unless the plan says another.
+        then: further short paths, for those that the one before left in play.
 
     Raises:
         TypeError, ValueError: for numbers that are none of these.
@@ -42,22 +77,25 @@ class Funnel:
     keep: float = 3e-3
     least: int = 2
     prune: float = 1e-3
+    then: tuple[Sieve, ...] = ()
 
     def __post_init__(self) -> None:
         whole(self.first, "first", 1)
-        whole(self.least, "least", 2)
-        finite(self.until, "until")
-        if not 0 < finite(self.trust, "trust") <= 1:
-            raise ValueError(f"trust is {self.trust:g}; expected a factor above 0 and up to 1")
-        for name in ("keep", "prune"):
-            if not 0 < finite(getattr(self, name), name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name):g}; expected a probability above 0 and below 1")
+        _ = self.sieves
+        if not 0 < finite(self.prune, "prune") < 1:
+            raise ValueError(f"prune is {self.prune:g}; expected a probability above 0 and below 1")
+
+    @property
+    def sieves(self) -> tuple[Sieve, ...]:
+        """All short paths, the one for all captions first."""
+        of_type(self.then, tuple, "then", "a tuple of Sieve(...)")
+        for sieve in self.then:
+            of_type(sieve, Sieve, "then", "a tuple of Sieve(...)")
+        return (Sieve(self.first, self.until, self.trust, self.keep, self.least), *self.then)
 
     def in_play(self, log_q: Tensor) -> Tensor:
-        """`(N, K)` which captions stay."""
-        stay = log_q.exp() >= self.keep
-        best = log_q.topk(min(self.least, log_q.shape[1]), 1).indices
-        return stay.scatter(1, best, True)
+        """`(N, K)` which captions stay after the first of them."""
+        return self.sieves[0].in_play(log_q)
 
 
 @dataclass(frozen=True, repr=False)

@@ -17,20 +17,23 @@ from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.bench import Bench
 
 
-def short_path(bench: Bench, plan: Plan, funnel: Funnel) -> Plan:
-    """The plan of the path that all captions are followed along.
+def short_paths(bench: Bench, plan: Plan, funnel: Funnel) -> list[Plan]:
+    """The plans of the short paths of a funnel, one for each of its sieves.
 
     Raises:
         ValueError: for a short path that ends outside of the whole one.
     """
     low, high = range_within(bench.convention, plan.logsnr_range, plan.path().quadrature)
-    if not low < funnel.until <= high:
-        raise ValueError(
-            f"the funnel's short path ends at log-SNR {funnel.until:g}; expected above {low:.2f} and up to {high:.2f}"
-        )
-    rule = AtLevels.widening(low, funnel.until, funnel.first + 1)
-    # None is left behind within it, and it is one path: its evidence only says who stays.
-    return replace(plan, rule=rule, levels=None, logsnr_range=(low, funnel.until), prune=0.0, draws=1)
+    plans: list[Plan] = []
+    for sieve in funnel.sieves:
+        if not low < sieve.until <= high:
+            raise ValueError(
+                f"the funnel's short path ends at log-SNR {sieve.until:g}; expected above {low:.2f} and up to {high:.2f}"
+            )
+        rule = AtLevels.widening(low, sieve.until, sieve.steps + 1)
+        # None is left behind within it, and it is one path: its evidence only says who stays.
+        plans.append(replace(plan, rule=rule, levels=None, logsnr_range=(low, sieve.until), prune=0.0, draws=1))
+    return plans
 
 
 def rank(
@@ -45,15 +48,19 @@ def rank(
     if plan.prune is None:
         plan = replace(plan, prune=min(funnel.prune, 0.1 / count))
     plan.check(bench.convention, candidates=count)
-    log_prior = among.probability.log()
-    short, _, remarks = bench.against_each_other(images, ids, among, short_path(bench, plan, funnel), ())
-    first = torch.log_softmax(log_prior + funnel.trust * short.score.sum(2).mean(1), 1)
-    stay = funnel.in_play(first)
-    width = int(stay.sum(1).max())
-    # Those that stay, in the order of the captions, and then some slots that are empty.
-    slots = torch.sort((~stay).double(), dim=1, stable=True).indices[:, :width]
-    prior = torch.where(stay.gather(1, slots), among.probability[slots], 0.0)
-    whole = bench.follow_slots(images, ids, names, prior / prior.sum(1, keepdim=True), plan, slots)
+    paths = short_paths(bench, plan, funnel)
+    short, _, remarks = bench.against_each_other(images, ids, among, paths[0], ())
+    said = torch.log_softmax(among.probability.log() + funnel.trust * short.score.sum(2).mean(1), 1)
+    stay, rows = funnel.in_play(said), short.evaluations
+    for sieve, path in zip(funnel.then, paths[1:], strict=True):
+        slots, prior = slots_of(stay, among.probability)
+        again = bench.follow_slots(images, ids, names, prior, path, slots)
+        rows += again.evaluations
+        later = torch.log_softmax(prior.log() + sieve.trust * again.score.sum(2).mean(1), 1)
+        said = left_behind(said, later, slots, count)
+        stay = torch.zeros_like(stay).scatter(1, slots, sieve.in_play(later))
+    slots, prior = slots_of(stay, among.probability)
+    whole = bench.follow_slots(images, ids, names, prior, plan, slots)
     each = torch.log_softmax(prior.log()[:, None] + whole.score.sum(2), 2)
     later = torch.log_softmax(prior.log() + whole.score.sum(2).mean(1), 1)
     best = later.argmax(1)
@@ -63,13 +70,26 @@ def rank(
     steps = whole.score.shape[2]
     return Ranked(
         tuple(map(str, names)),
-        left_behind(first, later, slots, count),
+        left_behind(said, later, slots, count),
         among.probability,
         stay,
         error,
         ids,
-        short.evaluations + whole.evaluations,
+        rows + whole.evaluations,
         len(ids) * count * steps * draws,
         bench.path_settings(plan, whole.logsnr) | {"funnel": repr(funnel)},
         notes=remarks,
     )
+
+
+def slots_of(stay: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
+    """Slots `(N, M)` of the captions in play, in their order, and their prior among themselves: 0 in slots that are empty.
+
+    Args:
+        stay: `(N, K)` which are in play.
+        probability: `(K,)` of all.
+    """
+    width = int(stay.sum(1).max())
+    slots = torch.sort((~stay).double(), dim=1, stable=True).indices[:, :width]
+    prior = torch.where(stay.gather(1, slots), probability[slots], 0.0)
+    return slots, prior / prior.sum(1, keepdim=True)

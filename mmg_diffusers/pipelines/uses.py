@@ -22,7 +22,7 @@ from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.drawing import draw
 from mmg_diffusers.pipelines.encoding import ids_for, one_each
 from mmg_diffusers.pipelines.piloting import NULL, PilotingModel
-from mmg_diffusers.pipelines.retrieval import rank, short_path
+from mmg_diffusers.pipelines.retrieval import rank, short_paths
 from mmg_diffusers.pipelines.sampling import SamplerLevels
 from mmg_diffusers.pipelines.watching import Calls, Watch
 from mmg_diffusers.pipelines.wording import Asked, read_words
@@ -167,7 +167,7 @@ class UsingModel(PilotingModel):
         of_type(funnel, Funnel, "funnel", "a Funnel(...)")
         chosen.path()
         with self.ready() as bench:
-            _ = short_path(bench, chosen, funnel)
+            _ = short_paths(bench, chosen, funnel)
             pictures = bench.encoder.check_images(images, chosen.resize)
             notes = (*pictures.notes, *bench.encoder.check_prompts(among.prompts))
             made = rank(bench, list(pictures), ids_for(pair_ids, len(pictures)), among, chosen, funnel)

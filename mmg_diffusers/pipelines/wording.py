@@ -10,12 +10,14 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from mmg_diffusers.analysis.by_word import NONE_SHARED, SHARED, SharedByTwo, Words, grade_of
+from mmg_diffusers.analysis.by_word import NONE_SHARED, SHARED, SharedByTwo, Words
+from mmg_diffusers.analysis.doubts import verdict_of
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.words import all_but, decompose, parts_by_place
 from mmg_diffusers.checks import Brief, of_type, shown
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import form_of
+from mmg_diffusers.measure.verdict import Verdict
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Prompt, Word, find_word, without, words_of
@@ -244,7 +246,7 @@ class _Gathered:
         self.owner: list[int] = []
         self.span: list[tuple[int, int]] = []
         self.labels: list[str] = []
-        self.grades: list[str] = []
+        self.verdicts: list[Verdict] = []
         self.gap: list[float] = []
         self.entry: dict[tuple[int, int], int] = {}
         self.evaluations = 0
@@ -259,10 +261,11 @@ class _Gathered:
             doubt = Estimate(replace(compared.curve, gap=difference, maps={}), "gap")
             beyond = compared.curve.by_level(compared.values)[:, -1] / 2
             off = (doubt.nats, doubt.stderr, beyond)
-            self.grades += [grade_of(*one) for one in zip(own, *(part.tolist() for part in off), strict=True)]
+            self.verdicts += [verdict_of(*one) for one in zip(own, *(part.tolist() for part in off), strict=True)]
         else:
-            heard = set(result.warnings()) - set(result.notes)
-            self.grades += ["with caution" if heard else "trust"] * len(rows)
+            # Notes are of the pictures and prompts, and of the whole.
+            heard = [said for said in result.warnings() if said not in result.notes]
+            self.verdicts += [Verdict.of(heard)] * len(rows)
         turn = len(self.results)
         for k in rows:
             self.entry[k, turn] = len(self.entry)
@@ -301,7 +304,7 @@ class _Gathered:
             curves[0].logsnr,
             torch.cat([curve.nats for curve in curves]),
             torch.cat([curve.stderr for curve in curves]),
-            tuple(self.grades),
+            tuple(self.verdicts),
             how,
             self.evaluations,
             maps,

@@ -8,7 +8,11 @@ import torch
 
 import mmg_diffusers
 from mmg_diffusers.analysis import Words
-from mmg_diffusers.analysis.by_word import SharedByTwo, grade_of
+from mmg_diffusers.analysis.by_word import SharedByTwo
+from mmg_diffusers.analysis.doubts import verdict_of
+from mmg_diffusers.measure.verdict import Finding, Verdict
+
+DOUBTED = Verdict((Finding("it may be no prompt", "context"), Finding("they differ", "certificate", "don't")))
 
 
 def reading(**changes):
@@ -25,7 +29,7 @@ def reading(**changes):
         logsnr=torch.tensor([-2.0, -1.0, 0.0, 1.0], dtype=torch.float64),
         later=later,
         later_error=torch.zeros_like(later),
-        grades=("trust", "don't", "trust"),
+        verdicts=(Verdict(), DOUBTED, Verdict()),
         how="masked",
         evaluations=24,
         shared=SharedByTwo(torch.tensor([[0, 1]]), torch.tensor([[0.5, *[math.nan] * 4]], dtype=torch.float64)),
@@ -81,6 +85,11 @@ def test_files_and_merging(tmp_path):
     for name in ("nats", "half", "maps"):
         torch.testing.assert_close(getattr(read, name), getattr(found, name), equal_nan=True)
     assert read.labels == found.labels
+    assert read.verdicts == found.verdicts
+    assert read.verdicts[1].about == ("certificate",)
+    tensors, record = found.packed()
+    before = {name: value for name, value in record.items() if name != "verdicts"}
+    assert Words.unpacked(tensors, before | {"grades": ["trust", "don't", "trust"]}).grades == found.grades
     other = replace(found, ids=torch.tensor([1, 2]))
     both = Words.merge([found, other])
     assert both.words == found.words * 2
@@ -91,10 +100,12 @@ def test_files_and_merging(tmp_path):
 
 
 def test_how_far_a_word_that_was_taken_out_is_believed():
-    assert grade_of(2.0, 0.3, 0.1, 0.05) == "with caution"
-    assert grade_of(2.0, 0.6, 0.1, 0.05) == "don't"  # 0.4 of 2 beyond the error
-    assert grade_of(2.0, 0.1, 0.1, 0.4) == "don't"  # the curve does not end
-    assert grade_of(0.01, 0.02, 0.0, 0.0) == "with caution"  # held against 0.2
+    assert verdict_of(2.0, 0.3, 0.1, 0.05).grade == "with caution"
+    assert str(verdict_of(2.0, 0.6, 0.1, 0.05)) == "don't trust (certificate)"  # 0.4 of 2 beyond the error
+    assert str(verdict_of(2.0, 0.1, 0.1, 0.4)) == "don't trust (decay)"  # the curve does not end
+    assert verdict_of(0.01, 0.02, 0.0, 0.0).grade == "with caution"  # held against 0.2
     said = " ".join(reading().warnings())
-    assert "1 of 3 words are not to be trusted, such as <b>" in said
-    assert "no check tells" in " ".join(reading(grades=("with caution",) * 3).warnings())
+    assert "1 of 3 words are not to be trusted (certificate), such as <b>" in said
+    assert reading().grades == ("trust", "don't", "trust")
+    assert reading().verdict.grade == "with caution"
+    assert "no check tells" in " ".join(reading(verdicts=(verdict_of(2.0, 0.3, 0.1, 0.05),) * 3).warnings())

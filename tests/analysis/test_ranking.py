@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mmg_diffusers
-from mmg_diffusers.analysis import Funnel, Ranked
+from mmg_diffusers.analysis import Funnel, Ranked, Sieve
 from mmg_diffusers.analysis.ranking import left_behind
 
 
@@ -38,6 +38,13 @@ def test_who_stays():
     for wrong in ({"keep": 0.0}, {"keep": 1.0}, {"first": 0}, {"least": 1}, {"trust": 0.0}, {"trust": 2.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Funnel(**wrong)
+    with pytest.raises(TypeError, match="a tuple of Sieve"):
+        Funnel(then=(3,))
+    for wrong in ({"keep": 1.0}, {"steps": 0}, {"least": 1}, {"trust": 2.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Sieve(**{"steps": 3, "until": 1.0} | wrong)
+    # An empty slot does not stay, whatever the least.
+    assert Sieve(3, 1.0, least=3).in_play(torch.tensor([[-0.1, -3.0, -torch.inf]])).tolist() == [[True, True, False]]
 
 
 def test_numbers():

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmg_diffusers import Candidates, Funnel, Negatives, excess
+from mmg_diffusers import Candidates, Funnel, Negatives, Sieve, excess
 from mmg_diffusers.measure.influence import Influence
 from tests.bad_inputs.room import IMAGE, CommandFailed, rows
 
@@ -106,6 +106,8 @@ ROWS = (
         ),
         ("Funnel(keep=1)", lambda _: Funnel(keep=1), ValueError, "keep is 1"),
         ("Funnel(first=0)", lambda _: Funnel(first=0), ValueError, "first is 0"),
+        ("Funnel(then=(3,))", lambda _: Funnel(then=(3,)), TypeError, "a tuple of Sieve"),
+        ("Sieve(keep=1)", lambda _: Sieve(3, 1.0, keep=1), ValueError, "keep is 1"),
     ),
     *rows(
         "pipe.select",

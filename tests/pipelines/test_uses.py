@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmg_diffusers import Candidates, Masked, MMGPipeline
-from mmg_diffusers.analysis import Funnel, decompose
+from mmg_diffusers.analysis import Funnel, Sieve, decompose
 from mmg_diffusers.analysis.by_word import SHARED
 from mmg_diffusers.worlds.shapes import CAPTIONS, WORDS, Shapes
 from tests.pipelines.families.table import ROWS
@@ -163,6 +163,23 @@ def test_a_funnel_that_leaves_nobody_behind_is_classify(pipe, hard):
     # Once one of the two is left, nobody is followed: here both are, since none is pruned.
     assert few.evaluations == 2 * (2 * count + 2 * 8)
     torch.testing.assert_close(few.log_q.exp().sum(1), torch.ones(2, dtype=torch.float64))
+
+
+def test_a_sieve_leaves_more_behind(pipe, hard):
+    images, captions = list(hard.images)[:2], list(dict.fromkeys([*hard.prompts, *CAPTIONS[:5]]))
+    count = len(captions)
+    # The first leaves nobody behind, the second all but two.
+    narrow = Funnel(first=1, least=count, then=(Sieve(4, 2.0, trust=1.0, keep=0.5),))
+    found = pipe.rank(images, captions, funnel=narrow, prune=0.0, seed=1, **PATH)
+    assert found.best == hard.prompts[:2]
+    assert found.followed.sum(1).tolist() == [2, 2]
+    assert found.evaluations == 2 * (count + 4 * count + 2 * 8)
+    # Those that it left behind have what the second path left them.
+    alone = Funnel(first=4, until=2.0, trust=1.0, keep=0.5)
+    same = pipe.rank(images, captions, funnel=alone, prune=0.0, seed=1, **PATH)
+    torch.testing.assert_close(found.log_q, same.log_q, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"short path ends at log-SNR 5"):
+        pipe.rank(images, captions, funnel=Funnel(then=(Sieve(2, 5.0),)), **PATH)
 
 
 def test_a_funnel_that_does_not_fit_the_path(pipe, hard):

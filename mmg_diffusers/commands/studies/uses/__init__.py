@@ -1,0 +1,83 @@
+"""What the uses are good for, each held against an exact truth; a clean "no" is a result, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmg_diffusers.checks import shown
+from mmg_diffusers.commands.studies.settings import load_model
+from mmg_diffusers.commands.studies.uses import edits, memory, selection
+from mmg_diffusers.commands.studies.uses.judge import Training
+from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.runs.stages import Stages
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much each protocol measures."""
+
+    selection: selection.Settings = field(default_factory=selection.Settings)
+    memory: memory.Settings = field(default_factory=memory.Settings)
+    edits: edits.Settings = field(default_factory=edits.Settings)
+
+    @classmethod
+    def quick(cls) -> Settings:
+        """So little of everything that it takes a minute, and says nothing."""
+        few = Training(pictures=256, passes=1, tried=32)
+        return cls(
+            selection.Settings(captions=3, n=4, seeds=(1,), steps=2, levels=3, path=2, training=few),
+            memory.Settings(alone=64, planted=4, copies=(8, 64), steps=40, width=32, levels=4, seeds=(1, 2)),
+            edits.Settings(swaps=8, steps=1, path=2, levels=3, chosen_on=4),
+        )
+
+
+class Protocol(NamedTuple):
+    """What is measured, the lines of Markdown that it gives; the model is loaded if it is asked for."""
+
+    measure: Callable[[Callable[[], MMGPipeline], Stages, Any], dict[str, Any]]
+    lines: Callable[[Mapping[str, Any]], Iterator[str]]
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "selection": Protocol(
+        lambda pipe, stages, own: selection.selection(pipe(), stages, own), selection.selection_lines
+    ),
+    "memory": Protocol(lambda _, stages, own: memory.memory(stages, own), memory.memory_lines),
+    "edits": Protocol(lambda pipe, stages, own: edits.edits(pipe(), stages, own), edits.edits_lines),
+}
+
+
+def study(model: str, settings: Settings, names: tuple[str, ...], output: Path) -> None:
+    """Run the protocols that are missing in OUTPUT, a folder for each, then print their tables.
+
+    Args:
+        model: its folder or id, or a model that ships.
+        settings: of each protocol.
+        names: protocols; all of them by default.
+        output: keeps what is done.
+
+    Raises:
+        ValueError: for an unknown protocol, or a folder of other settings.
+    """
+    unknown = sorted(set(names) - set(PROTOCOLS))
+    if unknown:
+        raise ValueError(f"there is no protocol {shown(unknown[0])}; expected {', '.join(PROTOCOLS)}")
+    held: list[MMGPipeline] = []
+
+    def pipe() -> MMGPipeline:
+        if not held:
+            held.append(load_model(model))
+            held[0].set_progress_bar_config(mininterval=10)
+        return held[0]
+
+    for name in names or PROTOCOLS:
+        own = getattr(settings, name)
+        stages = Stages(output / name, {"model": model, **asdict(own)})
+        found = PROTOCOLS[name].measure(pipe, stages, own)
+        text = "\n".join(PROTOCOLS[name].lines(found))
+        write_whole(output / name / "table.md", (text + "\n").encode())
+        print(f"\n### {name}\n\n{text}")
