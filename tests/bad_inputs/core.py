@@ -296,6 +296,12 @@ ROWS = (
             "fit to a constant",
             lambda r: GaussianReference.fit(torch.ones(9, 2), "diagonal"),
             ValueError,
+            "all 9 points are the same",
+        ),
+        (
+            "a coordinate that is the same in all points",
+            lambda r: GaussianReference.fit(torch.stack([torch.arange(9.0), torch.ones(9)], 1), "diagonal"),
+            ValueError,
             "never changes",
         ),
         ("kind='spherical'", lambda r: GaussianReference.fit(r.x, "spherical"), ValueError, "kind is 'spherical'"),
