@@ -15,7 +15,7 @@ from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.ranking import Funnel, Ranked
 from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.selection import Selected
-from mmg_diffusers.analysis.typicality import over_reference, typicality
+from mmg_diffusers.analysis.typicality import membership, over_reference, typicality
 from mmg_diffusers.analysis.words import (
     Decomposition,
     Isolated,
@@ -55,6 +55,7 @@ __all__ = [
     "influence",
     "isolate",
     "load",
+    "membership",
     "only",
     "over_reference",
     "pair_information",
