@@ -15,7 +15,7 @@ from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.ranking import Funnel, Ranked, Sieve
 from mmg_diffusers.analysis.records import load
 from mmg_diffusers.analysis.selection import Selected
-from mmg_diffusers.analysis.typicality import over_reference, typicality
+from mmg_diffusers.analysis.typicality import membership, over_reference, typicality
 from mmg_diffusers.analysis.words import (
     Decomposition,
     Isolated,
@@ -56,6 +56,7 @@ __all__ = [
     "influence",
     "isolate",
     "load",
+    "membership",
     "only",
     "over_reference",
     "pair_information",

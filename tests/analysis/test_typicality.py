@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmg_diffusers.analysis import over_reference, typicality
+from mmg_diffusers.analysis import membership, over_reference, typicality
 from mmg_diffusers.denoisers import GaussianDenoiser, GaussianReference
 from mmg_diffusers.measure import Density, StratifiedUniform
 
@@ -55,3 +55,36 @@ def test_what_does_not_compare_is_refused():
         typicality(measured(normals(3, 5)), measured(normals(1, 6)))
     with pytest.raises(TypeError, match="usual is a Tensor"):
         typicality(measured(normals(3, 5)), usual.nats)
+
+
+def test_images_of_one_law_cannot_be_told_apart_and_others_can():
+    held_out = measured(normals(300, 7))
+    same = [membership(measured(normals(200, 100 + seed)), held_out) for seed in range(8)]
+    z = torch.tensor([(one.value - 0.5) / one.stderr for one in same])
+    assert float(z.square().mean()) < 2.5
+    assert 0.015 < same[0].stderr < 0.04
+    # Of two chi-squares of four degrees of freedom, one of them scaled by s: P(s A > B) = s^2 (s + 3) / (1 + s)^3.
+    smaller = membership(measured(0.5**0.5 * normals(2000, 8)), measured(normals(2000, 9)))
+    exact = 1 - 0.5**2 * 3.5 / 1.5**3
+    assert abs(smaller.value - exact) < 3.5 * smaller.stderr < 0.05
+    assert "ROC" in str(smaller)
+
+
+def test_a_difference_of_two_models_tells_more():
+    """One that was trained on the first images would find them likelier than the other does, whatever else they are."""
+    x, other, wide = normals(100, 10), normals(100, 11), GaussianReference(1.3)
+    near = Density(wide, StratifiedUniform(64), draws=2)
+    member, rest = (near(DENOISER, at, logsnr_range=(-8, 10)) for at in (x, other))
+    broad = [near(GaussianReference(1.3), at, logsnr_range=(-8, 10)) for at in (x, other)]
+    found = membership(member.versus(broad[0]), rest.versus(broad[1]))
+    assert abs(found.value - 0.5) < 4 * found.stderr
+    with pytest.raises(TypeError, match="expected two of one kind"):
+        membership(member, rest.versus(broad[1]))
+    with pytest.raises(TypeError, match="held_out is a Tensor"):
+        membership(member, rest.nats)
+    with pytest.raises(ValueError, match="100 of 100 images are among"):
+        membership(member, member)
+    with pytest.raises(ValueError, match="got 1 and 100 images"):
+        membership(near(DENOISER, normals(1, 12), logsnr_range=(-8, 10)), rest)
+    with pytest.raises(ValueError, match="measured differently: reference"):
+        membership(measured(normals(9, 13)), rest)

@@ -143,6 +143,8 @@ def given(page, sample, pipe):
         size = tiny("facebook/DiT-XL-2-256").codec.native_size
         names |= {"images": list(generator.random((2, *size, 3), dtype=np.float32))}
         names |= {"other_images": list(generator.random((2, *size, 3), dtype=np.float32)), "other_classes": ["0", "1"]}
+    if page == "docs/guides/likelihood.md":
+        names["other_images"] = list(Shapes("soft").sample(40, 99).images)  # a pilot takes 16 of them
     if page == "docs/guides/videos.md":
         names["videos"] = [[frame for frame in generator.random((5, 16, 32, 3), dtype=np.float32)]]
         names["prompts"] = ["a red dot"]
