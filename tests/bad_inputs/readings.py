@@ -18,6 +18,7 @@ from mmg_diffusers.analysis.words import (
     pair_surprise,
     parts_by_place,
 )
+from mmg_diffusers.commands.figures import style
 from mmg_diffusers.commands.report import build_report
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.quadrature import StratifiedUniform, Trapezoid
@@ -71,6 +72,10 @@ def foreign(r: Room):
 
 def other(r: Room):
     return MMG("gap", Trapezoid(5))(r.gaussian, r.x, {"y": r.y}, pair_ids=torch.arange(6) + 6, logsnr_range=RANGE)
+
+
+def fewer(r: Room):
+    return MMG("gap", Trapezoid(5))(r.gaussian, r.x[:5], {"y": r.y[:5]}, logsnr_range=RANGE)
 
 
 def drawn(r: Room):
@@ -200,7 +205,7 @@ ROWS = (
         ("a mixture with a truth of 2", lambda r: mixture(truth=[2]), ValueError, "truths of a mixture must be"),
     ),
     *rows(
-        "Estimate.merge, .using, .pixel_map, .save; influence(estimate); build_report",
+        "Estimate.merge, .using, .pixel_map, .save; influence(estimate); build_report; style",
         ("merge of nothing", lambda r: Estimate.merge([]), ValueError, "no estimate to merge"),
         (
             "merge of one, not in a list",
@@ -245,6 +250,14 @@ ROWS = (
             ValueError,
             "by 255",
         ),
+        (
+            "a report with a model of fewer pairs",
+            lambda r: build_report(r.estimate, [IMAGE] * 6, ["a"] * 6, others={"another": fewer(r)}),
+            ValueError,
+            "got another of 5 images",
+        ),
+        ("a style of no width", lambda r: style(0), ValueError, "width is 0; expected inches"),
+        ("a style of unknown parts", lambda r: style(font_sise=3), ValueError, "no parameter font_sise"),
     ),
     *rows(
         "Candidates, Negatives",

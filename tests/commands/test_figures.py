@@ -173,5 +173,5 @@ def test_a_paper_has_its_style(estimate, tmp_path):
     assert "nats per unit of log-SNR" in drawn
     with pytest.raises(ValueError, match="width is 0"):
         style(0)
-    with pytest.raises(KeyError, match="font_sise"):
+    with pytest.raises(ValueError, match="font_sise"):
         style(font_sise=3)

@@ -87,8 +87,7 @@ def style(width: float = 3.4, **more: Any) -> AbstractContextManager[None]:
 
     Raises:
         ModuleNotFoundError: when matplotlib is not installed.
-        KeyError: for a parameter that matplotlib does not have.
-        ValueError: for a width that is not above 0.
+        ValueError: for a width that is not above 0, or a parameter that matplotlib does not have.
     """
     plt = pyplot()
     if finite(width, "width") <= 0:
@@ -96,7 +95,7 @@ def style(width: float = 3.4, **more: Any) -> AbstractContextManager[None]:
     known = {name.replace(".", "_"): name for name in plt.rcParams}
     wrong = [name for name in more if name not in known]
     if wrong:
-        raise KeyError(f"matplotlib has no parameter {wrong[0]}; expected one of rcParams, such as font_size")
+        raise ValueError(f"matplotlib has no parameter {wrong[0]}; expected one of rcParams, such as font_size")
     size = {"figure.figsize": [side * width / _ONE for side in _SIZE]}
     return plt.rc_context({**_PAPER, **size, **{known[name]: value for name, value in more.items()}})
 
