@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.influence import influence
 from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.answers import Answer
 from mmg_diffusers.commands.figures import plot_influence, plot_maps, plot_mmse, save_figure
 from mmg_diffusers.commands.texts import CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.files.whole import write_whole
@@ -24,7 +25,6 @@ from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 # The candidates' posterior has settled below this level; two paths scatter less than one, more would take too long here.
@@ -79,10 +79,9 @@ class Demonstration:
         )
         return table
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the record, a summary and the figures; returns their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
-        summary = {
+    def summary(self) -> dict[str, Any]:
+        """The numbers, by name."""
+        return {
             "pairs": len(self.sample),
             "exact": self.exact,
             "exact_here": self.exact_here,
@@ -96,8 +95,12 @@ class Demonstration:
             "settings": dict(self.estimate.settings),
             "versions": dict(self.estimate.versions),
         }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the record, a summary and the figures; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
         made = [self.estimate.save(folder / "estimate.safetensors"), folder / "summary.json"]
-        write_whole(made[1], (json.dumps(summary, indent=1) + "\n").encode())
+        write_whole(made[1], (json.dumps(self.summary(), indent=1) + "\n").encode())
         shown = min(8, len(self.sample))
         figures = {
             "mmse": plot_mmse(self.estimate, title=title_of("mmse", "caption")),
@@ -174,11 +177,12 @@ def demonstrate(
     )
 
 
-def report(demonstration: Demonstration, folder: Path, console: Console) -> None:
-    """Print the table and the warnings, and write the files."""
-    console.print(f"verdict on the null prompt: {demonstration.estimate.verdict}", highlight=False)
-    console.print(demonstration.table())
-    for warning in demonstration.estimate.warnings():
-        console.print(f"[yellow]note on the null prompt:[/] {warning}", highlight=False)
-    for path in demonstration.save(folder):
-        console.print(f"wrote {path}", highlight=False)
+def answer(demonstration: Demonstration, folder: Path) -> Answer:
+    """The table and the warnings; writes the files."""
+    made = demonstration.save(folder)
+    says = [
+        f"verdict on the null prompt: {demonstration.estimate.verdict}",
+        demonstration.table(),
+        *(f"note on the null prompt: {warning}" for warning in demonstration.estimate.warnings()),
+    ]
+    return Answer({"kind": "demo", **demonstration.summary()}, says, made)
