@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmg_diffusers.commands.console import console, errors_as_messages, say, shorten
+from mmg_diffusers.commands.console import console, errors_as_messages, of_a_shell, say, shorten
 from mmg_diffusers.commands.options import Json
 from mmg_diffusers.commands.signature import expanded, signed
 
@@ -93,7 +93,7 @@ class Answer:
                 elif hasattr(one, "__rich_console__"):
                     console.print(one)
                 else:
-                    say(one)
+                    say(of_a_shell(str(one)))
             for path in self.wrote:
                 say(f"wrote {path}")
         if self.status:
@@ -130,7 +130,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): plain(held) for name, held in value.items()}
     if hasattr(value, "unit") and isinstance(value, tuple):
-        return {"value": plain(value[0]), "stderr": plain(value[1]), "unit": getattr(value, "unit")}
+        return {"value": plain(value[0]), "stderr": plain(value[1]), "unit": value.unit}
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, list | tuple | set | frozenset):

@@ -36,6 +36,11 @@ _NAMES = {
     "limit": "--limit",
     "test_share": "--test-share",
 }
+_PHRASES = {
+    "Candidates(..., groups=)": "--vary",
+    "Candidates.vary": "--vary",
+    "marginal=Candidates([...]) (--marginal prompts, or a file)": "--marginal prompts, or a file",
+}
 _PYTHON = re.compile(
     rf"(?<![\w-])(?:({'|'.join(_NAMES)})=(True|'[^']*'|torch\.\w+|[\w.]*)|^({'|'.join(_NAMES)})(?= (?:is|are) ))"
 )
@@ -52,6 +57,8 @@ def of_a_shell(message: str) -> str:
         value = (match[2] or "").strip("'").removeprefix("torch.")
         return f"{_NAMES[match[1] or match[3]]} {'' if value == 'True' else value}".rstrip()
 
+    for python, shell in _PHRASES.items():
+        message = message.replace(python, shell)
     return _PYTHON.sub(named, message)
 
 

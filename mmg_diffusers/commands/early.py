@@ -49,16 +49,18 @@ def check_arguments(model: str, source: str | Path | None = None, revision: str 
             )
         if not _ID.fullmatch(model):
             raise ValueError(_unknown(model, source))
-    if source is not None and str(source) != "shapes" and not _PATTERN.search(str(source)):
-        if not Path(source).exists():
-            raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
+    looked_for = None if source is None or str(source) == "shapes" or _PATTERN.search(str(source)) else Path(source)
+    if looked_for is not None and not looked_for.exists():
+        raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
     if not is_model(model):
         check_hub(model, revision)
 
 
 def _unknown(model: str, source: str | Path | None) -> str:
     near = get_close_matches(model, SHIPPED, 1, 0.6)
-    hint = f"did you mean {near[0]}?" if near else f"expected a folder, an id such as owner/name, or {', '.join(SHIPPED)}"
+    hint = (
+        f"did you mean {near[0]}?" if near else f"expected a folder, an id such as owner/name, or {', '.join(SHIPPED)}"
+    )
     return f"there is no model {shown(model)}: it is no folder, and none of that name ships; {hint}"
 
 
@@ -77,14 +79,23 @@ def check_hub(model: str, revision: str | None = None) -> None:
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
         raise ConnectionError(f"{kept}, and HF_HUB_OFFLINE is set; download it first, or give a folder")
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         get_hf_file_metadata(hf_hub_url(model, INDEX, revision=revision), timeout=PATIENCE)
     except GatedRepoError as error:
-        raise ValueError(f"{model} is gated on the hub: ask for access on its page, and log in with `hf auth login`") from error
+        raise ValueError(
+            f"{model} is gated on the hub: ask for access on its page, and log in with `hf auth login`"
+        ) from error
     except RevisionNotFoundError as error:
-        raise ValueError(f"{model} has no revision {shown(revision)} on the hub; leave --revision out, or name another") from error
+        raise ValueError(
+            f"{model} has no revision {shown(revision)} on the hub; leave --revision out, or name another"
+        ) from error
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"there is no folder {model}, and no model of that name on the hub (or it is private: log in with `hf auth login`)"

@@ -93,7 +93,13 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
         *(f"{name:14}" + "  ".join(f"{error:7.4f}" for error in row.tolist()) for name, row in errors.items()),
         *(f"- {finding}" for finding in findings),
     ]
-    values = {"verdict": test.verdict, "images": len(images), "logsnr": test.logsnr, "errors": errors, "findings": findings}
+    values = {
+        "verdict": test.verdict,
+        "images": len(images),
+        "logsnr": test.logsnr,
+        "errors": errors,
+        "findings": findings,
+    }
     return Answer(values, says, (), 0 if test.verdict == "passed" else 1)
 
 

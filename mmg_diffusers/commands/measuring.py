@@ -52,7 +52,9 @@ def check_wanted(wanted: float, pairs: int) -> None:
 def of_cost(cost: Cost, wanted: float, count: int) -> Answer:
     """What a wanted standard error of the mean costs."""
     said = cost.says(wanted, count)
-    return Answer({"kind": "plan", "wanted": {"value": wanted, "unit": "nats"}, "pairs": count, "says": str(said)}, [said])
+    return Answer(
+        {"kind": "plan", "wanted": {"value": wanted, "unit": "nats"}, "pairs": count, "says": str(said)}, [said]
+    )
 
 
 def forecast(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan, wanted: float) -> Answer:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmg_diffusers.commands.early import check_arguments
 from mmg_diffusers.commands.options import (
@@ -25,6 +25,7 @@ from mmg_diffusers.commands.options import (
     Seed,
     Variant,
 )
+from mmg_diffusers.commands.signature import HOW, MODEL
 
 if TYPE_CHECKING:
     from mmg_diffusers.pairs.plan import Plan
@@ -60,6 +61,8 @@ class Networks:
         quiet: no progress bar.
         null: what stands for no prompt, if the family has more than one.
     """
+
+    HEADING: ClassVar[str] = MODEL
 
     model: Model
     device: Device = None
@@ -135,6 +138,8 @@ class Measuring:
         batch_size: rows per forward pass.
     """
 
+    HEADING: ClassVar[str] = HOW
+
     levels: Levels = None
     high: High = None
     draws: Draws = 1
@@ -154,6 +159,13 @@ class Measuring:
         return Plan(**{**common, **more})
 
 
+@dataclass(frozen=True)
+class Comparing(Measuring):
+    """The same, of two captions: one path of noise alone would leave no standard error."""
+
+    draws: Draws = 2
+
+
 def within(plan: Plan, high: float | None, pipe: MMGPipeline) -> Plan:
     """A plan that ends at a log-SNR of this model.
 
@@ -164,5 +176,7 @@ def within(plan: Plan, high: float | None, pipe: MMGPipeline) -> Plan:
         return plan
     low, top = pipe.denoiser.logsnr_range
     if not low < high <= top:
-        raise ValueError(f"--high is {high:g}; expected a log-SNR above {low:.2f}, and {top:.2f} at most, of this model")
+        raise ValueError(
+            f"--high is {high:g}; expected a log-SNR above {low:.2f}, and {top:.2f} at most, of this model"
+        )
     return replace(plan, logsnr_range=(low, high))

@@ -37,7 +37,9 @@ PairsSource = Annotated[
 Pictures = Annotated[Path, typer.Argument(help="An image, a folder, or a table with a column of pictures.")]
 RunSource = Annotated[
     Path,
-    typer.Argument(help="A folder, a table of pairs, or webdataset shards: a .tar, a folder of them, a-{000..012}.tar."),
+    typer.Argument(
+        help="A folder, a table of pairs, or webdataset shards: a .tar, a folder of them, a-{000..012}.tar."
+    ),
 ]
 Source = Annotated[
     str, typer.Argument(help="An image, a folder or a table of pairs; `shapes` are fresh pairs of that world.")
@@ -89,7 +91,9 @@ Levels = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        "--steps", min=2, help=f"Steps of the candidates' noise path, if it is not as many as --levels, by default {STEPS}."
+        "--steps",
+        min=2,
+        help=f"Steps of the candidates' noise path, if it is not as many as --levels, by default {STEPS}.",
     ),
 ]
 High = Annotated[
@@ -99,7 +103,8 @@ Draws = Annotated[int, typer.Option("--draws", min=1, help="Noise draws per leve
 MapsOption = Annotated[
     bool | None,
     typer.Option(
-        "--maps/--no-maps", help="Where in each image the prompt speaks; by default a page has maps, and a record has none."
+        "--maps/--no-maps",
+        help="Where in each image the prompt speaks; by default a page has maps, and a record has none.",
     ),
 ]
 Tolerated = Annotated[
@@ -117,7 +122,9 @@ PlanFor = Annotated[
         help="A standard error of the mean, in nats: measure 8 pairs alone, and say what it costs in evaluations and seconds.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Names the pairs of the Shapes world, and the noise.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Names all that is drawn at random: noise, fresh pairs, splits, weights.")
+]
 Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the model's size.")]
 SamplingSteps = Annotated[
     int, typer.Option("--sampling-steps", min=1, help="Steps of the sampler, for images that are drawn.")
@@ -141,12 +148,14 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, and nothing else: numbers with units, errors, verdict.")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Let results take the place of those that are there; else they are left alone.")
+    bool,
+    typer.Option("--overwrite", help="Let results take the place of those that are there; else they are left alone."),
 ]
 Axis = Annotated[AxisName, typer.Option("--axis", help="Of the figure.")]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", help="Folder for all that is written; by default runs/COMMAND, or runs/COMMAND-2, ... if that is taken."
+        "--output",
+        help="Folder for all that is written; by default runs/COMMAND, or runs/COMMAND-2, ... if that is taken.",
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -17,6 +17,7 @@ from mmg_diffusers.commands.options import (
     Prompt,
     RunSource,
 )
+from mmg_diffusers.commands.signature import PAIRS, RUN
 
 if TYPE_CHECKING:
     from mmg_diffusers.pairs.marginals import Marginal
@@ -36,6 +37,8 @@ class Question:
         entropy: H(Y) of prompts that are labels, nats, if it is known.
         captions: of a picture that has several, as `Captions.parse` takes it.
     """
+
+    HEADING: ClassVar[str] = PAIRS
 
     source: PairsSource
     prompt: Prompt = None
@@ -110,10 +113,10 @@ class Going:
         part: of a run that several launches share, such as ``3/16``.
     """
 
+    HEADING: ClassVar[str] = RUN
+
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs.")] = None
-    no_truncate: Annotated[
-        bool, typer.Option("--no-truncate", help="Prompts that are too long are bad pairs.")
-    ] = False
+    no_truncate: Annotated[bool, typer.Option("--no-truncate", help="Prompts that are too long are bad pairs.")] = False
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad pair.")] = False
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps encoded images and prompts, for runs with other settings.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,9 @@ def run(
             progress=not networks.silent,
         )
     except KeyboardInterrupt as error:
-        raise Stopped(f"{_kept(output)}; the same command goes on from there, and `mmg-diffusers collect {output}` reads it") from error
+        raise Stopped(
+            f"{_kept(output)}; the same command goes on from there, and `mmg-diffusers collect {output}` reads it"
+        ) from error
     if outcome is None:
         return None
     many = process.num_processes
@@ -130,10 +132,10 @@ def collect(folder: Path, table: Path | None, overwrite: bool = False) -> Answer
     outcome = Outcome.load(folder)
     wrote: list[Path] = []
     expected = Expected.load(folder)
-    if expected is not None and expected.parts > 1 and not (folder / "pairs.parquet").exists():
-        if not expected.missing(Shards(folder / "shards").listed()):
-            outcome.save(folder)
-            wrote += [path for name in ("pairs.parquet", "estimate.safetensors") if (path := folder / name).exists()]
+    in_parts = expected is not None and expected.parts > 1 and not expected.missing(Shards(folder / "shards").listed())
+    if in_parts and not (folder / "pairs.parquet").exists():
+        outcome.save(folder)
+        wrote += [path for name in ("pairs.parquet", "estimate.safetensors") if (path := folder / name).exists()]
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
         rows = outcome.to_pandas()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from copy import copy
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo
+
+PAIRS, RUN, HOW, MODEL = HEADINGS = ("Pairs", "Run", "How", "Model")
+"""What groups of options stand under in a help, in this order."""
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,16 +34,16 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
             continue
         assert isinstance(kind, type)
         held = get_type_hints(kind, include_extras=True)
-        options = [_option(item.name, held[item.name], _default(item)) for item in fields(kind) if item.init]
+        options = [
+            _option(item.name, _under(held[item.name], kind), _default(item)) for item in fields(kind) if item.init
+        ]
         groups[parameter.name] = (kind, [option.name for option in options])
         others += options
-    options = sorted([*own, *others], key=lambda option: not _is_argument(option))
+    options = [*own, *others]
     # Arguments stand in the order of the groups, a model before what it is asked about; options of the command itself come first.
-    options = [
-        *sorted((one for one in options if _is_argument(one)), key=lambda one: one not in others),
-        *(one for one in own if not _is_argument(one)),
-        *(one for one in others if not _is_argument(one)),
-    ]
+    arguments = sorted((one for one in options if _is_argument(one)), key=lambda one: one not in others)
+    headed = sorted((one for one in others if not _is_argument(one)), key=_heading)
+    options = [*arguments, *(one for one in own if not _is_argument(one)), *headed]
     names = [option.name for option in options]
     if len(set(names)) < len(names):
         raise TypeError(f"{command.__name__} has an option twice: {sorted(names)}")
@@ -59,6 +63,22 @@ def signed(run: Callable[..., Any], options: list[inspect.Parameter]) -> Callabl
     # `typing.get_type_hints` would look through it to the function that is wrapped.
     del run.__wrapped__  # type: ignore[attr-defined]
     return run
+
+
+def _under(annotation: Any, kind: type) -> Any:
+    """The annotation of an option, shown under the heading that its group has."""
+    value, *parts = get_args(annotation)
+    heading = getattr(kind, "HEADING", None)
+    moved = [copy(part) for part in parts]
+    for part in moved:
+        if heading is not None and not isinstance(part, ArgumentInfo):
+            part.rich_help_panel = heading
+    return Annotated[(value, *moved)]  # type: ignore[return-value]
+
+
+def _heading(option: inspect.Parameter) -> int:
+    shown = next((part.rich_help_panel for part in option.annotation.__metadata__), None)
+    return HEADINGS.index(shown) if shown in HEADINGS else -1
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -340,7 +340,9 @@ def run(
         if launch is not None:
             folder.mark(launch, rank)
         pause = 0.02
-        while any(number not in listed for number in range(count) if mine.has(number)) or not folder.marked(launch, world):
+        while any(number not in listed for number in range(count) if mine.has(number)) or not folder.marked(
+            launch, world
+        ):
             time.sleep(pause)
             pause = min(2.0, 1.5 * pause)
             listed = shards.listed()

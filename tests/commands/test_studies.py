@@ -17,7 +17,7 @@ from tests.commands.calling import CIRCLE, ROOT, call, run
 
 
 def test_pixel_maps(tmp_path, capsys):
-    script = ROOT / "scripts" / "pixel_maps.py"
+    command = "maps"
     small = ["--pairs", 1, "--steps", 4, "--levels", 4, "--output", tmp_path]
     some = tmp_path / "candidates.txt"
     some.write_text("\n".join(f"a small {c} {s} on the left" for c in ("red", "blue") for s in ("circle", "square")))
@@ -53,7 +53,7 @@ def test_pixel_maps_of_images_that_are_not_square(world, tmp_path, capsys):
     folder.mkdir()
     Image.new("RGB", (40, 24), "gray").save(folder / "wide.png")
     arguments = [folder, "--prompt", "a red circle", "--levels", 3, "--output", tmp_path]
-    script = ROOT / "scripts" / "pixel_maps.py"
+    command = "maps"
     run(script, *arguments, "--word", "red", "--replace-by", "blue")
     assert "red: replaced by 'blue'" in capsys.readouterr().out
     with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
@@ -63,25 +63,25 @@ def test_pixel_maps_of_images_that_are_not_square(world, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("script", "arguments", "says"),
     [
-        ("pixel_maps.py", ["--word", "@9"], "there is no word @9"),
-        ("pixel_maps.py", ["--prompt", CIRCLE, "--word", "blue"], "no 'blue' in the prompt"),
-        ("pixel_maps.py", ["--prompt", "red on red", "--word", "red"], "say which by its place: @0 or @2"),
-        ("pixel_maps.py", ["--band", "3:1"], "the band is '3:1'"),
-        ("pixel_maps.py", ["--band", "-1:7"], "between -5.36 and"),
-        ("pixel_maps.py", ["--no-whole"], "nothing was asked for"),
-        ("pixel_maps.py", ["--together", "colour"], "expected two words"),
-        ("pixel_maps.py", ["--marginal", "nowhere.txt"], "which is no file"),
-        ("pixel_maps.py", ["--marginal", "negatives:1", "--word", "colour"], "cannot isolate a word"),
-        ("prompt_influence.py", ["--at", "1.5"], "tau is 1.5"),
-        ("prompt_influence.py", ["--read", "D(1)"], "no reading 'D\\(1\\)'"),
-        ("prompt_influence.py", ["--prompt", CIRCLE, "--marginal", "prompts"], "candidates need others"),
-        ("prompt_switching.py", ["--tau", "-0.1"], "tau is -0.1"),
-        ("prompt_switching.py", ["--marginal", "null"], "pictures are read as candidates"),
-        ("word_information.py", ["--prompt", CIRCLE, "--word", "blue"], "no prompt has the word 'blue'"),
-        ("word_information.py", ["--replace-by", ""], "candidates say by themselves"),
-        ("word_information.py", ["--vary", "red"], "such as red=blue,green"),
-        ("word_information.py", ["--vary", "red=blue", "--marginal", "null"], "candidates of its own"),
-        ("word_information.py", ["--prompt", CIRCLE, "--vary", "pink=blue"], "none of which is in the prompt"),
+        ("maps", ["--word", "@9"], "there is no word @9"),
+        ("maps", ["--prompt", CIRCLE, "--word", "blue"], "no 'blue' in the prompt"),
+        ("maps", ["--prompt", "red on red", "--word", "red"], "say which by its place: @0 or @2"),
+        ("maps", ["--band", "3:1"], "the band is '3:1'"),
+        ("maps", ["--band", "-1:7"], "between -5.36 and"),
+        ("maps", ["--no-whole"], "nothing was asked for"),
+        ("maps", ["--together", "colour"], "expected two words"),
+        ("maps", ["--marginal", "nowhere.txt"], "which is no file"),
+        ("maps", ["--marginal", "negatives:1", "--word", "colour"], "cannot isolate a word"),
+        ("influence", ["--at", "1.5"], "tau is 1.5"),
+        ("influence", ["--read", "D(1)"], "no reading 'D\\(1\\)'"),
+        ("influence", ["--prompt", CIRCLE, "--marginal", "prompts"], "candidates need others"),
+        ("switch", ["--tau", "-0.1"], "tau is -0.1"),
+        ("switch", ["--marginal", "null"], "pictures are read as candidates"),
+        ("words", ["--prompt", CIRCLE, "--word", "blue"], "no prompt has the word 'blue'"),
+        ("words", ["--replace-by", ""], "candidates say by themselves"),
+        ("words", ["--vary", "red"], "such as red=blue,green"),
+        ("words", ["--vary", "red=blue", "--marginal", "null"], "candidates of its own"),
+        ("words", ["--prompt", CIRCLE, "--vary", "pink=blue"], "none of which is in the prompt"),
     ],
 )
 def test_scripts_refuse_bad_input_before_they_measure(tmp_path, script, arguments, says):
@@ -92,7 +92,7 @@ def test_scripts_refuse_bad_input_before_they_measure(tmp_path, script, argument
 
 def test_prompt_influence(world, tmp_path, capsys):
     folder, _ = world
-    script = ROOT / "scripts" / "prompt_influence.py"
+    command = "influence"
     small = ["--pairs", 2, "--levels", 5, "--steps", 4, "--output", tmp_path]
     with pytest.warns(UserWarning, match="do not sample"):
         run(script, *small, "--generated", "--sampling-steps", 2, "--guidance", 2, "--at", 0.5, "--each", 1)
@@ -125,7 +125,7 @@ def test_prompt_switching(tmp_path, capsys, monkeypatch):
         switching, "arrival", lambda pipe, made, *rest: drawn.append(made.images) or arrival(pipe, made, *rest)
     )
     small = ["--count", 2, "--sampling-steps", 3, "--times", 3, "--steps", 4]
-    run(ROOT / "scripts" / "prompt_switching.py", *small, "--output", tmp_path)
+    answered("switch", *small, "--output", tmp_path)
     said = capsys.readouterr().out
     assert "half of the information has arrived at tau" in said
     assert "wins half of the time from tau" in said
@@ -141,7 +141,7 @@ def test_prompt_switching(tmp_path, capsys, monkeypatch):
 
 
 def test_word_information(tmp_path, capsys):
-    script = ROOT / "scripts" / "word_information.py"
+    command = "words"
     small = ["--pairs", 2, "--steps", 3, "--levels", 3, "--output", tmp_path]
     run(script, *small)
     said = capsys.readouterr().out

@@ -75,7 +75,10 @@ def estimate(
     """
     networks.check(question.source)
     folder = place(
-        output, "runs/estimate", ("pairs.csv", "estimate.safetensors", "filter.safetensors"), overwrite or plan is not None
+        output,
+        "runs/estimate",
+        ("pairs.csv", "estimate.safetensors", "filter.safetensors"),
+        overwrite or plan is not None,
     )
     from mmg_diffusers.commands import measuring
 
@@ -103,7 +106,10 @@ def report(
     plan: PlanFor = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="The page, .html; by default runs/report.html, or runs/report-2.html, ... if that is taken."),
+        typer.Option(
+            "--output",
+            help="The page, .html; by default runs/report.html, or runs/report-2.html, ... if that is taken.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> Answer:
