@@ -129,8 +129,9 @@ def plain(value: Any) -> Any:
     """A value as JSON can hold it; what is no number is null."""
     if isinstance(value, Mapping):
         return {str(name): plain(held) for name, held in value.items()}
-    if hasattr(value, "unit") and isinstance(value, tuple):
-        return {"value": plain(value[0]), "stderr": plain(value[1]), "unit": value.unit}
+    unit = getattr(value, "unit", None)
+    if unit is not None and isinstance(value, tuple):
+        return {"value": plain(value[0]), "stderr": plain(value[1]), "unit": unit}
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, list | tuple | set | frozenset):

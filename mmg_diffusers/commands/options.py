@@ -27,6 +27,9 @@ RuleName = Literal["trapezoid", "simpson"]
 _MODELS = "A pipeline folder, an id on the hub, or a model that ships: `shapes`, `shapes-plain`, `shapes-flow`."
 Model = Annotated[str, typer.Argument(help=_MODELS)]
 DemoModel = Annotated[ShippedName, typer.Option("--model", help="Which of the models that ship.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Folder, id, or a model that ships; `shapes` by default.")
+]
 Beside = Annotated[list[str] | None, typer.Option("--beside", help="Further models, compared in the same figure.")]
 PairsSource = Annotated[
     Path,
