@@ -41,23 +41,23 @@ def main(
 
 EXAMPLES = (
     (measuring.demo, "mmg-diffusers demo --pairs 16 --output runs/demo"),
-    (measuring.estimate, "mmg-diffusers estimate shapes-plain photos/ --prompt 'a large red circle on the left'"),
+    (measuring.estimate, "mmg-diffusers estimate shapes-plain pictures/ --prompt 'a large red circle on the left'"),
     (running.run, "torchrun --nproc_per_node 2 -m mmg_diffusers run shapes-plain pairs.csv --output runs/pairs"),
     (running.collect, "mmg-diffusers collect runs/pairs --table so-far.csv"),
-    (measuring.report, "mmg-diffusers report shapes-plain photos/ --prompt 'a large red circle on the left'"),
-    (likelihood.likelihood, "mmg-diffusers likelihood shapes-plain photos/ --reference other-photos/"),
+    (measuring.report, "mmg-diffusers report shapes-plain pictures/ --prompt 'a large red circle on the left'"),
+    (likelihood.likelihood, "mmg-diffusers likelihood shapes-plain pictures/ --reference other-pictures/"),
     (measuring.audit, "mmg-diffusers audit shapes-plain pairs.csv --marginal prompts"),
     (measuring.inspect, "mmg-diffusers inspect shapes-plain"),
     (
         studies.influence,
-        "mmg-diffusers influence shapes-plain photos/ --prompt 'a red circle' --word red --word circle",
+        "mmg-diffusers influence shapes-plain pictures/ --prompt 'a red circle' --word red --word circle",
     ),
-    (studies.maps, "mmg-diffusers maps shapes-plain photos/ --prompt 'a red circle' --word red --no-gap"),
+    (studies.maps, "mmg-diffusers maps shapes-plain pictures/ --prompt 'a red circle' --word red --no-gap"),
     (
         uses.words,
-        "mmg-diffusers words shapes-plain photos/ --prompt 'a red circle' --vary red=blue,green --vary circle=square",
+        "mmg-diffusers words shapes-plain pictures/ --prompt 'a red circle' --vary red=blue,green --vary circle=square",
     ),
-    (uses.compare, "mmg-diffusers compare shapes-plain photos/ --a 'a red circle' --b 'a blue circle'"),
+    (uses.compare, "mmg-diffusers compare shapes-plain pictures/ --a 'a red circle' --b 'a blue circle'"),
     (studies.switch, "mmg-diffusers switch shapes-plain --count 8"),
     (arrays.arrays, "mmg-diffusers arrays table.csv --x height,weight --y age"),
     (arrays.train, "mmg-diffusers train pairs.npz --output runs/denoiser"),
@@ -68,7 +68,7 @@ BENCHMARKS = (
     (
         "high-mi",
         benchmarks.high_mi,
-        "mmg-diffusers benchmark high-mi --quick --task spiral-multinormal-sparse-3-3-2-2.0",
+        "mmg-diffusers benchmark high-mi --quick --task multinormal-sparse-3-3-2-200.0",
     ),
     ("consistency", benchmarks.consistency, "mmg-diffusers benchmark consistency --world shapes --quick"),
 )

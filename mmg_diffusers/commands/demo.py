@@ -22,6 +22,7 @@ from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.measure.value import Value
 from mmg_diffusers.measure.verdict import mapping_of
 from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
 if TYPE_CHECKING:
@@ -146,28 +147,29 @@ def demonstrate(
     test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED ^ seed)
     # The same pairs' exact values: how much of a difference is these pairs and not the model.
     exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
-    estimate = pipe(
-        list(test.images),
-        test.prompts,
-        levels=levels,
-        keep="pixel",
-        seed=seed,
-        batch_size=batch_size,
-        entropy=world.entropy(),
-    )  # fmt: skip
-    path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
-    known, fresh = (
-        pipe.classify(
-            list(sample.images),
-            CAPTIONS,
-            levels=path,
-            draws=PATHS,
-            prune=1e-6,
-            seed=seed ^ offset,
+    with bar_of_parts(3, "demo", pipe.progress_bar_config):
+        estimate = pipe(
+            list(test.images),
+            test.prompts,
+            levels=levels,
+            keep="pixel",
+            seed=seed,
             batch_size=batch_size,
-        )
-        for sample, offset in ((other, 1), (test, 0))
-    )
+            entropy=world.entropy(),
+        )  # fmt: skip
+        path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
+        known, fresh = [
+            pipe.classify(
+                list(sample.images),
+                CAPTIONS,
+                levels=path,
+                draws=PATHS,
+                prune=1e-6,
+                seed=seed ^ offset,
+                batch_size=batch_size,
+            )
+            for sample, offset in ((other, 1), (test, 0))
+        ]
     return Demonstration(
         test,
         world.mutual_information(),

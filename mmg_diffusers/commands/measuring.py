@@ -18,6 +18,7 @@ from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.tables import PairTable
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 
 if TYPE_CHECKING:
     import pandas
@@ -155,13 +156,14 @@ def report(
     refuse(pairs, marginal, plan)
     pipe = networks.load()
     plan = within(plan, high, pipe)
-    result = measure(pipe, pairs, marginal, plan)
-    likely = None
-    if likelihood:
-        # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
-        told = None if pipe.unconditional else pairs.prompts
-        likely = pipe.log_likelihood(pairs.images, told, plan=replace(plan, keep="pair", tolerance=None))
-    said = pipe.words(pairs.images, pairs.prompts, marginal=marginal, plan=plan) if words else None
+    with bar_of_parts(1 + likelihood + words, "report", pipe.progress_bar_config):
+        result = measure(pipe, pairs, marginal, plan)
+        likely = None
+        if likelihood:
+            # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
+            told = None if pipe.unconditional else pairs.prompts
+            likely = pipe.log_likelihood(pairs.images, told, plan=replace(plan, keep="pair", tolerance=None))
+        said = pipe.words(pairs.images, pairs.prompts, marginal=marginal, plan=plan) if words else None
     title = f"What prompts say: {question.source.name}"
     page = build_report(
         result,

@@ -47,7 +47,7 @@ def influence(
     ] = None,
     generated: Annotated[bool, typer.Option("--generated", help="Draw the images with the model.")] = False,
     guidance: Guidance = 1.0,
-    sampling_steps: SamplingSteps = 100,
+    sampling_steps: SamplingSteps = 50,
     pairs: Pairs = 64,
     rule: Annotated[RuleName, typer.Option(help="On the model's own levels, with the null prompt.")] = "trapezoid",
     steps: Steps = None,

@@ -36,6 +36,7 @@ from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import NullPrompt
 from mmg_diffusers.pipelines.drawing import draw
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 from mmg_diffusers.worlds.shapes import Shapes
 
 
@@ -166,19 +167,21 @@ def compare(
     for networks in question.models:
         pipe = networks.load()
         pipe.denoiser.convention.at_tau(torch.tensor(at))
-        for prompt, (images, prompts, asked) in wanted.items():
-            notes: tuple[str, ...] = ()
-            if drawing is not None:
-                drawn = draw(pipe, prompts, steps=drawing.steps, guidance=drawing.guidance, seed=settings.seed)
-                images, notes = list(drawn.images), drawn.notes
-            for (word, text), isolated in asked.items():
-                label = [
-                    *([Path(networks.model).name] if len(question.models) > 1 else []),
-                    *([prompt] if prompt is not None and len(question.prompts) > 1 else []),
-                    *([word] if word is not None else []),
-                    *([text] if word is not None or len(question.marginals) > 1 else []),
-                ]
-                comparison.add(label, pipe, images, prompts, isolated, settings, question.readings, notes)
+        parts = sum(len(asked) + (drawing is not None) for _, _, asked in wanted.values())
+        with bar_of_parts(parts, "influence", pipe.progress_bar_config):
+            for prompt, (images, prompts, asked) in wanted.items():
+                notes: tuple[str, ...] = ()
+                if drawing is not None:
+                    drawn = draw(pipe, prompts, steps=drawing.steps, guidance=drawing.guidance, seed=settings.seed)
+                    images, notes = list(drawn.images), drawn.notes
+                for (word, text), isolated in asked.items():
+                    label = [
+                        *([Path(networks.model).name] if len(question.models) > 1 else []),
+                        *([prompt] if prompt is not None and len(question.prompts) > 1 else []),
+                        *([word] if word is not None else []),
+                        *([text] if word is not None or len(question.marginals) > 1 else []),
+                    ]
+                    comparison.add(label, pipe, images, prompts, isolated, settings, question.readings, notes)
     return comparison
 
 

@@ -33,6 +33,7 @@ from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.prompts import Word
 from mmg_diffusers.pairs.videos import read_video
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 
 PARTS = ("redundancy", "unique_1", "unique_2", "synergy", "interaction")
 
@@ -174,27 +175,28 @@ def measure_maps(question: Question, settings: StudySettings, networks: Networks
 
     maps: dict[str, Tensor] = {}
     record: dict[str, dict[str, Any]] = {}
-    for name, isolated in asked.items():
-        estimate = measure(isolated)
-        for form in ("orthogonal", "gap") if question.gap else ("orthogonal",):
-            for text, band in bands.items():
-                label = ", ".join([name, *([form] if form != "orthogonal" else []), *([text] if text else [])])
-                nats, stderr = estimate.pixel_map(form, band)
-                maps[label], maps[f"{label}/stderr"] = spread(nats), spread(stderr)
-        record[name] = {
-            "word": isolated.said,
-            "settings": dict(estimate.settings),
-            "warnings": estimate.warnings(),
-        }
-    for name, (one, two) in together.items():
-        assert isinstance(marginal, Candidates)
-        joint, first_left, second_left = (
-            measure(isolate(words, prompts, marginal)).pixel_map("gap")[0] for words in ([one, two], [one], [two])
-        )
-        parts = decompose_maps(pair_surprise(marginal, prompts, one, two), joint, first_left, second_left)
-        for part in PARTS:
-            maps[f"{name}, {part}"] = spread(getattr(parts, part))
-        record[name] = {"word": "replaced by what other candidates say in its place", "gap maps": True}
+    with bar_of_parts(len(asked) + 3 * len(together), "maps", pipe.progress_bar_config):
+        for name, isolated in asked.items():
+            estimate = measure(isolated)
+            for form in ("orthogonal", "gap") if question.gap else ("orthogonal",):
+                for text, band in bands.items():
+                    label = ", ".join([name, *([form] if form != "orthogonal" else []), *([text] if text else [])])
+                    nats, stderr = estimate.pixel_map(form, band)
+                    maps[label], maps[f"{label}/stderr"] = spread(nats), spread(stderr)
+            record[name] = {
+                "word": isolated.said,
+                "settings": dict(estimate.settings),
+                "warnings": estimate.warnings(),
+            }
+        for name, (one, two) in together.items():
+            assert isinstance(marginal, Candidates)
+            joint, first_left, second_left = (
+                measure(isolate(words, prompts, marginal)).pixel_map("gap")[0] for words in ([one, two], [one], [two])
+            )
+            parts = decompose_maps(pair_surprise(marginal, prompts, one, two), joint, first_left, second_left)
+            for part in PARTS:
+                maps[f"{name}, {part}"] = spread(getattr(parts, part))
+            record[name] = {"word": "replaced by what other candidates say in its place", "gap maps": True}
     return Maps(images, prompts, maps, record)
 
 
