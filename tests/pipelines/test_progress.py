@@ -73,9 +73,14 @@ def test_parts_of_parts():
 
 def test_a_bar_that_fails_does_not_say_that_all_is_done():
     screen = Screen()
-    with pytest.raises(ValueError, match="no"), bar(10, "one", {"file": screen, "mininterval": 0}) as one:
-        one.update(5)
-        raise ValueError("no")
+
+    def fail():
+        with bar(10, "one", {"file": screen, "mininterval": 0}) as one:
+            one.update(5)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
     assert "100%" not in screen.getvalue()
     screen = Screen()
     with pytest.raises(ValueError, match="no"), bar_of_parts(2, "all", {"file": screen, "mininterval": 0}):

@@ -109,9 +109,8 @@ def bands_of(texts: Sequence[str], low: float, high: float) -> dict[str, tuple[f
         except ValueError:
             band = (math.inf, -math.inf)
         if not colon or not band[0] < band[1] or low > band[0] > -math.inf or high < band[1] < math.inf:
-            raise ValueError(
-                f"the band is {shorten(repr(text), 60)}; expected rising log-SNRs between {low:.2f} and {high:.2f}, such as -1:3"
-            )
+            ends = "" if math.isinf(low) else f" between {low:.2f} and {high:.2f}"
+            raise ValueError(f"the band is {shorten(repr(text), 60)}; expected rising log-SNRs{ends}, such as -1:3")
         bands[text] = band
     return bands
 
