@@ -52,7 +52,14 @@ class Question:
             )
         if len(self.given) > 1:
             raise ValueError(f"--given names {len(self.given)} files; expected one .npy")
-        return read_array(self.source), read_array(self.other), read_array(self.given[0]) if self.given else None
+        files = (self.source, self.other, *self.given)
+        for file in files:
+            if Path(file).suffix.lower() != ".npy":
+                raise ValueError(
+                    f"x and y in two files are .npy each, and one is {shown(file)}; of one table name columns, --x a,b --y c"
+                )
+        x, y, *given = map(read_array, files)
+        return x, y, given[0] if given else None
 
 
 def read_array(source: str) -> Array:
@@ -62,10 +69,6 @@ def read_array(source: str) -> Array:
         FileNotFoundError, ValueError: for what is none.
     """
     path = Path(source)
-    if path.suffix.lower() != ".npy":
-        raise ValueError(
-            f"x and y in two files are .npy each, and one is {shown(source)}; of one table name columns, --x a,b --y c"
-        )
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; expected a .npy")
     try:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.by_word import NONE_SHARED, SHARED, SharedByTwo, Words, grade_of
 from mmg_diffusers.analysis.filtering import Filtered
-from mmg_diffusers.analysis.words import Parts, all_but, decompose, parts_by_place
+from mmg_diffusers.analysis.words import all_but, decompose, parts_by_place
 from mmg_diffusers.checks import Brief, of_type, shown
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
@@ -219,7 +219,11 @@ def _among(asked: Asked, words: Sequence[str | Word] | None, marginal: Candidate
 
 
 def _named_among(
-    asked: Asked, marginal: Candidates, parts: Parts, named: list[str], place_of: Mapping[str, int]
+    asked: Asked,
+    marginal: Candidates,
+    parts: Mapping[str, Sequence[str]],
+    named: list[str],
+    place_of: Mapping[str, int],
 ) -> Words:
     """Hold every named word against what other candidates say in its place."""
     gathered = _Gathered(asked)

@@ -34,7 +34,7 @@ ROWS = (
         ("--levels x", lambda r: estimate(r, "--levels", "x"), CommandFailed, "--levels"),
         ("--dtype float8", lambda r: estimate(r, "--dtype", "float8"), CommandFailed, "float8"),
         ("--device gpu", lambda r: estimate(r, "--device", "gpu"), CommandFailed, "cannot use the device 'gpu'"),
-        ("--batch-size 0", lambda r: estimate(r, "--batch-size", 0), CommandFailed, "batch_size is 0"),
+        ("--batch-size 0", lambda r: estimate(r, "--batch-size", 0), CommandFailed, "--batch-size is 0"),
         ("--seed of 70 bits", lambda r: estimate(r, "--seed", 2**70), CommandFailed, "what 64 bits hold"),
         ("--entropy below 0", lambda r: estimate(r, "--entropy", -1), CommandFailed, "entropy is -1"),
         ("--entropy inf", lambda r: estimate(r, "--entropy", "inf"), CommandFailed, "entropy is inf"),

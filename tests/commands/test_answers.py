@@ -72,7 +72,7 @@ def small(folder):
         "maps": ((*pairs, *out, *null), 3),
         "words": ((*pairs, *out, *null, "--word", "@1"), 5),
         "compare": ((*pairs, "--b", "a blue circle", *out), 3),
-        "switch": (("shapes", "--count", 1, "--times", 2, "--sampling-steps", 2, *few, *out), 3),
+        "switch": (("shapes", "--count", 1, "--times", 2, "--sampling-steps", 2, *few, *out), 2),
         "arrays": (("x.npy", "y.npy", *out), 1),
         "train": (("pairs.npz", "--steps", 2, "--batch", 4, "--levels", 3, "--width", 8, "--check-every", 1, *out), 2),
     }
@@ -373,7 +373,7 @@ def test_no_bar_moves_in_a_pipe(desk, tmp_path):
         cwd=desk,
     )
     assert done.returncode == 0, done.stderr
-    assert strict(done.stdout)["kind"] == "words"
+    assert strict(done.stdout)["kind"] == "reading of words"
     assert "%|" not in done.stderr
     assert "\r" not in done.stderr
 

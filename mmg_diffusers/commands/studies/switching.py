@@ -196,4 +196,6 @@ def study(
             title=f"{question.first}, then {question.second}",
         )
         wrote.append(save_figure(figure, output / "switching.png"))
+    else:
+        says.append("no figure: of so few pictures nothing tells when the information arrives; draw more (--count)")
     return Answer({"kind": "switching", **values}, says, wrote)
