@@ -19,6 +19,8 @@ from mmg_diffusers.commands.options import Json
 from mmg_diffusers.commands.signature import expanded, signed
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mmg_diffusers.measure.measured import Measured
 
 # Rows of a table on screen; files have all.
@@ -77,8 +79,12 @@ class Answer:
     wrote: Sequence[Path] = ()
     status: int = 0
 
-    def show(self, json: bool) -> None:
+    def show(self, json: bool, on: Console | None = None) -> None:
         """Print it, as JSON or for a reader.
+
+        Args:
+            json: whether as JSON.
+            on: what tables of rich are drawn on, if it is not the terminal.
 
         Raises:
             typer.Exit: for a status other than 0.
@@ -91,7 +97,7 @@ class Answer:
                 if isinstance(one, Grid):
                     one.show()
                 elif hasattr(one, "__rich_console__"):
-                    console.print(one)
+                    (on or console).print(one)
                 else:
                     say(of_a_shell(str(one)))
             for path in self.wrote:

@@ -26,6 +26,7 @@ from mmg_diffusers.pipelines.progress import bar_of_parts
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 # The candidates' posterior has settled below this level; two paths scatter less than one, more would take too long here.
@@ -188,3 +189,8 @@ def answer(demonstration: Demonstration, folder: Path) -> Answer:
         *(f"note on the null prompt: {warning}" for warning in demonstration.estimate.warnings()),
     ]
     return Answer({"kind": "demo", **demonstration.summary()}, says, made)
+
+
+def report(demonstration: Demonstration, folder: Path, console: Console | None = None) -> None:
+    """Print the table and the warnings, and write the files."""
+    answer(demonstration, folder).show(json=False, on=console)

@@ -17,7 +17,7 @@ INDEX = "model_index.json"
 PATIENCE = 2.0
 # Sources that are no single path: patterns of shards, and fresh pairs of the Shapes world.
 _PATTERN = re.compile(r"[{*?\[]")
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_model(text: str) -> bool:

@@ -68,9 +68,9 @@ def run(
             progress=not networks.silent,
         )
     except KeyboardInterrupt as error:
-        raise Stopped(
-            f"{_kept(output)}; the same command goes on from there, and `mmg-diffusers collect {output}` reads it"
-        ) from error
+        begun = pairs_in(Shards(output / "shards").listed())
+        how = f"the same command goes on from there, and `mmg-diffusers collect {output}` reads it"
+        raise Stopped(f"{_kept(output)}; {how if begun else 'the same command begins anew'}") from error
     if outcome is None:
         return None
     many = process.num_processes

@@ -163,8 +163,12 @@ def study(question: Question, settings: StudySettings, networks: Networks, outpu
     look = read_video if "frames" in settled else read_picture
     pictures = [look(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(images)]
     write_whole(output / "words.html", word_page(words, pictures, "What each word says").encode())
-    rows = [(name, plus_minus(value), f"{exact[name]:.3f}" if name in exact else "") for name, value in means.items()]
-    says: list[object] = [Grid(("given the rest of the prompt", "nats", "exact"), rows)]
+    known_too = ("exact",) if exact else ()
+    rows = [
+        (name, plus_minus(value), *(f"{exact[name]:.3f}" if name in exact else "" for _ in known_too))
+        for name, value in means.items()
+    ]
+    says: list[object] = [Grid(("given the rest of the prompt", "nats", *known_too), rows)]
     first = sorted(shared.items(), key=lambda item: -abs(next(iter(item[1].values()))[0]))[:SHOWN]
     says += [
         f"{name}: " + ", ".join(f"{part} {plus_minus(value)}" for part, value in parts.items()) for name, parts in first
