@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +138,11 @@ def plain(value: Any) -> Any:
     unit = getattr(value, "unit", None)
     if unit is not None and isinstance(value, tuple):
         return {"value": plain(value[0]), "stderr": plain(value[1]), "unit": unit}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    listed = getattr(value, "tolist", None)
+    if listed is not None:
+        return plain(listed())
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(held) for held in value]
     if isinstance(value, float):

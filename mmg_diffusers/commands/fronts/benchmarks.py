@@ -3,7 +3,7 @@
 # No postponed annotations: texts of options depend on the family.
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,7 +55,7 @@ def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., Answer]
         except KeyboardInterrupt as error:
             raise Stopped(_kept(folder)) from error
         summaries = tasks.summarise(results)
-        values = {"kind": f"benchmark {family}", "unit": "nats", "tasks": [asdict(one) for one in summaries]}
+        values = {"kind": f"benchmark {family}", "unit": "nats", "tasks": summaries}
         return Answer(values, [tasks.write(summaries, folder)], [folder / name for name in WRITTEN])
 
     return benchmark
@@ -106,7 +106,7 @@ def consistency(
         raise Stopped(_kept(folder)) from error
     if readings is None:
         return None
-    values = {"kind": "benchmark consistency", "unit": "nats", "readings": [asdict(one) for one in readings]}
+    values = {"kind": "benchmark consistency", "unit": "nats", "readings": readings}
     return Answer(values, [write(chosen, plan, readings, folder)], [folder / name for name in WRITTEN])
 
 
