@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from mmg_diffusers import MMGPipeline
-from mmg_diffusers.analysis import Funnel
 from mmg_diffusers.pipelines.shipped import model_place
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from mmg_diffusers import __version__
-from mmg_diffusers.commands.console import console, with_messages
-from mmg_diffusers.commands.fronts import benchmarks, likelihood, measuring, running, studies, uses
+from mmg_diffusers.commands.answers import as_command
+from mmg_diffusers.commands.console import console
+from mmg_diffusers.commands.fronts import arrays, benchmarks, likelihood, measuring, running, studies, uses
 
 app = typer.Typer(
     name="mmg-diffusers",
@@ -38,28 +39,43 @@ def main(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-for command, example in (
+EXAMPLES = (
     (measuring.demo, "mmg-diffusers demo --pairs 16 --output runs/demo"),
-    (measuring.estimate, "mmg-diffusers estimate shapes photos/ --prompt 'a large red circle on the left'"),
-    (running.run, "torchrun --nproc_per_node 2 -m mmg_diffusers run shapes pairs.csv --output runs/pairs"),
+    (measuring.estimate, "mmg-diffusers estimate shapes-plain pictures/ --prompt 'a large red circle on the left'"),
+    (running.run, "torchrun --nproc_per_node 2 -m mmg_diffusers run shapes-plain pairs.csv --output runs/pairs"),
     (running.collect, "mmg-diffusers collect runs/pairs --table so-far.csv"),
-    (measuring.report, "mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'"),
-    (likelihood.likelihood, "mmg-diffusers likelihood shapes photos/ --reference other-photos/"),
-    (measuring.audit, "mmg-diffusers audit shapes pairs.csv --marginal prompts"),
-    (measuring.inspect, "mmg-diffusers inspect shapes"),
-    (studies.influence, "mmg-diffusers influence --word colour --word shape"),
-    (studies.maps, "mmg-diffusers maps --word colour --word shape --no-whole --no-gap"),
-    (uses.words, "mmg-diffusers words photos/ --prompt 'a red circle' --vary red=blue,green --vary circle=square"),
-    (uses.compare, "mmg-diffusers compare shapes photos/ --a 'a red circle' --b 'a blue circle'"),
-    (studies.switch, "mmg-diffusers switch --count 8"),
-):
-    app.command(epilog=f"Example: `{example}`")(with_messages(command))
+    (measuring.report, "mmg-diffusers report shapes-plain pictures/ --prompt 'a large red circle on the left'"),
+    (likelihood.likelihood, "mmg-diffusers likelihood shapes-plain pictures/ --reference other-pictures/"),
+    (measuring.audit, "mmg-diffusers audit shapes-plain pairs.csv --marginal prompts"),
+    (measuring.inspect, "mmg-diffusers inspect shapes-plain"),
+    (
+        studies.influence,
+        "mmg-diffusers influence shapes-plain pictures/ --prompt 'a red circle' --word red --word circle",
+    ),
+    (studies.maps, "mmg-diffusers maps shapes-plain pictures/ --prompt 'a red circle' --word red --no-gap"),
+    (
+        uses.words,
+        "mmg-diffusers words shapes-plain pictures/ --prompt 'a red circle' --vary red=blue,green --vary circle=square",
+    ),
+    (uses.compare, "mmg-diffusers compare shapes-plain pictures/ --a 'a red circle' --b 'a blue circle'"),
+    (studies.switch, "mmg-diffusers switch shapes-plain --count 8"),
+    (arrays.arrays, "mmg-diffusers arrays table.csv --x height,weight --y age"),
+    (arrays.train, "mmg-diffusers train pairs.npz --output runs/denoiser"),
+)
+"""Commands, each with an example that its help shows and that the tests run."""
+BENCHMARKS = (
+    ("bmi", benchmarks.bmi, "mmg-diffusers benchmark bmi --quick --task 1v1-normal-0.75"),
+    (
+        "high-mi",
+        benchmarks.high_mi,
+        "mmg-diffusers benchmark high-mi --quick --task multinormal-sparse-3-3-2-200.0",
+    ),
+    ("consistency", benchmarks.consistency, "mmg-diffusers benchmark consistency --world shapes --quick"),
+)
 
+for command, example in EXAMPLES:
+    app.command(epilog=f"Example: `{example}`")(as_command(command))
 benchmark = typer.Typer(help="Estimators over tasks whose information is known, and checks where it is not.")
-for name, command in (
-    ("bmi", benchmarks.bmi),
-    ("high-mi", benchmarks.high_mi),
-    ("consistency", benchmarks.consistency),
-):
-    benchmark.command(name)(with_messages(command))
+for name, command, example in BENCHMARKS:
+    benchmark.command(name, epilog=f"Example: `{example}`")(as_command(command))
 app.add_typer(benchmark, name="benchmark")

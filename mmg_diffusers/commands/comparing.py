@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mmg_diffusers.checks import needs, shown
-from mmg_diffusers.commands.console import say
+from mmg_diffusers.commands.answers import Answer, Grid, of_record
 from mmg_diffusers.commands.figures import check_plotting, plot_maps, save_figure
-from mmg_diffusers.commands.inputs import Networks
+from mmg_diffusers.commands.networks import Networks, within
+from mmg_diffusers.commands.questions import refuse_unreadable
 from mmg_diffusers.files.text import read_lines
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.pairs.images import ImageLike, read_picture
@@ -70,17 +71,19 @@ def captions(text: str, count: int, name: str) -> list[str]:
     return lines
 
 
-def compare(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
-    """Write pairs.csv, maps.png and the record, and print which caption fits better, and by how much.
+def compare(question: Question, plan: Plan, networks: Networks, output: Path, *, high: float | None = None) -> Answer:
+    """Write pairs.csv, maps.png and the record, and tell which caption fits better, and by how much.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, TypeError, OSError, ImportError: before anything is measured.
     """
     check_plotting()
     needs("pandas", "data")
     pairs, a, b = question.read()
     check_writable(output)
-    found = networks.load().compare(list(pairs.images), a, b, plan=replace(plan, keep="pixel"))
+    refuse_unreadable(pairs)
+    pipe = networks.load()
+    found = pipe.compare(list(pairs.images), a, b, plan=within(replace(plan, keep="pixel"), high, pipe))
     found = replace(found, notes=(*pairs.notes, *found.notes))
     table = found.to_pandas()
     table.insert(1, "image", pairs.names)
@@ -91,8 +94,12 @@ def compare(question: Question, plan: Plan, networks: Networks, output: Path) ->
         _maps(list(pairs.images)[:MOST], found.pixel_map()[0][:MOST], found.nats.tolist(), "frames" in found.settings),
         figure,
     )
-    for text in (found, *(f"wrote {path}" for path in (output / "pairs.csv", figure, record))):
-        say(text)
+    rows = [
+        (Path(name).name, "a" if nats > 0 else "b", f"{abs(nats):.3f}", f"{error:.3f}")
+        for name, nats, error in zip(pairs.names, found.nats.tolist(), found.stderr.tolist(), strict=True)
+    ]
+    says = [Grid(("image", "fits better", "by nats", "± noise"), rows, 2), found]
+    return Answer(of_record(found, table), says, [output / "pairs.csv", figure, record])
 
 
 def _maps(images: Sequence[ImageLike], maps: Tensor, nats: Sequence[float], videos: bool) -> Figure:

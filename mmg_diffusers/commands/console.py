@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,51 @@ from rich.console import Console
 console = Console()
 # Letters of a message that are printed; a value within it may be a file's whole content.
 LONGEST = 2000
+# What options are called in Python and on a command line, where messages name them.
+_NAMES = {
+    "torch_dtype": "--dtype",
+    "audit": "--audit",
+    "batch_size": "--batch-size",
+    "logsnr_range": "--high",
+    "levels": "--levels",
+    "draws": "--draws",
+    "tolerance": "--tolerance",
+    "stderr": "--tolerance",
+    "seed": "--seed",
+    "resize": "--resize",
+    "entropy": "--entropy",
+    "given": "--given",
+    "marginal": "--marginal",
+    "null": "--null",
+    "variant": "--variant",
+    "captions": "--captions",
+    "limit": "--limit",
+    "test_share": "--test-share",
+}
+_PHRASES = {
+    "Candidates(..., groups=)": "--vary",
+    "Candidates.vary": "--vary",
+    "marginal=Candidates([...]) (--marginal prompts, or a file)": "--marginal prompts, or a file",
+}
+_PYTHON = re.compile(
+    rf"(?<![\w-])(?:({'|'.join(_NAMES)})=(True|'[^']*'|torch\.\w+|[\w.]*)|^({'|'.join(_NAMES)})(?= (?:is|are) ))"
+)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with what is kept and how to go on."""
+
+
+def of_a_shell(message: str) -> str:
+    """A message with options by the names that they have on a command line."""
+
+    def named(match: re.Match[str]) -> str:
+        value = (match[2] or "").strip("'").removeprefix("torch.")
+        return f"{_NAMES[match[1] or match[3]]} {'' if value == 'True' else value}".rstrip()
+
+    for python, shell in _PHRASES.items():
+        message = message.replace(python, shell)
+    return _PYTHON.sub(named, message)
 
 
 def shorten(text: str, most: int = LONGEST) -> str:
@@ -31,14 +77,23 @@ def say(text: object) -> None:
 
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
-    """Print an error as its message, and end with status 2: the message says what was expected and what to do."""
+    """Print an error as its message, and end with status 2: the message says what was expected and what to do.
+
+    Warnings are not printed: records hold them as notes. Ctrl-C ends with status 130, and says what is kept.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     except (ValueError, TypeError, OSError, ImportError) as error:
         stderr = Console(stderr=True)
-        stderr.print(f"[red]error:[/] {type(error).__name__}: ", end="")
-        stderr.print(shorten(str(error)), markup=False, highlight=False, soft_wrap=True)
+        stderr.print("[red]error:[/] ", end="")
+        stderr.print(shorten(of_a_shell(str(error))), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        said = str(error) or "nothing was written"
+        Console(stderr=True).print(f"\nstopped: {said}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from error
 
 
 def with_messages(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,8 +101,7 @@ def with_messages(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        with errors_as_messages(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with errors_as_messages():
             command(*args, **kwargs)
 
     return run

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.analysis.influence import influence
 from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.answers import Answer
 from mmg_diffusers.commands.figures import plot_influence, plot_maps, plot_mmse, save_figure
 from mmg_diffusers.commands.texts import CERTIFICATE, plus_minus, title_of
 from mmg_diffusers.files.whole import write_whole
@@ -21,6 +22,7 @@ from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.measure.value import Value
 from mmg_diffusers.measure.verdict import mapping_of
 from mmg_diffusers.pipelines.pipeline import LEVELS, MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_parts
 
 if TYPE_CHECKING:
@@ -79,10 +81,9 @@ class Demonstration:
         )
         return table
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the record, a summary and the figures; returns their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
-        summary = {
+    def summary(self) -> dict[str, Any]:
+        """The numbers, by name."""
+        return {
             "pairs": len(self.sample),
             "exact": self.exact,
             "exact_here": self.exact_here,
@@ -96,8 +97,12 @@ class Demonstration:
             "settings": dict(self.estimate.settings),
             "versions": dict(self.estimate.versions),
         }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the record, a summary and the figures; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
         made = [self.estimate.save(folder / "estimate.safetensors"), folder / "summary.json"]
-        write_whole(made[1], (json.dumps(summary, indent=1) + "\n").encode())
+        write_whole(made[1], (json.dumps(self.summary(), indent=1) + "\n").encode())
         shown = min(8, len(self.sample))
         figures = {
             "mmse": plot_mmse(self.estimate, title=title_of("mmse", "caption")),
@@ -143,28 +148,29 @@ def demonstrate(
     test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED ^ seed)
     # The same pairs' exact values: how much of a difference is these pairs and not the model.
     exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
-    estimate = pipe(
-        list(test.images),
-        test.prompts,
-        levels=levels,
-        keep="pixel",
-        seed=seed,
-        batch_size=batch_size,
-        entropy=world.entropy(),
-    )  # fmt: skip
-    path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
-    known, fresh = (
-        pipe.classify(
-            list(sample.images),
-            CAPTIONS,
-            levels=path,
-            draws=PATHS,
-            prune=1e-6,
-            seed=seed ^ offset,
+    with bar_of_parts(3, "demo", pipe.progress_bar_config):
+        estimate = pipe(
+            list(test.images),
+            test.prompts,
+            levels=levels,
+            keep="pixel",
+            seed=seed,
             batch_size=batch_size,
-        )
-        for sample, offset in ((other, 1), (test, 0))
-    )
+            entropy=world.entropy(),
+        )  # fmt: skip
+        path = AtLevels.widening(pipe.denoiser.logsnr_range[0], SETTLED, steps + 1).levels
+        known, fresh = [
+            pipe.classify(
+                list(sample.images),
+                CAPTIONS,
+                levels=path,
+                draws=PATHS,
+                prune=1e-6,
+                seed=seed ^ offset,
+                batch_size=batch_size,
+            )
+            for sample, offset in ((other, 1), (test, 0))
+        ]
     return Demonstration(
         test,
         world.mutual_information(),
@@ -174,11 +180,17 @@ def demonstrate(
     )
 
 
-def report(demonstration: Demonstration, folder: Path, console: Console) -> None:
+def answer(demonstration: Demonstration, folder: Path) -> Answer:
+    """The table and the warnings; writes the files."""
+    made = demonstration.save(folder)
+    says = [
+        f"verdict on the null prompt: {demonstration.estimate.verdict}",
+        demonstration.table(),
+        *(f"note on the null prompt: {warning}" for warning in demonstration.estimate.warnings()),
+    ]
+    return Answer({"kind": "demo", **demonstration.summary()}, says, made)
+
+
+def report(demonstration: Demonstration, folder: Path, console: Console | None = None) -> None:
     """Print the table and the warnings, and write the files."""
-    console.print(f"verdict on the null prompt: {demonstration.estimate.verdict}", highlight=False)
-    console.print(demonstration.table())
-    for warning in demonstration.estimate.warnings():
-        console.print(f"[yellow]note on the null prompt:[/] {warning}", highlight=False)
-    for path in demonstration.save(folder):
-        console.print(f"wrote {path}", highlight=False)
+    answer(demonstration, folder).show(json=False, on=console)

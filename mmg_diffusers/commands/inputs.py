@@ -1,25 +1,19 @@
-"""What options stand for: the model, images and prompts to look at, and what prompts are compared with."""
+"""What options stand for: images and prompts to look at, and what prompts are compared with."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from mmg_diffusers.commands.console import shorten
-from mmg_diffusers.commands.options import DtypeName
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.pairs.images import ImageLike, Images
 from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.tables import read_candidates, read_pairs
-from mmg_diffusers.pipelines.pipeline import MMGPipeline
-from mmg_diffusers.pipelines.shipped import model_place
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 # Letters of a user's text that a message repeats.
@@ -29,68 +23,6 @@ LONGEST = 120
 def best_device() -> str:
     """The fastest device that is there."""
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """While inside, diffusers and transformers show no bars of what they load."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    shown = [(one, one.is_progress_bar_enabled()) for one in (of_diffusers, of_transformers)]
-    for one, _ in shown:
-        one.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for one, before in shown:
-            if before:
-                one.enable_progress_bar()
-
-
-@dataclass(frozen=True)
-class Networks:
-    """Which model runs, and how.
-
-    Args:
-        model: a pipeline folder, an id on the hub, or the name of a model that ships, such as ``shapes``.
-        device: the best there is, by default.
-        dtype: of the networks, by its name.
-        variant, revision: of the weights, on the hub.
-        quiet: no progress bar.
-        null: what stands for no prompt, if the family has more than one.
-    """
-
-    model: str
-    device: str | None = None
-    dtype: DtypeName = "float32"
-    variant: str | None = None
-    revision: str | None = None
-    quiet: bool = False
-    null: str | None = None
-
-    @property
-    def place(self) -> str | Path:
-        """The folder, or the id on the hub."""
-        return model_place(self.model)
-
-    def load(self) -> MMGPipeline:
-        """The pipeline, on its device.
-
-        Raises:
-            ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
-        """
-        silent = self.quiet or not sys.stderr.isatty()
-        with _without_bars() if silent else nullcontext():
-            pipe = MMGPipeline.from_pretrained(
-                self.place,
-                torch_dtype=getattr(torch, self.dtype),
-                variant=self.variant,
-                revision=self.revision,
-                null=self.null,
-            )
-        pipe.set_progress_bar_config(disable=silent)
-        return pipe.to(self.device or best_device())
 
 
 def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tuple[list[ImageLike], list[str]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import typer
 
 from mmg_diffusers.checks import reason
-from mmg_diffusers.commands.console import console, say, shorten
-from mmg_diffusers.commands.inputs import Networks, gather
+from mmg_diffusers.commands.answers import Answer
+from mmg_diffusers.commands.console import shorten
+from mmg_diffusers.commands.inputs import gather
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.pairs.classes import ClassNumber
 from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pipelines.drawing import draw
@@ -34,8 +35,15 @@ _THINGS = (
 PROMPTS = tuple(f"a {kind} of {thing}" for kind in ("photograph", "painting") for thing in _THINGS)
 
 
-def inspect(networks: Networks) -> None:
-    """Print what is found in a model; no network is run.
+def inspect(
+    networks: Networks, run: bool, source: Path | None, prompt: str | None, seed: int, batch_size: int | None
+) -> Answer:
+    """Tell what is found in a model; no network is run, unless it is to be checked.
+
+    Args:
+        networks: the model.
+        run: whether to `check` it as well.
+        source, prompt, seed, batch_size: of the check.
 
     Raises:
         TypeError, ValueError, OSError: for what is no model or cannot be read.
@@ -50,13 +58,18 @@ def inspect(networks: Networks) -> None:
         variant=networks.variant,
         revision=networks.revision,
     )
-    for name, value in model.rows().items():
-        table.add_row(name, shorten(value))
-    console.print(table)
+    found = model.rows()
+    for name, value in found.items():
+        table.add_row(name, shorten(value).replace("[", r"\["))
+    seen = Answer({"kind": "inspection", "model": networks.model, "found": found}, [table])
+    if not run:
+        return seen
+    checked = check(networks, source, prompt, seed, batch_size)
+    return Answer({**seen.values, "self-test": checked.values}, [*seen.says, *checked.says], (), checked.status)
 
 
-def check(networks: Networks, source: Path | None, prompt: str | None, seed: int, batch_size: int | None) -> None:
-    """Run a model on data, and print whether its prediction, time and scale are what its configs say.
+def check(networks: Networks, source: Path | None, prompt: str | None, seed: int, batch_size: int | None) -> Answer:
+    """Run a model on data, and tell whether its prediction, time and scale are what its configs say; status 1, unless it passes.
 
     Args:
         networks: the model.
@@ -67,20 +80,27 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
 
     Raises:
         TypeError, ValueError, OSError: for a model that cannot be measured, or images that it cannot take.
-        typer.Exit: with status 1, unless it passes.
     """
     given = None if source is None else _given(source, prompt, seed)
     pipe = networks.load()
     images, prompts, note = _pictures(pipe, networks, given, prompt, seed)
     test = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
-    say(f"self-test on {len(images)} images: {test.verdict}")
-    say("log-SNR       " + "  ".join(f"{level:7.2f}" for level in test.logsnr.tolist()))
-    for name, errors in {**test.errors, "multiple of z": test.linear}.items():
-        say(f"{name:14}" + "  ".join(f"{error:7.4f}" for error in errors.tolist()))
-    for finding in (*test.findings, *test.remarks, *([note] if note else [])):
-        say(f"- {finding}")
-    if test.verdict != "passed":
-        raise typer.Exit(1)
+    errors = {**test.errors, "multiple of z": test.linear}
+    findings = [*test.findings, *test.remarks, *([note] if note else [])]
+    says = [
+        f"self-test on {len(images)} images: {test.verdict}",
+        "log-SNR       " + "  ".join(f"{level:7.2f}" for level in test.logsnr.tolist()),
+        *(f"{name:14}" + "  ".join(f"{error:7.4f}" for error in row.tolist()) for name, row in errors.items()),
+        *(f"- {finding}" for finding in findings),
+    ]
+    values = {
+        "verdict": test.verdict,
+        "images": len(images),
+        "logsnr": test.logsnr,
+        "errors": errors,
+        "findings": findings,
+    }
+    return Answer(values, says, (), 0 if test.verdict == "passed" else 1)
 
 
 def _given(source: Path, prompt: str | None, seed: int) -> tuple[list[ImageLike], list[str] | None]:

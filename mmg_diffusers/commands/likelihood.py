@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.console import say
-from mmg_diffusers.commands.inputs import Networks
+from mmg_diffusers.commands.answers import Answer, of_record
+from mmg_diffusers.commands.networks import Networks, within
+from mmg_diffusers.commands.questions import refuse_unreadable
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.likelihood import LogLikelihood
@@ -59,11 +60,13 @@ class Pictures:
         return pairs, pairs.prompts
 
 
-def likelihood(pictures: Pictures, plan: Plan, networks: Networks, output: Path) -> None:
-    """Write likelihood.csv, the record and the reference, and print the mean.
+def likelihood(
+    pictures: Pictures, plan: Plan, networks: Networks, output: Path, *, high: float | None = None
+) -> Answer:
+    """Write likelihood.csv, the record and the reference, and tell the mean.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, TypeError, OSError, ImportError: before anything is measured.
     """
     needs("pandas", "data")
     table, prompts = pictures.read()
@@ -74,12 +77,19 @@ def likelihood(pictures: Pictures, plan: Plan, networks: Networks, output: Path)
         else:
             others = read_pictures(pictures.reference)
     check_writable(output)
+    for some in (table, others):
+        if some is not None:
+            refuse_unreadable(some)
     pipe = networks.load()
+    plan = within(plan, high, pipe)
     reference = saved if others is None else _fitted(pipe, pictures, others, plan.resize)
     result = pipe.log_likelihood(table.images, prompts, reference=reference, plan=plan)
-    write(replace(result, notes=(*table.notes, *result.notes)), table, prompts, output)
-    if others is not None and reference is not None:
-        say(f"wrote {reference.save(output / 'reference.safetensors')}")
+    made = write(replace(result, notes=(*table.notes, *result.notes)), table, prompts, output)
+    if others is None or reference is None:
+        return made
+    says = [f"reference: {reference}", *made.says]
+    saved_as = reference.save(output / "reference.safetensors")
+    return replace(made, values={**made.values, "reference": str(reference)}, says=says, wrote=[*made.wrote, saved_as])
 
 
 def _fitted(pipe: MMGPipeline, pictures: Pictures, others: PairTable, resize: bool) -> GaussianReference:
@@ -89,7 +99,7 @@ def _fitted(pipe: MMGPipeline, pictures: Pictures, others: PairTable, resize: bo
     if pilot is None:
         pilot = min(PILOT, count // 4)
         pilot = pilot if pilot >= 8 and (pipe.unconditional or told is not None) else 0
-    fitted = pipe.fit_reference(
+    return pipe.fit_reference(
         others.images,
         told if pilot else None,
         rank=pictures.rank,
@@ -97,18 +107,14 @@ def _fitted(pipe: MMGPipeline, pictures: Pictures, others: PairTable, resize: bo
         pilot=pilot,
         resize=resize,
     )
-    say(f"reference: {fitted}")
-    return fitted
 
 
-def write(result: LogLikelihood, table: PairTable, prompts: Sequence[str] | None, output: Path) -> None:
-    """Write the table and the record, and print what the record says."""
+def write(result: LogLikelihood, table: PairTable, prompts: Sequence[str] | None, output: Path) -> Answer:
+    """Write the table and the record, and tell what the record says."""
     record = result.save(output / "likelihood.safetensors")
     rows = result.to_pandas()
     rows.insert(1, "image", table.names)
     if prompts is not None:
         rows.insert(2, "prompt", list(prompts))
     write_whole(output / "likelihood.csv", rows.to_csv(index=False).encode())
-    say(result)
-    for path in (output / "likelihood.csv", record):
-        say(f"wrote {path}")
+    return Answer(of_record(result, rows), [result], [output / "likelihood.csv", record])

@@ -4,55 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import finite, needs
-from mmg_diffusers.commands.console import say
-from mmg_diffusers.commands.inputs import Networks, read_compared
+from mmg_diffusers.commands.answers import Answer, Grid, of_record
+from mmg_diffusers.commands.networks import Networks, within
+from mmg_diffusers.commands.questions import Question, check_options, refuse
 from mmg_diffusers.files.whole import check_writable, write_whole
+from mmg_diffusers.measure.cost import Cost
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.pairs.marginals import Marginal, stated
+from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
-from mmg_diffusers.pairs.tables import PairTable, read_pairs
+from mmg_diffusers.pairs.tables import PairTable
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
+
+if TYPE_CHECKING:
+    import pandas
 
 # Pairs that a plan is made from.
 PILOT = 8
 # Pairs of a page whose maps are kept at every level, for its slider.
 MOST_BY_LEVEL = 64
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is measured, as a command line says it.
-
-    Args:
-        source: an image, a folder or a table.
-        prompt, given: prompt and context of all images, in place of the table's.
-        marginal: as `read_compared` takes it.
-        entropy: H(Y) of prompts that are labels, nats, if it is known.
-    """
-
-    source: Path
-    prompt: str | None = None
-    given: str | None = None
-    marginal: str = "null"
-    entropy: float | None = None
-
-    def read(self) -> tuple[PairTable, Marginal]:
-        """The pairs, with their contexts, and what their prompts are compared with.
-
-        Raises:
-            ValueError, OSError: as `read_pairs` and `read_compared` do, or when the context is named twice.
-        """
-        pairs = read_pairs(self.source, self.prompt)
-        if self.given is not None:
-            if pairs.given is not None:
-                raise ValueError(f"{self.source} has a column 'given', and --given was set; leave one of them out")
-            pairs = replace(pairs, given=[self.given] * len(pairs.prompts))
-        marginal = read_compared(self.marginal, pairs.prompts)
-        return pairs, marginal if self.entropy is None else stated(marginal, self.entropy)
 
 
 def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan) -> Estimate | Filtered:
@@ -78,62 +52,81 @@ def check_wanted(wanted: float, pairs: int) -> None:
         raise ValueError(f"--plan has {pairs} pair(s) to look at; expected two or more, which show how pairs differ")
 
 
-def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:
-    """Refuse options of the null prompt against candidates, by the names that they have here.
-
-    Raises:
-        ValueError: which says what to leave out.
-    """
-    for name, set_ in (("given", given), ("tolerance", plan.tolerance is not None)):
-        if set_ and marginal.candidates is not None:
-            raise ValueError(f"--{name} belongs to the null prompt; leave it out, or set --marginal null")
+def of_cost(cost: Cost, wanted: float, count: int) -> Answer:
+    """What a wanted standard error of the mean costs."""
+    said = cost.says(wanted, count)
+    return Answer(
+        {"kind": "plan", "wanted": {"value": wanted, "unit": "nats"}, "pairs": count, "says": str(said)}, [said]
+    )
 
 
-def forecast(
-    pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan, wanted: float, count: int | None = None
-) -> None:
-    """Measure the first few pairs, and print what a standard error of the mean of all of them costs.
-
-    Args:
-        pipe, marginal, plan: of the measurement.
-        pairs: the first pairs, or all.
-        wanted: the standard error, in nats.
-        count: of all pairs, if these are not all.
+def forecast(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan, wanted: float) -> Answer:
+    """Measure the first few pairs, and say what a standard error of the mean of all of them costs.
 
     Raises:
         ValueError: for fewer than two pairs, or a standard error that is not positive.
     """
-    few = PILOT if len(pairs.prompts) > PILOT else len(pairs.prompts)
+    few = min(PILOT, len(pairs.prompts))
     given = None if pairs.given is None else pairs.given[:few]
     cost = pipe.cost(list(pairs.images[:few]), list(pairs.prompts[:few]), given=given, marginal=marginal, plan=plan)
-    say(cost.says(wanted, count or len(pairs.prompts)))
+    return of_cost(cost, wanted, len(pairs.prompts))
 
 
-def estimate(question: Question, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
-    """Write pairs.csv and the record, and print the mean; or what a `wanted` standard error of it costs, and nothing else.
+def rows_of(result: Estimate | Filtered, pairs: PairTable) -> pandas.DataFrame:
+    """One row a pair, with its picture and its prompt."""
+    table = result.to_pandas()
+    table.insert(1, "image", pairs.names)
+    table.insert(2, "prompt", pairs.prompts)
+    table["verdict"] = str(result.verdict)
+    return table
+
+
+def grid_of(table: pandas.DataFrame) -> Grid:
+    """The pairs on a screen."""
+    rows = [
+        (Path(image).name or str(pair), prompt, f"{nats:.3f}", f"{stderr:.3f}")
+        for pair, image, prompt, nats, stderr in zip(
+            *(table[name] for name in ("pair", "image", "prompt", "nats", "stderr")), strict=True
+        )
+    ]
+    return Grid(("image", "prompt", "nats", "± noise"), rows, 2)
+
+
+def estimate(
+    question: Question,
+    plan: Plan,
+    networks: Networks,
+    output: Path,
+    wanted: float | None = None,
+    *,
+    high: float | None = None,
+) -> Answer:
+    """Write pairs.csv and the record, and tell the mean; or what a `wanted` standard error of it costs, and nothing else.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, TypeError, OSError, ImportError: before anything is measured.
     """
     needs("pandas", "data")
     pairs, marginal = question.read()
     if wanted is not None:
         check_wanted(wanted, len(pairs.prompts))
-        check_options(marginal, plan, pairs.given is not None)
-        return forecast(networks.load(), pairs, marginal, plan, wanted)
+    refuse(pairs, marginal, plan)
+    if wanted is not None:
+        pipe = networks.load()
+        return forecast(pipe, pairs, marginal, within(plan, high, pipe), wanted)
     check_writable(output)
-    result = measure(networks.load(), pairs, marginal, plan)
+    pipe = networks.load()
+    result = measure(pipe, pairs, marginal, within(plan, high, pipe))
     record = result.save(output / f"{'filter' if isinstance(result, Filtered) else 'estimate'}.safetensors")
-    table = result.to_pandas()
-    table.insert(1, "image", pairs.names)
-    table.insert(2, "prompt", pairs.prompts)
-    table["verdict"] = str(result.verdict)
+    table = rows_of(result, pairs)
     write_whole(output / "pairs.csv", table.to_csv(index=False).encode())
-    say(result)
+    says: list[object] = [grid_of(table), result]
+    values = of_record(result, table)
     if isinstance(result, Filtered):
-        say(f"against the mixture: {result.against_mixture.using(plan.integrand)}")
-    for path in (output / "pairs.csv", record):
-        say(f"wrote {path}")
+        read = result.against_mixture.using(plan.integrand)
+        says.append(f"against the mixture: {read}")
+        values["against the mixture"] = read.mean()
+    return Answer(values, says, [output / "pairs.csv", record])
 
 
 @dataclass(frozen=True)
@@ -160,73 +153,96 @@ def report(
     output: Path,
     wanted: float | None = None,
     *,
+    high: float | None = None,
     also: Also | None = None,
-) -> None:
-    """Write one HTML page, with what else is asked for; or print what a `wanted` standard error of the mean costs.
+) -> Answer:
+    """Write one HTML page, with what else is asked for; or tell what a `wanted` standard error of the mean costs.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, TypeError, OSError, ImportError: before anything is measured.
     """
     from mmg_diffusers.commands.comparing import captions
     from mmg_diffusers.commands.figures import check_plotting
     from mmg_diffusers.commands.report import build_report
 
     if wanted is not None:
-        return estimate(question, plan, networks, output, wanted)
+        return estimate(question, plan, networks, output, wanted, high=high)
     check_plotting()
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder; expected the file to write, such as {output / 'report.html'}")
+    needs("pandas", "data")
     check_writable(output.parent)
     also = also or Also()
     pairs, marginal = question.read()
     images, prompts = pairs.images, pairs.prompts
     b = None if also.caption is None else captions(also.caption, len(pairs), "--b")
+    refuse(pairs, marginal, plan)
     pipe = networks.load()
     second = None if also.model is None else replace(networks, model=also.model, variant=None, revision=None).load()
-    # Maps at every level are some times larger; those of videos and of many pairs are not kept.
-    by_level = len(pairs) <= MOST_BY_LEVEL and pipe.codec.medium.noun == "image"
-    result = measure(pipe, pairs, marginal, replace(plan, keep="level" if by_level else "pixel"))
-    # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
-    told = None if pipe.unconditional else prompts
-    two = replace(plan, keep="pixel", draws=max(2, plan.draws))
+    plan = within(plan, high, pipe)
+    if plan.keep == "level" and (len(pairs) > MOST_BY_LEVEL or pipe.codec.medium.noun != "image"):
+        # Maps at every level are some times larger; those of videos and of many pairs are not kept.
+        plan = replace(plan, keep="pixel")
+    once = replace(plan, keep="pixel" if plan.keep == "level" else plan.keep)
+    # What is read beside it has its own steps: only the measurement is walked to a tolerance.
+    two = replace(once, draws=max(2, plan.draws), tolerance=None)
+    parts = 1 + also.likelihood + also.words + (b is not None) + (second is not None)
+    with bar_of_parts(parts, "report", pipe.progress_bar_config):
+        result = measure(pipe, pairs, marginal, plan)
+        # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
+        told = None if pipe.unconditional else prompts
+        likely = (
+            pipe.log_likelihood(images, told, plan=replace(plan, keep="pair", tolerance=None))
+            if also.likelihood
+            else None
+        )
+        said = pipe.words(images, prompts, marginal=marginal, plan=once) if also.words else None
+        preferred = None if b is None else pipe.compare(images, prompts, b, plan=two)
+        others = None if second is None else {Path(str(also.model)).name: measure(second, pairs, marginal, once)}
     page = build_report(
         result,
         images,
         prompts,
         convention=pipe.denoiser.convention,
-        likelihood=pipe.log_likelihood(images, told, plan=plan) if also.likelihood else None,
+        likelihood=likely,
         title=f"What prompts say: {question.source.name}",
-        words=pipe.words(images, prompts, marginal=marginal, plan=plan) if also.words else None,
-        comparison=None if b is None else pipe.compare(images, prompts, b, plan=two),
-        others=None if second is None else {Path(str(also.model)).name: measure(second, pairs, marginal, plan)},
+        words=said,
+        comparison=preferred,
+        others=others,
     )
     write_whole(output, page.encode())
-    say(f"wrote {output}")
+    values = of_record(result, rows_of(result, pairs))
+    if likely is not None:
+        values["log p"] = likely.mean()
+    if said is not None:
+        values["words"] = said.means()
+    return Answer(values, [result], [output])
 
 
-def audit(question: Question, plan: Plan, networks: Networks, output: Path) -> None:
-    """Write levels.csv, pairs.csv and the record, and print how far the null branch is from the candidates' mixture.
+def audit(question: Question, plan: Plan, networks: Networks, output: Path, *, high: float | None = None) -> Answer:
+    """Write levels.csv, pairs.csv and the record, and tell how far the null branch is from the candidates' mixture.
 
     Raises:
-        ValueError, TypeError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, TypeError, OSError, ImportError: before anything is measured.
     """
     needs("pandas", "data")
-    pairs, marginal = question.read()
+    pairs, marginal = question.read("prompts")
     if marginal.candidates is None:
         raise ValueError(
             f"--marginal {question.marginal} has no candidates to hold the null branch against; give prompts, negatives:15, or a "
             "file of candidates"
         )
     check_writable(output)
-    result = networks.load().audit(pairs.images, pairs.prompts, marginal, plan=plan)
+    refuse(pairs, marginal, plan)
+    pipe = networks.load()
+    result = pipe.audit(pairs.images, pairs.prompts, marginal, plan=within(plan, high, pipe))
     rows = result.filtered.to_pandas()[["pair"]].assign(
         image=pairs.names,
         prompt=pairs.prompts,
         nats=result.nats.numpy(),
         stderr=result.stderr.numpy(),
     )
-    write_whole(output / "levels.csv", result.to_pandas().to_csv(index=False).encode())
+    levels = result.to_pandas()
+    write_whole(output / "levels.csv", levels.to_csv(index=False).encode())
     write_whole(output / "pairs.csv", rows.to_csv(index=False).encode())
     record = result.save(output / "audit.safetensors")
-    for text in (result, *(f"wrote {path}" for path in (output / "levels.csv", output / "pairs.csv", record))):
-        say(text)
+    values = {**of_record(result, rows), "levels": levels.to_dict("records")}
+    return Answer(values, [grid_of(rows), result], [output / "levels.csv", output / "pairs.csv", record])

@@ -24,50 +24,59 @@ RuleName = Literal["trapezoid", "simpson"]
 
 # ---- what is measured ----
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="A pipeline folder, an id on the hub, or a model that ships: `shapes`, `shapes-plain`, `shapes-flow`."
-    ),
-]
+_MODELS = "A pipeline folder, an id on the hub, or a model that ships: `shapes`, `shapes-plain`, `shapes-flow`."
+Model = Annotated[str, typer.Argument(help=_MODELS)]
 DemoModel = Annotated[ShippedName, typer.Option("--model", help="Which of the models that ship.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Folder, id, or a model that ships; `shapes` by default.")
 ]
-Models = Annotated[
-    list[str] | None, typer.Option("--model", help="Folder, id, or a model that ships; `shapes` by default.")
+Beside = Annotated[list[str] | None, typer.Option("--beside", help="Further models, compared in the same figure.")]
+PairsSource = Annotated[
+    Path,
+    typer.Argument(
+        help="An image, a folder (captions in metadata.csv, .jsonl or .parquet, or in a.txt beside a.png), or a table of pairs."
+    ),
+]
+Pictures = Annotated[Path, typer.Argument(help="An image, a folder, or a table with a column of pictures.")]
+RunSource = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder, a table of pairs, or webdataset shards: a .tar, a folder of them, a-{000..012}.tar."
+    ),
 ]
 Source = Annotated[
     str, typer.Argument(help="An image, a folder or a table of pairs; `shapes` are fresh pairs of that world.")
 ]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="Prompt of all images; else a column of the table.")]
+Given = Annotated[
+    str | None, typer.Option("--given", help="Context of all images, for i(image; prompt | context); else a column.")
+]
 CaptionsOption = Annotated[
     str,
     typer.Option(
         "--captions", help="Of pictures with several captions: first, all (a pair each), random or random:SEED."
     ),
 ]
-Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="Prompt of all images.")]
-Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Of the Shapes world.")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", help="Prompt of all images; else a column of the table. Several are compared."),
+]
+Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Of the Shapes world, if SOURCE is `shapes`.")]
 ReplaceBy = Annotated[
     str | None,
     typer.Option("--replace-by", help="What takes the place of a word (nothing: left out); masked by default."),
 ]
 
-_MARGINALS = (
+MARGINAL = (
     "What prompts are compared with: null, the null prompt; prompts, those of the run; negatives:15, as many of other "
-    "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'."
+    "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'. "
+    "By default null; of an audit prompts; of fresh Shapes pairs their captions."
 )
-MarginalOption = Annotated[str, typer.Option("--marginal", help=_MARGINALS)]
+MarginalOption = Annotated[str | None, typer.Option("--marginal", help=MARGINAL)]
+Marginals = Annotated[list[str] | None, typer.Option("--marginal", help=f"{MARGINAL} Several are compared.")]
 EntropyOption = Annotated[
     float | None,
     typer.Option("--entropy", help="H(Y) of prompts that are labels, nats: an estimate above it is warned of."),
-]
-StudyMarginal = Annotated[
-    str | None, typer.Option("--marginal", help="null, prompts, negatives:15, shapes, or a file of candidates.")
-]
-StudyMarginals = Annotated[
-    list[str] | None, typer.Option("--marginal", help="null, prompts, negatives:15, shapes, or a file of candidates.")
 ]
 
 # ---- how ----
@@ -82,17 +91,25 @@ Levels = Annotated[
         f"path, by default {STEPS}.",
     ),
 ]
-NullLevels = Annotated[
-    int,
-    typer.Option("--levels", min=2, help="Noise levels with the null prompt, each with noise of both signs."),
-]
 Steps = Annotated[
-    int | None, typer.Option("--steps", min=2, help=f"Steps of the candidates' noise path, by default {STEPS}.")
+    int | None,
+    typer.Option(
+        "--steps",
+        min=2,
+        help=f"Steps of the candidates' noise path, if it is not as many as --levels, by default {STEPS}.",
+    ),
 ]
 High = Annotated[
-    float | None, typer.Option("--high", help="Highest log-SNR of the candidates' path, by default the model's own.")
+    float | None, typer.Option("--high", help="Highest log-SNR that is looked at, by default the model's own.")
 ]
 Draws = Annotated[int, typer.Option("--draws", min=1, help="Noise draws per level.")]
+MapsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--maps/--no-maps",
+        help="Where in each image the prompt speaks; by default a page has maps, and a record has none.",
+    ),
+]
 Tolerated = Annotated[
     float | None,
     typer.Option(
@@ -108,7 +125,9 @@ PlanFor = Annotated[
         help="A standard error of the mean, in nats: measure 8 pairs alone, and say what it costs in evaluations and seconds.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Names the pairs of the Shapes world, and the noise.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Names all that is drawn at random: noise, fresh pairs, splits, weights.")
+]
 Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the model's size.")]
 SamplingSteps = Annotated[
     int, typer.Option("--sampling-steps", min=1, help="Steps of the sampler, for images that are drawn.")
@@ -127,6 +146,19 @@ Null = Annotated[
     str | None, typer.Option("--null", help="What stands for no prompt, if the family has more than one: empty, zeros.")
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Revision on the hub.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar; in a pipe there is none anyway.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document, and nothing else: numbers with units, errors, verdict.")
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Let results take the place of those that are there; else they are left alone."),
+]
 Axis = Annotated[AxisName, typer.Option("--axis", help="Of the figure.")]
-Output = Annotated[Path, typer.Option("--output", help="Folder for tables, numbers and figures.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        help="Folder for all that is written; by default runs/COMMAND, or runs/COMMAND-2, ... if that is taken.",
+    ),
+]

@@ -2,152 +2,166 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.console import say, shorten
-from mmg_diffusers.commands.inputs import Networks, read_marginal
-from mmg_diffusers.commands.measuring import PILOT, check_options, check_wanted
-from mmg_diffusers.pairs.captions import Captions
-from mmg_diffusers.pairs.marginals import Marginal, stated
+from mmg_diffusers.commands.answers import Answer, of_record
+from mmg_diffusers.commands.console import Stopped, say, shorten
+from mmg_diffusers.commands.measuring import PILOT, check_wanted, of_cost
+from mmg_diffusers.commands.networks import Networks, within
+from mmg_diffusers.commands.questions import Going, RunQuestion, check_options
 from mmg_diffusers.pairs.plan import Plan
-from mmg_diffusers.pairs.sources import Source
+from mmg_diffusers.runs.outcome import Outcome
+from mmg_diffusers.runs.parts import Expected, Part
 from mmg_diffusers.runs.processes import this_process
-from mmg_diffusers.runs.shards import Outcome
+from mmg_diffusers.runs.shard_files import Shards, pairs_in
+
+if TYPE_CHECKING:
+    from mmg_diffusers.pairs.marginals import Marginal
 
 # Bad pairs that are printed, and letters of the reason of each.
 SHOWN, LONGEST = 20, 400
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """What a run goes through.
-
-    Args:
-        source: a folder, a table or webdataset shards.
-        prompt: of all images, in place of a column.
-        limit: only the first pairs.
-        truncate: whether prompts that are too long are cut; else they are bad pairs.
-        strict: whether to stop at the first bad pair.
-        cache: a folder that keeps encoded images and prompts.
-        marginal: as `read_marginal` takes it.
-        captions: of a picture that has several, as `Captions.parse` takes it.
-        entropy: H(Y) of prompts that are labels, nats, if it is known.
-    """
-
-    source: Path
-    prompt: str | None = None
-    limit: int | None = None
-    truncate: bool = True
-    strict: bool = False
-    cache: Path | None = None
-    marginal: str = "null"
-    captions: str = "first"
-    entropy: float | None = None
-
-    def pairs(self) -> Source:
-        """Its rows.
-
-        Raises:
-            ValueError, TypeError, OSError: as `Source` does.
-        """
-        return Source(self.source, self.prompt, captions=Captions.parse(self.captions))
-
-    def read_marginal(self) -> Marginal:
-        """What prompts are compared with; "prompts" are those of the pairs that are measured.
-
-        Raises:
-            ValueError, OSError: as `read_marginal` does.
-        """
-        texts = self.pairs().prompts(self.limit).prompts if self.marginal == "prompts" else ()
-        marginal = read_marginal(self.marginal, texts)
-        return marginal if self.entropy is None else stated(marginal, self.entropy)
-
-
-def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:
-    """Measure a data set, with the other processes of this launch; or print what a `wanted` standard error of the mean costs.
+def run(
+    question: RunQuestion,
+    going: Going,
+    plan: Plan,
+    networks: Networks,
+    output: Path,
+    wanted: float | None = None,
+    *,
+    high: float | None = None,
+) -> Answer | None:
+    """Measure a data set, with the other processes of this launch; or tell what a `wanted` standard error of the mean costs.
 
     Raises:
         ValueError, TypeError, OSError, ImportError: as `MMGPipeline.run` does.
-        typer.Exit: with status 3, when pairs were bad.
+        Stopped: at Ctrl-C, with what is kept.
     """
     for package in ("pandas", "pyarrow"):
         needs(package, "data")
-    marginal = data.read_marginal()
-    check_options(marginal, plan)
+    part = Part.parse(going.part, output)
+    marginal = question.read_marginal(going.limit)
+    check_options(marginal, plan, question.given is not None)
     process = this_process()
     if wanted is not None:
-        return _forecast(data, marginal, plan, networks, wanted)
+        return _forecast(question, going, marginal, plan, networks, wanted, high)
+    rows = question.pairs()
+    if process.is_main_process:
+        _say_what_is_there(output)
     pipe = replace(networks, device=networks.device or str(process.device)).load()
-    if data.cache is not None:
-        pipe.set_encoding_cache(folder=data.cache)
-    outcome = pipe.run(
-        data.pairs(),
-        output,
-        marginal=marginal,
-        plan=plan,
-        truncate=data.truncate,
-        strict=data.strict,
-        limit=data.limit,
-        progress=not networks.quiet,
-    )
-    if outcome is not None:
-        say(f"measured by {process.num_processes} process(es)")
-        print_outcome(outcome)
+    if going.cache is not None:
+        pipe.set_encoding_cache(folder=going.cache)
+    try:
+        outcome = pipe.run(
+            rows,
+            part,
+            marginal=marginal,
+            plan=within(plan, high, pipe),
+            truncate=not going.no_truncate,
+            strict=going.strict,
+            limit=going.limit,
+            progress=not networks.silent,
+        )
+    except KeyboardInterrupt as error:
+        begun = pairs_in(Shards(output / "shards").listed())
+        how = f"the same command goes on from there, and `mmg-diffusers collect {output}` reads it"
+        raise Stopped(f"{_kept(output)}; {how if begun else 'the same command begins anew'}") from error
+    if outcome is None:
+        return None
+    many = process.num_processes
+    answer = of_outcome(outcome, output)
+    said = f"part {part.number}/{part.of} is through" if not part.whole else f"measured by {many} process(es)"
+    return replace(answer, values={**answer.values, "processes": many}, says=[said, *answer.says])
 
 
-def _forecast(data: DataSet, marginal: Marginal, plan: Plan, networks: Networks, wanted: float) -> None:
-    source = data.pairs()
-    count = len(source.prompts(data.limit))
+def _kept(output: Path) -> str:
+    """What a folder of a run has, in words."""
+    count = pairs_in(Shards(output / "shards").listed())
+    expected = Expected.load(output)
+    of = "" if expected is None else f" of {expected.pairs}"
+    return f"{count}{of} pairs are kept in {output}"
+
+
+def _say_what_is_there(output: Path) -> None:
+    if pairs_in(Shards(output / "shards").listed()):
+        say(f"going on: {_kept(output)}")
+
+
+def _forecast(
+    question: RunQuestion,
+    going: Going,
+    marginal: Marginal,
+    plan: Plan,
+    networks: Networks,
+    wanted: float,
+    high: float | None,
+) -> Answer:
+    source = question.pairs()
+    count = len(source.prompts(going.limit))
     check_wanted(wanted, count)
     rows = [row.held() for row in islice(source, min(PILOT, count))]
     contexts = [row.given for row in rows if row.given is not None]
     prompts = [row.prompt for row in rows]
-    cost = networks.load().cost(
-        [row.picture() for row in rows], prompts, given=contexts or None, marginal=marginal, plan=plan
-    )
-    say(cost.says(wanted, count))
+    pipe = networks.load()
+    plan = within(plan, high, pipe)
+    cost = pipe.cost([row.picture() for row in rows], prompts, given=contexts or None, marginal=marginal, plan=plan)
+    return of_cost(cost, wanted, count)
 
 
-def collect(folder: Path, table: Path | None) -> None:
-    """Print what a run has so far, and write its table.
+def collect(folder: Path, table: Path | None, overwrite: bool = False) -> Answer:
+    """Tell what a run has so far, and write its table; of a run in parts that are all there, also what a run in one piece writes.
 
     Raises:
-        ValueError: for a folder that holds no run, or a table that is neither .csv nor .parquet.
+        ValueError: for a folder that holds no run, or a table that is neither .csv nor .parquet, or is there already.
         ImportError: when the table needs a package that is not installed.
-        typer.Exit: with status 3, when pairs were bad.
     """
     if table is not None:
         kind = table.suffix.lower()
         if kind not in (".csv", ".parquet"):
             raise ValueError(f"cannot tell what {table} is by its ending; expected .csv or .parquet")
+        if table.exists() and not overwrite:
+            raise ValueError(f"{table} is there already; choose another --table, or add --overwrite")
         needs("pandas", "data")
         if kind == ".parquet":
             needs("pyarrow", "data")
     outcome = Outcome.load(folder)
+    wrote: list[Path] = []
+    expected = Expected.load(folder)
+    in_parts = expected is not None and expected.parts > 1 and not expected.missing(Shards(folder / "shards").listed())
+    if in_parts and not (folder / "pairs.parquet").exists():
+        outcome.save(folder)
+        wrote += [path for name in ("pairs.parquet", "estimate.safetensors") if (path := folder / name).exists()]
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
         rows = outcome.to_pandas()
         rows.to_csv(table, index=False) if table.suffix.lower() == ".csv" else rows.to_parquet(table, index=False)
-    print_outcome(outcome)
+        wrote.append(table)
+    return replace(of_outcome(outcome, folder), wrote=wrote)
 
 
-def print_outcome(outcome: Outcome) -> None:
-    """Print what a run has.
-
-    Raises:
-        typer.Exit: with status 3, when pairs were bad.
-    """
-    if outcome.estimate is not None:
-        say(outcome.estimate)
-    for note in outcome.notes:
-        say(f"note: {note}")
-    for failure in outcome.failures[:SHOWN]:
-        say(f"pair {failure.place}: {shorten(failure.reason, LONGEST)}")
+def of_outcome(outcome: Outcome, folder: Path) -> Answer:
+    """What a run has; status 3, when pairs were bad."""
+    says: list[Any] = [] if outcome.estimate is None else [outcome.estimate]
+    says += [f"note: {note}" for note in outcome.notes]
+    says += [f"pair {failure.place}: {shorten(failure.reason, LONGEST)}" for failure in outcome.failures[:SHOWN]]
     if outcome.failures:
-        say(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad")
-        raise typer.Exit(3)
+        says.append(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad")
+    expected = Expected.load(folder)
+    listed = Shards(folder / "shards").listed()
+    values = {
+        "kind": "run",
+        **({} if outcome.estimate is None else of_record(outcome.estimate, outcome.to_pandas())),
+        "folder": str(folder),
+        "pairs there": len(outcome.rows),
+        "pairs expected": None if expected is None else expected.pairs,
+        "chunks missing": [] if expected is None else expected.missing(listed),
+        "bad": {str(failure.place): failure.reason for failure in outcome.failures},
+        "notes": list(outcome.notes),
+    }
+    wrote = [path for name in ("pairs.parquet", "estimate.safetensors") if (path := folder / name).exists()]
+    return Answer(values, says, wrote, 3 if outcome.failures else 0)

@@ -30,5 +30,8 @@ def title_of(name: str, text: str = "prompt") -> str:
 
 
 def plus_minus(value: Value | tuple[float, ...] | list[float] | None, digits: int = 3) -> str:
-    """A value with its standard error, or "none"."""
-    return "none" if value is None else f"{value[0]:.{digits}f} ± {value[1]:.{digits}f}"
+    """A value with its standard error, a question mark if that is not known, or "none"."""
+    if value is None:
+        return "none"
+    error = "?" if value[1] != value[1] else f"{value[1]:.{digits}f}"
+    return f"{value[0]:.{digits}f} ± {error}"

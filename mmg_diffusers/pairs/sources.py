@@ -23,7 +23,7 @@ from mmg_diffusers.pairs.columns import (
     transformed,
     unformatted,
 )
-from mmg_diffusers.pairs.prompts import check_caption
+from mmg_diffusers.pairs.prompts import check_caption, check_text
 from mmg_diffusers.pairs.rows import Row, Unusable
 from mmg_diffusers.pairs.shards import Shards
 from mmg_diffusers.pairs.tables import PairTable, read_rows
@@ -75,6 +75,7 @@ class Source:
         captions: which are measured of a picture that has several; the first, by default. Those at random depend on their seed and
             on the picture's place. With all of them a pair's place, which names its noise, counts captions.
         named: whether classes are told by their names, as `named` has it.
+        given: the context of all pairs, for information about the prompt given that; not beside contexts of their own.
 
     Raises:
         TypeError: for a source that cannot be gone through twice, or not at all.
@@ -89,6 +90,7 @@ class Source:
         folder: str | Path | None = None,
         captions: Captions | None = None,
         named: bool = False,
+        given: str | None = None,
     ) -> None:
         read: PairTable | Shards | None = None
         if isinstance(source, Source):
@@ -102,11 +104,14 @@ class Source:
             prompt = source._prompt if prompt is None else prompt
             folder = source._folder if folder is None else folder
             captions = source._captions if captions is None else captions
+            given = source._given if given is None else given
             source = source._origin
         if prompt is not None:
             prompt = as_prompt(prompt)
             check_caption(prompt, "prompt")
-        self._origin, self._prompt, self._folder, self._named = source, prompt, folder, named
+        if given is not None:
+            check_text(given, "the context")
+        self._origin, self._prompt, self._folder, self._named, self._given = source, prompt, folder, named, given
         of_type(captions, (Captions, type(None)), "captions", "Captions, of mmg_diffusers.pairs")
         self._captions = captions or Captions()
         self._rows: PairTable | Iterable[Mapping[str, Any]]
@@ -138,9 +143,21 @@ class Source:
 
     def __iter__(self) -> Iterator[Row]:
         if isinstance(self._rows, PairTable):
-            return rows_of_table(self._rows)
-        rows = rows_of_dataset(self._rows, self._prompt, self._folder)
-        return rows if self._prompt is not None else self._each(rows)
+            rows = rows_of_table(self._rows)
+        else:
+            rows = rows_of_dataset(self._rows, self._prompt, self._folder)
+            rows = rows if self._prompt is not None else self._each(rows)
+        return rows if self._given is None else (row._replace(given=self._context(row.given)) for row in rows)
+
+    def _context(self, own: str | None) -> str | None:
+        """The context of all pairs, or a pair's own.
+
+        Raises:
+            ValueError: for both.
+        """
+        if self._given is not None and own is not None:
+            raise ValueError(f"{self.name} has contexts of its own ('given'), and given was set; leave one of them out")
+        return own if self._given is None else self._given
 
     def _each(self, rows: Iterator[Row]) -> Iterator[Row]:
         """Pairs of rows that may have several captions."""
@@ -168,7 +185,8 @@ class Source:
         """
         if limit is not None:
             whole(limit, "limit", 1)
-        rows = self._texts() if self._prompt is None else ((row.prompt, row.given) for row in self)
+        asked = self._prompt is None and self._given is None
+        rows = self._texts() if asked else ((row.prompt, row.given) for row in self)
         kept: list[tuple[int, str, str | None]] = []
         for place, (prompt, given) in enumerate(islice(rows, limit)):
             try:

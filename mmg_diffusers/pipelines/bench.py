@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import shown
@@ -33,6 +32,7 @@ from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Masked, Prompt
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.encoding import Encoder, ids_for, one_each
+from mmg_diffusers.pipelines.progress import Moves, bar
 
 # What a model makes of a prompt with masked words, no training has seen.
 MASKED = (
@@ -122,7 +122,7 @@ class Bench:
         parts: list[Estimate] = []
         each = estimator.quadrature.nodes * estimator.draws * (1 + estimator.antithetic)
         # With a tolerance nobody knows beforehand how much there is to do.
-        with self._bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as bar:
+        with self._bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as moving:
             for rows, x in self._chunks(pairs.images, plan):
                 parts.append(
                     estimator(
@@ -135,7 +135,7 @@ class Bench:
                         pair_ids=pairs.ids[rows],
                         logsnr_range=plan.logsnr_range,
                         batch_size=plan.batch_size,
-                        progress=bar.update,
+                        progress=moving.update,
                         settings=settings,
                     )
                 )
@@ -150,7 +150,7 @@ class Bench:
         """
         parts: list[LogLikelihood] = []
         each = density.quadrature.nodes * density.draws * (1 + density.antithetic)
-        with self._bar(len(pairs) * each, "log p") as bar:
+        with self._bar(len(pairs) * each, "log p") as moving:
             for rows, x in self._chunks(pairs.images, plan):
                 parts.append(
                     density(
@@ -161,7 +161,7 @@ class Bench:
                         pair_ids=pairs.ids[rows],
                         logsnr_range=plan.logsnr_range,
                         batch_size=plan.batch_size,
-                        progress=bar.update,
+                        progress=moving.update,
                         settings=self._settings(plan),
                         variable=str(self.settings.get("variable", "x")),
                         keep=plan.keep,
@@ -213,7 +213,7 @@ class Bench:
         plan.check(self.convention, candidates=2)
         path = plan.path()
         parts: list[Odds] = []
-        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as bar:
+        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as moving:
             for rows, x in self._chunks(images, plan):
                 parts.append(
                     measure_odds(
@@ -225,7 +225,7 @@ class Bench:
                         seed=plan.seed,
                         batch_size=plan.batch_size,
                         pixels=plan.keep != "pair",
-                        progress=bar.update,
+                        progress=moving.update,
                     )
                 )
         return parts, self.path_settings(plan, parts[0].logsnr), _remarks(self.denoiser, path)
@@ -265,7 +265,7 @@ class Bench:
         path = plan.path()
         condition = self.encoder.condition(names)
         parts: list[CandidateCurve] = []
-        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
+        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as moving:
             for rows, x in self._chunks(images, plan):
                 parts.append(
                     measure_candidates(
@@ -279,7 +279,7 @@ class Bench:
                         seed=plan.seed,
                         batch_size=plan.batch_size,
                         keep=plan.keep,
-                        progress=bar.update,
+                        progress=moving.update,
                     )
                 )
         return CandidateCurve.merge(parts)
@@ -305,8 +305,8 @@ class Bench:
             "prune": path.prune,
         }
 
-    def _bar(self, total: int | None, name: str) -> tqdm:
-        return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self.progress})
+    def _bar(self, total: int | None, name: str) -> AbstractContextManager[Moves]:
+        return bar(total, name, self.progress)
 
 
 def _remarks(denoiser: Denoiser, path: NoisePath) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from mmg_diffusers.analysis.influence import Axis, jackknife
 from mmg_diffusers.checks import Brief, shown, warn, whole
@@ -22,6 +21,7 @@ from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pipelines.media import Stills
+from mmg_diffusers.pipelines.progress import bar, bar_of_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -117,23 +117,22 @@ def _sample(
     shown = progress_options(plain)
     plain.set_progress_bar_config(disable=True)
     parts: list[Images] = []
-    bar = tqdm(**{"total": len(prompts), "desc": "drawing", "leave": False, **pipe.progress_bar_config})
     try:
-        for start in range(0, len(prompts), _TOGETHER):
-            some = prompts[start : start + _TOGETHER]
-            # A generator for each image, so that it does not depend on those beside it.
-            noise = [torch.Generator().manual_seed(stream(seed, start + k)) for k in range(len(some))]
-            made = plain(
-                **pipe.codec.asked(some),
-                num_inference_steps=steps,
-                generator=noise,
-                output_type="np",
-                **extra,
-            )
-            parts.append(made.images.clip(0, 1))
-            bar.update(len(some))
+        with bar(len(prompts), "drawing", pipe.progress_bar_config, "image") as moving:
+            for start in range(0, len(prompts), _TOGETHER):
+                some = prompts[start : start + _TOGETHER]
+                # A generator for each image, so that it does not depend on those beside it.
+                noise = [torch.Generator().manual_seed(stream(seed, start + k)) for k in range(len(some))]
+                made = plain(
+                    **pipe.codec.asked(some),
+                    num_inference_steps=steps,
+                    generator=noise,
+                    output_type="np",
+                    **extra,
+                )
+                parts.append(made.images.clip(0, 1))
+                moving.update(len(some))
     finally:
-        bar.close()
         plain.set_progress_bar_config(**shown)
     return np.concatenate(parts)
 
@@ -251,7 +250,8 @@ def switch_prompts(
     switches = sorted({calls if tau == 0 else int((tau_used > tau).sum()) for tau in asked})
     images: list[Images] = []
     posteriors: list[Tensor] = []
-    with tqdm(**{"total": len(switches), "desc": "switching", "leave": False, **pipe.progress_bar_config}) as bar:
+    # Each switch is drawn, then read.
+    with bar_of_parts(2 * len(switches), "switching", pipe.progress_bar_config):
         for switch in switches:
 
             def change(_: Any, step: int, __: Any, tensors: dict[str, Any], switch: int = switch) -> dict[str, Any]:
@@ -267,7 +267,6 @@ def switch_prompts(
             images.append(_sample(pipe, begun, steps, guidance, seed, change if switch else None))
             read = pipe.classify(list(images[-1]), among.prompts, prior=among.prior, plan=reading)
             posteriors.append(read.posterior)
-            bar.update()
     clean = convention.logsnr_range[1]
     began = [float(levels_used[switch]) if switch < calls else clean for switch in switches]
     return Switching(

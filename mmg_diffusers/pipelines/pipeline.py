@@ -25,6 +25,7 @@ from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.running import run_pairs
 from mmg_diffusers.pipelines.uses import UsingModel
+from mmg_diffusers.runs.parts import Part
 from mmg_diffusers.runs.shards import Outcome
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class MMGPipeline(UsingModel):
     def run(
         self,
         source: str | Path | Iterable[Mapping[str, Any]] | Source,
-        output: str | Path,
+        output: str | Path | Part,
         *,
         prompt: str | None = None,
         marginal: Marginal = NULL,
@@ -186,7 +187,7 @@ class MMGPipeline(UsingModel):
         Args:
             source: a folder or table (see `read_pairs`), webdataset shards (``.tar``), a `datasets.Dataset`, map-style or
                 streaming, or mappings; see `rows_of_dataset` for the columns, and `Source` for pictures with several captions.
-            output: a folder of its own for every combination of data set, model and settings.
+            output: a folder of its own for every combination of data set, model and settings; or a `Part` of a run, see there.
             prompt: for all images, if the source has none.
             marginal: what prompts are compared with. Negatives are drawn over all prompts of the source.
             plan: as in ``pipe(images, prompts)``.

@@ -18,6 +18,7 @@ from mmg_diffusers.pairs.rows import Row
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.pipelines.identities import encoders_identity, schedule_identity
 from mmg_diffusers.runs.distributed import run_everywhere
+from mmg_diffusers.runs.parts import Part
 from mmg_diffusers.runs.shard_files import Result
 from mmg_diffusers.runs.shards import Outcome
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def run_pairs(
     pipe: MMGPipeline,
     source: str | Path | Iterable[Mapping[str, Any]] | Source,
-    output: str | Path,
+    output: str | Path | Part,
     *,
     prompt: str | None,
     marginal: Marginal,
@@ -85,8 +86,7 @@ def run_pairs(
     bar = pipe.progress_bar_config
     pipe.set_progress_bar_config(disable=True)
     try:
-        return run_everywhere(
-            measure, rows, file_path(output, "output"), settings, strict=strict, limit=limit, progress=progress
-        )
+        place = output if isinstance(output, Part) else file_path(output, "output")
+        return run_everywhere(measure, rows, place, settings, strict=strict, limit=limit, progress=progress)
     finally:
         pipe.set_progress_bar_config(**bar)

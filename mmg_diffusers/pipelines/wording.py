@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Protocol, cast
+from math import comb
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Prompt, Word, find_word, without, words_of
 from mmg_diffusers.pairs.videos import VideoLike
+from mmg_diffusers.pipelines.progress import bar_of_parts
 
 Result = Estimate | Filtered
 
@@ -61,6 +63,11 @@ class Asked(Brief):
     plan: Plan
     maps: bool
     together: bool
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """Options of the bar of what measures."""
+        return getattr(self.model, "progress_bar_config", {})
 
     def some(self, rows: Sequence[int]) -> Asked:
         """Some of the pairs."""
@@ -103,7 +110,8 @@ def read_words(
     rows: dict[str, list[int]] = {}
     for place, one in enumerate(marginal):
         rows.setdefault(str(one.record()), []).append(place)
-    return Words.merge([_of_one(asked.some(own), words, marginal[own[0]], mask) for own in rows.values()])
+    with bar_of_parts(len(rows), "words", asked.progress):
+        return Words.merge([_of_one(asked.some(own), words, marginal[own[0]], mask) for own in rows.values()])
 
 
 def _of_one(asked: Asked, words: Sequence[str | Word] | None, marginal: Marginal, mask: str | None) -> Words:
@@ -145,6 +153,19 @@ def _taken_out(asked: Asked, words: Sequence[str | Word] | None, mask: str | Non
         raise ValueError("no prompt has a word to read")
     # Refused before a network runs: what cannot be taken out.
     left = [[without(prompt, [word], mask) for word in some] for prompt, some in zip(asked.prompts, own, strict=True)]
+    turns = max(map(len, own))
+    with bar_of_parts(turns + (comb(turns, 2) if asked.together else 0), "words", asked.progress):
+        return _one_after_another(asked, words, own, left, mask)
+
+
+def _one_after_another(
+    asked: Asked,
+    words: Sequence[str | Word] | None,
+    own: list[list[Word]],
+    left: list[list[Prompt]],
+    mask: str | None,
+) -> Words:
+    """Measure every word of the prompts, and every two if it is asked for."""
     gathered = _Gathered(asked)
     for turn in range(max(map(len, own))):
         rows = [k for k, some in enumerate(own) if len(some) > turn]
@@ -196,6 +217,18 @@ def _among(asked: Asked, words: Sequence[str | Word] | None, marginal: Candidate
     absent = [prompt for prompt in asked.prompts if prompt not in place_of]
     if absent:
         raise ValueError(f"the prompt {shown(absent[0])} is not among the {len(place_of)} candidates; add it to them")
+    with bar_of_parts(len(named) + (asked.together and len(named) > 1), "words", asked.progress):
+        return _named_among(asked, marginal, parts, named, place_of)
+
+
+def _named_among(
+    asked: Asked,
+    marginal: Candidates,
+    parts: Mapping[str, Sequence[str]],
+    named: list[str],
+    place_of: Mapping[str, int],
+) -> Words:
+    """Hold every named word against what other candidates say in its place."""
     gathered = _Gathered(asked)
     rows = list(range(len(asked.prompts)))
     for name in named:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmg_diffusers.checks import whole
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.pairs.sources import Source
+from mmg_diffusers.runs.parts import Part
 from mmg_diffusers.runs.processes import this_process
 from mmg_diffusers.runs.shards import Measure, Outcome, RunFolder, collect, run
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def run_everywhere(
     measure: Measure,
     source: Source,
-    output: str | Path,
+    output: str | Path | Part,
     settings: Mapping[str, Any],
     *,
     strict: bool = False,
@@ -38,7 +39,8 @@ def run_everywhere(
     Args:
         measure: measures the rows of one chunk.
         source: the same rows on every process.
-        output: a folder for it alone, another one for every combination of data set, model and settings.
+        output: a folder for it alone, another one for every combination of data set, model and settings; or a `Part`, which
+            measures its share and leaves the others to other launches, whenever they are.
         settings: what the numbers depend on, as JSON can hold it.
         strict: stop at the first bad pair; by default it is recorded with its reason, and tried again by the next run if its
             picture could not be read, or has changed.
@@ -46,7 +48,7 @@ def run_everywhere(
         progress: whether the main process shows a bar, which counts the pairs of all processes.
 
     Returns:
-        on the main process, the outcome; ``None`` on the others.
+        on the main process, the outcome, of a part what the folder has so far; ``None`` on the others.
 
     Raises:
         ValueError: for a folder of another run, a source without rows, or a bad pair if `strict`.
@@ -55,7 +57,8 @@ def run_everywhere(
     if limit is not None:
         whole(limit, "limit", 1)
     state = this_process()
-    folder = RunFolder(output, {**settings, "source": source.name, "limit": limit, "versions": versions()})
+    part = output if isinstance(output, Part) else Part(output)
+    folder = RunFolder(part.folder, {**settings, "source": source.name, "limit": limit, "versions": versions()})
     count = source.count()
     launch = _name_of_launch(state)
     done = run(
@@ -68,14 +71,17 @@ def run_everywhere(
         strict=strict,
         total=count if limit is None or count is None else min(count, limit),
         progress=progress and state.is_main_process,
+        part=part,
     )
     if not done:
         raise ValueError("the source has no rows; expected at least one pair")
     outcome = None
     if state.is_main_process:
-        outcome = collect(folder, done)
+        complete = part.whole or len(folder.shards.listed()) >= done
+        outcome = collect(folder, done) if complete else Outcome.load(folder.folder)
         outcome = replace(outcome, notes=(*source.notes, *outcome.notes))
-        outcome.save(folder.folder)
+        if complete:
+            outcome.save(folder.folder)
     state.wait_for_everyone()
     if launch is not None and state.is_main_process:
         folder.unmark(launch, state.num_processes)

@@ -13,6 +13,7 @@ from mmg_diffusers.checks import Brief, file_path, needs
 from mmg_diffusers.measure.ceiling import surprise_of_labels
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.pairs.rows import Label
+from mmg_diffusers.runs.parts import Expected
 from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, write_or_say
 
 if TYPE_CHECKING:
@@ -45,16 +46,20 @@ class Outcome(Brief):
         Raises:
             FileNotFoundError: when the folder is not of a run, or has no whole shard yet.
         """
-        shards = Shards(file_path(folder, "the folder of a run") / "shards")
+        place = file_path(folder, "the folder of a run")
+        shards = Shards(place / "shards")
         if not shards.folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder of a run: it has no shards")
-        read = [shards.read(paths) for paths in shards.listed().values()]
-        whole = [shard for shard in read if shard is not None]
+        read = {number: shards.read(paths) for number, paths in shards.listed().items()}
+        there = {number: shard for number, shard in read.items() if shard is not None}
+        whole = list(there.values())
         bad = len(read) - len(whole)
         if not whole:
             raise FileNotFoundError(f"the run in {folder} has not finished a shard yet; wait, or run it again")
         notes = [f"{bad} shard(s) in {shards.folder} are damaged; run again to measure their pairs anew"] if bad else []
-        return cls.join(whole, (*notes, *mended(shards)))
+        expected = Expected.load(place)
+        lacks = None if expected is None else expected.lacks(there, sum(len(shard.labels) for shard in whole))
+        return cls.join(whole, (*([] if lacks is None else [lacks]), *notes, *mended(shards)))
 
     @classmethod
     def join(cls, shards: Sequence[Shard], notes: tuple[str, ...] = ()) -> Outcome:

@@ -23,6 +23,7 @@ from mmg_diffusers.checks import file_path, needs, reason, shown
 from mmg_diffusers.files.whole import PARTIAL, claim, write_whole
 from mmg_diffusers.pairs.rows import Label, Row
 from mmg_diffusers.runs.outcome import Outcome, mended
+from mmg_diffusers.runs.parts import Expected, Part
 from mmg_diffusers.runs.shard_files import Failure, Result, Shard, Shards, merged, pairs_in
 
 CHUNK = 32
@@ -273,8 +274,9 @@ def run(
     total: int | None = None,
     progress: bool = True,
     chunk: int = CHUNK,
+    part: Part | None = None,
 ) -> int:
-    """Measure the chunks that FOLDER lacks and that fall to this process; returns when those of the others are there too.
+    """Measure the chunks that FOLDER lacks and that fall to this process; returns when those of the others of its launch are there too.
 
     What is there is compared with the rows by content. A chunk is measured again as a whole if a picture has changed since, if
     one that could not be read can be read now, or if a bad one is another now; the shard says which.
@@ -291,6 +293,7 @@ def run(
         total: number of rows, for the progress bar.
         progress: whether this process shows the bar, which counts the pairs that all processes have finished.
         chunk: rows a chunk.
+        part: of the run, which this launch measures; the others are not waited for.
 
     Returns:
         the number of chunks.
@@ -299,23 +302,29 @@ def run(
         ValueError: when the folder holds other pairs; for a bad row if `strict`.
         OSError: when a shard cannot be written, or the folder of the pictures is away; the shards that were written are kept.
     """
-    shards, count, unread = folder.shards, 0, 0
+    shards, count, unread, seen = folder.shards, 0, 0, 0
+    mine = Part(folder.folder) if part is None else part
     if rank == 0:
         folder.verify()
+        if total is not None:
+            Expected(-(-total // chunk), total, mine.of).save(folder.folder)
     listed = shards.listed()
-    with tqdm(total=total, initial=pairs_in(listed), desc="pairs", unit="pair", disable=not progress) as bar:
-        for number, part in chunks(rows, chunk):
-            count = number + 1
-            if number % world != rank:
+    there = pairs_in(mine.within(listed))
+    with tqdm(total=_share(total, chunk, mine), initial=there, desc="pairs", unit="pair", disable=not progress) as bar:
+        for number, some in chunks(rows, chunk):
+            count, seen = number + 1, seen + len(some)
+            if not mine.own(number, rank, world):
                 continue
-            part = [row.held() for row in part]
-            standing = folder.compare(listed.get(number, []), part)
+            some = [row.held() for row in some]
+            standing = folder.compare(listed.get(number, []), some)
             unread += len(standing.unread)
             if not standing.stands:
-                written = shards.write(number, _measured(measure, part, standing, strict))
+                written = shards.write(number, _measured(measure, some, standing, strict))
                 folder.drop(path for path in listed.get(number, []) if path != written)
                 listed = shards.listed()
-                bar.update(pairs_in(listed) - bar.n)
+                bar.update(pairs_in(mine.within(listed)) - bar.n)
+        if rank == 0 and total is None:
+            Expected(count, seen, mine.of).save(folder.folder)
         if any(number >= count for number in listed):
             raise ValueError(
                 f"{folder.folder} belongs to a run over other pairs: it has {pairs_in(listed)}, and the source has fewer "
@@ -331,12 +340,21 @@ def run(
         if launch is not None:
             folder.mark(launch, rank)
         pause = 0.02
-        while any(number not in listed for number in range(count)) or not folder.marked(launch, world):
+        while any(number not in listed for number in range(count) if mine.has(number)) or not folder.marked(
+            launch, world
+        ):
             time.sleep(pause)
             pause = min(2.0, 1.5 * pause)
             listed = shards.listed()
-            bar.update(pairs_in(listed) - bar.n)
+            bar.update(pairs_in(mine.within(listed)) - bar.n)
     return count
+
+
+def _share(total: int | None, chunk: int, part: Part) -> int | None:
+    """How many of all pairs a part has."""
+    if total is None:
+        return None
+    return sum(min(chunk, total - number * chunk) for number in range(-(-total // chunk)) if part.has(number))
 
 
 def collect(folder: RunFolder, count: int) -> Outcome:

@@ -277,10 +277,10 @@ def test_two_processes_train_one_model(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 1))
     np.savez(tmp_path / "pairs.npz", x=x, y=x**2 + 0.3 * rng.standard_normal((600, 1)))
-    script = [ROOT / "scripts" / "train_denoiser.py", tmp_path / "pairs.npz", "--output", tmp_path]
-    small = ["--batch", 64, "--lr", 0.005, "--check-every", 40, "--nodes", 4, "--width", 8, "--steps", 120]
+    script = ["-m", "mmg_diffusers", "train", tmp_path / "pairs.npz", "--output", tmp_path]
+    small = ["--batch", 64, "--lr", 0.005, "--check-every", 40, "--levels", 4, "--width", 8, "--steps", 120]
     done = torchrun(2, *script, *small, PYTHONPATH=str(ROOT))
-    assert done.stdout.count("wrote") == 1
+    assert done.stdout.count("wrote") == 2
     model = FittedModel.load(tmp_path / "model.safetensors")
     assert model.settings["processes"] == 2
     assert model.fitted.gained > 0.1

@@ -9,16 +9,13 @@ import pandas
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 from mmg_diffusers import Estimate, estimate_mi
 from mmg_diffusers.arrays.estimate import FittedModel
 from mmg_diffusers.arrays.image_data import read_idx, read_images
 from mmg_diffusers.arrays.variables import read_variables
-from mmg_diffusers.commands.studies.train import app
 from mmg_diffusers.pairs.images import load_image
-from tests.commands.calling import ROOT
-from tests.commands.calling import run as call
+from tests.commands.calling import answered, refused
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
 LABELS = np.arange(40) % 3
@@ -261,7 +258,7 @@ def test_messages_show_the_first_names_alone(tmp_path):
         assert len(str(refused.value).replace(str(tmp_path), "")) < 400
 
 
-# ---- the script ----
+# ---- the commands ----
 
 
 def test_train_denoiser_on_pictures_and_labels(tmp_path, capsys):
@@ -272,8 +269,8 @@ def test_train_denoiser_on_pictures_and_labels(tmp_path, capsys):
         x=(rng.integers(0, 60, (200, 6, 6)) + 120 * labels[:, None, None]).astype(np.uint8),
         y=labels,
     )
-    small = ["--steps", 2, "--batch", 4, "--check-every", 1, "--nodes", 3, "--width", 8, "--width", 8]
-    call(ROOT / "scripts" / "train_denoiser.py", tmp_path / "v.npz", "--output", tmp_path / "out", *small)
+    small = ["--steps", 2, "--batch", 4, "--check-every", 1, "--levels", 3, "--width", 8, "--width", 8]
+    answered("train", tmp_path / "v.npz", "--output", tmp_path / "out", *small)
     assert "I(y; x)" in capsys.readouterr().out
     model = FittedModel.load(tmp_path / "out" / "model.safetensors")
     assert (model.diffused, model.given) == ("y", ("x",))
@@ -287,9 +284,9 @@ def test_train_denoiser_on_a_table(tmp_path, capsys):
     a, b = rng.standard_normal((2, 400))
     table = pandas.DataFrame({"a": a, "b": b, "c": a + b + 0.5 * rng.standard_normal(400)})
     table.to_csv(tmp_path / "v.csv", index=False)
-    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--nodes", 16, "--width", 8]
-    names = ["--x", "a", "--x", "b", "--y", "c"]
-    call(ROOT / "scripts" / "train_denoiser.py", tmp_path / "v.csv", *names, "--output", tmp_path / "out", *small)
+    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--levels", 16, "--width", 8]
+    names = ["--x", "a,b", "--y", "c"]
+    answered("train", tmp_path / "v.csv", *names, "--output", tmp_path / "out", *small)
     assert "I(y; x)" in capsys.readouterr().out
     value, stderr = Estimate.load(tmp_path / "out" / "estimate.safetensors").mean()
     assert abs(value - 0.5 * np.log(2.25 / 0.25)) < 4 * stderr < 0.8
@@ -300,33 +297,32 @@ def test_train_denoiser_goes_on_with_its_own_data_alone(tmp_path, capsys):
         rng = np.random.default_rng(0)
         x, noise = rng.standard_normal((2, 400, 1))
         np.savez(tmp_path / f"{name}.npz", x=x, y=rho * x + np.sqrt(1 - rho**2) * noise)
-    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--nodes", 4, "--width", 8, "--output", tmp_path / "out"]
-    script = ROOT / "scripts" / "train_denoiser.py"
-    call(script, tmp_path / "strong.npz", *small)
+    small = ["--steps", 2, "--batch", 8, "--check-every", 1, "--levels", 4, "--width", 8, "--output", tmp_path / "out"]
+    answered("train", tmp_path / "strong.npz", *small)
     first = capsys.readouterr().out
-    call(script, tmp_path / "strong.npz", *small)
-    assert capsys.readouterr().out == first
-    with pytest.raises(ValueError, match=r"other settings or data \(data: "):
-        call(script, tmp_path / "weak.npz", *small)
-    with pytest.raises(ValueError, match=r"other settings or data \(test_share: 0.2 there, 0.5 now"):
-        call(script, tmp_path / "strong.npz", *small, "--test-share", 0.5)
+    answered("train", tmp_path / "strong.npz", *small)
+    again = capsys.readouterr().out
+    assert again.startswith("going on from ")
+    assert again.split("\n", 1)[1] == first
+    assert "other settings or data (data: " in refused("train", tmp_path / "weak.npz", *small)
+    said = refused("train", tmp_path / "strong.npz", *small, "--test-share", 0.5)
+    assert "other settings or data (test_share: 0.2 there, 0.5 now" in said
 
 
 def test_estimate_of_a_table(tmp_path):
     rng = np.random.default_rng(0)
     x, noise = rng.standard_normal((2, 2000))
     pandas.DataFrame({"x": x, "y": 0.8 * x + 0.6 * noise}).to_csv(tmp_path / "v.csv", index=False)
-    done = CliRunner().invoke(app, ["estimate", str(tmp_path / "v.csv"), "--output", str(tmp_path / "e.safetensors")])
-    assert done.exit_code == 0, done.output
-    estimate = Estimate.load(tmp_path / "e.safetensors")
+    said = answered("arrays", tmp_path / "v.csv", "--output", tmp_path / "out")
+    estimate = Estimate.load(tmp_path / "out" / "estimate.safetensors")
     value, stderr = estimate.mean()
     assert abs(value + 0.5 * np.log(1 - 0.64)) < 4 * stderr < 0.3
-    assert str(estimate) in done.output
+    assert str(estimate.mean()) in said
     expected = estimate_mi(x, 0.8 * x + 0.6 * noise)
     assert torch.equal(estimate.nats, expected.nats)
 
 
 def test_train_denoiser_needs_pairs_for_every_part(tmp_path):
     np.savez(tmp_path / "v.npz", x=np.arange(5.0), y=np.arange(5.0))
-    with pytest.raises(ValueError, match="5 pairs leave none for watched"):
-        call(ROOT / "scripts" / "train_denoiser.py", tmp_path / "v.npz", "--output", tmp_path / "out")
+    said = refused("train", tmp_path / "v.npz", "--output", tmp_path / "out")
+    assert "5 pairs leave none for watched" in said

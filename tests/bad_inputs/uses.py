@@ -156,7 +156,9 @@ ROWS = (
         ),
         (
             "words --vary red",
-            lambda r: r.command("words", r.picture(), "--prompt", RED, "--vary", "red", "--output", r.folder / "out"),
+            lambda r: r.command(
+                "words", "shapes", r.picture(), "--prompt", RED, "--vary", "red", "--output", r.folder / "out"
+            ),
             CommandFailed,
             "such as red=blue,green",
         ),

@@ -29,3 +29,18 @@ def run(path, *arguments):
 
 def call(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def answered(*arguments):
+    """What a command says, which has to succeed; printed as well, for those who read what was printed."""
+    done = call(*arguments)
+    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+    print(done.output)
+    return done.output
+
+
+def refused(*arguments):
+    """The message of a command that has to be refused, in one line."""
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    return " ".join(done.output.split())

@@ -13,7 +13,7 @@ from PIL import Image
 from mmg_diffusers import Estimate, load
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.commands.console import with_messages
-from mmg_diffusers.commands.running import print_outcome
+from mmg_diffusers.commands.running import of_outcome
 from mmg_diffusers.pairs.rows import Label
 from mmg_diffusers.runs.shards import Failure, Outcome
 from mmg_diffusers.worlds.shapes import Shapes
@@ -48,11 +48,11 @@ def test_long_messages_and_reasons_are_shortened(world, tmp_path, capsys):
         fail()
     assert stop.value.exit_code == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ValueError: the beginning xx")
+    assert message.startswith("error: the beginning xx")
     assert message.endswith("xx the end\n")
     assert len(message) < 2200
     with pytest.raises(typer.Exit) as stop:
-        print_outcome(Outcome(None, (Failure(0, long),), {0: Label("a.png", "b", None, "")}))
+        of_outcome(Outcome(None, (Failure(0, long),), {0: Label("a.png", "b", None, "")}), tmp_path).show(json=False)
     assert stop.value.exit_code == 3
     assert len(capsys.readouterr().out) < 600
 
@@ -136,7 +136,7 @@ def test_estimate_against_candidates(world, tmp_path):
     table = pandas.DataFrame({"image": ["0.png", "1.png", "2.png"], "prompt": sample.prompts})
     table.to_csv(folder / "against.csv", index=False)
     out = tmp_path / "out"
-    arguments = ["estimate", "shapes", folder / "against.csv", "--levels", 4, "--output", out, "--quiet"]
+    arguments = ["estimate", "shapes", folder / "against.csv", "--levels", 4, "--output", out, "--quiet", "--overwrite"]
     said = call(*arguments, "--marginal", "prompts", "--maps")
     assert said.exit_code == 0, said.output
     assert f"nats or more, over 3 pairs and {len(set(sample.prompts))} candidates" in said.output

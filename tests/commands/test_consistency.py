@@ -26,8 +26,7 @@ from mmg_diffusers.commands.studies.consistency import (
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.measure.value import Value
 from tests.arrays.test_variables import png
-from tests.commands.calling import ROOT
-from tests.commands.calling import run as call
+from tests.commands.calling import answered
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
 
@@ -134,7 +133,7 @@ def test_seeds_add_to_the_error():
     assert over_seeds([reading(0, 0.8)], "gap").loc[("baseline", 4), "error"] == pytest.approx(0.03)
 
 
-# ---- scripts ----
+# ---- the command ----
 
 
 @pytest.mark.parametrize("world", ["digits", "shapes"])
@@ -152,7 +151,7 @@ def test_self_consistency(tmp_path, capsys, world):
         4,
         "--watched",
         {"digits": 1, "shapes": 8}[world],  # of digits there are few; a caption alone may say that the start was best
-        "--nodes",
+        "--levels",
         2,
         "--world",
         world,
@@ -160,7 +159,7 @@ def test_self_consistency(tmp_path, capsys, world):
         out,
     ]
     small += ["--data", tmp_path / "images.parquet", "--shift", 1]
-    call(ROOT / "scripts" / "self_consistency.py", *small)
+    answered("benchmark", "consistency", *small)
     said = capsys.readouterr().out
     assert (out / "table.md").read_text() in said
     assert ("exact I(A; B): 3.171 nats" in said) == (world == "shapes")
@@ -172,7 +171,7 @@ def test_self_consistency(tmp_path, capsys, world):
     # What is there is read back, and another plan is not mixed in.
     kept = [*(out / "estimates").iterdir(), out / "single.0.safetensors"]
     before = [os.stat(path).st_mtime_ns for path in kept]
-    call(ROOT / "scripts" / "self_consistency.py", *small)
+    answered("benchmark", "consistency", *small)
     assert [os.stat(path).st_mtime_ns for path in kept] == before
     capsys.readouterr()
     with pytest.raises(ValueError, match="other settings"):

@@ -41,7 +41,7 @@ def test_help_and_version_import_nothing_heavy(arguments):
         f"import sys; sys.argv = {['mmg-diffusers', *arguments]}\nfrom mmg_diffusers.commands.entry import main\nmain()"
     )
     assert heavy == "[]"
-    assert seconds < import_alone + 1
+    assert seconds < (0.6 if len(arguments) == 1 else import_alone + 1)
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -1,4 +1,4 @@
-"""The studies, as scripts with small arguments."""
+"""The studies, with small arguments."""
 
 import json
 import os
@@ -13,15 +13,15 @@ from safetensors import safe_open
 from mmg_diffusers import load, shapes_model
 from mmg_diffusers.commands.studies import switching
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
-from tests.commands.calling import CIRCLE, ROOT, call, run
+from tests.commands.calling import CIRCLE, ROOT, answered, call, refused, run
 
 
 def test_pixel_maps(tmp_path, capsys):
-    script = ROOT / "scripts" / "pixel_maps.py"
+    command = "maps"
     small = ["--pairs", 1, "--steps", 4, "--levels", 4, "--output", tmp_path]
     some = tmp_path / "candidates.txt"
     some.write_text("\n".join(f"a small {c} {s} on the left" for c in ("red", "blue") for s in ("circle", "square")))
-    run(script, *small, "--word", "colour", "--together", "colour,circle", "--prompt", CIRCLE, "--marginal", some)
+    answered(command, *small, "--word", "colour", "--together", "colour,circle", "--prompt", CIRCLE, "--marginal", some)
     said = capsys.readouterr().out
     for word in (
         "| prompt |",
@@ -32,7 +32,7 @@ def test_pixel_maps(tmp_path, capsys):
     ):
         assert word in said
     bands = ["--band", "-2:1", "--band", "1:"]
-    run(script, *small, "--word", "colour", *bands, "--marginal", "null", "--no-whole", "--npz")
+    answered(command, *small, "--overwrite", "--word", "colour", *bands, "--marginal", "null", "--no-whole", "--npz")
     said = capsys.readouterr().out
     assert "colour: masked" in said
     with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
@@ -52,50 +52,48 @@ def test_pixel_maps_of_images_that_are_not_square(world, tmp_path, capsys):
     folder = tmp_path / "wide"
     folder.mkdir()
     Image.new("RGB", (40, 24), "gray").save(folder / "wide.png")
-    arguments = [folder, "--prompt", "a red circle", "--levels", 3, "--output", tmp_path]
-    script = ROOT / "scripts" / "pixel_maps.py"
-    run(script, *arguments, "--word", "red", "--replace-by", "blue")
+    arguments = ["shapes", folder, "--prompt", "a red circle", "--levels", 3, "--output", tmp_path]
+    command = "maps"
+    answered(command, *arguments, "--word", "red", "--replace-by", "blue")
     assert "red: replaced by 'blue'" in capsys.readouterr().out
     with safe_open(tmp_path / "maps.safetensors", framework="pt") as file:
         assert file.get_tensor("red").shape == (1, 24, 40)
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "says"),
+    ("command", "arguments", "says"),
     [
-        ("pixel_maps.py", ["--word", "@9"], "there is no word @9"),
-        ("pixel_maps.py", ["--prompt", CIRCLE, "--word", "blue"], "no 'blue' in the prompt"),
-        ("pixel_maps.py", ["--prompt", "red on red", "--word", "red"], "say which by its place: @0 or @2"),
-        ("pixel_maps.py", ["--band", "3:1"], "the band is '3:1'"),
-        ("pixel_maps.py", ["--band", "-1:7"], "between -5.36 and"),
-        ("pixel_maps.py", ["--no-whole"], "nothing was asked for"),
-        ("pixel_maps.py", ["--together", "colour"], "expected two words"),
-        ("pixel_maps.py", ["--marginal", "nowhere.txt"], "which is no file"),
-        ("pixel_maps.py", ["--marginal", "negatives:1", "--word", "colour"], "cannot isolate a word"),
-        ("prompt_influence.py", ["--at", "1.5"], "tau is 1.5"),
-        ("prompt_influence.py", ["--read", "D(1)"], "no reading 'D\\(1\\)'"),
-        ("prompt_influence.py", ["--prompt", CIRCLE, "--marginal", "prompts"], "candidates need others"),
-        ("prompt_switching.py", ["--tau", "-0.1"], "tau is -0.1"),
-        ("prompt_switching.py", ["--marginal", "null"], "pictures are read as candidates"),
-        ("word_information.py", ["--prompt", CIRCLE, "--word", "blue"], "no prompt has the word 'blue'"),
-        ("word_information.py", ["--replace-by", ""], "candidates say by themselves"),
-        ("word_information.py", ["--vary", "red"], "such as red=blue,green"),
-        ("word_information.py", ["--vary", "red=blue", "--marginal", "null"], "candidates of its own"),
-        ("word_information.py", ["--prompt", CIRCLE, "--vary", "pink=blue"], "none of which is in the prompt"),
+        ("maps", ["--word", "@9"], "there is no word @9"),
+        ("maps", ["--prompt", CIRCLE, "--word", "blue"], "no 'blue' in the prompt"),
+        ("maps", ["--prompt", "red on red", "--word", "red"], "say which by its place: @0 or @2"),
+        ("maps", ["--band", "3:1"], "the band is '3:1'"),
+        ("maps", ["--band", "-1:7"], "between -5.36 and"),
+        ("maps", ["--no-whole"], "nothing was asked for"),
+        ("maps", ["--together", "colour"], "expected two words"),
+        ("maps", ["--marginal", "nowhere.txt"], "which is no file"),
+        ("maps", ["--marginal", "negatives:1", "--word", "colour"], "cannot isolate a word"),
+        ("influence", ["--at", "1.5"], "tau is 1.5"),
+        ("influence", ["--read", "D(1)"], "no reading 'D(1)'"),
+        ("influence", ["--prompt", CIRCLE, "--marginal", "prompts"], "candidates need others"),
+        ("switch", ["--tau", "-0.1"], "tau is -0.1"),
+        ("switch", ["--marginal", "null"], "pictures are read as candidates"),
+        ("words", ["--prompt", CIRCLE, "--word", "blue"], "no prompt has the word 'blue'"),
+        ("words", ["--replace-by", ""], "candidates say by themselves"),
+        ("words", ["--vary", "red"], "such as red=blue,green"),
+        ("words", ["--vary", "red=blue", "--marginal", "null"], "candidates of its own"),
+        ("words", ["--prompt", CIRCLE, "--vary", "pink=blue"], "none of which is in the prompt"),
     ],
 )
-def test_scripts_refuse_bad_input_before_they_measure(tmp_path, script, arguments, says):
-    with pytest.raises((ValueError, FileNotFoundError), match=says):
-        run(ROOT / "scripts" / script, *arguments, "--output", tmp_path / "out")
+def test_commands_refuse_bad_input_before_they_measure(tmp_path, command, arguments, says):
+    assert says in refused(command, *arguments, "--output", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_prompt_influence(world, tmp_path, capsys):
     folder, _ = world
-    script = ROOT / "scripts" / "prompt_influence.py"
+    command = "influence"
     small = ["--pairs", 2, "--levels", 5, "--steps", 4, "--output", tmp_path]
-    with pytest.warns(UserWarning, match="do not sample"):
-        run(script, *small, "--generated", "--sampling-steps", 2, "--guidance", 2, "--at", 0.5, "--each", 1)
+    answered(command, *small, "--generated", "--sampling-steps", 2, "--guidance", 2, "--at", 0.5, "--each", 1)
     said = capsys.readouterr().out
     names = ("null, gap", "null, orthogonal", "null, C(1)", "shapes, log q")
     for word in names:
@@ -110,13 +108,24 @@ def test_prompt_influence(world, tmp_path, capsys):
     assert gap["nats"].iloc[-1] == 0.0
     assert (tmp_path / "influence-000.png").stat().st_size > 1000
     # Prompts, words and models side by side.
-    table = ["--model", shapes_model(), "--levels", 4, "--rule", "simpson", "--output", tmp_path]
-    run(script, folder, *table, "--prompt", CIRCLE, "--prompt", "a large blue circle on the right", "--word", "circle")
+    table = ["--levels", 5, "--rule", "simpson", "--output", tmp_path, "--overwrite"]
+    answered(
+        command,
+        shapes_model(),
+        folder,
+        *table,
+        "--prompt",
+        CIRCLE,
+        "--prompt",
+        "a large blue circle on the right",
+        "--word",
+        "circle",
+    )
     found = json.loads((tmp_path / "influence.json").read_text())["curves"]
     assert list(found) == [f"{p}, circle, null, auto" for p in (CIRCLE, "a large blue circle on the right")]
     assert all(row["word"] == "masked" for row in found.values())
     with safe_open(tmp_path / "pairs.safetensors", framework="pt") as file:
-        assert {file.get_tensor(name).shape for name in file.keys()} == {(3, 4)}
+        assert {file.get_tensor(name).shape for name in file.keys()} == {(3, 5)}
 
 
 def test_prompt_switching(tmp_path, capsys, monkeypatch):
@@ -124,8 +133,8 @@ def test_prompt_switching(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         switching, "arrival", lambda pipe, made, *rest: drawn.append(made.images) or arrival(pipe, made, *rest)
     )
-    small = ["--count", 2, "--sampling-steps", 3, "--times", 3, "--steps", 4]
-    run(ROOT / "scripts" / "prompt_switching.py", *small, "--output", tmp_path)
+    small = ["--count", 2, "--sampling-steps", 3, "--times", 3, "--levels", 4]
+    answered("switch", *small, "--output", tmp_path)
     said = capsys.readouterr().out
     assert "half of the information has arrived at tau" in said
     assert "wins half of the time from tau" in said
@@ -141,9 +150,9 @@ def test_prompt_switching(tmp_path, capsys, monkeypatch):
 
 
 def test_word_information(tmp_path, capsys):
-    script = ROOT / "scripts" / "word_information.py"
+    command = "words"
     small = ["--pairs", 2, "--steps", 3, "--levels", 3, "--output", tmp_path]
-    run(script, *small)
+    answered(command, *small)
     said = capsys.readouterr().out
     for kind in ("size", "colour", "shape", "side"):
         assert re.search(rf"\| {kind} \| \S+ ± \S+ \| {Shapes().conditional_information(kind):.3f} \|", said)
@@ -161,7 +170,9 @@ def test_word_information(tmp_path, capsys):
     assert page.count("<figcaption>picture") == 2
     assert f"{table['word'][0]}: {table['nats'][0]:.2f} nats" in page
     assert (tmp_path / "words.png").stat().st_size > 1000
-    run(script, *small, "--marginal", "null", "--word", "colour", "--word", "side", "--replace-by", "")
+    answered(
+        command, *small, "--overwrite", "--marginal", "null", "--word", "colour", "--word", "side", "--replace-by", ""
+    )
     assert json.loads((tmp_path / "words.json").read_text())["words"] == "left out"
     said = capsys.readouterr().out
     assert "colour, side: interaction" in said
@@ -172,7 +183,9 @@ def test_words_that_are_varied(tmp_path, capsys):
     picture = tmp_path / "a.png"
     Image.fromarray((Shapes("hard").sample(1, 3).images[0] * 255).astype("uint8")).save(picture)
     small = ["--levels", 3, "--steps", 3, "--no-together", "--output", tmp_path / "out"]
-    done = call("words", picture, "--prompt", CIRCLE, "--vary", "red=blue,green", "--vary", "left=right", *small)
+    done = call(
+        "words", "shapes", picture, "--prompt", CIRCLE, "--vary", "red=blue,green", "--vary", "left=right", *small
+    )
     assert done.exit_code == 0, done.output
     table = pandas.read_csv(tmp_path / "out" / "words.csv")
     assert table["word"].tolist() == ["red", "left"]
@@ -198,9 +211,9 @@ def test_compare(tmp_path):
     assert table["nats"].tolist() == pytest.approx(record.nats.tolist())
     assert (tmp_path / "out" / "maps.png").stat().st_size > 1000
     (tmp_path / "other.txt").write_text("one")
-    done = call("compare", "shapes", tmp_path / "pairs.csv", "--b", tmp_path / "other.txt", *small)
-    assert done.exit_code == 2
-    assert "with 1 captions for 2 images" in " ".join(done.output.split())
+    other = ["compare", "shapes", tmp_path / "pairs.csv", "--b", tmp_path / "other.txt"]
+    assert "with 1 captions for 2 images" in refused(*other, *small, "--overwrite")
+    assert "holds pairs.csv already; choose another --output, or add --overwrite" in refused(*other, *small)
 
 
 def test_measure_analyses(tmp_path, capsys):

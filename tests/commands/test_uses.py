@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmg_diffusers.commands.studies import uses
-from mmg_diffusers.commands.studies.settings import load_model
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.uses import edits, judge, memory, orders, selection
 from mmg_diffusers.commands.studies.uses.attention import Attention
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
@@ -19,7 +19,7 @@ from tests.commands.calling import ROOT, run
 
 @pytest.fixture(scope="module")
 def plain():
-    made = load_model("shapes-plain")
+    made = Networks("shapes-plain", "cpu").load()
     made.set_progress_bar_config(disable=True)
     return made
 

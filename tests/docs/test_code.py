@@ -4,6 +4,8 @@ Blocks of a page run in its order, and share their names. What a page takes for 
 """
 
 import re
+import shlex
+import shutil
 from functools import cache
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 import mmg_diffusers
 from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.arrays import FitSettings
+from mmg_diffusers.commands import app, early, two_arrays
 from mmg_diffusers.pairs import plan
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 from tests.commands.calling import call, run
@@ -37,15 +40,30 @@ SMALL = {
     "compare": "--levels 3 --quiet",
     "audit": "--levels 3 --quiet",
     "run": "--levels 2 --quiet",
+    "demo": "--pairs 2 --levels 2 --steps 3",
     "influence": "--pairs 2 --levels 2 --steps 3",
     "maps": "--pairs 2 --levels 2 --steps 3",
     "words": "--pairs 2 --levels 2 --steps 3",
-    "switch": "--count 1 --times 2 --sampling-steps 2 --steps 3",
+    "switch": "--count 1 --times 2 --sampling-steps 2 --levels 3",
+    "train": "--steps 2 --batch 4 --check-every 1 --levels 3 --width 8 --width 8",
+}
+SMALL_BENCHMARKS = {
+    "bmi": "--train 1000 --test 200 --steps 10 --workers 1",
+    "high-mi": "--train 1000 --test 200 --steps 10 --workers 1",
+    "consistency": "--steps 3 --batch 2 --held-out 4 --watched 8 --levels 2",
 }
 WITH_CODE = [path for path in PAGES if code(path) and named(path) not in ELSEWHERE and "models" not in path.parts]
 WITH_COMMANDS = [path for path in PAGES if list(commands(path))]
 # Of candidates, negatives and models; they stand for what a reader has.
-STANDS_FOR = {"MODEL": "shapes", "negatives:15": "negatives:2"}
+STANDS_FOR = {
+    "MODEL": "shapes",
+    "shapes-plain": "shapes",
+    "ANOTHER-MODEL": "shapes-plain",
+    "negatives:15": "negatives:2",
+    "mnist": "mnist.npz",
+    "a,b": "height,weight",
+    "c": "age",
+}
 
 
 def test_every_page_with_code_is_run():
@@ -101,12 +119,22 @@ def desk(tmp_path, monkeypatch, load):
     texts = ["file_name,text", *(f"{k}.png,a large red circle on the left" for k in range(3))]
     (tmp_path / "pictures" / "metadata.csv").write_text("\n".join(texts) + "\n", "utf-8")
     (tmp_path / "captions.txt").write_text("\n".join(dict.fromkeys([*sample.prompts[:3], *CAPTIONS[:3]])), "utf-8")
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((600, 2))
+    np.savez(tmp_path / "pairs.npz", x=x, y=x + generator.standard_normal((600, 2)))
+    shutil.copy(tmp_path / "pairs.npz", tmp_path / "mnist.npz")
+    lines = [f"{a},{b},{a + c}" for (a, b), c in zip(x, generator.standard_normal(600), strict=True)]
+    (tmp_path / "table.csv").write_text("\n".join(["height,weight,age", *lines]), "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "LEVELS", 2)
     monkeypatch.setattr(plan, "STEPS", 3)
     monkeypatch.setattr(MMGPipeline, "from_pretrained", load)
+    monkeypatch.setattr(early, "check_hub", lambda model, revision=None: None)
     real = mmg_diffusers.estimate_mi
     quick = FitSettings(steps=10)
+    monkeypatch.setattr(
+        two_arrays, "estimate_mi", lambda x, y, **more: real(x[:400], y[:400], settings=quick, **more)
+    )  # fmt: skip
     monkeypatch.setattr(
         mmg_diffusers, "estimate_mi", lambda x, y: real(x[:400], y[:400], settings=quick)
     )  # fmt: skip
@@ -201,8 +229,8 @@ def of_the_command_line(words):
     if tuple(words) in DONE and words[0] not in ("run", "collect"):
         return
     DONE.add(tuple(words))
-    if words[0] == "demo" or "--check" in words:  # run by tests/commands
-        said = call(words[0], "--help").output
+    if words[0] in ("demo", "benchmark") or "--check" in words:  # run by tests/commands
+        said = call(*words[: 2 if words[0] == "benchmark" else 1], "--help").output
         assert all(word in said for word in words[1:] if word.startswith("--"))
         return
     done = call(*words, *SMALL.get(words[0], "").split())
@@ -236,6 +264,33 @@ def of_a_launcher(words):
         of_the_command_line(words[words.index("mmg_diffusers") + 1 :])
     else:
         has_options(words[next(k for k, word in enumerate(words) if word.endswith(".py")) :])
+
+
+def test_examples_of_the_help(desk):
+    """Each command's help shows an example, which runs as it stands but for its size."""
+    assert [command.__name__ for command, _ in app.EXAMPLES] == [
+        entry.callback.__name__ for entry in app.app.registered_commands
+    ]
+    for _, example in app.EXAMPLES:
+        words = shlex.split(example)
+        words = [
+            STANDS_FOR.get(word, word)
+            for word in words[words.index("mmg_diffusers") + 1 if words[0] == "torchrun" else 1 :]
+        ]
+        assert f"Example: {example.split()[0]}" in call(words[0], "--help").output
+        done = call(*words, *SMALL.get(words[0], "").split())
+        assert done.exit_code == 0, f"{example}\n{done.output}\n{done.exception!r}"
+        assert words[0] == "inspect" or "wrote" in done.output
+
+
+@pytest.mark.slow
+def test_examples_of_the_help_of_benchmarks(desk):
+    for name, _, example in app.BENCHMARKS:
+        words = shlex.split(example)[1:]
+        assert words[1] == name
+        assert "Example: mmg-diffusers benchmark" in call(*words[:2], "--help").output
+        done = call(*words, *SMALL_BENCHMARKS[name].split())
+        assert done.exit_code == 0, f"{example}\n{done.output}\n{done.exception!r}"
 
 
 RUNS = {

@@ -82,7 +82,7 @@ def test_every_command_has_its_options_on_a_page(hooks):
     page = hooks.command_line()
     for name in ("demo", "estimate", "run", "collect", "words", "benchmark bmi"):
         assert f"\n## {name}\n" in page
-    assert re.search(r"^\| `--marginal` \| `null` \| ", page, re.MULTILINE)
+    assert re.search(r"^\| `--dtype, --torch-dtype` \| `float32` \| ", page, re.MULTILINE)
     assert "Example: `mmg-diffusers demo" in page
 
 

@@ -10,11 +10,15 @@ from typing import Annotated, Literal
 import typer
 
 from mmg_diffusers.checks import shown
+from mmg_diffusers.commands.answers import Answer
+from mmg_diffusers.commands.console import Stopped
+from mmg_diffusers.commands.options import Levels
 
 Family = Literal["bmi", "high-mi"]
+WRITTEN = ("table.md", "table.csv", "figure.png")
 
 
-def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., None]:
+def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., Answer]:
     """The command of a family of tasks."""
 
     def benchmark(
@@ -30,7 +34,7 @@ def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., None]:
         train: Annotated[int | None, typer.Option(help="Pairs to fit on.")] = None,
         test: Annotated[int | None, typer.Option(help="Pairs to measure.")] = None,
         steps: Annotated[int | None, typer.Option(help="Training steps, at most.")] = None,
-    ) -> None:
+    ) -> Answer:
         """Run what is missing in OUTPUT, then write table.md, table.csv and figure.png there."""
         from mmg_diffusers.commands.figures import check_plotting
         from mmg_diffusers.commands.studies.benchmarks import tasks
@@ -46,8 +50,13 @@ def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., None]:
             raise typer.BadParameter(f"no task {shown(unknown[0])}; there are {', '.join(list(known)[:3])}, ...")
         folder = output or Path(f"runs/{family}-quick" if quick else f"runs/{family}")
         count = seeds or (1 if quick else seeds_by_default)
-        results = tasks.run(list(task or known), range(first_seed, first_seed + count), plan, folder, workers)
-        print(tasks.write(tasks.summarise(results), folder))
+        try:
+            results = tasks.run(list(task or known), range(first_seed, first_seed + count), plan, folder, workers)
+        except KeyboardInterrupt as error:
+            raise Stopped(_kept(folder)) from error
+        summaries = tasks.summarise(results)
+        values = {"kind": f"benchmark {family}", "unit": "nats", "tasks": summaries}
+        return Answer(values, [tasks.write(summaries, folder)], [folder / name for name in WRITTEN])
 
     return benchmark
 
@@ -74,8 +83,8 @@ def consistency(
     batch: Annotated[int | None, typer.Option(min=1, help="Examples a step and process.")] = None,
     held_out: Annotated[int | None, typer.Option(min=4, help="Pairs to measure.")] = None,
     watched: Annotated[int | None, typer.Option(min=1, help="Other pairs, by which the training is watched.")] = None,
-    nodes: Annotated[int | None, typer.Option(min=2, help="Noise levels.")] = None,
-) -> None:
+    levels: Levels = None,
+) -> Answer | None:
     """Self-consistency of estimates on pictures. Run what is missing in OUTPUT, then write the table and the figure there."""
     from mmg_diffusers.arrays.image_data import read_images
     from mmg_diffusers.checks import needs
@@ -88,9 +97,18 @@ def consistency(
     plan = chosen.plan(quick)
     changes = {"steps": steps, "batch": batch}
     train = replace(plan.train, **{name: value for name, value in changes.items() if value is not None})
-    changes = {"held_out": held_out, "watched": watched, "nodes": nodes}
+    changes = {"held_out": held_out, "watched": watched, "nodes": levels}
     plan = replace(plan, train=train, **{name: value for name, value in changes.items() if value is not None})
     folder = output or Path(f"runs/consistency-{chosen.name}{'-quick' if quick else ''}")
-    readings = run(chosen, plan, range(first_seed, first_seed + (seeds or (1 if quick else 3))), folder)
-    if readings is not None:
-        print(write(chosen, plan, readings, folder))
+    try:
+        readings = run(chosen, plan, range(first_seed, first_seed + (seeds or (1 if quick else 3))), folder)
+    except KeyboardInterrupt as error:
+        raise Stopped(_kept(folder)) from error
+    if readings is None:
+        return None
+    values = {"kind": "benchmark consistency", "unit": "nats", "readings": readings}
+    return Answer(values, [write(chosen, plan, readings, folder)], [folder / name for name in WRITTEN])
+
+
+def _kept(folder: Path) -> str:
+    return f"what was finished is kept in {folder}; the same command goes on with the rest"

@@ -1,4 +1,4 @@
-"""`demo`, `estimate`, `report` and `inspect`."""
+"""`demo`, `estimate`, `report`, `audit` and `inspect`."""
 
 from __future__ import annotations
 
@@ -7,117 +7,91 @@ from typing import Annotated
 
 import typer
 
+from mmg_diffusers.commands.answers import Answer, place
+from mmg_diffusers.commands.networks import Measuring, Networks
 from mmg_diffusers.commands.options import (
     DEMO_STEPS,
     LEVELS,
     Batch,
     DemoModel,
     Device,
-    Draws,
-    Dtype,
-    EntropyOption,
     Integrand,
     Levels,
-    MarginalOption,
-    Model,
-    Null,
-    NullLevels,
+    MapsOption,
+    Output,
+    Overwrite,
     PlanFor,
     Prompt,
     Quiet,
-    Resize,
-    Revision,
     Seed,
     Tolerated,
-    Variant,
 )
+from mmg_diffusers.commands.questions import Question
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the record and the figures.")] = Path("runs/demo"),
+    output: Output = None,
+    overwrite: Overwrite = False,
     model: DemoModel = "shapes-plain",
     pairs: Annotated[int, typer.Option(min=2, help="Fresh pairs to measure.")] = 40,
-    levels: NullLevels = LEVELS,
+    levels: Levels = None,
     steps: Annotated[int, typer.Option(min=2, help="Steps of the noise path of the captions.")] = DEMO_STEPS,
     seed: Seed = 0,
     batch_size: Batch = None,
     device: Device = None,
     quiet: Quiet = False,
-) -> None:
+) -> Answer:
     """Measure a model that ships against the exact information of its world; a table and three figures."""
-    from mmg_diffusers.commands.console import console
-    from mmg_diffusers.commands.demo import demonstrate, report
     from mmg_diffusers.commands.figures import check_plotting
-    from mmg_diffusers.commands.inputs import Networks
     from mmg_diffusers.files.whole import check_writable
+
+    makes = ("estimate.safetensors", "summary.json", "mmse.png", "influence.png", "maps.png")
+    folder = place(output, "runs/demo", makes, overwrite)
+    check_plotting()
+    check_writable(folder)
+    from mmg_diffusers.commands.demo import answer, demonstrate
     from mmg_diffusers.pipelines.folding import folded_zeros
 
-    check_plotting()
-    check_writable(output)
     pipe = Networks(model, device, quiet=quiet).load()
     with folded_zeros(pipe.pipe):
-        shown = demonstrate(pipe, pairs=pairs, levels=levels, steps=steps, seed=seed, batch_size=batch_size)
-    report(shown, output, console)
+        shown = demonstrate(pipe, pairs=pairs, levels=levels or LEVELS, steps=steps, seed=seed, batch_size=batch_size)
+    return answer(shown, folder)
 
 
 def estimate(
-    model: Model,
-    source: Annotated[
-        Path, typer.Argument(help="An image, a folder (with metadata.csv, .jsonl or .parquet), or a table of pairs.")
-    ],
-    prompt: Prompt = None,
-    given: Annotated[str | None, typer.Option(help="Context of all images, for i(image; prompt | context).")] = None,
-    output: Annotated[Path, typer.Option(help="Folder for pairs.csv and the record.")] = Path("runs/estimate"),
-    marginal: MarginalOption = "null",
-    entropy: EntropyOption = None,
+    networks: Networks,
+    question: Question,
+    how: Measuring,
     integrand: Integrand = "auto",
-    levels: Levels = None,
-    draws: Draws = 1,
     tolerance: Tolerated = None,
+    maps: MapsOption = None,
     plan: PlanFor = None,
-    maps: Annotated[bool, typer.Option("--maps", help="Keep pixel maps in the record.")] = False,
-    seed: Seed = 0,
-    resize: Resize = False,
-    batch_size: Batch = None,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    variant: Variant = None,
-    revision: Revision = None,
-    null: Null = None,
-    quiet: Quiet = False,
-) -> None:
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """Mutual information of images and prompts: a table, a record, and the mean with its standard error.
 
     Against candidates or negatives, `nats` is log q, a lower bound by the posterior along one noise path.
     """
-    from mmg_diffusers.commands import measuring
-    from mmg_diffusers.commands.inputs import Networks
-    from mmg_diffusers.pairs.plan import Plan
-
-    measuring.estimate(
-        measuring.Question(source, prompt, given, marginal, entropy),
-        Plan(
-            integrand=integrand,
-            levels=levels,
-            draws=draws,
-            tolerance=tolerance,
-            keep="pixel" if maps else "pair",
-            seed=seed,
-            batch_size=batch_size,
-            resize=resize,
-        ),
-        Networks(model, device, dtype, variant, revision, quiet, null),
+    networks.check(question.source)
+    folder = place(
         output,
-        plan,
-    )  # fmt: skip
+        "runs/estimate",
+        ("pairs.csv", "estimate.safetensors", "filter.safetensors"),
+        overwrite or plan is not None,
+    )
+    from mmg_diffusers.commands import measuring
+
+    asked = how.plan(integrand=integrand, tolerance=tolerance, keep="pixel" if maps else "pair")
+    return measuring.estimate(question, asked, networks, folder, plan, high=how.high)
 
 
 def report(
-    model: Model,
-    source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
-    prompt: Prompt = None,
-    output: Annotated[Path, typer.Option(help="The page.")] = Path("runs/report.html"),
-    marginal: MarginalOption = "null",
+    networks: Networks,
+    question: Question,
+    how: Measuring,
+    integrand: Integrand = "auto",
+    tolerance: Tolerated = None,
     likelihood: Annotated[
         bool,
         typer.Option("--likelihood", help="Also say how likely the images are, by more evaluations."),
@@ -135,71 +109,73 @@ def report(
     other: Annotated[
         str | None, typer.Option("--other-model", help="A second model, which is measured on the same pairs.")
     ] = None,
-    entropy: EntropyOption = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Against candidates, hold the null branch against their mixture as well.")
     ] = False,
-    levels: Levels = None,
-    draws: Draws = 1,
+    maps: MapsOption = None,
     plan: PlanFor = None,
-    seed: Seed = 0,
-    resize: Resize = False,
-    batch_size: Batch = None,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    variant: Variant = None,
-    revision: Revision = None,
-    null: Null = None,
-    quiet: Quiet = False,
-) -> None:
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            help="The page, .html; by default runs/report.html, or runs/report-2.html, ... if that is taken.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """Write one self-contained HTML page: verdict, table, curves, maps by noise level, words, pairs, settings, certificates."""
+    networks.check(question.source)
+    page = _page(output, overwrite or plan is not None)
     from mmg_diffusers.commands import measuring
-    from mmg_diffusers.commands.inputs import Networks
-    from mmg_diffusers.pairs.plan import Plan
 
-    measuring.report(
-        measuring.Question(source, prompt, marginal=marginal, entropy=entropy),
-        Plan(levels=levels, draws=draws, seed=seed, batch_size=batch_size, resize=resize, audit=audit),
-        Networks(model, device, dtype, variant, revision, quiet, null),
-        output,
-        plan,
-        also=measuring.Also(likelihood, words, b, other),
+    keep = "pair" if maps is False else "level"
+    asked = how.plan(integrand=integrand, tolerance=tolerance, keep=keep, audit=audit)
+    return measuring.report(
+        question, asked, networks, page, plan, high=how.high, also=measuring.Also(likelihood, words, b, other)
     )  # fmt: skip
+
+
+def _page(output: Path | None, overwrite: bool) -> Path:
+    """The file of a page: by default the first of runs/report.html, runs/report-2.html, ... that is free.
+
+    Raises:
+        ValueError: for what is no page of HTML, or is there already.
+    """
+    if output is None:
+        number, page = 1, Path("runs/report.html")
+        while page.exists() and not overwrite:
+            number += 1
+            page = Path(f"runs/report-{number}.html")
+        return page
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder; expected the file to write, such as {output / 'report.html'}")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"--output is {output}; the report is a page of HTML: give {output.with_suffix('.html')}, and print it to PDF from a "
+            "browser if you need one"
+        )
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} is there already; choose another --output, or add --overwrite")
+    return output
 
 
 def audit(
-    model: Model,
-    source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
-    prompt: Prompt = None,
-    output: Annotated[Path, typer.Option(help="Folder for the tables and the record.")] = Path("runs/audit"),
-    marginal: MarginalOption = "prompts",
-    levels: Levels = None,
-    draws: Draws = 1,
-    seed: Seed = 0,
-    resize: Resize = False,
-    batch_size: Batch = None,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    variant: Variant = None,
-    revision: Revision = None,
-    null: Null = None,
-    quiet: Quiet = False,
-) -> None:
+    networks: Networks,
+    question: Question,
+    how: Measuring,
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """How far the null prompt is from the mixture of candidates, level by level: can its numbers be believed?"""
+    networks.check(question.source)
+    folder = place(output, "runs/audit", ("levels.csv", "pairs.csv", "audit.safetensors"), overwrite)
     from mmg_diffusers.commands import measuring
-    from mmg_diffusers.commands.inputs import Networks
-    from mmg_diffusers.pairs.plan import Plan
 
-    measuring.audit(
-        measuring.Question(source, prompt, marginal=marginal),
-        Plan(levels=levels, draws=draws, seed=seed, batch_size=batch_size, resize=resize),
-        Networks(model, device, dtype, variant, revision, quiet, null),
-        output,
-    )  # fmt: skip
+    return measuring.audit(question, how.plan(), networks, folder, high=how.high)
 
 
 def inspect(
-    model: Model,
+    networks: Networks,
     check: Annotated[
         bool, typer.Option("--check", help="Run the network, and find out whether its sign, time and scale are right.")
     ] = False,
@@ -210,20 +186,12 @@ def inspect(
     prompt: Prompt = None,
     seed: Seed = 0,
     batch_size: Batch = None,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    variant: Variant = None,
-    revision: Revision = None,
-    null: Null = None,
-) -> None:
+) -> Answer:
     """Say what a model is, and what can be measured of it: family, prediction, levels, null, latent, text; refused ones too.
 
     With --check status 1 says that it is used otherwise than it was trained, or that nothing can be told.
     """
+    networks.check(images)
     from mmg_diffusers.commands import inspecting
-    from mmg_diffusers.commands.inputs import Networks
 
-    networks = Networks(model, device, dtype, variant, revision, True, null)
-    inspecting.inspect(networks)
-    if check:
-        inspecting.check(networks, images, prompt, seed, batch_size)
+    return inspecting.inspect(networks, check, images, prompt, seed, batch_size)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from mmg_diffusers.commands.answers import Answer, place
+from mmg_diffusers.commands.networks import Measuring, StudyNetworks
 from mmg_diffusers.commands.options import (
-    LEVELS,
     Axis,
-    Draws,
+    Beside,
     Guidance,
-    High,
-    ModelOption,
-    Models,
-    NullLevels,
+    MarginalOption,
+    Marginals,
     Output,
+    Overwrite,
     Pairs,
     Prompt,
     Prompts,
     ReplaceBy,
     RuleName,
     SamplingSteps,
-    Seed,
     Source,
     Steps,
-    StudyMarginal,
-    StudyMarginals,
+    Tolerated,
 )
 
 Words = Annotated[
@@ -36,42 +34,47 @@ Words = Annotated[
 
 
 def influence(
+    networks: StudyNetworks,
+    how: Measuring,
     source: Source = "shapes",
-    model: Models = None,
+    beside: Beside = None,
     prompt: Prompts = None,
     word: Words = None,
     replace_by: ReplaceBy = None,
-    marginal: StudyMarginals = None,
+    marginal: Marginals = None,
     read: Annotated[
         list[str] | None, typer.Option(help="Of the null prompt: gap, orthogonal (MINDE-C), auto, C(1).")
     ] = None,
     generated: Annotated[bool, typer.Option("--generated", help="Draw the images with the model.")] = False,
     guidance: Guidance = 1.0,
-    sampling_steps: SamplingSteps = 100,
+    sampling_steps: SamplingSteps = 50,
     pairs: Pairs = 64,
-    levels: NullLevels = 33,
     rule: Annotated[RuleName, typer.Option(help="On the model's own levels, with the null prompt.")] = "trapezoid",
     steps: Steps = None,
-    high: High = None,
-    draws: Draws = 1,
+    tolerance: Tolerated = None,
     axis: Axis = "tau",
     at: Annotated[list[float] | None, typer.Option(help="Diffusion times, 0 to 1, to print the influence at.")] = None,
     each: Annotated[int, typer.Option(min=0, help="Images that get a figure of their own.")] = 0,
-    seed: Seed = 6006,
-    output: Output = Path("runs/influence"),
-) -> None:
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """What a prompt, or each of its words, still adds at each noise level: influence.csv, .json and .png.
 
     Models, prompts, words and marginals that are named several times are compared in one figure.
     """
+    models = (networks, *(replace(networks, model=name) for name in beside or ()))
+    for one in models:
+        one.check(source)
+    makes = ("influence.csv", "influence.json", "pairs.safetensors", "influence.png")
+    folder = place(output, "runs/influence", makes, overwrite)
     from mmg_diffusers.commands.studies import influence as work
     from mmg_diffusers.commands.studies.settings import StudySettings
 
-    single = max(len(model or [""]), len(prompt or [""]), len(word or [""])) == 1
-    work.study(
+    single = max(len(models), len(prompt or [""]), len(word or [""])) == 1
+    return work.study(
         work.Question(
+            models,
             source,
-            tuple(model or [None]),
             tuple(prompt or [None]),
             tuple(word or [None]),
             tuple(marginal or (["null", "shapes"] if source == "shapes" and prompt is None else ["null"])),
@@ -79,16 +82,17 @@ def influence(
             replace_by,
             pairs,
         ),
-        StudySettings(levels, rule, steps, high, draws=draws, seed=seed),
+        StudySettings(how, rule, steps, tolerance),
         work.Drawing(sampling_steps, guidance) if generated else None,
         work.Shown(tuple(at or ()), axis, each),
-        output,
+        folder,
     )
 
 
 def maps(
+    networks: StudyNetworks,
+    how: Measuring,
     source: Source = "shapes",
-    model: ModelOption = None,
     prompt: Prompt = None,
     word: Words = None,
     together: Annotated[
@@ -97,30 +101,30 @@ def maps(
     whole: Annotated[bool, typer.Option(help="Maps of whole prompts.")] = True,
     gap: Annotated[bool, typer.Option(help="Gap maps, signed, beside the orthogonal ones.")] = True,
     replace_by: ReplaceBy = None,
-    marginal: StudyMarginal = None,
+    marginal: MarginalOption = None,
     band: Annotated[list[str] | None, typer.Option(help="Of log-SNR, such as -1:3.")] = None,
     pairs: Pairs = 6,
-    levels: NullLevels = LEVELS,
     steps: Steps = None,
-    high: High = None,
-    draws: Draws = 1,
+    tolerance: Tolerated = None,
     shown: Annotated[int, typer.Option(min=1, help="Images in the figure.")] = 6,
     npz: Annotated[bool, typer.Option("--npz", help="Write maps.npz as well.")] = False,
-    seed: Seed = 5005,
-    output: Output = Path("runs/maps"),
-) -> None:
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """Where in an image a prompt speaks, and each of its words: maps.safetensors, .json and .png.
 
     Maps are in nats per pixel, and their sum is the image's value. Orthogonal maps are nowhere negative, gap maps are signed.
     """
+    networks.check(source)
+    makes = ("maps.safetensors", "maps.json", "maps.npz", "maps.png")
+    folder = place(output, "runs/maps", makes, overwrite)
     from mmg_diffusers.commands.studies import maps as work
     from mmg_diffusers.commands.studies.settings import StudySettings
 
-    work.study(
+    return work.study(
         work.Question(
             source,
             prompt,
-            model,
             tuple(word or ()),
             tuple(together or ()),
             whole,
@@ -130,15 +134,17 @@ def maps(
             tuple(band or ()),
             pairs,
         ),
-        StudySettings(levels, steps=steps, high=high, draws=draws, seed=seed),
-        output,
+        StudySettings(how, steps=steps, tolerance=tolerance),
+        networks,
+        folder,
         shown=shown,
         npz=npz,
     )
 
 
 def switch(
-    model: ModelOption = None,
+    networks: StudyNetworks,
+    how: Measuring,
     first: Annotated[str, typer.Option(help="Prompt before the switch.")] = "a large red circle on the left",
     second: Annotated[str, typer.Option(help="Prompt after it.")] = "a large blue circle on the right",
     marginal: Annotated[
@@ -149,24 +155,24 @@ def switch(
     guidance: Guidance = 1.0,
     times: Annotated[int, typer.Option(help="Switching times, even in tau, both ends among them.")] = 11,
     tau: Annotated[list[float] | None, typer.Option(help="Further switching times, 0 to 1.")] = None,
-    steps: Steps = None,
-    high: High = None,
     axis: Axis = "tau",
     shown: Annotated[int, typer.Option(min=1, help="Pictures of each time in the figure.")] = 4,
-    seed: Seed = 7007,
-    output: Output = Path("runs/switching"),
-) -> None:
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """Draw with one prompt until tau, with another after it: which one does the picture follow?"""
-    from numpy import linspace
-
+    networks.check()
+    folder = place(output, "runs/switch", ("switching.json", "switching.safetensors", "switching.png"), overwrite)
     from mmg_diffusers.commands.studies import switching as work
     from mmg_diffusers.commands.studies.settings import StudySettings
 
-    taus = (*linspace(0, 1, max(2, times)).tolist(), *(tau or ()))
-    work.study(
-        work.Question(first, second, model, marginal, count, sampling_steps, guidance, taus),
-        StudySettings(steps=steps, high=high, seed=seed),
-        output,
+    count_of = max(2, times)
+    taus = (*(k / (count_of - 1) for k in range(count_of)), *(tau or ()))
+    return work.study(
+        work.Question(first, second, marginal, count, sampling_steps, guidance, taus),
+        StudySettings(how),
+        networks,
+        folder,
         axis=axis,
         shown=shown,
     )

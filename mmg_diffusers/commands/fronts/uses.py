@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mmg_diffusers.commands.answers import Answer, place
+from mmg_diffusers.commands.networks import Comparing, Measuring, Networks, StudyNetworks
 from mmg_diffusers.commands.options import (
-    LEVELS,
-    Batch,
-    Device,
-    Draws,
-    Dtype,
-    High,
-    Levels,
-    Model,
-    ModelOption,
-    NullLevels,
+    MarginalOption,
     Output,
+    Overwrite,
     Pairs,
+    PairsSource,
     Prompt,
-    Quiet,
     ReplaceBy,
-    Resize,
-    Revision,
-    Seed,
     Source,
     Steps,
-    StudyMarginal,
-    Variant,
+    Tolerated,
 )
 
 
 def words(
+    networks: StudyNetworks,
+    how: Measuring,
     source: Source = "shapes",
-    model: ModelOption = None,
     prompt: Prompt = None,
     word: Annotated[
         list[str] | None,
@@ -48,60 +38,47 @@ def words(
         ),
     ] = None,
     replace_by: ReplaceBy = None,
-    marginal: StudyMarginal = None,
+    marginal: MarginalOption = None,
     together: Annotated[
         bool, typer.Option(help="Every two words as well: their interaction, and what they share.")
     ] = True,
     pairs: Pairs = 64,
-    levels: NullLevels = LEVELS,
     steps: Steps = None,
-    high: High = None,
-    draws: Draws = 1,
-    seed: Seed = 8008,
-    output: Output = Path("runs/words"),
-) -> None:
+    tolerance: Tolerated = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """What each word of a prompt says about the image, given the rest: words.csv, .json, .html (text and maps), .png and the record."""
+    networks.check(source)
+    makes = tuple(f"words.{ending}" for ending in ("csv", "json", "html", "safetensors", "png"))
+    folder = place(output, "runs/words", makes, overwrite)
     from mmg_diffusers.commands.studies import words as work
     from mmg_diffusers.commands.studies.settings import StudySettings
 
-    work.study(
-        work.Question(
-            source, prompt, model, tuple(word or ()), replace_by, marginal, tuple(vary or ()), together, pairs
-        ),
-        StudySettings(levels, steps=steps, high=high, draws=draws, seed=seed),
-        output,
+    return work.study(
+        work.Question(source, prompt, tuple(word or ()), replace_by, marginal, tuple(vary or ()), together, pairs),
+        StudySettings(how, steps=steps, tolerance=tolerance),
+        networks,
+        folder,
     )
 
 
 def compare(
-    model: Model,
-    source: Annotated[Path, typer.Argument(help="An image, a folder, or a table of pairs.")],
+    networks: Networks,
+    source: PairsSource,
+    how: Comparing,
     b: Annotated[
         str, typer.Option("--b", help="The other caption of all images; or a .txt file, one a line, one for each.")
     ],
     a: Annotated[
         str | None, typer.Option("--a", help="One caption, alike; by default each image's own, of the table.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for pairs.csv, maps.png and the record.")] = Path("runs/compare"),
-    levels: Levels = None,
-    draws: Draws = 2,
-    seed: Seed = 0,
-    resize: Resize = False,
-    batch_size: Batch = None,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    variant: Variant = None,
-    revision: Revision = None,
-    quiet: Quiet = False,
-) -> None:
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
     """Which of two captions fits each image better, by how many nats, where in it, and from which noise level on."""
+    networks.check(source)
+    folder = place(output, "runs/compare", ("pairs.csv", "maps.png", "comparison.safetensors"), overwrite)
     from mmg_diffusers.commands import comparing
-    from mmg_diffusers.commands.inputs import Networks
-    from mmg_diffusers.pairs.plan import Plan
 
-    comparing.compare(
-        comparing.Question(source, a, b),
-        Plan(levels=levels, draws=draws, seed=seed, batch_size=batch_size, resize=resize),
-        Networks(model, device, dtype, variant, revision, quiet),
-        output,
-    )  # fmt: skip
+    return comparing.compare(comparing.Question(source, a, b), how.plan(), networks, folder, high=how.high)

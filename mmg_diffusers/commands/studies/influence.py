@@ -12,15 +12,17 @@ import torch
 
 from mmg_diffusers.analysis.influence import AXES, Axis, Influence, influence
 from mmg_diffusers.analysis.words import Isolated, isolate
+from mmg_diffusers.commands.answers import Answer, Grid
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import check_plotting, plot_influence, save_figure
 from mmg_diffusers.commands.inputs import gather
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.settings import (
     StudySettings,
+    check_taus,
     is_shapes,
-    load_model,
     marginal_of,
-    print_warnings,
+    warned,
     word_of,
     write_json,
     write_tensors,
@@ -34,6 +36,7 @@ from mmg_diffusers.pairs.images import ImageLike
 from mmg_diffusers.pairs.marginals import NullPrompt
 from mmg_diffusers.pipelines.drawing import draw
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 from mmg_diffusers.worlds.shapes import Shapes
 
 
@@ -42,8 +45,8 @@ class Question:
     """What is compared. Of models, prompts, words and marginals every combination gets a curve.
 
     Args:
+        models: how each is loaded.
         source: as `gather` takes it.
-        models: folders or ids; ``None`` is the one that ships.
         prompts: of all images; ``None`` for those of the source.
         words: as `word_of` takes them; ``None`` is the whole prompt.
         marginals: as `read_marginal` takes them.
@@ -52,8 +55,8 @@ class Question:
         pairs: of the Shapes world.
     """
 
+    models: tuple[Networks, ...]
     source: str = "shapes"
-    models: tuple[str | None, ...] = (None,)
     prompts: tuple[str | None, ...] = (None,)
     words: tuple[str | None, ...] = (None,)
     marginals: tuple[str, ...] = ("null",)
@@ -120,7 +123,7 @@ class Comparison:
                 images,
                 prompts,
                 given=asked.given,
-                plan=settings.with_null(),
+                plan=settings.with_null(pipe),
             )
             forms = {text: result.using(reading(text)) for text in readings}
             made = {text: (influence(form, convention), form.warnings()) for text, form in forms.items()}
@@ -158,30 +161,46 @@ def compare(
     """
     for text in question.readings:
         reading(text)
+    check_taus(at)
     comparison = Comparison()
-    for name in question.models:
-        pipe = load_model(name)
+    wanted = {prompt: _wanted(question, prompt, settings) for prompt in question.prompts}
+    for networks in question.models:
+        pipe = networks.load()
         pipe.denoiser.convention.at_tau(torch.tensor(at))
-        for prompt in question.prompts:
-            images, prompts = gather(question.source, prompt, question.pairs, settings.seed)
-            asked = {
-                (word, text): _asked(question, word, text, prompt, prompts)
-                for word in question.words
-                for text in question.marginals
-            }
-            notes: tuple[str, ...] = ()
-            if drawing is not None:
-                drawn = draw(pipe, prompts, steps=drawing.steps, guidance=drawing.guidance, seed=settings.seed)
-                images, notes = list(drawn.images), drawn.notes
-            for (word, text), isolated in asked.items():
-                label = [
-                    *([Path(name or "shapes").name] if len(question.models) > 1 else []),
-                    *([prompt] if prompt is not None and len(question.prompts) > 1 else []),
-                    *([word] if word is not None else []),
-                    *([text] if word is not None or len(question.marginals) > 1 else []),
-                ]
-                comparison.add(label, pipe, images, prompts, isolated, settings, question.readings, notes)
+        parts = sum(len(asked) + (drawing is not None) for _, _, asked in wanted.values())
+        with bar_of_parts(parts, "influence", pipe.progress_bar_config):
+            for prompt, (images, prompts, asked) in wanted.items():
+                notes: tuple[str, ...] = ()
+                if drawing is not None:
+                    drawn = draw(pipe, prompts, steps=drawing.steps, guidance=drawing.guidance, seed=settings.seed)
+                    images, notes = list(drawn.images), drawn.notes
+                for (word, text), isolated in asked.items():
+                    label = [
+                        *([Path(networks.model).name] if len(question.models) > 1 else []),
+                        *([prompt] if prompt is not None and len(question.prompts) > 1 else []),
+                        *([word] if word is not None else []),
+                        *([text] if word is not None or len(question.marginals) > 1 else []),
+                    ]
+                    comparison.add(label, pipe, images, prompts, isolated, settings, question.readings, notes)
     return comparison
+
+
+Asked = dict[tuple[str | None, str], Isolated]
+
+
+def _wanted(
+    question: Question, prompt: str | None, settings: StudySettings
+) -> tuple[list[ImageLike], list[str], Asked]:
+    """Pairs with a prompt, or their own, and what is asked of them: read before a model is loaded."""
+    images, prompts = gather(question.source, prompt, question.pairs, settings.seed)
+    asked = {
+        (word, text): _asked(question, word, text, prompt, prompts)
+        for word in question.words
+        for text in question.marginals
+    }
+    for isolated in asked.values():
+        settings.check(isolated.marginal)
+    return images, prompts, asked
 
 
 def _asked(question: Question, word: str | None, marginal: str, prompt: str | None, prompts: list[str]) -> Isolated:
@@ -208,11 +227,11 @@ def table_of(curves: dict[str, Influence]) -> io.StringIO:
     return table
 
 
-def study(question: Question, settings: StudySettings, drawing: Drawing | None, shown: Shown, output: Path) -> None:
-    """Measure, print a table, and write influence.csv, influence.json, pairs.safetensors (image by image) and influence.png.
+def study(question: Question, settings: StudySettings, drawing: Drawing | None, shown: Shown, output: Path) -> Answer:
+    """Measure, and write influence.csv, influence.json, pairs.safetensors (image by image) and influence.png.
 
     Raises:
-        ValueError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, OSError, ImportError: before anything is measured.
     """
     check_plotting()
     check_writable(output)
@@ -232,19 +251,22 @@ def study(question: Question, settings: StudySettings, drawing: Drawing | None, 
     write_text(output / "influence.csv", table_of(curves))
     write_tensors(output / "pairs.safetensors", {name: curve.nats for name, curve in curves.items()})
     write_json(output / "influence.json", {"curves": summary, "exact": exact})
-    print("| curve | nats | half has arrived at tau | at log-SNR | at timestep |\n|---|--:|--:|--:|--:|")
+    rows: list[tuple[str, ...]] = []
     for name, row in summary.items():
         half = row["half_arrived_at"]
         cells = [
             "none" if half[axis] is None else f"{half[axis].value:.3g} ± {half[axis].stderr:.2g}"
             for axis in ("tau", "logsnr", "timestep")
         ]
-        print(f"| {name} | {plus_minus(row['nats'])} | {' | '.join(cells)} |")
+        rows.append((name, plus_minus(row["nats"]), *cells))
+    says: list[object] = [Grid(("curve", "nats", "half has arrived at tau", "at log-SNR", "at timestep"), rows)]
     for name, row in summary.items():
         for tau, value in row["nats_at_tau"].items():
-            print(f"{name}: {plus_minus(value)} nats are still to come at tau {tau}")
-    print_warnings([text for row in summary.values() for text in row["warnings"]])
-    save_figure(plot_influence(curves, axis=shown.axis, ceiling=exact), output / "influence.png")
+            says.append(f"{name}: {plus_minus(value)} nats are still to come at tau {tau}")
+    says += warned([text for row in summary.values() for text in row["warnings"]])
+    wrote = [output / name for name in ("influence.csv", "influence.json", "pairs.safetensors")]
+    wrote.append(save_figure(plot_influence(curves, axis=shown.axis, ceiling=exact), output / "influence.png"))
     for k in range(min(shown.each, *(len(curve) for curve in curves.values()))):
         figure = plot_influence({name: curve[k : k + 1] for name, curve in curves.items()}, axis=shown.axis)
-        save_figure(figure, output / f"influence-{k:03d}.png")
+        wrote.append(save_figure(figure, output / f"influence-{k:03d}.png"))
+    return Answer({"kind": "influence", "unit": "nats", "curves": summary, "exact": exact}, says, wrote)

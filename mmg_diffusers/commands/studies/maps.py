@@ -13,14 +13,15 @@ import numpy as np
 from torch import Tensor
 
 from mmg_diffusers.analysis.words import Isolated, decompose_maps, isolate, pair_surprise
+from mmg_diffusers.commands.answers import Answer, Grid
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import check_plotting, plot_map_grid, save_figure
 from mmg_diffusers.commands.inputs import gather
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.settings import (
     StudySettings,
-    load_model,
     marginal_of,
-    print_warnings,
+    warned,
     word_of,
     write_json,
     write_tensors,
@@ -32,6 +33,7 @@ from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.prompts import Word
 from mmg_diffusers.pairs.videos import read_video
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
+from mmg_diffusers.pipelines.progress import bar_of_parts
 
 PARTS = ("redundancy", "unique_1", "unique_2", "synergy", "interaction")
 
@@ -42,7 +44,6 @@ class Question:
 
     Args:
         source, prompt: as `gather` takes them.
-        model: folder or id; ``None`` is the one that ships.
         words: as `word_of` takes them.
         together: two words each, such as ``red,circle``, whose shared information is mapped; needs candidates.
         whole: map whole prompts.
@@ -55,7 +56,6 @@ class Question:
 
     source: str = "shapes"
     prompt: str | None = None
-    model: str | None = None
     words: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     whole: bool = True
@@ -83,7 +83,7 @@ class Measurement:
                 self.images,
                 self.prompts,
                 given=asked.given,
-                plan=settings.with_null(),
+                plan=settings.with_null(self.pipe),
                 keep="level",
             )
         return self.pipe.filter(
@@ -109,9 +109,8 @@ def bands_of(texts: Sequence[str], low: float, high: float) -> dict[str, tuple[f
         except ValueError:
             band = (math.inf, -math.inf)
         if not colon or not band[0] < band[1] or low > band[0] > -math.inf or high < band[1] < math.inf:
-            raise ValueError(
-                f"the band is {shorten(repr(text), 60)}; expected rising log-SNRs between {low:.2f} and {high:.2f}, such as -1:3"
-            )
+            ends = "" if math.isinf(low) else f" between {low:.2f} and {high:.2f}"
+            raise ValueError(f"the band is {shorten(repr(text), 60)}; expected rising log-SNRs{ends}, such as -1:3")
         bands[text] = band
     return bands
 
@@ -145,25 +144,27 @@ class Maps:
         return {name: values.flatten(1).sum(1) for name, values in self.maps.items() if not name.endswith("/stderr")}
 
 
-def measure_maps(question: Question, settings: StudySettings) -> Maps:
+def measure_maps(question: Question, settings: StudySettings, networks: Networks) -> Maps:
     """Measure all that is asked; everything is checked before anything is measured.
 
     Raises:
         ValueError, OSError: for options that cannot be read or do not fit the pairs.
     """
-    pipe = load_model(question.model)
     source = question.source
     images, prompts = gather(source, question.prompt, question.pairs, settings.seed)
     marginal = marginal_of(question.marginal, source, question.prompt, prompts)
-    # Candidates are compared at every level of the path but the last.
-    low, high = pipe.denoiser.logsnr_range
-    top = high if isinstance(marginal, NullPrompt) else settings.last_step(pipe)
-    bands = {"": None, **bands_of(question.bands, low, top)}
+    settings.check(marginal)
     asked = {"prompt": Isolated(None, marginal, "whole prompts")} if question.whole else {}
     asked |= {text: isolate([word_of(text, source)], prompts, marginal, question.replace_by) for text in question.words}
     together = {text: two_words(text, source, marginal) for text in question.together}
     if not asked and not together:
         raise ValueError("nothing was asked for; leave --no-whole out, or name a --word")
+    bands_of(question.bands, -math.inf, math.inf)
+    pipe = networks.load()
+    # Candidates are compared at every level of the path but the last.
+    low, high = pipe.denoiser.logsnr_range
+    top = (settings.how.high or high) if isinstance(marginal, NullPrompt) else settings.last_step(pipe)
+    bands = {"": None, **bands_of(question.bands, low, top)}
     measure = Measurement(pipe, images, prompts, settings)
     medium = pipe.codec.medium
     *frames, _, height, width = medium.read(images[0]).pixels.shape
@@ -173,67 +174,75 @@ def measure_maps(question: Question, settings: StudySettings) -> Maps:
 
     maps: dict[str, Tensor] = {}
     record: dict[str, dict[str, Any]] = {}
-    for name, isolated in asked.items():
-        estimate = measure(isolated)
-        for form in ("orthogonal", "gap") if question.gap else ("orthogonal",):
-            for text, band in bands.items():
-                label = ", ".join([name, *([form] if form != "orthogonal" else []), *([text] if text else [])])
-                nats, stderr = estimate.pixel_map(form, band)
-                maps[label], maps[f"{label}/stderr"] = spread(nats), spread(stderr)
-        record[name] = {
-            "word": isolated.said,
-            "settings": dict(estimate.settings),
-            "warnings": estimate.warnings(),
-        }
-    for name, (one, two) in together.items():
-        assert isinstance(marginal, Candidates)
-        joint, first_left, second_left = (
-            measure(isolate(words, prompts, marginal)).pixel_map("gap")[0] for words in ([one, two], [one], [two])
-        )
-        parts = decompose_maps(pair_surprise(marginal, prompts, one, two), joint, first_left, second_left)
-        for part in PARTS:
-            maps[f"{name}, {part}"] = spread(getattr(parts, part))
-        record[name] = {"word": "replaced by what other candidates say in its place", "gap maps": True}
+    with bar_of_parts(len(asked) + 3 * len(together), "maps", pipe.progress_bar_config):
+        for name, isolated in asked.items():
+            estimate = measure(isolated)
+            for form in ("orthogonal", "gap") if question.gap else ("orthogonal",):
+                for text, band in bands.items():
+                    label = ", ".join([name, *([form] if form != "orthogonal" else []), *([text] if text else [])])
+                    nats, stderr = estimate.pixel_map(form, band)
+                    maps[label], maps[f"{label}/stderr"] = spread(nats), spread(stderr)
+            record[name] = {
+                "word": isolated.said,
+                "settings": dict(estimate.settings),
+                "warnings": estimate.warnings(),
+            }
+        for name, (one, two) in together.items():
+            assert isinstance(marginal, Candidates)
+            joint, first_left, second_left = (
+                measure(isolate(words, prompts, marginal)).pixel_map("gap")[0] for words in ([one, two], [one], [two])
+            )
+            parts = decompose_maps(pair_surprise(marginal, prompts, one, two), joint, first_left, second_left)
+            for part in PARTS:
+                maps[f"{name}, {part}"] = spread(getattr(parts, part))
+            record[name] = {"word": "replaced by what other candidates say in its place", "gap maps": True}
     return Maps(images, prompts, maps, record)
 
 
-def study(question: Question, settings: StudySettings, output: Path, *, shown: int = 6, npz: bool = False) -> None:
-    """Measure, print a table, and write maps.safetensors, maps.json and maps.png.
+def study(
+    question: Question,
+    settings: StudySettings,
+    networks: Networks,
+    output: Path,
+    *,
+    shown: int = 6,
+    npz: bool = False,
+) -> Answer:
+    """Measure, and write maps.safetensors, maps.json and maps.png.
 
     Args:
         question: what is mapped.
         settings: how it is measured.
+        networks: the model.
         output: folder.
         shown: images in the figure.
         npz: write maps.npz as well.
 
     Raises:
-        ValueError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, OSError, ImportError: before anything is measured.
     """
     check_plotting()
     check_writable(output)
-    measured = measure_maps(question, settings)
+    measured = measure_maps(question, settings, networks)
     sums = measured.sums
     write_tensors(output / "maps.safetensors", measured.maps)
     if npz:
         arrays = io.BytesIO()
         np.savez(arrays, **{name: values.numpy() for name, values in measured.maps.items()})  # pyright: ignore[reportArgumentType]
         write_whole(output / "maps.npz", arrays.getvalue())
-    write_json(
-        output / "maps.json",
-        {
-            "prompts": measured.prompts,
-            "nats": {name: values.tolist() for name, values in sums.items()},
-            "measured": measured.record,
-        },
-    )
-    print("| map | nats, mean over images |\n|---|--:|")
+    values = {
+        "prompts": measured.prompts,
+        "nats": {name: values.tolist() for name, values in sums.items()},
+        "measured": measured.record,
+    }
+    write_json(output / "maps.json", values)
+    rows: list[tuple[str, str]] = []
     for name, nats in sums.items():
         error = f" ± {float(nats.std()) / len(nats) ** 0.5:.3f}" if len(nats) > 1 else ""
-        print(f"| {name} | {float(nats.mean()):.3f}{error} |")
-    for name, row in measured.record.items():
-        print(f"{name}: {row['word']}")
-    print_warnings([text for row in measured.record.values() for text in row.get("warnings", ())])
+        rows.append((name, f"{float(nats.mean()):.3f}{error}"))
+    says: list[object] = [Grid(("map", "nats, mean over images"), rows)]
+    says += [f"{name}: {row['word']}" for name, row in measured.record.items()]
+    says += warned([text for row in measured.record.values() for text in row.get("warnings", ())])
     few = min(shown, len(measured.images))
     read = read_video if next(iter(measured.maps.values())).ndim == 4 else read_picture
     pictures = [read(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(measured.images[:few])]
@@ -242,4 +251,6 @@ def study(question: Question, settings: StudySettings, output: Path, *, shown: i
         {name: measured.maps[name][:few] for name in sums},
         titles=[text.replace(" on ", "\non ") for text in measured.prompts[:few]],
     )
-    save_figure(figure, output / "maps.png", dpi=100)
+    wrote = [output / name for name in ("maps.safetensors", "maps.json", *(["maps.npz"] if npz else []))]
+    wrote.append(save_figure(figure, output / "maps.png", dpi=100))
+    return Answer({"kind": "maps", "unit": "nats", **values}, says, wrote)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmg_diffusers.commands.inputs import read_compared
+from mmg_diffusers.commands.networks import Measuring, within
 from mmg_diffusers.commands.options import LEVELS, RuleName
+from mmg_diffusers.commands.questions import check_options
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.quadrature import Simpson, Trapezoid
@@ -22,7 +24,6 @@ from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Word
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
-from mmg_diffusers.pipelines.shipped import model_place
 from mmg_diffusers.worlds.shapes import WORD_PLACES
 
 RULES: Mapping[RuleName, type[Trapezoid] | type[Simpson]] = {"trapezoid": Trapezoid, "simpson": Simpson}
@@ -33,29 +34,44 @@ class StudySettings:
     """How pairs are measured.
 
     Args:
-        levels, rule: of the null prompt.
-        steps: of the noise path along which candidates are compared, even in log-SNR; by default those of a `Plan`.
-        high: its clean end, by default the model's own.
-        draws: of noise.
-        seed: names the noise.
+        how: as all commands have it.
+        rule: of the levels of the null prompt.
+        steps: of the noise path along which candidates are compared, even in log-SNR; by default as many as levels are named, or
+            those of a `Plan`.
+        tolerance: of the null prompt, in place of a number of draws.
     """
 
-    levels: int = LEVELS
+    how: Measuring = field(default_factory=Measuring)
     rule: RuleName = "trapezoid"
     steps: int | None = None
-    high: float | None = None
-    draws: int = 1
-    seed: int = 0
+    tolerance: float | None = None
 
-    def with_null(self) -> Plan:
+    def __post_init__(self) -> None:
+        self.how.plan(tolerance=self.tolerance)  # which refuses what no measurement can have
+
+    @property
+    def seed(self) -> int:
+        """Names the noise."""
+        return self.how.seed
+
+    def with_null(self, pipe: MMGPipeline) -> Plan:
         """The plan of a measurement with the null prompt."""
-        return Plan(rule=RULES[self.rule](self.levels), draws=self.draws, seed=self.seed)
+        # Simpson's rule takes levels by twos.
+        levels = self.how.levels or LEVELS + (self.rule == "simpson")
+        plan = self.how.plan(levels=None, rule=RULES[self.rule](levels), tolerance=self.tolerance)
+        return within(plan, self.how.high, pipe)
 
     def with_candidates(self, pipe: MMGPipeline) -> Plan:
         """The plan of a measurement against candidates."""
-        low = pipe.denoiser.logsnr_range[0]
-        ends = None if self.high is None else (low, self.high)
-        return Plan(levels=self.steps, logsnr_range=ends, draws=self.draws, seed=self.seed)
+        return within(self.how.plan(levels=self.steps or self.how.levels), self.how.high, pipe)
+
+    def check(self, marginal: Marginal) -> None:
+        """Refuse options of the null prompt against candidates.
+
+        Raises:
+            ValueError: which says what to leave out.
+        """
+        check_options(marginal, self.how.plan(tolerance=self.tolerance))
 
     def last_step(self, pipe: MMGPipeline) -> float:
         """The level at which the last step of the candidates' path begins."""
@@ -63,17 +79,6 @@ class StudySettings:
         ends = range_within(model, path.logsnr_range, path.quadrature)
         nothing = torch.zeros(1, path.quadrature.nodes, dtype=torch.float64)
         return float(path.quadrature.place(*ends, model.snap, nothing)[0][0, -2])
-
-
-def load_model(name: str | Path | None) -> MMGPipeline:
-    """A model by its folder or id, by default the one that ships; its bar is redrawn once a second.
-
-    Raises:
-        ValueError: as `MMGPipeline.from_pretrained` does.
-    """
-    pipe = MMGPipeline.from_pretrained(model_place("shapes" if name is None else name))
-    pipe.set_progress_bar_config(mininterval=1)
-    return pipe
 
 
 def marginal_of(text: str | None, source: str, prompt: str | None, prompts: Sequence[str]) -> Marginal:
@@ -107,7 +112,17 @@ def write_text(path: Path, text: io.StringIO) -> None:
     write_whole(path, text.getvalue().encode())
 
 
-def print_warnings(warnings: Sequence[str]) -> None:
-    """Print each warning once."""
-    for warning in dict.fromkeys(warnings):
-        print(f"warning: {warning}")
+def warned(warnings: Sequence[str]) -> list[object]:
+    """Each warning once."""
+    return [f"warning: {warning}" for warning in dict.fromkeys(warnings)]
+
+
+def check_taus(taus: Sequence[float]) -> None:
+    """Refuse what is no diffusion time, before a model is loaded.
+
+    Raises:
+        ValueError: for one below 0 or above 1.
+    """
+    for tau in taus:
+        if not 0 <= tau <= 1:
+            raise ValueError(f"tau is {tau:g}; expected a diffusion time from 0 to 1")

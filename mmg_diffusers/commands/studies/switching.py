@@ -14,13 +14,15 @@ import numpy as np
 import torch
 
 from mmg_diffusers.analysis.influence import AXES, Axis, Influence
+from mmg_diffusers.commands.answers import Answer, Grid
 from mmg_diffusers.commands.console import shorten
 from mmg_diffusers.commands.figures import check_plotting, plot_switching, save_figure
 from mmg_diffusers.commands.inputs import read_compared
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.settings import (
     StudySettings,
-    load_model,
-    print_warnings,
+    check_taus,
+    warned,
     write_json,
     write_tensors,
 )
@@ -39,7 +41,6 @@ class Question:
 
     Args:
         first, second: prompts before the switch and after it.
-        model: folder or id; ``None`` is the one that ships.
         marginal: what pictures are read as: a file of candidates, or ``shapes``; the two by default.
         count: images at each switch.
         sampling_steps, guidance: of the sampler.
@@ -48,7 +49,6 @@ class Question:
 
     first: str
     second: str
-    model: str | None = None
     marginal: str | None = None
     count: int = 32
     sampling_steps: int = 50
@@ -92,12 +92,21 @@ def _place(value: Value | None, digits: int) -> str:
     return "nowhere" if value is None or not np.isfinite(value.value) else plus_minus(value, digits)
 
 
-def study(question: Question, settings: StudySettings, output: Path, *, axis: Axis = "tau", shown: int = 4) -> None:
+def study(
+    question: Question,
+    settings: StudySettings,
+    networks: Networks,
+    output: Path,
+    *,
+    axis: Axis = "tau",
+    shown: int = 4,
+) -> Answer:
     """Draw, classify, and write switching.json, switching.safetensors (pictures and posteriors) and switching.png.
 
     Args:
         question: what is drawn.
         settings: how pictures are read.
+        networks: the model.
         output: folder.
         axis: of the figure.
         shown: pictures of each switch in the figure.
@@ -107,7 +116,9 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
     """
     check_plotting()
     check_writable(output)
-    pipe = load_model(question.model)
+    candidates = question.candidates()
+    check_taus(question.taus)
+    pipe = networks.load()
     plan = settings.with_candidates(pipe)
     switching = switch_prompts(
         pipe,
@@ -115,7 +126,7 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
         question.second,
         list(question.taus),
         count=question.count,
-        candidates=question.candidates(),
+        candidates=candidates,
         steps=question.sampling_steps,
         guidance=question.guidance,
         plan=plan,
@@ -131,40 +142,43 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
         output / "switching.safetensors",
         {"images": torch.from_numpy(np.asarray(switching.images)), "posterior": switching.posterior},
     )
-    write_json(
-        output / "switching.json",
-        {
-            "first": question.first,
-            "second": question.second,
-            "candidates": list(switching.candidates),
-            "switch_at_step": switching.step.tolist(),
-            "switch_at_logsnr": switching.logsnr.tolist(),
-            "switch_at_tau": switching.tau.tolist(),
-            "first_wins": share.tolist(),
-            "stderr": stderr.tolist(),
-            "second_wins": other.tolist(),
-            "half_at": halves,
-            "information": [float(part[0]) for part in curve.mean()],
-            "warnings": list(switching.notes),
-            "settings": {
-                "count": question.count,
-                "sampling_steps": question.sampling_steps,
-                "scheduler": type(pipe.pipe.components["scheduler"]).__name__,
-                "guidance": question.guidance,
-                **plan.record(candidates=True),
-                "seed": settings.seed,
-            },
+    values: dict[str, Any] = {
+        "first": question.first,
+        "second": question.second,
+        "candidates": list(switching.candidates),
+        "switch_at_step": switching.step.tolist(),
+        "switch_at_logsnr": switching.logsnr.tolist(),
+        "switch_at_tau": switching.tau.tolist(),
+        "first_wins": share.tolist(),
+        "stderr": stderr.tolist(),
+        "second_wins": other.tolist(),
+        "half_at": halves,
+        "information": [float(part[0]) for part in curve.mean()],
+        "warnings": list(switching.notes),
+        "settings": {
+            "count": question.count,
+            "sampling_steps": question.sampling_steps,
+            "scheduler": type(pipe.pipe.components["scheduler"]).__name__,
+            "guidance": question.guidance,
+            **plan.record(candidates=True),
+            "seed": settings.seed,
         },
-    )
-    print("| switch at tau | log-SNR | follow the first | follow the second |\n|--:|--:|--:|--:|")
-    for row in zip(switching.tau, switching.logsnr, share, stderr, other, strict=True):
-        print("| {:.3f} | {:.2f} | {:.3f} ± {:.3f} | {:.3f} |".format(*map(float, row)))
+    }
+    write_json(output / "switching.json", values)
+    rows = [
+        (f"{tau:.3f}", f"{logsnr:.2f}", f"{one:.3f} ± {error:.3f}", f"{two:.3f}")
+        for tau, logsnr, one, error, two in zip(
+            *(part.tolist() for part in (switching.tau, switching.logsnr, share, stderr, other)), strict=True
+        )
+    ]
+    says: list[object] = [Grid(("switch at tau", "log-SNR", "follow the first", "follow the second"), rows, 0)]
     wins, half = (
         [_place(halves["tau"][name], 3), _place(halves["logsnr"][name], 2)] for name in ("first_wins", "information")
     )
-    print(f"the first prompt wins half of the time from tau {wins[0]}, log-SNR {wins[1]}")
-    print(f"half of the information has arrived at tau {half[0]}, log-SNR {half[1]}")
-    print_warnings(switching.notes)
+    says.append(f"the first prompt wins half of the time from tau {wins[0]}, log-SNR {wins[1]}")
+    says.append(f"half of the information has arrived at tau {half[0]}, log-SNR {half[1]}")
+    says += warned(switching.notes)
+    wrote = [output / "switching.json", output / "switching.safetensors"]
     if arrived:
         at = {
             "tau": switching.tau,
@@ -181,4 +195,7 @@ def study(question: Question, settings: StudySettings, output: Path, *, axis: Ax
             halves=(halves[axis]["first_wins"].value, halves[axis]["information"].value),
             title=f"{question.first}, then {question.second}",
         )
-        save_figure(figure, output / "switching.png")
+        wrote.append(save_figure(figure, output / "switching.png"))
+    else:
+        says.append("no figure: of so few pictures nothing tells when the information arrives; draw more (--count)")
+    return Answer({"kind": "switching", **values}, says, wrote)

@@ -1,18 +1,16 @@
-"""Train a denoiser of two variables from a file, or estimate their information: what `scripts/train_denoiser.py` does, in functions."""
+"""Train a denoiser of two variables from a file, and measure pairs that took no part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from accelerate import Accelerator
 
 from mmg_diffusers.arrays.base import MultiDenoiser
-from mmg_diffusers.arrays.estimate import estimate_mi
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing, is_image
@@ -22,7 +20,10 @@ from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, join_processes, rows_of
 from mmg_diffusers.arrays.values import as_array, pairs_in
 from mmg_diffusers.arrays.variables import Arrays, read_variables
+from mmg_diffusers.commands.answers import Answer, of_record
+from mmg_diffusers.commands.console import Stopped, say
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
 from mmg_diffusers.measure.quadrature import StratifiedUniform
@@ -61,7 +62,7 @@ class Trained:
     def __str__(self) -> str:
         fitted = self.model.fitted
         return (
-            f"wrote {self.path}: {fitted.steps} steps, {fitted.gained:.3f} nats of held-out loss gained\n"
+            f"{fitted.steps} steps, {fitted.gained:.3f} nats of held-out loss gained\n"
             f"I({self.model.diffused}; {self.model.given[0]}): {self.estimate}"
         )
 
@@ -107,7 +108,12 @@ def new_network(
 
 
 def train_denoiser(
-    data: Arrays, folder: Path, plan: TrainPlan, accelerator: Accelerator | None = None
+    data: Arrays,
+    folder: Path,
+    plan: TrainPlan,
+    accelerator: Accelerator | None = None,
+    *,
+    progress: bool = True,
 ) -> Trained | None:
     """Train a denoiser of two variables, or go on with it, then measure pairs that took no part.
 
@@ -116,6 +122,7 @@ def train_denoiser(
         folder: gets checkpoint.safetensors, model.safetensors and estimate.safetensors.
         plan: how.
         accelerator: the processes; those of the launch by default.
+        progress: whether a bar is shown.
 
     Returns:
         what was trained; nothing on other processes than the main one.
@@ -147,7 +154,7 @@ def train_denoiser(
         accelerator=accelerator,
         origin={"data": identity, "test_share": plan.test_share, "watched_share": plan.watched_share},
     )
-    fitted = trainer.run()
+    fitted = trainer.run(progress)
     if not accelerator.is_main_process:
         return None
     recorded = {
@@ -165,59 +172,30 @@ def train_denoiser(
     return Trained(model, path, estimate)
 
 
-# ---- command lines ----
+def train(source: str, x: Sequence[str], y: Sequence[str], output: Path, plan: TrainPlan, quiet: bool) -> Answer | None:
+    """Read two variables, train on them or go on with it, and measure; nothing on other processes than the main one.
 
-SOURCE = typer.Argument(help=".npz, .npy, .csv, .parquet, a folder of pictures, or an id on the hub.")
-
-
-def train(
-    source: Annotated[str, SOURCE],
-    output: Annotated[Path, typer.Option(help="Folder for the checkpoint, the model and the estimate.")],
-    x: Annotated[list[str] | None, typer.Option(help="Array or columns of x; may be repeated.")] = None,
-    y: Annotated[list[str] | None, typer.Option(help="Array or columns of y; may be repeated.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 5000,
-    batch: Annotated[int, typer.Option(min=1, help="Pairs a step and process.")] = 128,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
-    average: Annotated[float, typer.Option(help="Decay of the running mean of the weights.")] = 0.999,
-    check_every: Annotated[int, typer.Option(min=1, help="Steps between looks at held-out pairs.")] = 250,
-    patience: Annotated[int, typer.Option(min=1, help="Looks without a better loss that end the training.")] = 8,
-    width: Annotated[list[int] | None, typer.Option(help="Of the MLP; of each level of the U-Net, repeated.")] = None,
-    low: Annotated[float, typer.Option(help="Noisiest log-SNR.")] = -8.0,
-    high: Annotated[float, typer.Option(help="Cleanest log-SNR.")] = 12.0,
-    test_share: Annotated[float, typer.Option(help="Share of the pairs that is measured.")] = 0.2,
-    watch_share: Annotated[float, typer.Option(help="Share of the pairs that decides when to stop.")] = 0.05,
-    nodes: Annotated[int, typer.Option(min=2, help="Noise levels of the measurement.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the batches and the noise.")] = 0,
-) -> None:
-    """Train, or go on with it; then write OUTPUT/model.safetensors and OUTPUT/estimate.safetensors."""
+    Raises:
+        FileNotFoundError, ValueError: as `read_variables` and `train_denoiser` do.
+        Stopped: at Ctrl-C, with what is kept.
+    """
+    data = read_variables(source, x, y)
+    check_writable(output)
     accelerator = join_processes()
-    settings = TrainSettings(
-        steps=steps, batch=batch, lr=lr, average=average, check_every=check_every, patience=patience
-    )
-    plan = TrainPlan(settings, tuple(width or ()), (low, high), test_share, watch_share, nodes, seed)
-    trained = train_denoiser(read_variables(source, x or (), y or ()), output, plan, accelerator)
-    if trained is not None:
-        print(trained)
-
-
-def estimate(
-    source: Annotated[str, SOURCE],
-    x: Annotated[list[str] | None, typer.Option(help="Array or columns of x; may be repeated.")] = None,
-    y: Annotated[list[str] | None, typer.Option(help="Array or columns of y; may be repeated.")] = None,
-    test_share: Annotated[float, typer.Option(help="Share of the pairs that is measured.")] = 0.3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the training and the noise.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="File for the estimate, .safetensors.")] = None,
-) -> None:
-    """Estimate the mutual information of two variables in a file with the quick recipe, `estimate_mi`: no pictures."""
-    data = read_variables(source, x or (), y or ())
-    measured = estimate_mi(data["x"], data["y"], test_share=test_share, seed=seed)
-    if output is not None:
-        measured.save(output)
-    print(measured)
-    for warning in measured.warnings():
-        print(f"warning: {warning}")
-
-
-app = typer.Typer(help="Mutual information of arrays and tables.", no_args_is_help=True)
-app.command()(train)
-app.command()(estimate)
+    checkpoint = output / "checkpoint.safetensors"
+    if checkpoint.exists() and accelerator.is_main_process:
+        say(f"going on from {checkpoint}")
+    shown = not quiet and sys.stderr.isatty()
+    try:
+        trained = train_denoiser(data, output, plan, accelerator, progress=shown)
+    except KeyboardInterrupt as error:
+        kept = f"{checkpoint} is kept" if checkpoint.exists() else "no checkpoint was written yet"
+        raise Stopped(f"{kept}; the same command goes on from there") from error
+    if trained is None:
+        return None
+    values = of_record(trained.estimate)
+    values["training"] = {
+        "steps": trained.model.fitted.steps,
+        "gained": {"value": trained.model.fitted.gained, "unit": "nats"},
+    }
+    return Answer(values, [trained], [trained.path, output / "estimate.safetensors"])

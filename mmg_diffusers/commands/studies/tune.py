@@ -12,8 +12,8 @@ import typer
 
 from mmg_diffusers.arrays.trainer import TrainSettings, join_processes
 from mmg_diffusers.commands.console import say
-from mmg_diffusers.commands.inputs import Networks
 from mmg_diffusers.commands.likelihood import Pictures
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.pairs.tables import PairTable
 from mmg_diffusers.pipelines.pipeline import MMGPipeline

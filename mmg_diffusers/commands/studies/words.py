@@ -14,14 +14,15 @@ from pathlib import Path
 
 from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.checks import needs
+from mmg_diffusers.commands.answers import Answer, Grid, of_record
 from mmg_diffusers.commands.figures import check_plotting, plot_words, save_figure
 from mmg_diffusers.commands.inputs import gather
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.settings import (
     StudySettings,
     is_shapes,
-    load_model,
     marginal_of,
-    print_warnings,
+    warned,
     write_json,
 )
 from mmg_diffusers.commands.texts import plus_minus
@@ -32,6 +33,9 @@ from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.videos import read_video
 from mmg_diffusers.worlds.shapes import WORD_PLACES, Shapes
 
+# Pairs of words on screen, those that share most.
+SHOWN = 8
+
 
 @dataclass(frozen=True)
 class Question:
@@ -39,7 +43,6 @@ class Question:
 
     Args:
         source, prompt: as `gather` takes them.
-        model: folder or id; ``None`` is the one that ships.
         words: by text or place; of Shapes captions also by kind, and all by default.
         replace_by: what takes the place of a word with the null prompt; masked by default.
         marginal: as `read_marginal` takes it.
@@ -50,7 +53,6 @@ class Question:
 
     source: str = "shapes"
     prompt: str | None = None
-    model: str | None = None
     words: tuple[str, ...] = ()
     replace_by: str | None = None
     marginal: str | None = None
@@ -94,7 +96,7 @@ def varied(prompts: list[str], variations: Mapping[str, list[str]]) -> Marginal 
     return made
 
 
-def measure_words(question: Question, settings: StudySettings) -> tuple[Words, list[ImageLike]]:
+def measure_words(question: Question, settings: StudySettings, networks: Networks) -> tuple[Words, list[ImageLike]]:
     """Measure all that is asked; returns the images too.
 
     Raises:
@@ -114,8 +116,10 @@ def measure_words(question: Question, settings: StudySettings) -> tuple[Words, l
     if not isinstance(marginal, list | NullPrompt | Candidates):
         raise ValueError("sampled negatives do not share the rest of the prompt; give null, or candidates")
     names = question.words or (tuple(kinds) if isinstance(marginal, NullPrompt) else ())
-    pipe = load_model(question.model)
-    plan = settings.with_null() if isinstance(marginal, NullPrompt) else settings.with_candidates(pipe)
+    if not isinstance(marginal, list):
+        settings.check(marginal)
+    pipe = networks.load()
+    plan = settings.with_null(pipe) if isinstance(marginal, NullPrompt) else settings.with_candidates(pipe)
     found = pipe.words(
         images,
         prompts,
@@ -129,16 +133,16 @@ def measure_words(question: Question, settings: StudySettings) -> tuple[Words, l
     return replace(found, labels=tuple(back.get(label, label) for label in found.labels)), images
 
 
-def study(question: Question, settings: StudySettings, output: Path) -> None:
-    """Measure, print a table, and write words.csv (one row a word of a pair), words.json, words.html, words.png and the record.
+def study(question: Question, settings: StudySettings, networks: Networks, output: Path) -> Answer:
+    """Measure, and write words.csv (one row a word of a pair), words.json, words.html, words.png and the record.
 
     Raises:
-        ValueError, OSError, ImportError: before anything is measured, unless a picture cannot be read.
+        ValueError, OSError, ImportError: before anything is measured.
     """
     check_plotting()
     needs("pandas", "data")
     check_writable(output)
-    words, images = measure_words(question, settings)
+    words, images = measure_words(question, settings, networks)
     shared = {f"{one}, {two}": parts for (one, two), parts in words.shared_means().items()}
     means, settled = words.means(), dict(words.settings)
     known = is_shapes(question.source, question.prompt) and len(means) and set(means) <= set(WORD_PLACES)
@@ -159,11 +163,20 @@ def study(question: Question, settings: StudySettings, output: Path) -> None:
     look = read_video if "frames" in settled else read_picture
     pictures = [look(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(images)]
     write_whole(output / "words.html", word_page(words, pictures, "What each word says").encode())
-    print("| given the rest of the prompt | nats | exact |\n|---|--:|--:|")
-    for name, value in means.items():
-        print(f"| {name} | {plus_minus(value)} | {f'{exact[name]:.3f}' if name in exact else ''} |")
-    for name, parts in shared.items():
-        print(f"{name}: " + ", ".join(f"{part} {plus_minus(value)}" for part, value in parts.items()))
-    print_warnings(words.warnings())
-    save_figure(plot_words(means, shared, exact=exact), output / "words.png")
-    print(f"wrote words.csv, .json, .html, .png and .safetensors into {output}")
+    known_too = ("exact",) if exact else ()
+    rows = [
+        (name, plus_minus(value), *(f"{exact[name]:.3f}" if name in exact else "" for _ in known_too))
+        for name, value in means.items()
+    ]
+    says: list[object] = [Grid(("given the rest of the prompt", "nats", *known_too), rows)]
+    first = sorted(shared.items(), key=lambda item: -abs(next(iter(item[1].values()))[0]))[:SHOWN]
+    says += [
+        f"{name}: " + ", ".join(f"{part} {plus_minus(value)}" for part, value in parts.items()) for name, parts in first
+    ]
+    if len(shared) > SHOWN:
+        says.append(f"and {len(shared) - SHOWN} more pairs of words, in words.json")
+    says += warned(words.warnings())
+    wrote = [output / f"words.{ending}" for ending in ("csv", "json", "html", "safetensors")]
+    wrote.append(save_figure(plot_words(means, shared, exact=exact), output / "words.png"))
+    values = {**of_record(words), "given the rest of the prompt": means, "shared by two": shared, "exact": exact}
+    return Answer(values, says, wrote)

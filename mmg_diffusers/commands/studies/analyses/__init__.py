@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from mmg_diffusers.analysis.influence import influence
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.figures import check_plotting, plot_influence, save_figure
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.analyses.along import along, along_rows, levels_table
 from mmg_diffusers.commands.studies.analyses.maps import clean_end, clean_end_rows, maps, maps_rows
 from mmg_diffusers.commands.studies.analyses.null import null, null_rows
@@ -25,7 +26,6 @@ from mmg_diffusers.commands.studies.analyses.setup import Result, Row, Settings,
 from mmg_diffusers.commands.studies.analyses.shortcuts import pruning, pruning_rows, steps, steps_rows
 from mmg_diffusers.commands.studies.analyses.switching import switching, switching_rows
 from mmg_diffusers.commands.studies.captions import PRUNE
-from mmg_diffusers.commands.studies.settings import load_model
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.folding import folded_zeros
 from mmg_diffusers.runs.stages import Stages
@@ -71,7 +71,7 @@ def study(model: str | None, settings: Settings, names: tuple[str, ...], output:
     unknown = sorted(set(names) - set(STAGES))
     if unknown:
         raise ValueError(f"there is no stage {shown(unknown[0])}; expected {', '.join(STAGES)}")
-    pipe = load_model(model)
+    pipe = Networks(model or "shapes", "cpu").load()
     pipe.set_progress_bar_config(mininterval=10)
     measured = {**asdict(settings), "few": min(settings.few, settings.pairs)}
     settings = Settings(**measured)

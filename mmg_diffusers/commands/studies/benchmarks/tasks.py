@@ -158,7 +158,7 @@ def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, wor
     jobs = {folder / f"{key}.{seed}.json": (key, seed) for seed in seeds for key in keys}
     missing = [path for path in jobs if not path.exists()]
     with (
-        tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="fit", smoothing=0) as bar,
+        tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="fit", smoothing=0, disable=None) as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         waiting = {pool.submit(_one, *jobs[path], plan): path for path in missing}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ class Run:
             accelerator=self.accelerator,
             description=f"{self.world.name}, {task.name}, seed {self.seed}",
         )
-        trainer.run()
+        trainer.run(sys.stderr.isatty())
         return network
 
     def measure(self, single: ImageNetwork, pair: ImageNetwork) -> dict[str, Estimate]:
@@ -91,7 +92,9 @@ class Run:
         estimator = MMG("balanced", StratifiedUniform(plan.nodes))
         estimates: dict[str, Estimate] = {}
         total = plan.nodes * sum(len(x) for _, x, _ in jobs.values())
-        with tqdm(total=total, desc=f"{self.world.name}, measuring, seed {self.seed}", unit="z", mininterval=1) as bar:
+        with tqdm(
+            total=total, desc=f"{self.world.name}, measuring, seed {self.seed}", unit="z", mininterval=1, disable=None
+        ) as bar:
             for name, (network, x, cond) in jobs.items():
                 path = self.folder / "estimates" / f"{name}.{self.seed}.safetensors"
                 if path.exists():

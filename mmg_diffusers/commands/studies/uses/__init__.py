@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
-from mmg_diffusers.commands.studies.settings import load_model
+from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.uses import edits, memory, selection
 from mmg_diffusers.commands.studies.uses.judge import Training
 from mmg_diffusers.files.whole import write_whole
@@ -70,7 +70,7 @@ def study(model: str, settings: Settings, names: tuple[str, ...], output: Path) 
 
     def pipe() -> MMGPipeline:
         if not held:
-            held.append(load_model(model))
+            held.append(Networks(model, "cpu").load())
             held[0].set_progress_bar_config(mininterval=10)
         return held[0]
 

@@ -1,0 +1,182 @@
+"""Which model a command runs and how it measures: options that all commands share, which import nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmg_diffusers.commands.early import check_arguments
+from mmg_diffusers.commands.options import (
+    Batch,
+    Device,
+    Draws,
+    Dtype,
+    High,
+    Levels,
+    Model,
+    Null,
+    Quiet,
+    Resize,
+    Revision,
+    Seed,
+    Variant,
+)
+from mmg_diffusers.commands.signature import HOW, MODEL
+
+if TYPE_CHECKING:
+    from mmg_diffusers.pairs.plan import Plan
+    from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """While inside, diffusers and transformers show no bars of what they load."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [(one, one.is_progress_bar_enabled()) for one in (of_diffusers, of_transformers)]
+    for one, _ in shown:
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for one, before in shown:
+            if before:
+                one.enable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Which model runs, and how.
+
+    Args:
+        model: a pipeline folder, an id on the hub, or the name of a model that ships, such as ``shapes``.
+        device: the best there is, by default.
+        dtype: of the networks, by its name.
+        variant, revision: of the weights, on the hub.
+        quiet: no progress bar.
+        null: what stands for no prompt, if the family has more than one.
+    """
+
+    HEADING: ClassVar[str] = MODEL
+
+    model: Model
+    device: Device = None
+    dtype: Dtype = "float32"
+    variant: Variant = None
+    revision: Revision = None
+    quiet: Quiet = False
+    null: Null = None
+
+    @property
+    def place(self) -> str | Path:
+        """The folder, or the id on the hub."""
+        from mmg_diffusers.pipelines.shipped import model_place
+
+        return model_place(self.model)
+
+    @property
+    def silent(self) -> bool:
+        """Whether bars are not shown: they were not asked for, or nobody would see them move."""
+        return self.quiet or not sys.stderr.isatty()
+
+    def check(self, source: str | Path | None = None) -> None:
+        """Refuse a model or a source that is not there, before anything heavy is imported.
+
+        Raises:
+            ValueError, OSError: as `check_arguments` does.
+        """
+        check_arguments(self.model, source, self.revision)
+
+    def load(self) -> MMGPipeline:
+        """The pipeline, on its device.
+
+        Raises:
+            ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
+        """
+        import torch
+
+        from mmg_diffusers.commands.inputs import best_device
+        from mmg_diffusers.pipelines.loading import check_device
+        from mmg_diffusers.pipelines.pipeline import MMGPipeline
+
+        device = self.device or best_device()
+        check_device(device)
+        with _without_bars() if self.silent else nullcontext():
+            pipe = MMGPipeline.from_pretrained(
+                self.place,
+                torch_dtype=getattr(torch, self.dtype),
+                variant=self.variant,
+                revision=self.revision,
+                null=self.null,
+            )
+        pipe.set_progress_bar_config(disable=self.silent)
+        return pipe.to(device)
+
+
+@dataclass(frozen=True)
+class StudyNetworks(Networks):
+    """The same, of studies, which look at the shipped model if they are not told another."""
+
+    model: Model = "shapes"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How pairs are measured.
+
+    Args:
+        levels: of noise, or steps of the path of candidates.
+        high: the cleanest log-SNR; by default the model's own.
+        draws: of noise.
+        seed: names the noise.
+        resize: bring images to the model's size.
+        batch_size: rows per forward pass.
+    """
+
+    HEADING: ClassVar[str] = HOW
+
+    levels: Levels = None
+    high: High = None
+    draws: Draws = 1
+    seed: Seed = 0
+    resize: Resize = False
+    batch_size: Batch = None
+
+    def plan(self, **more: Any) -> Plan:
+        """The plan, checked; its range is the model's own until `within` is told the model.
+
+        Raises:
+            ValueError, TypeError: for values that no measurement can have.
+        """
+        from mmg_diffusers.pairs.plan import Plan
+
+        common = {name: getattr(self, name) for name in ("levels", "draws", "seed", "batch_size", "resize")}
+        return Plan(**{**common, **more})
+
+
+@dataclass(frozen=True)
+class Comparing(Measuring):
+    """The same, of two captions: one path of noise alone would leave no standard error."""
+
+    draws: Draws = 2
+
+
+def within(plan: Plan, high: float | None, pipe: MMGPipeline) -> Plan:
+    """A plan that ends at a log-SNR of this model.
+
+    Raises:
+        ValueError: for one that the model was not trained on.
+    """
+    if high is None:
+        return plan
+    low, top = pipe.denoiser.logsnr_range
+    if not low < high <= top:
+        raise ValueError(
+            f"--high is {high:g}; expected a log-SNR above {low:.2f}, and {top:.2f} at most, of this model"
+        )
+    return replace(plan, logsnr_range=(low, high))
