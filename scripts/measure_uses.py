@@ -1,6 +1,6 @@
 """Hold the uses of docs/uses.md against exact truths: selection, memorisation and words that predict edits; prints Markdown tables.
 
-    python scripts/measure_uses.py                                  # all protocols: half an hour of one core
+    python scripts/measure_uses.py                                  # all protocols: minutes of one free core, an hour of a crowded one
     python scripts/measure_uses.py --protocol memory                # one of them
     python scripts/measure_uses.py --protocol selection --seeds 11  # one set of pictures
     python scripts/measure_uses.py --quick                          # a look, in a minute, at numbers that say nothing

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmg_diffusers.commands.studies import uses
 from mmg_diffusers.commands.networks import Networks
+from mmg_diffusers.commands.studies import uses
 from mmg_diffusers.commands.studies.uses import edits, judge, memory, orders, selection
 from mmg_diffusers.commands.studies.uses.attention import Attention
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
