@@ -6,6 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from matplotlib.colors import to_rgb
 
+from mmg_diffusers.analysis import over_reference
 from mmg_diffusers.commands.figures import (
     check_plotting,
     plot_curves,
@@ -20,7 +21,8 @@ from mmg_diffusers.commands.figures import (
     style,
 )
 from mmg_diffusers.commands.figures.base import COLOURS, CYCLE
-from mmg_diffusers.measure import MMG, Trapezoid
+from mmg_diffusers.denoisers import GaussianReference
+from mmg_diffusers.measure import MMG, Density, StratifiedUniform, Trapezoid
 from mmg_diffusers.pipelines import convention_from_config
 
 
@@ -61,6 +63,17 @@ def test_the_gap_is_drawn_with_its_area_and_what_it_is_the_difference_of(estimat
     assert axes.get_ylabel() == "nats per unit of log-SNR"
     assert behind.get_yscale() == "log"
     assert "|²" in behind.get_ylabel()
+
+
+def test_of_a_log_likelihood_the_errors_are_the_gaussians_and_the_networks(gaussian):
+    denoiser, x, _ = gaussian
+    found = Density(GaussianReference(3.0), StratifiedUniform(24))(denoiser, x[:30], logsnr_range=(-6.0, 6.0))
+    axes, behind = plot_mmse(found).axes
+    said = legend(axes)
+    assert "error of the Gaussian (right)" in said
+    assert f"area: {over_reference(found).mean():.2f} ± " in said[1]
+    worse, better = (np.asarray(line.get_ydata()) for line in behind.lines)
+    assert worse.sum() > better.sum()
 
 
 def test_noise_levels_run_from_noise_to_image_whatever_they_are_counted_in(estimate):

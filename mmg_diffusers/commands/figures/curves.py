@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.influence import Axis, Influence
+from mmg_diffusers.analysis.typicality import over_reference
 from mmg_diffusers.commands.figures.base import COLOURS, GREY, INK, QUIET, colour_of, new_axes, set_noise_axis, subplots
 from mmg_diffusers.commands.texts import PER_LOGSNR, STILL_TO_COME, plus_minus
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.likelihood import LogLikelihood
+from mmg_diffusers.measure.value import mean_over_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +67,10 @@ def plot_audit(audit: Audit, *, ax: Axes | None = None, title: str = "") -> Figu
     return figure
 
 
-def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") -> Figure:
+def plot_mmse(estimate: Estimate | LogLikelihood, *, ax: Axes | None = None, title: str = "") -> Figure:
     """What the condition takes off the denoising error along log-SNR, whose area is the information (gap form); behind it both errors.
 
+    Of a log-likelihood, what the network takes off the error of its Gaussian reference: the area is what it knows beyond that.
     Half of the difference of the errors is drawn with a band of two standard errors over pairs, since the errors themselves
     lie on each other wherever the condition says little; these are on a scale of their own, at the right.
 
@@ -86,10 +90,21 @@ def plot_mmse(estimate: Estimate, *, ax: Axes | None = None, title: str = "") ->
     behind = axes.twinx()
     axes.set_zorder(behind.get_zorder() + 1)
     axes.patch.set_visible(False)
-    behind.plot(levels, alone, color=QUIET, linewidth=1, linestyle="--", label="error without the condition (right)")
-    behind.plot(levels, given, color=QUIET, linewidth=1, linestyle=":", label="error with it (right)")
+    if isinstance(estimate, LogLikelihood):
+        first, second, area = (
+            "error of the Gaussian (right)",
+            "of the network (right)",
+            mean_over_pairs(over_reference(estimate)),
+        )
+    else:
+        first, second, area = (
+            "error without the condition (right)",
+            "error with it (right)",
+            estimate.using("gap").mean(),
+        )
+    behind.plot(levels, alone, color=QUIET, linewidth=1, linestyle="--", label=first)
+    behind.plot(levels, given, color=QUIET, linewidth=1, linestyle=":", label=second)
     behind.set(ylabel="E |eps - prediction|², log scale", yscale="log")
-    area = estimate.using("gap").mean()
     axes.plot(levels, mean, color=COLOURS["gap"], label="half of their difference, ±2 standard errors")
     axes.fill_between(levels, mean - band, mean + band, color=COLOURS["gap"], alpha=0.35, linewidth=0)
     axes.fill_between(
