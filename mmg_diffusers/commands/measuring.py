@@ -12,7 +12,7 @@ from mmg_diffusers.commands.console import say
 from mmg_diffusers.commands.inputs import Networks, read_compared
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.pairs.marginals import Marginal, stated
+from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.tables import PairTable, read_pairs
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -50,7 +50,7 @@ class Question:
                 raise ValueError(f"{self.source} has a column 'given', and --given was set; leave one of them out")
             pairs = replace(pairs, given=[self.given] * len(pairs.prompts))
         marginal = read_compared(self.marginal, pairs.prompts)
-        return pairs, marginal if self.entropy is None else stated(marginal, self.entropy)
+        return pairs, marginal if self.entropy is None else marginal.stating(self.entropy)
 
 
 def measure(pipe: MMGPipeline, pairs: PairTable, marginal: Marginal, plan: Plan) -> Estimate | Filtered:

@@ -13,7 +13,7 @@ from mmg_diffusers.commands.console import say, shorten
 from mmg_diffusers.commands.inputs import Networks, read_marginal
 from mmg_diffusers.commands.measuring import PILOT, check_options, check_wanted
 from mmg_diffusers.pairs.captions import Captions
-from mmg_diffusers.pairs.marginals import Marginal, stated
+from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.sources import Source
 from mmg_diffusers.runs.processes import this_process
@@ -65,7 +65,7 @@ class DataSet:
         """
         texts = self.pairs().prompts(self.limit).prompts if self.marginal == "prompts" else ()
         marginal = read_marginal(self.marginal, texts)
-        return marginal if self.entropy is None else stated(marginal, self.entropy)
+        return marginal if self.entropy is None else marginal.stating(self.entropy)
 
 
 def run(data: DataSet, plan: Plan, networks: Networks, output: Path, wanted: float | None = None) -> None:

@@ -67,6 +67,8 @@ class Bench:
         settings: what the record says of the model.
         progress: options of the tqdm bar.
         without_null: why nothing can be compared with the unconditional branch, for a model that has none.
+        networks: gives those that denoise, by the names of the pipeline's parts, for weights that are put on them.
+        fingerprint: computes a digest of all weights.
     """
 
     make: Callable[[], Denoiser]
@@ -75,11 +77,18 @@ class Bench:
     settings: Mapping[str, Any]
     progress: Mapping[str, Any] = field(default_factory=dict)
     without_null: str | None = None
+    networks: Callable[[], Mapping[str, nn.Module]] = dict
+    fingerprint: Callable[[], str | None] = lambda: None
 
     @cached_property
     def denoiser(self) -> Denoiser:
         """Of the model, made when it is first needed: after everything is checked."""
         return self.make()
+
+    @cached_property
+    def weights(self) -> str | None:
+        """A digest of all weights, as they were when it was first asked for."""
+        return self.fingerprint()
 
     def pairs(
         self,
@@ -122,8 +131,8 @@ class Bench:
         parts: list[Estimate] = []
         each = estimator.quadrature.nodes * estimator.draws * (1 + estimator.antithetic)
         # With a tolerance nobody knows beforehand how much there is to do.
-        with self._bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as bar:
-            for rows, x in self._chunks(pairs.images, plan):
+        with self.bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as bar:
+            for rows, x in self.chunks(pairs.images, plan):
                 parts.append(
                     estimator(
                         self.denoiser,
@@ -150,8 +159,8 @@ class Bench:
         """
         parts: list[LogLikelihood] = []
         each = density.quadrature.nodes * density.draws * (1 + density.antithetic)
-        with self._bar(len(pairs) * each, "log p") as bar:
-            for rows, x in self._chunks(pairs.images, plan):
+        with self.bar(len(pairs) * each, "log p") as bar:
+            for rows, x in self.chunks(pairs.images, plan):
                 parts.append(
                     density(
                         self.denoiser,
@@ -213,8 +222,8 @@ class Bench:
         plan.check(self.convention, candidates=2)
         path = plan.path()
         parts: list[Odds] = []
-        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as bar:
-            for rows, x in self._chunks(images, plan):
+        with self.bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as bar:
+            for rows, x in self.chunks(images, plan):
                 parts.append(
                     measure_odds(
                         self.denoiser,
@@ -238,7 +247,7 @@ class Bench:
 
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
         """Where a few pairs have their information; see `MMGPipeline.pilot`."""
-        x = torch.cat([part for _, part in self._chunks(pairs.images, plan)])
+        x = torch.cat([part for _, part in self.chunks(pairs.images, plan)])
         return gap_fitted(
             self.denoiser,
             x,
@@ -265,8 +274,8 @@ class Bench:
         path = plan.path()
         condition = self.encoder.condition(names)
         parts: list[CandidateCurve] = []
-        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
-            for rows, x in self._chunks(images, plan):
+        with self.bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as bar:
+            for rows, x in self.chunks(images, plan):
                 parts.append(
                     measure_candidates(
                         self.denoiser,
@@ -284,7 +293,8 @@ class Bench:
                 )
         return CandidateCurve.merge(parts)
 
-    def _chunks(self, images: Sequence[VideoLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+    def chunks(self, images: Sequence[VideoLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+        """Encoded images, some at a time, with their places."""
         for start, x in self.encoder.images(list(images), plan.resize):
             yield slice(start, start + len(x)), x
 
@@ -305,7 +315,8 @@ class Bench:
             "prune": path.prune,
         }
 
-    def _bar(self, total: int | None, name: str) -> tqdm:
+    def bar(self, total: int | None, name: str) -> tqdm:
+        """A progress bar, as the user wants it."""
         return tqdm(**{"total": total, "desc": name, "unit": "z", "leave": False, **self.progress})
 
 
