@@ -45,6 +45,7 @@ for command, example in (
     (running.collect, "mmg-diffusers collect runs/pairs --table so-far.csv"),
     (measuring.report, "mmg-diffusers report shapes photos/ --prompt 'a large red circle on the left'"),
     (likelihood.likelihood, "mmg-diffusers likelihood shapes photos/ --reference other-photos/"),
+    (measuring.fit, "mmg-diffusers fit shapes other-pairs.csv --output runs/fitted"),
     (measuring.audit, "mmg-diffusers audit shapes pairs.csv --marginal prompts"),
     (measuring.inspect, "mmg-diffusers inspect shapes"),
     (studies.influence, "mmg-diffusers influence --word colour --word shape"),

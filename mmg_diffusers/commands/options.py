@@ -56,7 +56,8 @@ ReplaceBy = Annotated[
 
 _MARGINALS = (
     "What prompts are compared with: null, the null prompt; prompts, those of the run; negatives:15, as many of other "
-    "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'."
+    "pairs; shapes, the captions of that world; fitted:FOLDER, what `fit` wrote; or a file of candidates, one a line or a table with a column "
+    "'prompt'."
 )
 MarginalOption = Annotated[str, typer.Option("--marginal", help=_MARGINALS)]
 EntropyOption = Annotated[

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -50,8 +50,11 @@ class Bench(Protocol):
 class Marginal(ABC):
     """What a prompt is compared with. It checks the prompts, and measures.
 
-    A new one is a subclass with these methods; nothing else asks which it is.
+    A new one is a subclass with these methods; nothing else asks which it is. `filters` says whether the true prompt is one of its
+    candidates, so that there is a posterior.
     """
+
+    filters: ClassVar[bool] = True
 
     @property
     def label(self) -> str:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -63,6 +63,8 @@ class Fitted(Marginal):
         FileNotFoundError: if there is no such folder.
         ValueError: for a folder that holds something else, or an entropy that is none.
     """
+
+    filters: ClassVar[bool] = False
 
     def __init__(self, folder: str | Path, entropy: float | None = None) -> None:
         folder = file_path(folder, "the folder of the fitted marginal")

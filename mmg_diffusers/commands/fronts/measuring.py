@@ -1,4 +1,4 @@
-"""`demo`, `estimate`, `report` and `inspect`."""
+"""`demo`, `estimate`, `report`, `fit`, `audit` and `inspect`."""
 
 from __future__ import annotations
 
@@ -156,6 +156,45 @@ def report(
         likelihood=likelihood,
         words=words,
     )  # fmt: skip
+
+
+def fit(
+    model: Model,
+    source: Annotated[Path, typer.Argument(help="Pictures of the law that will be measured: a folder, or a table.")],
+    output: Annotated[Path, typer.Option(help="Folder for what is fitted: --marginal fitted:FOLDER.")] = Path(
+        "runs/fitted"
+    ),
+    prompt: Prompt = None,
+    soft: Annotated[
+        int, typer.Option(min=0, help="Prompts of the mixture at most; 0 tunes the network's own null instead.")
+    ] = 64,
+    lora: Annotated[int, typer.Option(min=0, help="Rank of additions to both branches; with --soft 0 it is 8.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Of training, at most.")] = 200,
+    folds: Annotated[
+        int,
+        typer.Option(min=1, help="2 or more: these pictures can be measured, each by what was fitted to the others."),
+    ] = 1,
+    seed: Seed = 0,
+    resize: Resize = False,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    variant: Variant = None,
+    revision: Revision = None,
+    null: Null = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit what stands for no prompt to pictures of your own, so that it is their marginal."""
+    from mmg_diffusers.commands import fitting
+    from mmg_diffusers.commands.inputs import Networks
+
+    fitting.fit(
+        source,
+        prompt,
+        fitting.plan_of(soft, lora, steps, folds, seed),
+        Networks(model, device, dtype, variant, revision, quiet, null),
+        output,
+        resize,
+    )
 
 
 def audit(

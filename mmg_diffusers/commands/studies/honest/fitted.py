@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pipelines.fitting import Fitted, follow
@@ -28,9 +31,9 @@ Floats = NDArray[np.float64]
 # Seeds of worlds and pairs that are reported; what was chosen was chosen on others.
 WORLD, FIT, MEASURED = 70, 1100, 2100
 # Of the path: fewer steps than by default, up to where posteriors have settled in these worlds.
-STEPS, HIGH = 30, 6.0
+STEPS, HIGH, PRUNE = 30, 6.0, 1e-6
 # Pairs with the null as it stands, which is far off.
-NULLS = 32
+NULLS = 16
 # A caption that a world lacks is this improbable, since its law wants all to be possible.
 ABSENT = 1e-12
 # Pairs of a group whose interval is held against the truth, and groups.
@@ -84,12 +87,12 @@ def worlds(seed: int = WORLD) -> tuple[World, ...]:
     """The five worlds; those that share a seed share their priors."""
     few, skewed = _prior("few", seed), _prior("skewed", seed)
     return (
-        World("15 captions", Shapes("soft", few), pairs=128),
-        World("15 captions, hard words", Shapes("hard", few), pairs=48),
-        World("skewed prior", Shapes("soft", skewed), pairs=64),
+        World("15 captions", Shapes("soft", few)),
+        World("15 captions, hard words", Shapes("hard", few), pairs=32),
+        World("skewed prior", Shapes("soft", skewed)),
         # Where a size is called large by some and small by others, mostly; the law of size given its word is the same up to that.
-        World("middle sizes", Shapes("soft"), (0.3, 0.7), pairs=48),
-        World("hard words", Shapes("hard"), pairs=40),
+        World("middle sizes", Shapes("soft"), (0.3, 0.7), pairs=32),
+        World("hard words", Shapes("hard"), pairs=32),
     )
 
 
@@ -157,7 +160,7 @@ def _followed(
     pipe: MMGPipeline, fitted: Fitted, world: World, images: list[Any], prompts: list[str]
 ) -> tuple[Estimate, Filtered | None]:
     """The estimate with a fitted marginal; and along the same path, if that keeps prompts, the bound with the world's own prior."""
-    plan = Plan(levels=STEPS, logsnr_range=(pipe.denoiser.logsnr_range[0], HIGH))
+    plan = Plan(levels=STEPS, logsnr_range=(pipe.denoiser.logsnr_range[0], HIGH), prune=PRUNE)
     soft = fitted.parts[0].soft
     assert soft is not None
     with pipe.ready() as bench:
@@ -173,3 +176,78 @@ def _followed(
     slots = torch.arange(len(soft.texts)).expand(len(prompts), -1).contiguous()
     evidence = CandidateCurve(curve.score[..., 1:].contiguous(), curve.logsnr, curve.pair_ids, curve.evaluations)
     return estimate, Filtered(evidence, Mixture(soft.texts, slots, prior, truth))
+
+
+def coverage(row: Mapping[str, Any], exact: list[float], information: float, seed: int = 0) -> dict[str, float]:
+    """How often the interval from the bound to the orthogonal form, two standard errors added at either end, holds what is true.
+
+    Groups of pairs are drawn from those that were measured, without the same one twice in a group.
+
+    Args:
+        row: of a fitted marginal, with a bound.
+        exact: the pairs' own information, nats.
+        information: of the world.
+        seed: of the groups.
+
+    Returns:
+        shares: of groups whose interval holds their own mean (``pairs``), the world's information (``world``), and that lie too high
+        or too low for the world's (``above``, ``below``); and the mean width.
+    """
+    generator = np.random.default_rng(seed)
+    held = {"pairs": 0, "world": 0, "above": 0, "below": 0}
+    width, count = 0.0, min(GROUP, len(exact) // 2)
+    for _ in range(GROUPS):
+        rows = torch.from_numpy(generator.choice(len(exact), count, replace=False))
+        low, high = (mean_over_pairs(torch.tensor(row[name])[rows]) for name in ("bound", "orthogonal"))
+        least, most = low.value - 2 * low.stderr, high.value + 2 * high.stderr
+        own = float(torch.tensor(exact)[rows].mean())
+        held["pairs"] += least <= own <= most
+        held["world"] += least <= information <= most
+        held["above"] += least > information
+        held["below"] += most < information
+        width += (high.value - low.value) / GROUPS
+    return {**{name: times / GROUPS for name, times in held.items()}, "width": width, "group": count}
+
+
+def fitted_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """A table of one world: what each marginal reads, and by how much it is off, pair by pair."""
+    exact = torch.tensor(found["exact"])
+    yield (
+        f"{found['world']}: exact {plus_minus(mean_over_pairs(exact))} over {len(exact)} pairs, {found['information']:.3f} in the world; captions "
+        f"hold {found['ceiling']:.3f}"
+    )
+    yield ""
+    yield "| marginal | gap | orthogonal | certificate | bound | gap off | bound off | middle off | evaluations a pair | verdict |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"
+    for name, row in found["rows"].items():
+        gap, orthogonal = (torch.tensor(row[form]) for form in ("gap", "orthogonal"))
+        own = exact[: len(gap)]
+        bound = torch.tensor(row["bound"]) if "bound" in row else None
+        middles = "" if bound is None else _off((gap + bound) / 2, own)
+        yield (
+            f"| {name} | {plus_minus(mean_over_pairs(gap))} | {plus_minus(mean_over_pairs(orthogonal))} | {plus_minus(Value(*row['certificate']))} | "
+            f"{'' if bound is None else plus_minus(mean_over_pairs(bound))} | {_off(gap, own)} | {'' if bound is None else _off(bound, own)} | "
+            f"{middles} | {row['evaluations']:.0f} | {row['verdict']} |"
+        )
+    for name, row in found["rows"].items():
+        if "bound" in row:
+            held = coverage(row, found["exact"], found["information"])
+            yield ""
+            yield (
+                f"Sandwich of {name}, {GROUPS} groups of {held['group']}: holds the world's information in {held['world']:.0%}, the pairs' own in "
+                f"{held['pairs']:.0%}; too low in {held['below']:.0%}, too high in {held['above']:.0%}; {held['width']:.2f} nats wide"
+            )
+
+
+def _off(values: Tensor, exact: Tensor) -> str:
+    difference = mean_over_pairs(values - exact)
+    share, error = (100 * part / float(exact.mean()) for part in difference)
+    return f"{share:+.1f} ± {error:.1f} %"
+
+
+def stages(model: str = "shapes-plain") -> Mapping[str, tuple[Any, Any]]:
+    """A stage for each world: how it is measured, and its lines."""
+    return {
+        f"fitted, {world.name}": (partial(measure_world, model, world, WAYS[world.name]), fitted_lines)
+        for world in worlds()
+    }
