@@ -33,8 +33,8 @@ from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.adapters.base import stack
 from mmg_diffusers.pipelines.bench import Bench
 from mmg_diffusers.pipelines.likelihood import LikelihoodModel
-from mmg_diffusers.pipelines.tuning import check_tunable, encode, networks_of
-from mmg_diffusers.tuning.fitting import FitPlan, Part, fit_branches
+from mmg_diffusers.pipelines.tuning import check_tunable, encode, networks_of, picture_marks
+from mmg_diffusers.tuning.fitting import FitPlan, Part, check_enough, fit_branches
 from mmg_diffusers.tuning.plan import TunePlan
 from mmg_diffusers.tuning.soft import SoftPrompts
 
@@ -108,7 +108,8 @@ class Fitted(Marginal):
     @cached_property
     def content(self) -> str:
         """A digest of all that was fitted."""
-        return Identity.of([(*part.packed()[0].items(),) for part in self.parts]).digest
+        packed = [part.packed() for part in self.parts]
+        return Identity.of([[tensors, record["texts"]] for tensors, record in packed]).digest
 
     def record(self) -> dict[str, Any]:
         stated = {} if self.entropy is None else {"entropy": self.entropy}
@@ -128,11 +129,16 @@ class Fitted(Marginal):
     def check(self, pairs: ImagePairs) -> None:
         if pairs.given is not None:
             raise ValueError("given= belongs to the null prompt; a fitted marginal is of whole prompts")
+        if self.soft and any(isinstance(prompt, Masked) for prompt in pairs.prompts):
+            raise ValueError("masked prompts are not compared with fitted ones; give whole prompts")
+        marks = picture_marks(pairs.digests)
+        _ = self._unseen(torch.stack([torch.isin(marks, part.pictures) for part in self.parts]))
 
     def measure(self, bench: MarginalBench, pairs: ImagePairs, plan: Plan) -> Estimate:
         own = cast(Bench, bench)
         self.check_model(own.weights)
-        which = self._unseen(torch.cat([row_marks(x) for _, x in own.chunks(pairs.images, plan)]))
+        marks = torch.cat([row_marks(x) for _, x in own.chunks(pairs.images, plan)])
+        which = self._unseen(torch.stack([torch.isin(marks, part.rows) for part in self.parts]))
         found: list[Estimate] = []
         for number in which.unique().tolist():
             part, places = self.parts[number], (which == number).nonzero()[:, 0].tolist()
@@ -147,17 +153,16 @@ class Fitted(Marginal):
             notes=tuple(dict.fromkeys((*merged.notes, *pairs.notes, self.note))),
         )
 
-    def _unseen(self, marks: Tensor) -> Tensor:
-        """`(N,)` the first part that each image had no say in.
+    def _unseen(self, seen: Tensor) -> Tensor:
+        """`(N,)` the first part that each image had no say in, of `(parts, N)` whether it had.
 
         Raises:
             ValueError: for an image that all parts were fitted to.
         """
-        seen = torch.stack([torch.isin(marks, part.rows) for part in self.parts])
         flattered = int(seen.all(0).sum())
         if flattered:
             raise ValueError(
-                f"{flattered} of {len(marks)} images are among the {self.images} that the marginal was fitted to, which would flatter it; "
+                f"{flattered} of {seen.shape[1]} images are among the {self.images} that the marginal was fitted to, which would flatter it; "
                 "measure others, or fit with folds=5, so that each is measured by what was fitted to the others"
             )
         return seen.int().argmin(0)
@@ -176,8 +181,6 @@ class Fitted(Marginal):
         if part.soft is None:
             told = replace(bench, settings={**bench.settings, "base": "a null branch that was fitted", **said})
             return told.against_null(replace(pairs, notes=()), plan)
-        if any(isinstance(prompt, Masked) for prompt in pairs.prompts):
-            raise ValueError("masked prompts are not compared with fitted ones; give whole prompts")
         curve = follow(bench, part.soft, pairs, plan)
         assert curve.mixture is not None
         settings = {**bench.path_settings(plan, curve.logsnr), "base": "a mixture of fitted prompts", **said}
@@ -294,7 +297,9 @@ class FittingModel(LikelihoodModel):
         if folds is not None:
             chosen = replace(chosen, folds=whole(folds, "folds", 1))
         with self.ready() as bench:
-            data, texts = encode(self, bench, images, prompts, resize)
+            data, texts, pictures = encode(
+                bench, images, prompts, resize, lambda different: check_enough(different, chosen)
+            )
             described = self.describe()
             model = {name: described.get(name) for name in ("model", "revision", "pipeline")}
             parts = fit_branches(
@@ -312,7 +317,8 @@ class FittingModel(LikelihoodModel):
             "prompts": len(texts),
             "plan": chosen.record(),
         }
-        made = Fitted.of(parts, record)
+        known = [replace(part, pictures=pictures[torch.isin(data.marks, part.rows)].unique()) for part in parts]
+        made = Fitted.of(known, record)
         if folder is not None:
             made.save(folder)
         return made

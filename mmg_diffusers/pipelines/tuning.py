@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def tune_pipeline(
         )
     with model.ready() as bench:
         told = prompts if plan.branches != "marginal" else None
-        data, _ = encode(model, bench, images, told, resize)
+        data, *_ = encode(bench, images, told, resize)
         checkpoint = None if folder is None else Path(folder) / CHECKPOINT
         tuned = tune(
             model.denoiser,
@@ -103,30 +103,44 @@ def check_tunable(model: PipelineModel, told: bool) -> None:
 
 
 def encode(
-    model: PipelineModel,
     bench: Bench,
     images: VideoLike | Sequence[VideoLike],
     prompts: Prompt | Sequence[Prompt] | None,
     resize: bool,
-) -> tuple[Encoded, list[str]]:
-    """Images, and prompts if there are any, as the networks see them, with the different prompts.
+    check: Callable[[int], None] = lambda _: None,
+) -> tuple[Encoded, list[str], Tensor]:
+    """Images, and prompts if there are any, as the networks see them, with the different prompts, and `(N,)` marks of the pictures.
+
+    Args:
+        bench: of the model.
+        images, prompts, resize: as in `tune_pipeline`.
+        check: called with the number of different pictures, before a network runs.
 
     Raises:
         ValueError: as a measurement does.
     """
     pictures = bench.encoder.check_images(images, resize)
+    check(len(set(pictures.digests)))
     texts: list[Prompt] | None = None
     if prompts is not None:
         texts = one_each(prompts, len(pictures), "prompts", bench.encoder.codec.medium.noun)
         bench.encoder.check_prompts(texts)
     x = torch.cat([part.cpu() for _, part in bench.encoder.images(list(pictures), resize)]).clone()
+    marks = picture_marks(pictures.digests)
     if texts is None:
-        return Encoded(x), []
+        return Encoded(x), [], marks
     different = list(dict.fromkeys(texts))
     place = {text: row for row, text in enumerate(different)}
     asked: list[Prompt | Null] = list(different)
     conditions = {key: value.clone() for key, value in bench.encoder.condition(asked).items()}
-    return Encoded(x, conditions, torch.tensor([place[text] for text in texts])), [str(text) for text in different]
+    which = torch.tensor([place[text] for text in texts])
+    return Encoded(x, conditions, which), [str(text) for text in different], marks
+
+
+def picture_marks(digests: Sequence[str]) -> Tensor:
+    """`(N,)` int64: the first 8 bytes of the digests of pictures."""
+    marks = [int.from_bytes(bytes.fromhex(digest[:16]), "little", signed=True) for digest in digests]
+    return torch.tensor(marks, dtype=torch.int64)
 
 
 @contextmanager

@@ -78,18 +78,20 @@ class Part:
     """What was fitted to one fold's others, or to all.
 
     Args:
-        rows: marks of the images that had a say.
+        rows: marks of the images that had a say, as the network sees them.
         soft: prompts whose mixture is the marginal; ``None``: the network's null is.
         tuned: additions to the networks, if they were tuned.
+        pictures: marks of the pictures themselves, by which they are known before a network runs.
     """
 
     rows: Tensor
     soft: SoftPrompts | None = None
     tuned: Tuned | None = None
+    pictures: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and what JSON can hold."""
-        tensors: dict[str, Tensor] = {"rows": self.rows}
+        tensors: dict[str, Tensor] = {"rows": self.rows, "pictures": self.pictures}
         record: dict[str, Any] = {"texts": None, "tuned": None}
         if self.soft is not None:
             tensors["probability"] = self.soft.probability
@@ -111,7 +113,22 @@ class Part:
             held = dict(record["tuned"])
             looks = tuple((int(step), float(loss)) for step, loss in held.pop("held_out"))
             tuned = Tuned(within(tensors, "tuned"), tensors["rows"], looks, held)
-        return cls(tensors["rows"], soft, tuned)
+        return cls(tensors["rows"], soft, tuned, tensors["pictures"])
+
+
+def check_enough(different: int, plan: FitPlan) -> None:
+    """Find out whether there are different images enough, in each fold's others.
+
+    Raises:
+        ValueError: if not.
+    """
+    left = different - -(-different // plan.folds) if plan.folds > 1 else different
+    if left < FEWEST:
+        among = f" in {plan.folds} folds, of which each is fitted without its own" if plan.folds > 1 else ""
+        raise ValueError(
+            f"got {different} different image{'s' * (different != 1)} to fit to{among}; expected {FEWEST} or more to be left, and hundreds are better: "
+            "what was fitted to few knows those alone"
+        )
 
 
 def fit_branches(
@@ -139,13 +156,7 @@ def fit_branches(
         ValueError: for too few images, soft prompts without prompts, and as `tune` and `soft_prompts` do.
     """
     different, place = torch.unique(data.marks, return_inverse=True)
-    left = len(different) - -(-len(different) // plan.folds) if plan.folds > 1 else len(different)
-    if left < FEWEST:
-        among = f" in {plan.folds} folds, of which each is fitted without its own" if plan.folds > 1 else ""
-        raise ValueError(
-            f"got {len(different)} different images to fit to{among}; expected {FEWEST} or more to be left, and hundreds are better: "
-            "what was fitted to few knows those alone"
-        )
+    check_enough(len(different), plan)
     if plan.soft is not None and data.which is None:
         raise ValueError(
             "soft prompts need prompts; give these, or FitPlan(soft=None, branches=TunePlan(branches='marginal'))"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.studies.honest.digits import digits, digits_lines
-from mmg_diffusers.commands.studies.honest.fitted import stages as fitted_stages
+from mmg_diffusers.commands.studies.honest.fitted import fitted_tables
 from mmg_diffusers.commands.studies.honest.judged import power, power_lines, verdict_lines, verdicts
 from mmg_diffusers.commands.studies.honest.times import times, times_lines
 from mmg_diffusers.runs.stages import Stages
@@ -53,10 +53,10 @@ def study(names: tuple[str, ...], output: Path, folder: Path | None = None) -> N
     known = dict(STAGES)
     if folder is not None:
         known[DIGITS] = Stage(partial(digits, folder), digits_lines)
-    worlds = {name: Stage(*one) for name, one in fitted_stages().items()}
-    asked = [one for name in names or tuple(known) for one in (worlds if name == FITTED else (name,))]
-    for name in asked:
-        stage = {**known, **worlds}[name]
-        found = stages(name, stage.measure)
+    for name in names or tuple(known):
+        if name == FITTED:
+            lines = list(fitted_tables(stages))
+        else:
+            lines = list(known[name].lines(stages(name, known[name].measure)))
         print(f"\n### {name}\n")
-        print("\n".join(stage.lines(found)))
+        print("\n".join(lines))

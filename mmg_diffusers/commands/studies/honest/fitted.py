@@ -23,6 +23,7 @@ from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pipelines.fitting import Fitted, follow
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.pipelines.shipped import model_place
+from mmg_diffusers.runs.stages import Stages
 from mmg_diffusers.tuning.fitting import FitPlan
 from mmg_diffusers.tuning.soft import SoftPlan
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample
@@ -107,49 +108,46 @@ WAYS: Mapping[str, Mapping[str, tuple[int, FitPlan]]] = {
 }
 
 
-def measure_world(
-    model: str, world: World, ways: Mapping[str, tuple[int, FitPlan]], null: bool = True
-) -> dict[str, Any]:
-    """The null as it stands, fitted marginals and the candidates' bound, pair by pair, beside the exact information.
+def measure_null(model: str, world: World) -> dict[str, Any]:
+    """What the null of a model that ships reads as it stands, on the first few pairs of a world."""
+    pipe, images, prompts, exact = _fresh(model, world)
+    out = pipe(images[:NULLS], prompts[:NULLS], levels=24)
+    return _read(out, exact[:NULLS])
+
+
+def measure_fitted(model: str, world: World, count: int, plan: FitPlan) -> dict[str, Any]:
+    """What a marginal reads that is fitted to other pairs of a world, and along the same path the candidates' bound.
 
     Args:
         model: that ships.
         world: where it is measured.
-        ways: what each fitted marginal is fitted to, images and plan.
-        null: whether the null is measured as well.
+        count: images that it is fitted to.
+        plan: how.
     """
+    pipe, images, prompts, exact = _fresh(model, world)
+    sample = world.draw(count, FIT)
+    began = time.process_time()
+    fitted = pipe.fit(list(sample.images), sample.prompts, plan=plan, progress=False)
+    seconds = time.process_time() - began
+    estimate, bound = _followed(pipe, fitted, world, images, prompts)
+    row = _read(estimate, exact) | {"seconds": seconds, "prompts": len(fitted.parts[0].soft or ())}
+    return row if bound is None else row | {"bound": bound.in_mean().nats.tolist()}
+
+
+def _fresh(model: str, world: World) -> tuple[MMGPipeline, list[Any], list[str], Tensor]:
+    """The model, and the pairs that are measured with their exact information."""
     pipe = MMGPipeline.from_pretrained(model_place(model))
     pipe.set_progress_bar_config(disable=True)
     fresh = world.draw(world.pairs, MEASURED)
-    images, prompts = list(fresh.images), fresh.prompts
-    exact = torch.from_numpy(world.shapes.pointwise(fresh.factors, fresh.caption))
-    found: dict[str, Any] = {
-        "world": world.name,
-        "exact": exact.tolist(),
-        "information": world.information(),
-        "ceiling": world.shapes.entropy(),
-        "rows": {},
-    }
-    if null:
-        out = pipe(images[:NULLS], prompts[:NULLS], levels=24)
-        found["rows"]["null as it stands"] = _read(out, exact[:NULLS])
-    for name, (count, plan) in ways.items():
-        sample = world.draw(count, FIT)
-        began = time.process_time()
-        fitted = pipe.fit(list(sample.images), sample.prompts, plan=plan, progress=False)
-        seconds = time.process_time() - began
-        estimate, bound = _followed(pipe, fitted, world, images, prompts)
-        row = _read(estimate, exact) | {"seconds": seconds, "prompts": len(fitted.parts[0].soft or ())}
-        if bound is not None:
-            row |= {"bound": bound.in_mean().nats.tolist(), "bound_mean": list(bound.mean())}
-        found["rows"][name] = row
-    return found
+    exact = world.shapes.pointwise(fresh.factors, fresh.caption)
+    return pipe, list(fresh.images), fresh.prompts, torch.from_numpy(exact)
 
 
 def _read(estimate: Estimate, exact: Tensor) -> dict[str, Any]:
     forms = {form: estimate.using(form).nats for form in ("gap", "orthogonal")}
     return {
         **{form: nats.tolist() for form, nats in forms.items()},
+        "exact": exact.tolist(),
         "certificate": list(estimate.certificate),
         "evaluations": estimate.evaluations / len(exact),
         "verdict": str(estimate.verdict),
@@ -209,29 +207,29 @@ def coverage(row: Mapping[str, Any], exact: list[float], information: float, see
     return {**{name: times / GROUPS for name, times in held.items()}, "width": width, "group": count}
 
 
-def fitted_lines(found: Mapping[str, Any]) -> Iterator[str]:
+def fitted_lines(world: World, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """A table of one world: what each marginal reads, and by how much it is off, pair by pair."""
-    exact = torch.tensor(found["exact"])
+    information = world.information()
+    pairs = next(reversed(found.values()))["exact"]
     yield (
-        f"{found['world']}: exact {plus_minus(mean_over_pairs(exact))} over {len(exact)} pairs, {found['information']:.3f} in the world; captions "
-        f"hold {found['ceiling']:.3f}"
+        f"{world.name}: exact {plus_minus(mean_over_pairs(torch.tensor(pairs)))} over {len(pairs)} pairs, {information:.3f} in the world; captions hold "
+        f"{world.shapes.entropy():.3f}"
     )
     yield ""
-    yield "| marginal | gap | orthogonal | certificate | bound | gap off | bound off | middle off | evaluations a pair | verdict |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"
-    for name, row in found["rows"].items():
-        gap, orthogonal = (torch.tensor(row[form]) for form in ("gap", "orthogonal"))
-        own = exact[: len(gap)]
+    yield "| marginal | gap | orthogonal | certificate | bound | gap off | orthogonal off | bound off | middle off | evaluations a pair | verdict |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
+    for name, row in found.items():
+        exact, gap, orthogonal = (torch.tensor(row[one]) for one in ("exact", "gap", "orthogonal"))
+        cells = [plus_minus(mean_over_pairs(values)) for values in (gap, orthogonal)]
+        cells.append(plus_minus(Value(*row["certificate"])))
         bound = torch.tensor(row["bound"]) if "bound" in row else None
-        middles = "" if bound is None else _off((gap + bound) / 2, own)
-        yield (
-            f"| {name} | {plus_minus(mean_over_pairs(gap))} | {plus_minus(mean_over_pairs(orthogonal))} | {plus_minus(Value(*row['certificate']))} | "
-            f"{'' if bound is None else plus_minus(mean_over_pairs(bound))} | {_off(gap, own)} | {'' if bound is None else _off(bound, own)} | "
-            f"{middles} | {row['evaluations']:.0f} | {row['verdict']} |"
-        )
-    for name, row in found["rows"].items():
+        cells.append("" if bound is None else plus_minus(mean_over_pairs(bound)))
+        cells += [_off(gap, exact), _off(orthogonal, exact)]
+        cells += ["", ""] if bound is None else [_off(bound, exact), _off((gap + bound) / 2, exact)]
+        yield f"| {' | '.join([name, *cells, format(row['evaluations'], '.0f'), row['verdict']])} |"
+    for name, row in found.items():
         if "bound" in row:
-            held = coverage(row, found["exact"], found["information"])
+            held = coverage(row, row["exact"], information)
             yield ""
             yield (
                 f"Sandwich of {name}, {GROUPS} groups of {held['group']}: holds the world's information in {held['world']:.0%}, the pairs' own in "
@@ -245,9 +243,10 @@ def _off(values: Tensor, exact: Tensor) -> str:
     return f"{share:+.1f} ± {error:.1f} %"
 
 
-def stages(model: str = "shapes-plain") -> Mapping[str, tuple[Any, Any]]:
-    """A stage for each world: how it is measured, and its lines."""
-    return {
-        f"fitted, {world.name}": (partial(measure_world, model, world, WAYS[world.name]), fitted_lines)
-        for world in worlds()
-    }
+def fitted_tables(stages: Stages, model: str = "shapes-plain") -> Iterator[str]:
+    """Measure what is missing, each marginal of each world by itself, and tell the lines of every world."""
+    for world in worlds():
+        found = {"null as it stands": stages(f"{world.name}, null", partial(measure_null, model, world))}
+        for name, (count, plan) in WAYS[world.name].items():
+            found[name] = stages(f"{world.name}, {name}", partial(measure_fitted, model, world, count, plan))
+        yield from ("", *fitted_lines(world, found))
