@@ -119,7 +119,7 @@ def soft_prompts(
             "all prompts are the same, and tell nothing of one another; expected two different ones or more"
         )
     if len(kept) <= plan.prompts:
-        return SoftPrompts(number[kept] / number.sum(), tuple(texts[k] for k in kept.tolist()))
+        return SoftPrompts(number[kept] / number.sum(), tuple(str(texts[int(k)]) for k in kept))
     whole_numbers = sorted(key for key, value in trained.conditions.items() if not value.is_floating_point())
     moving = {key: value for key, value in trained.conditions.items() if key not in whole_numbers}
     masks = {key: trained.conditions[key] for key in whole_numbers}

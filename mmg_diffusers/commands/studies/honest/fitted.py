@@ -69,7 +69,7 @@ class World:
     def information(self, count: int = 40_000) -> float:
         """The information of image and caption, nats, over fresh pairs without pictures."""
         caption, factors = self.shapes.sample_factors(count, seed=5)
-        rows = (factors.size >= self.sizes[0]) & (factors.size <= self.sizes[1])
+        rows = np.flatnonzero((factors.size >= self.sizes[0]) & (factors.size <= self.sizes[1]))
         return float(self.shapes.pointwise(factors[rows], caption[rows]).mean())
 
 
