@@ -29,9 +29,9 @@ class Sandwich(Measured):
     """The information of the same pairs from below and from above.
 
     `below` is log q of candidates, its evidence believed as far as other pairs say: at most the information in expectation, whatever
-    the network (Barber and Agakov). `above` is the orthogonal form against a marginal that was fitted to other pairs, half of the integral of
-    E|e_c - e_u|^2: at least the information if the conditional branch is right, whatever the marginal (its error adds E|e* - e_u|^2). So
-    the lower side fails by chance alone, the upper one where the conditional branch errs as well.
+    the network (Barber and Agakov). `above` is what a marginal that was fitted to other pairs leaves to be told: with e_u for the best
+    marginal's e*, gap and orthogonal form are both larger by half of the integral of E|e* - e_u|^2, if the conditional branch is
+    right. So the larger of the two is taken. The lower side fails by chance alone, the upper one where the conditional branch errs as well.
 
     `nats` `(N,)`, and `mean`, are the middle of the two.
 
@@ -71,7 +71,7 @@ class Sandwich(Measured):
 
     @cached_property
     def _above(self) -> Estimate:
-        return self.fitted.using("orthogonal")
+        return max((self.fitted.using("gap"), self.fitted.using("orthogonal")), key=lambda read: read.mean().value)
 
     @property
     def below(self) -> Value:
@@ -135,7 +135,7 @@ class Sandwich(Measured):
                 f"verdict: {self.verdict}",
                 f"between {self.below} and {self.above}, over {len(self)} pairs; the middle is {self.mean()}",
                 "below: log q of candidates, at most the information in expectation whatever the network: fails by chance alone",
-                f"above: the orthogonal form against {self.fitted.settings['base']}, at least the information if the conditional branch is right: "
+                f"above: the {self._above.integrand} form against {self.fitted.settings['base']}, at least the information if the conditional branch is right: "
                 "fails where that errs",
                 *(f"warning: {text}" for text in self.warnings()),
             ]

@@ -105,12 +105,14 @@ def test_worlds_differ_from_the_one_that_models_were_trained_on_and_have_the_inf
 
 
 def test_coverage_counts_groups_that_hold_the_truth():
-    sure = {"bound": [1.9, 2.0] * 20, "orthogonal": [2.1, 2.2] * 20}
+    sure = {"bound": [1.9, 2.0] * 20, "orthogonal": [2.1, 2.2] * 20, "gap": [1.0] * 40}
     held = fitted.coverage(sure, [2.0] * 40, 2.05)
     assert held["world"] == 1.0
     assert held["pairs"] == 1.0
     assert held["group"] == 20
     assert held["width"] == pytest.approx(0.2)
-    low = fitted.coverage({"bound": [0.9, 1.0] * 20, "orthogonal": [1.1, 1.2] * 20}, [2.0] * 40, 2.05)
+    low = fitted.coverage(
+        {"bound": [0.9, 1.0] * 20, "orthogonal": [1.0] * 40, "gap": [1.1, 1.2] * 20}, [2.0] * 40, 2.05
+    )
     assert low["world"] == 0.0
     assert low["below"] == 1.0

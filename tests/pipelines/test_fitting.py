@@ -204,7 +204,9 @@ def sandwich(pipe, others, fitted):
 
 def test_a_sandwich_has_the_bound_below_and_the_fitted_above(sandwich, tmp_path):
     assert sandwich.below == sandwich.bound.mean()
-    above = sandwich.fitted.using("orthogonal")
+    read = {form: sandwich.fitted.using(form) for form in ("gap", "orthogonal")}
+    above = max(read.values(), key=lambda one: one.mean().value)
+    assert read["gap"].mean() != read["orthogonal"].mean()
     assert sandwich.above == above.mean()
     torch.testing.assert_close(sandwich.nats, (sandwich.bound.in_mean().nats + above.nats) / 2)
     low, high = sandwich.interval
@@ -221,7 +223,7 @@ def test_a_sandwich_has_the_bound_below_and_the_fitted_above(sandwich, tmp_path)
 
 def test_a_sandwich_whose_sides_cross_is_not_believed(sandwich):
     curve = sandwich.fitted.curve
-    none = dataclasses.replace(curve, orthogonal=torch.zeros_like(curve.orthogonal))
+    none = dataclasses.replace(curve, orthogonal=torch.zeros_like(curve.orthogonal), gap=torch.zeros_like(curve.gap))
     crossed = Sandwich(sandwich.bound, dataclasses.replace(sandwich.fitted, curve=none))
     high = dataclasses.replace(crossed.bound, evidence=sure(crossed.bound))
     crossed = Sandwich(high, crossed.fitted)
