@@ -57,6 +57,24 @@ def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What a model's weights are, and where others are put on them.
+
+    Args:
+        networks: gives those that denoise, by what the pipeline calls them.
+        fingerprint: computes a digest of all weights.
+    """
+
+    networks: Callable[[], Mapping[str, nn.Module]] = dict
+    fingerprint: Callable[[], str | None] = lambda: None
+
+    @cached_property
+    def digest(self) -> str | None:
+        """Of all weights, as they were when it was first asked for."""
+        return self.fingerprint()
+
+
+@dataclass(frozen=True)
 class Bench:
     """What a measurement runs on. Made anew for every measurement, from the parts that the pipeline has then.
 
@@ -67,8 +85,7 @@ class Bench:
         settings: what the record says of the model.
         progress: options of the tqdm bar.
         without_null: why nothing can be compared with the unconditional branch, for a model that has none.
-        networks: gives those that denoise, by the names of the pipeline's parts, for weights that are put on them.
-        fingerprint: computes a digest of all weights.
+        weights: of the model, to put others on.
     """
 
     make: Callable[[], Denoiser]
@@ -77,18 +94,12 @@ class Bench:
     settings: Mapping[str, Any]
     progress: Mapping[str, Any] = field(default_factory=dict)
     without_null: str | None = None
-    networks: Callable[[], Mapping[str, nn.Module]] = dict
-    fingerprint: Callable[[], str | None] = lambda: None
+    weights: Weights = field(default_factory=lambda: Weights())
 
     @cached_property
     def denoiser(self) -> Denoiser:
         """Of the model, made when it is first needed: after everything is checked."""
         return self.make()
-
-    @cached_property
-    def weights(self) -> str | None:
-        """A digest of all weights, as they were when it was first asked for."""
-        return self.fingerprint()
 
     def pairs(
         self,
@@ -187,7 +198,7 @@ class Bench:
         """
         plan.check(self.convention, candidates=mixture.slots.shape[1])
         names, slots = mixture.used()
-        curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
+        curve = self.follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
         remarks = (
             *_remarks(self.denoiser, plan.path()),
             *pairs.notes,
@@ -208,7 +219,7 @@ class Bench:
         plan.check(self.convention, candidates=len(candidates.prompts))
         if plan.keep != "pair":
             raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
-        curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
+        curve = self.follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
         return curve, self.path_settings(plan, curve.logsnr), (*_remarks(self.denoiser, plan.path()), *notes)
 
     def one_over_other(
@@ -239,12 +250,6 @@ class Bench:
                 )
         return parts, self.path_settings(plan, parts[0].logsnr), _remarks(self.denoiser, path)
 
-    def follow_slots(
-        self, images: Sequence[VideoLike], ids: Tensor, names: Sequence[str], prior: Tensor, plan: Plan, slots: Tensor
-    ) -> CandidateCurve:
-        """Follow candidates of its own for every image, none of them known to be true: `slots` `(N, M)` index `names`."""
-        return self._follow(images, ids, names, prior, plan, slots)
-
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
         """Where a few pairs have their information; see `MMGPipeline.pilot`."""
         x = torch.cat([part for _, part in self.chunks(pairs.images, plan)])
@@ -260,7 +265,7 @@ class Bench:
             batch_size=plan.batch_size,
         )
 
-    def _follow(
+    def follow(
         self,
         images: Sequence[VideoLike],
         ids: Tensor,

@@ -136,13 +136,13 @@ class Fitted(Marginal):
 
     def measure(self, bench: MarginalBench, pairs: ImagePairs, plan: Plan) -> Estimate:
         own = cast(Bench, bench)
-        self.check_model(own.weights)
+        self.check_model(own.weights.digest)
         marks = torch.cat([row_marks(x) for _, x in own.chunks(pairs.images, plan)])
         which = self._unseen(torch.stack([torch.isin(marks, part.rows) for part in self.parts]))
         found: list[Estimate] = []
         for number in which.unique().tolist():
             part, places = self.parts[number], (which == number).nonzero()[:, 0].tolist()
-            with nullcontext() if part.tuned is None else part.tuned.on(own.networks()):
+            with nullcontext() if part.tuned is None else part.tuned.on(own.weights.networks()):
                 found.append(self._against(own, part, pairs.rows(places), plan))
         merged = Estimate.merge(found)
         order = [int((merged.pair_ids == pair).nonzero()) for pair in pairs.ids.tolist()]

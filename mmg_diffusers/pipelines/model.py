@@ -19,7 +19,7 @@ from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.internals import execution_device, loaded_from
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pipelines.adapters import Codec, Family, family_of
-from mmg_diffusers.pipelines.bench import Bench, evaluating
+from mmg_diffusers.pipelines.bench import Bench, Weights, evaluating
 from mmg_diffusers.pipelines.caching import EncodingCache, KeptPrompts, fingerprint
 from mmg_diffusers.pipelines.encoding import Encoder
 from mmg_diffusers.pipelines.identities import as_told
@@ -220,14 +220,6 @@ class PipelineModel:
         """A sha256 of all weights that a measurement depends on; ``None`` if they are nowhere in memory."""
         return fingerprint(self._networks())
 
-    def networks(self) -> dict[str, nn.Module]:
-        """The networks that denoise, by what the pipeline calls them."""
-        components: dict[str, Any] = self.pipe.components
-        named: dict[str, nn.Module] = {}
-        for number, network in enumerate(self.family.networks()):
-            named[next((name for name, part in components.items() if part is network), f"network_{number}")] = network
-        return named
-
     def describe(self) -> dict[str, Any]:
         """What the adapter found: family, prediction, levels, null condition, latent, and what is missing."""
         convention = self.family.convention()
@@ -260,8 +252,7 @@ class PipelineModel:
                 self._settings(),
                 self._progress,
                 None if family.nulls() or not family.conditional else family.without_null(),
-                self.networks,
-                self.fingerprint,
+                Weights(self.family.named_networks, self.fingerprint),
             )
         self.pipe.maybe_free_model_hooks()
 

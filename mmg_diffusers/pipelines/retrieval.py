@@ -53,7 +53,7 @@ def rank(
     # Those that stay, in the order of the captions, and then some slots that are empty.
     slots = torch.sort((~stay).double(), dim=1, stable=True).indices[:, :width]
     prior = torch.where(stay.gather(1, slots), among.probability[slots], 0.0)
-    whole = bench.follow_slots(images, ids, names, prior / prior.sum(1, keepdim=True), plan, slots)
+    whole = bench.follow(images, ids, names, prior / prior.sum(1, keepdim=True), plan, slots)
     each = torch.log_softmax(prior.log()[:, None] + whole.score.sum(2), 2)
     later = torch.log_softmax(prior.log() + whole.score.sum(2).mean(1), 1)
     best = later.argmax(1)

@@ -163,7 +163,7 @@ def carrying(model: PipelineModel, tuned: Tuned) -> Iterator[PipelineModel]:
 
 def networks_of(model: PipelineModel) -> dict[str, nn.Module]:
     """The networks that denoise, by what the pipeline calls them."""
-    return model.networks()
+    return model.family.named_networks()
 
 
 def encoded(model: PipelineModel, images: VideoLike | Sequence[VideoLike], resize: bool = False) -> Tensor:

@@ -211,7 +211,7 @@ def coverage(row: Mapping[str, Any], exact: list[float], information: float, see
 def fitted_lines(world: World, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """A table of one world: what each marginal reads, and by how much it is off, pair by pair."""
     information = world.information()
-    pairs = next(reversed(found.values()))["exact"]
+    pairs = list(found.values())[-1]["exact"]
     yield (
         f"{world.name}: exact {plus_minus(mean_over_pairs(torch.tensor(pairs)))} over {len(pairs)} pairs, {information:.3f} in the world; captions hold "
         f"{world.shapes.entropy():.3f}"
