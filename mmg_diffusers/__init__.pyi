@@ -5,6 +5,7 @@ from .analysis.excess import excess as excess
 from .analysis.ranking import Funnel as Funnel
 from .analysis.ranking import Sieve as Sieve
 from .analysis.records import load as load
+from .analysis.sandwich import Sandwich as Sandwich
 from .arrays.estimate import estimate_mi as estimate_mi
 from .arrays.labels import LabelSet as LabelSet
 from .arrays.labels import audit_labels as audit_labels
@@ -29,9 +30,11 @@ from .pairs.marginals import Negatives as Negatives
 from .pairs.marginals import NullPrompt as NullPrompt
 from .pairs.plan import Plan as Plan
 from .pairs.prompts import Masked as Masked
+from .pipelines.fitting import Fitted as Fitted
 from .pipelines.guiding import InformationGuider as InformationGuider
 from .pipelines.pipeline import MMGPipeline as MMGPipeline
 from .pipelines.shipped import shapes_model as shapes_model
 from .runs.shards import Outcome as Outcome
+from .tuning.fitting import FitPlan as FitPlan
 
 __version__: str

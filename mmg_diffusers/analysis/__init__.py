@@ -14,6 +14,7 @@ from mmg_diffusers.analysis.path_influence import PathInfluence
 from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.ranking import Funnel, Ranked, Sieve
 from mmg_diffusers.analysis.records import load
+from mmg_diffusers.analysis.sandwich import Sandwich
 from mmg_diffusers.analysis.selection import Selected
 from mmg_diffusers.analysis.typicality import membership, over_reference, typicality
 from mmg_diffusers.analysis.words import (
@@ -44,6 +45,7 @@ __all__ = [
     "PathInfluence",
     "Preference",
     "Ranked",
+    "Sandwich",
     "Selected",
     "Sieve",
     "Words",

@@ -116,7 +116,7 @@ class Excess(Measured):
 
     def __str__(self) -> str:
         line = f"{self.mean()} above {self.against} in the mean over {len(self)} pairs"
-        return "\n".join([line, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
 
     # ---- files ----
 

@@ -142,7 +142,7 @@ class PathInfluence(Measured):
             f"{'path influence' if self.moved else 'orthogonal'}: {self.mean()} over {len(self)} images (log-SNR {low:.2f} to {high:.2f} in "
             f"{len(self.logsnr)} steps, no evaluation of its own)"
         )
-        return "\n".join([line, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
 
     # ---- files ----
 

@@ -247,7 +247,7 @@ class Ranked(Measured):
             f"{len(self.captions)} captions ranked for {len(self)} images: {self.followed.double().sum(1).mean():.1f} of them followed to the "
             f"end, {self.evaluations} evaluations, {100 * self.evaluations / self.of:.1f} % of {self.of}"
         )
-        return "\n".join([line, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
 
     # ---- files ----
 

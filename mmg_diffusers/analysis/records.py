@@ -13,6 +13,7 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.path_influence import PathInfluence
 from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.ranking import Ranked
+from mmg_diffusers.analysis.sandwich import Sandwich
 from mmg_diffusers.analysis.selection import Selected
 from mmg_diffusers.files.records import read_record
 from mmg_diffusers.measure.candidates import CandidateCurve
@@ -37,6 +38,7 @@ KINDS: tuple[type[Record], ...] = (
     PathInfluence,
     Preference,
     Ranked,
+    Sandwich,
     Selected,
     Words,
     CandidateCurve,

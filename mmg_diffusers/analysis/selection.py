@@ -156,7 +156,7 @@ class Selected(Measured):
             f"the best of {self.images.shape[1]} images for {len(self.prompts)} prompts, by {self.by}: {self.gain.value:.3f} +- {self.gain.stderr:.3f} "
             f"above the mean; {self.drawing} rows of drawing and {self.scoring} of scoring"
         )
-        return "\n".join([line, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
 
     # ---- files ----
 

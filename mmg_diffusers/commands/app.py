@@ -46,6 +46,7 @@ EXAMPLES = (
     (running.collect, "mmg-diffusers collect runs/pairs --table so-far.csv"),
     (measuring.report, "mmg-diffusers report shapes-plain pictures/ --prompt 'a large red circle on the left'"),
     (likelihood.likelihood, "mmg-diffusers likelihood shapes-plain pictures/ --reference other-pictures/"),
+    (measuring.fit, "mmg-diffusers fit shapes-plain other-pairs.csv --output runs/fitted"),
     (measuring.audit, "mmg-diffusers audit shapes-plain pairs.csv --marginal prompts"),
     (measuring.inspect, "mmg-diffusers inspect shapes-plain"),
     (

@@ -14,6 +14,7 @@ from mmg_diffusers.pairs.images import ImageLike, Images
 from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, Negatives, NullPrompt
 from mmg_diffusers.pairs.tables import read_candidates, read_pairs
+from mmg_diffusers.pipelines.fitting import Fitted
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 
 # Letters of a user's text that a message repeats.
@@ -62,7 +63,7 @@ def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
     Args:
         text: ``null``, the null prompt; ``prompts``, the different prompts of the run, each as probable as it is frequent
             among them; ``negatives`` or ``negatives:COUNT``, prompts sampled from other pairs; ``shapes``, the captions of the
-            Shapes world; ``likelihood`` or ``likelihood:FILE``, log p(image | prompt) against N(0, 1) or a saved reference,
+            Shapes world; ``fitted:FOLDER``, what `mmg-diffusers fit` wrote; ``likelihood`` or ``likelihood:FILE``, log p(image | prompt) against N(0, 1) or a saved reference,
             which runs alone can measure; or a file of candidates: text with one a line, or a table (``.csv``, ``.jsonl``,
             ``.parquet``) with a column of prompts and, unless they are equally probable, one named ``prior``.
         prompts: of the run.
@@ -88,12 +89,14 @@ def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
                 f"the marginal is {shorten(repr(text), LONGEST)}; expected negatives, or negatives:15 for as many"
             )
         return Negatives(int(count)) if count else Negatives()
+    if kind == "fitted":
+        return Fitted(count)
     if kind == "likelihood":
         return Likelihood(GaussianReference.load(count)) if count else Likelihood()
     path = Path(text)
     if not path.is_file():
         raise FileNotFoundError(
             f"the marginal is {shorten(repr(text), LONGEST)}, which is no file; expected null, prompts, negatives:COUNT, "
-            "shapes, likelihood, likelihood:REFERENCE, or a file of candidates"
+            "shapes, fitted:FOLDER, likelihood, likelihood:REFERENCE, or a file of candidates"
         )
     return read_candidates(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -13,12 +14,15 @@ from mmg_diffusers.commands.inputs import gather
 from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.pairs.classes import ClassNumber
 from mmg_diffusers.pairs.images import ImageLike
+from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pipelines.drawing import draw
 from mmg_diffusers.pipelines.inspection import inspect_model
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 # Images that a check looks at, and the steps in which the model draws them if there are no others.
 COUNT, STEPS = 16, 25
+# Steps of the path along which the null branch is held against the mixture of their prompts.
+AUDIT_STEPS = 16
 # The fewest that tell something.
 LEAST = 8
 # What it draws then: things of different kinds, so that a prompt of one is wrong for another.
@@ -85,8 +89,9 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
     pipe = networks.load()
     images, prompts, note = _pictures(pipe, networks, given, prompt, seed)
     test = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
+    audited = _audited(pipe, images, prompts, seed, batch_size)
     errors = {**test.errors, "multiple of z": test.linear}
-    findings = [*test.findings, *test.remarks, *([note] if note else [])]
+    findings = [*test.findings, *test.remarks, *([note] if note else []), *([audited] if audited else [])]
     says = [
         f"self-test on {len(images)} images: {test.verdict}",
         "log-SNR       " + "  ".join(f"{level:7.2f}" for level in test.logsnr.tolist()),
@@ -101,6 +106,21 @@ def check(networks: Networks, source: Path | None, prompt: str | None, seed: int
         "findings": findings,
     }
     return Answer(values, says, (), 0 if test.verdict == "passed" else 1)
+
+
+def _audited(
+    pipe: MMGPipeline, images: list[ImageLike], prompts: list[str] | None, seed: int, batch_size: int | None
+) -> str | None:
+    """What an audit of the null prompt against the images' own prompts finds; ``None`` if there is no null, or nothing to compare."""
+    number = Counter(prompts or ())
+    if len(number) < 2 or not pipe.family.nulls():
+        return None
+    among = Candidates(tuple(number), tuple(times / len(images) for times in number.values()))
+    try:
+        audit = pipe.audit(images, list(prompts or ()), among, levels=AUDIT_STEPS, seed=seed, batch_size=batch_size)
+    except ValueError as error:
+        return f"the null branch was not audited: {reason(error)}"
+    return f"audit, {len(images)} images and {len(number)} prompts in {AUDIT_STEPS} steps: {audit.finding}"
 
 
 def _given(source: Path, prompt: str | None, seed: int) -> tuple[list[ImageLike], list[str] | None]:

@@ -69,8 +69,8 @@ ReplaceBy = Annotated[
 
 MARGINAL = (
     "What prompts are compared with: null, the null prompt; prompts, those of the run; negatives:15, as many of other "
-    "pairs; shapes, the captions of that world; or a file of candidates, one a line or a table with a column 'prompt'. "
-    "By default null; of an audit prompts; of fresh Shapes pairs their captions."
+    "pairs; shapes, the captions of that world; fitted:FOLDER, what `fit` wrote; or a file of candidates, one a line or a table with a "
+    "column 'prompt'. By default null; of an audit prompts; of fresh Shapes pairs their captions."
 )
 MarginalOption = Annotated[str | None, typer.Option("--marginal", help=MARGINAL)]
 Marginals = Annotated[list[str] | None, typer.Option("--marginal", help=f"{MARGINAL} Several are compared.")]

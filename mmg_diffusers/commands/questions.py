@@ -58,7 +58,6 @@ class Question:
         """
         from mmg_diffusers.commands.inputs import read_compared
         from mmg_diffusers.pairs.captions import Captions
-        from mmg_diffusers.pairs.marginals import stated
         from mmg_diffusers.pairs.tables import read_pairs
 
         pairs = read_pairs(self.source, self.prompt, Captions.parse(self.captions))
@@ -67,7 +66,7 @@ class Question:
                 raise ValueError(f"{self.source} has a column 'given', and --given was set; leave one of them out")
             pairs = replace(pairs, given=[self.given] * len(pairs.prompts))
         marginal = read_compared(self.marginal or usual, pairs.prompts)
-        return pairs, marginal if self.entropy is None else stated(marginal, self.entropy)
+        return pairs, marginal if self.entropy is None else marginal.stating(self.entropy)
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,10 @@ class RunQuestion(Question):
             ValueError, OSError: as `read_marginal` does.
         """
         from mmg_diffusers.commands.inputs import read_marginal
-        from mmg_diffusers.pairs.marginals import stated
 
         asked = self.marginal or "null"
         marginal = read_marginal(asked, self.pairs().prompts(limit).prompts if asked == "prompts" else ())
-        return marginal if self.entropy is None else stated(marginal, self.entropy)
+        return marginal if self.entropy is None else marginal.stating(self.entropy)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ class LogLikelihood(Measured):
             f"resolution {self.ends.resolution:.3g}; log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations, below the range "
             f"at most {self.ends.low[1]:.3g} nats more)"
         )
-        return "\n".join([first, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
 
     # ---- tables and files ----
 
@@ -357,7 +357,7 @@ class LogLikelihoodRatio(Measured):
         first = (
             f"log p - log p' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
         )
-        return "\n".join([first, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""

@@ -129,6 +129,13 @@ class Curve(Brief):
     def __len__(self) -> int:
         return len(self.gap)
 
+    def rows(self, places: Sequence[int]) -> Curve:
+        """Some of the pairs, or all in another order, by their places; evaluations are those of all."""
+        index = torch.as_tensor(list(places), dtype=torch.int64)
+        named = ("logsnr", "weight", "pair_ids", *MOMENTS)
+        tensors = {name: getattr(self, name)[index] for name in named}
+        return replace(self, **tensors, maps={name: values[index] for name, values in self.maps.items()})
+
     @property
     def draws(self) -> Tensor:
         """`(N,)` int64: how many noise draws each pair has."""

@@ -109,7 +109,7 @@ class LogProbability(LogLikelihood):
             f"log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations; at most {ends.low[1]:.3g} nats more below the "
             f"range, and {ends.high[1]:.3g} above it)"
         )
-        return "\n".join([first, *(f"warning: {text}" for text in self.warnings())])
+        return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
 
 
 @dataclass(frozen=True, repr=False)

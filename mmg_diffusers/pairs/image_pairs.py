@@ -45,8 +45,18 @@ class ImagePairs:
 
     def first(self, count: int) -> ImagePairs:
         """The first of the pairs, as many as that."""
-        given = None if self.given is None else self.given[:count]
-        return ImagePairs(list(self.images)[:count], self.prompts[:count], given, self.ids[:count], self.notes)
+        return self.rows(range(min(count, len(self))))
+
+    def rows(self, places: Sequence[int]) -> ImagePairs:
+        """Some of the pairs, by their places."""
+        images, given = list(self.images), self.given
+        return ImagePairs(
+            [images[k] for k in places],
+            [self.prompts[k] for k in places],
+            None if given is None else [given[k] for k in places],
+            self.ids[list(places)],
+            self.notes,
+        )
 
     def plain_prompts(self) -> list[str]:
         """The prompts as candidates.

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -50,8 +50,11 @@ class Bench(Protocol):
 class Marginal(ABC):
     """What a prompt is compared with. It checks the prompts, and measures.
 
-    A new one is a subclass with these methods; nothing else asks which it is.
+    A new one is a subclass with these methods; nothing else asks which it is. `filters` says whether the true prompt is one of its
+    candidates, so that there is a posterior.
     """
+
+    filters: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
@@ -83,6 +86,14 @@ class Marginal(ABC):
     @abstractmethod
     def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
         """Measure the pairs: an `Estimate` against the null prompt, a `Filtered` against candidates."""
+
+    def stating(self, entropy: float) -> Marginal:
+        """The same, with H(Y) of what prompts say, nats, that the user states.
+
+        Raises:
+            TypeError, ValueError: for an entropy that is none, or a marginal that knows it already.
+        """
+        raise ValueError(f"entropy is {shown(entropy)}; {self.label} know it by their prior, so leave it out")
 
     def texts(self, pairs: ImagePairs) -> Sequence[Prompt]:
         """The prompts that are going to be encoded for these pairs."""
@@ -123,6 +134,9 @@ class NullPrompt(Marginal):
     def candidates(self) -> None:
         return None
 
+    def stating(self, entropy: float) -> NullPrompt:
+        return replace(self, entropy=entropy)
+
     def record(self) -> dict[str, Any]:
         stated = {} if self.entropy is None else {"entropy": self.entropy}
         return {"marginal": self.label, **stated}
@@ -132,18 +146,6 @@ class NullPrompt(Marginal):
 
     def measure(self, bench: Bench, pairs: ImagePairs, plan: Plan) -> Measured:
         return replace(bench.against_null(pairs, plan), ceiling=ceiling_of(self.entropy, len(pairs)))
-
-
-def stated(marginal: Marginal, entropy: float) -> NullPrompt:
-    """The null prompt, with an entropy of what prompts say that the user states.
-
-    Raises:
-        TypeError, ValueError: for an entropy that is none.
-        ValueError: for candidates, whose prior says it already.
-    """
-    if not isinstance(marginal, NullPrompt):
-        raise ValueError(f"entropy is {shown(entropy)}; {marginal.label} know it by their prior, so leave it out")
-    return replace(marginal, entropy=entropy)
 
 
 class _Mixed(Marginal):

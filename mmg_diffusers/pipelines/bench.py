@@ -57,6 +57,24 @@ def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What a model's weights are, and where others are put on them.
+
+    Args:
+        networks: gives those that denoise, by what the pipeline calls them.
+        fingerprint: computes a digest of all weights.
+    """
+
+    networks: Callable[[], Mapping[str, nn.Module]] = dict
+    fingerprint: Callable[[], str | None] = lambda: None
+
+    @cached_property
+    def digest(self) -> str | None:
+        """Of all weights, as they were when it was first asked for."""
+        return self.fingerprint()
+
+
+@dataclass(frozen=True)
 class Bench:
     """What a measurement runs on. Made anew for every measurement, from the parts that the pipeline has then.
 
@@ -67,6 +85,7 @@ class Bench:
         settings: what the record says of the model.
         progress: options of the tqdm bar.
         without_null: why nothing can be compared with the unconditional branch, for a model that has none.
+        weights: of the model, to put others on.
     """
 
     make: Callable[[], Denoiser]
@@ -75,6 +94,7 @@ class Bench:
     settings: Mapping[str, Any]
     progress: Mapping[str, Any] = field(default_factory=dict)
     without_null: str | None = None
+    weights: Weights = field(default_factory=lambda: Weights())
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -122,8 +142,8 @@ class Bench:
         parts: list[Estimate] = []
         each = estimator.quadrature.nodes * estimator.draws * (1 + estimator.antithetic)
         # With a tolerance nobody knows beforehand how much there is to do.
-        with self._bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as moving:
-            for rows, x in self._chunks(pairs.images, plan):
+        with self.bar(None if estimator.tolerance is not None else len(pairs) * each, "MMG") as moving:
+            for rows, x in self.chunks(pairs.images, plan):
                 parts.append(
                     estimator(
                         self.denoiser,
@@ -150,8 +170,8 @@ class Bench:
         """
         parts: list[LogLikelihood] = []
         each = density.quadrature.nodes * density.draws * (1 + density.antithetic)
-        with self._bar(len(pairs) * each, "log p") as moving:
-            for rows, x in self._chunks(pairs.images, plan):
+        with self.bar(len(pairs) * each, "log p") as moving:
+            for rows, x in self.chunks(pairs.images, plan):
                 parts.append(
                     density(
                         self.denoiser,
@@ -178,7 +198,7 @@ class Bench:
         """
         plan.check(self.convention, candidates=mixture.slots.shape[1])
         names, slots = mixture.used()
-        curve = self._follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
+        curve = self.follow(pairs.images, pairs.ids, names, mixture.prior, plan, slots, mixture.truth)
         remarks = (
             *_remarks(self.denoiser, plan.path()),
             *pairs.notes,
@@ -199,7 +219,7 @@ class Bench:
         plan.check(self.convention, candidates=len(candidates.prompts))
         if plan.keep != "pair":
             raise ValueError(f"keep is {shown(plan.keep)}; maps belong to `filter`, which is told the true prompts")
-        curve = self._follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
+        curve = self.follow(images, ids, tuple(candidates.prompts), candidates.probability, plan)
         return curve, self.path_settings(plan, curve.logsnr), (*_remarks(self.denoiser, plan.path()), *notes)
 
     def one_over_other(
@@ -213,8 +233,8 @@ class Bench:
         plan.check(self.convention, candidates=2)
         path = plan.path()
         parts: list[Odds] = []
-        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as moving:
-            for rows, x in self._chunks(images, plan):
+        with self.bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "compare") as moving:
+            for rows, x in self.chunks(images, plan):
                 parts.append(
                     measure_odds(
                         self.denoiser,
@@ -230,15 +250,9 @@ class Bench:
                 )
         return parts, self.path_settings(plan, parts[0].logsnr), _remarks(self.denoiser, path)
 
-    def follow_slots(
-        self, images: Sequence[VideoLike], ids: Tensor, names: Sequence[str], prior: Tensor, plan: Plan, slots: Tensor
-    ) -> CandidateCurve:
-        """Follow candidates of its own for every image, none of them known to be true: `slots` `(N, M)` index `names`."""
-        return self._follow(images, ids, names, prior, plan, slots)
-
     def pilot(self, pairs: ImagePairs, nodes: int, plan: Plan) -> StratifiedProfile:
         """Where a few pairs have their information; see `MMGPipeline.pilot`."""
-        x = torch.cat([part for _, part in self._chunks(pairs.images, plan)])
+        x = torch.cat([part for _, part in self.chunks(pairs.images, plan)])
         return gap_fitted(
             self.denoiser,
             x,
@@ -251,7 +265,7 @@ class Bench:
             batch_size=plan.batch_size,
         )
 
-    def _follow(
+    def follow(
         self,
         images: Sequence[VideoLike],
         ids: Tensor,
@@ -265,8 +279,8 @@ class Bench:
         path = plan.path()
         condition = self.encoder.condition(names)
         parts: list[CandidateCurve] = []
-        with self._bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as moving:
-            for rows, x in self._chunks(images, plan):
+        with self.bar(len(images) * (path.quadrature.nodes - 1) * path.draws, "classify") as moving:
+            for rows, x in self.chunks(images, plan):
                 parts.append(
                     measure_candidates(
                         self.denoiser,
@@ -284,7 +298,8 @@ class Bench:
                 )
         return CandidateCurve.merge(parts)
 
-    def _chunks(self, images: Sequence[VideoLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+    def chunks(self, images: Sequence[VideoLike], plan: Plan) -> Iterator[tuple[slice, Tensor]]:
+        """Encoded images, some at a time, with their places."""
         for start, x in self.encoder.images(list(images), plan.resize):
             yield slice(start, start + len(x)), x
 
@@ -305,7 +320,8 @@ class Bench:
             "prune": path.prune,
         }
 
-    def _bar(self, total: int | None, name: str) -> AbstractContextManager[Moves]:
+    def bar(self, total: int | None, name: str) -> AbstractContextManager[Moves]:
+        """A progress bar, as the user wants it, or a share of the bar of the whole."""
         return bar(total, name, self.progress)
 
 

@@ -62,6 +62,11 @@ class ComparingModel(CheckableModel):
             raise ValueError(
                 f"{marginal.label} has no candidates to filter by; give a list of them, Candidates or Negatives"
             )
+        if not marginal.filters:
+            raise ValueError(
+                f"{marginal.label} has no posterior, since true prompts are no part of it; use pipe(images, prompts, marginal=...), or filter "
+                "by Candidates"
+            )
         result = self.measure(images, prompts, None, marginal, Plan.of(plan, **options), pair_ids)
         return cast(Filtered, result)
 

@@ -19,7 +19,7 @@ from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.internals import execution_device, loaded_from
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pipelines.adapters import Codec, Family, family_of
-from mmg_diffusers.pipelines.bench import Bench, evaluating
+from mmg_diffusers.pipelines.bench import Bench, Weights, evaluating
 from mmg_diffusers.pipelines.caching import EncodingCache, KeptPrompts, fingerprint
 from mmg_diffusers.pipelines.encoding import Encoder
 from mmg_diffusers.pipelines.identities import as_told
@@ -252,6 +252,7 @@ class PipelineModel:
                 self._settings(),
                 self._progress,
                 None if family.nulls() or not family.conditional else family.without_null(),
+                Weights(self.family.named_networks, self.fingerprint),
             )
         self.pipe.maybe_free_model_hooks()
 

@@ -15,7 +15,7 @@ from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
-from mmg_diffusers.pipelines.likelihood import LikelihoodModel
+from mmg_diffusers.pipelines.fitting import FittingModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NULL = NullPrompt()
 
 
-class PilotingModel(LikelihoodModel):
+class PilotingModel(FittingModel):
     """A pipeline that plans a measurement from a pilot."""
 
     def pilot(

@@ -18,7 +18,7 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.measure.weights import trapezoid_within
-from mmg_diffusers.pairs.marginals import Marginal, NullPrompt, stated
+from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import LEVELS, STEPS, Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.sources import Source
@@ -97,7 +97,7 @@ class MMGPipeline(UsingModel):
             ValueError: for inputs that do not fit, before any network is run where that can be seen.
         """
         chosen = Plan.of(plan, **options)
-        compared = marginal if entropy is None else stated(marginal, entropy)
+        compared = marginal if entropy is None else marginal.stating(entropy)
         return _as_estimate(self.measure(images, prompts, given, compared, chosen, pair_ids), chosen)
 
     def influence(

@@ -54,13 +54,13 @@ def rank(
     stay, rows = funnel.in_play(said), short.evaluations
     for sieve, path in zip(funnel.then, paths[1:], strict=True):
         slots, prior = slots_of(stay, among.probability)
-        again = bench.follow_slots(images, ids, names, prior, path, slots)
+        again = bench.follow(images, ids, names, prior, path, slots)
         rows += again.evaluations
         later = torch.log_softmax(prior.log() + sieve.trust * again.score.sum(2).mean(1), 1)
         said = left_behind(said, later, slots, count)
         stay = torch.zeros_like(stay).scatter(1, slots, sieve.in_play(later))
     slots, prior = slots_of(stay, among.probability)
-    whole = bench.follow_slots(images, ids, names, prior, plan, slots)
+    whole = bench.follow(images, ids, names, prior, plan, slots)
     each = torch.log_softmax(prior.log()[:, None] + whole.score.sum(2), 2)
     later = torch.log_softmax(prior.log() + whole.score.sum(2).mean(1), 1)
     best = later.argmax(1)

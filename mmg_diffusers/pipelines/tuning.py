@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +14,7 @@ from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.pairs.prompts import Prompt
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.adapters.base import Null
+from mmg_diffusers.pipelines.bench import Bench
 from mmg_diffusers.pipelines.encoding import one_each
 from mmg_diffusers.pipelines.model import PipelineModel
 from mmg_diffusers.tuning.branches import Encoded
@@ -58,14 +58,7 @@ def tune_pipeline(
         ValueError: for a guidance-distilled model, branches that the model does not have, too few images, and as a measurement
             does; before the training begins.
     """
-    sign = model.family.distillation()
-    if sign is not None:
-        raise ValueError(
-            f"the model is guidance-distilled ({sign}): it does not denoise what it was trained on, so that no objective of "
-            "denoising goes on from it; tune the model that it was distilled from"
-        )
-    if prompts is not None and not model.family.conditional:
-        raise ValueError(f"got prompts, and this {model.family.name} is told none; leave them out")
+    check_tunable(model, prompts is not None)
     plan = _default(model, prompts is not None) if plan is None else plan
     of_type(plan, TunePlan, "plan", "TunePlan(...)")
     if prompts is None and plan.branches != "marginal":
@@ -75,21 +68,9 @@ def tune_pipeline(
             f"branches is {shown(plan.branches)}, and this {model.family.name} has no unconditional branch; expected 'conditional'"
         )
     with model.ready() as bench:
-        pictures = bench.encoder.check_images(images, resize)
-        texts = None
-        if prompts is not None and plan.branches != "marginal":
-            texts = one_each(prompts, len(pictures), "prompts", bench.encoder.codec.medium.noun)
-            bench.encoder.check_prompts(texts)
-        x = torch.cat([part.cpu() for _, part in bench.encoder.images(list(pictures), resize)]).clone()
-        conditions, which = None, None
-        if texts is not None:
-            different = list(dict.fromkeys(texts))
-            place = {text: row for row, text in enumerate(different)}
-            asked: list[Prompt | Null] = list(different)
-            conditions = {key: value.clone() for key, value in bench.encoder.condition(asked).items()}
-            which = torch.tensor([place[text] for text in texts])
+        told = prompts if plan.branches != "marginal" else None
+        data, *_ = encode(bench, images, told, resize)
         checkpoint = None if folder is None else Path(folder) / CHECKPOINT
-        data = Encoded(x, conditions, which)
         tuned = tune(
             model.denoiser,
             networks_of(model),
@@ -103,6 +84,63 @@ def tune_pipeline(
     if folder is not None:
         tuned.save(folder)
     return tuned
+
+
+def check_tunable(model: PipelineModel, told: bool) -> None:
+    """Find out whether a model goes on from its training, with prompts if it is told some.
+
+    Raises:
+        ValueError: if it is guidance-distilled, or is told none.
+    """
+    sign = model.family.distillation()
+    if sign is not None:
+        raise ValueError(
+            f"the model is guidance-distilled ({sign}): it does not denoise what it was trained on, so that no objective of "
+            "denoising goes on from it; tune the model that it was distilled from"
+        )
+    if told and not model.family.conditional:
+        raise ValueError(f"got prompts, and this {model.family.name} is told none; leave them out")
+
+
+def encode(
+    bench: Bench,
+    images: VideoLike | Sequence[VideoLike],
+    prompts: Prompt | Sequence[Prompt] | None,
+    resize: bool,
+    check: Callable[[int], None] = lambda _: None,
+) -> tuple[Encoded, list[str], Tensor]:
+    """Images, and prompts if there are any, as the networks see them, with the different prompts, and `(N,)` marks of the pictures.
+
+    Args:
+        bench: of the model.
+        images, prompts, resize: as in `tune_pipeline`.
+        check: called with the number of different pictures, before a network runs.
+
+    Raises:
+        ValueError: as a measurement does.
+    """
+    pictures = bench.encoder.check_images(images, resize)
+    check(len(set(pictures.digests)))
+    texts: list[Prompt] | None = None
+    if prompts is not None:
+        texts = one_each(prompts, len(pictures), "prompts", bench.encoder.codec.medium.noun)
+        bench.encoder.check_prompts(texts)
+    x = torch.cat([part.cpu() for _, part in bench.encoder.images(list(pictures), resize)]).clone()
+    marks = picture_marks(pictures.digests)
+    if texts is None:
+        return Encoded(x), [], marks
+    different = list(dict.fromkeys(texts))
+    place = {text: row for row, text in enumerate(different)}
+    asked: list[Prompt | Null] = list(different)
+    conditions = {key: value.clone() for key, value in bench.encoder.condition(asked).items()}
+    which = torch.tensor([place[text] for text in texts])
+    return Encoded(x, conditions, which), [str(text) for text in different], marks
+
+
+def picture_marks(digests: Sequence[str]) -> Tensor:
+    """`(N,)` int64: the first 8 bytes of the digests of pictures."""
+    marks = [int.from_bytes(bytes.fromhex(digest[:16]), "little", signed=True) for digest in digests]
+    return torch.tensor(marks, dtype=torch.int64)
 
 
 @contextmanager
@@ -125,12 +163,7 @@ def carrying(model: PipelineModel, tuned: Tuned) -> Iterator[PipelineModel]:
 
 def networks_of(model: PipelineModel) -> dict[str, nn.Module]:
     """The networks that denoise, by what the pipeline calls them."""
-    components: dict[str, Any] = model.pipe.components
-    named: dict[str, nn.Module] = {}
-    for number, network in enumerate(model.family.networks()):
-        name = next((name for name, part in components.items() if part is network), f"network_{number}")
-        named[name] = network
-    return named
+    return model.family.named_networks()
 
 
 def encoded(model: PipelineModel, images: VideoLike | Sequence[VideoLike], resize: bool = False) -> Tensor:

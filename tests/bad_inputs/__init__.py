@@ -9,6 +9,7 @@ from tests.bad_inputs import (
     core,
     densities,
     families,
+    fitting,
     labels,
     models,
     options,
@@ -34,6 +35,7 @@ ROWS = tuple(
         densities,
         readings,
         uses,
+        fitting,
         commands,
     )
     for row in part.ROWS

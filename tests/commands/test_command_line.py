@@ -192,6 +192,8 @@ def test_a_run_of_likelihoods(world, tmp_path):
     )
     assert said.exit_code == 0, said.output
     assert "log p = " in said.output
+    # Of two images: said first.
+    assert said.output.index("verdict: take with caution") < said.output.index("log p = ")
     assert pandas.read_parquet(tmp_path / "run" / "pairs.parquet")["bits_per_dim"].notna().all()
     refused = call(
         "estimate", "shapes", folder / "likely.jsonl", "--marginal", "likelihood", "--output", tmp_path / "e"

@@ -1,10 +1,13 @@
 """The study of how far numbers can be believed: stages, their tables, and what it refuses."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 
 from mmg_diffusers.commands.studies import honest
-from mmg_diffusers.commands.studies.honest import judged
+from mmg_diffusers.commands.studies.honest import fitted, judged
 from mmg_diffusers.commands.studies.honest.settings import development, is_right, reported
 from mmg_diffusers.measure.value import Value
 
@@ -23,7 +26,7 @@ def test_stages_are_kept_and_tabled(tmp_path, monkeypatch, capsys):
 
 
 def test_unknown_stages_and_digits_without_a_folder_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="there is no stage 'powr'; expected verdict, power, times, digits"):
+    with pytest.raises(ValueError, match="there is no stage 'powr'; expected verdict, power, times, fitted, digits"):
         honest.study(("powr",), tmp_path)
     with pytest.raises(ValueError, match="--digits FOLDER"):
         honest.study(("digits",), tmp_path)
@@ -61,3 +64,55 @@ def test_tables_of_verdicts():
     lines = list(judged.verdict_lines({"settings": [row], "counts": counts}))
     assert "| n | 4.500 ± 0.100 | 2.300 | false | don't trust (ceiling) |" in lines
     assert "| reported | false | 0 | 1 | 11 |" in lines
+
+
+def test_a_fitted_marginal_is_held_against_the_truth_of_its_world(monkeypatch, tmp_path, capsys):
+    few, *_ = fitted.worlds()
+    small = dataclasses.replace(few, pairs=6)
+    monkeypatch.setattr(fitted, "STEPS", 4)
+    monkeypatch.setattr(fitted, "NULLS", 3)
+    monkeypatch.setattr(fitted, "worlds", lambda: (small,))
+    soft = fitted.FitPlan(fitted.SoftPlan(4, steps=2, batch=2, check_every=1))
+    monkeypatch.setattr(fitted, "WAYS", {small.name: {"few": (400, fitted.PLAIN), "soft": (40, soft)}})
+    monkeypatch.setattr(fitted.MMGPipeline, "fit", without_most_images(fitted.MMGPipeline.fit))
+    honest.study(("fitted",), tmp_path)
+    said = capsys.readouterr().out
+    assert "| null as it stands |" in said
+    assert "| few |" in said
+    assert "Sandwich of few, 50 groups of 3" in said
+    assert "Sandwich of soft" not in said
+
+
+def without_most_images(fit):
+    """All prompts, of which the first eight have images of their own: what is looked at here are prompts."""
+
+    def fitting(pipe, images, prompts, **options):
+        return fit(pipe, [images[k % 12] for k in range(len(images))], prompts, **options)
+
+    return fitting
+
+
+def test_worlds_differ_from_the_one_that_models_were_trained_on_and_have_the_information_of_their_law():
+    few, hard, skewed, middle, _ = fitted.worlds()
+    assert {few.draw(300, 1).prompts[k] for k in range(300)} == set(hard.draw(300, 2).prompts)
+    assert few.information() == pytest.approx(few.shapes.mutual_information(), abs=0.02)
+    assert skewed.information() == pytest.approx(skewed.shapes.mutual_information(), abs=0.02)
+    sizes = middle.draw(50, 3).factors.size
+    assert 0.3 <= sizes.min() < sizes.max() <= 0.7
+    # Sizes in the middle are called either: less is told of the word.
+    assert middle.information() < 3.1
+    assert hard.information() == pytest.approx(math.log(15), abs=1e-3)
+
+
+def test_coverage_counts_groups_that_hold_the_truth():
+    sure = {"bound": [1.9, 2.0] * 20, "orthogonal": [2.1, 2.2] * 20, "gap": [1.0] * 40}
+    held = fitted.coverage(sure, [2.0] * 40, 2.05)
+    assert held["world"] == 1.0
+    assert held["pairs"] == 1.0
+    assert held["group"] == 20
+    assert held["width"] == pytest.approx(0.2)
+    low = fitted.coverage(
+        {"bound": [0.9, 1.0] * 20, "orthogonal": [1.0] * 40, "gap": [1.1, 1.2] * 20}, [2.0] * 40, 2.05
+    )
+    assert low["world"] == 0.0
+    assert low["below"] == 1.0

@@ -39,6 +39,7 @@ SMALL = {
     "likelihood": "--levels 3 --quiet",
     "compare": "--levels 3 --quiet",
     "audit": "--levels 3 --quiet",
+    "fit": "--quiet",
     "run": "--levels 2 --quiet",
     "demo": "--pairs 2 --levels 2 --steps 3",
     "influence": "--pairs 2 --levels 2 --steps 3",
@@ -116,6 +117,11 @@ def desk(tmp_path, monkeypatch, load):
             save(sample.images[k], tmp_path / folder / f"{k}.png")
     rows = ["file_name,prompt", *(f"pictures/{k}.png,{sample.prompts[k]}" for k in range(3))]
     (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    (tmp_path / "fitted-to").mkdir()
+    for k in range(3, 12):
+        save(sample.images[k], tmp_path / "fitted-to" / f"{k}.png")
+    rows = ["file_name,prompt", *(f"fitted-to/{k}.png,{sample.prompts[k]}" for k in range(3, 12))]
+    (tmp_path / "other-pairs.csv").write_text("\n".join(rows) + "\n", "utf-8")
     texts = ["file_name,text", *(f"{k}.png,a large red circle on the left" for k in range(3))]
     (tmp_path / "pictures" / "metadata.csv").write_text("\n".join(texts) + "\n", "utf-8")
     (tmp_path / "captions.txt").write_text("\n".join(dict.fromkeys([*sample.prompts[:3], *CAPTIONS[:3]])), "utf-8")
@@ -176,6 +182,9 @@ def given(page, sample, pipe):
     if page == "docs/guides/videos.md":
         names["videos"] = [[frame for frame in generator.random((5, 16, 32, 3), dtype=np.float32)]]
         names["prompts"] = ["a red dot"]
+    if page == "docs/guides/fitted.md":
+        more = Shapes("soft").sample(20, seed=8)
+        names |= {"other_images": list(more.images[:14]), "other_prompts": list(more.prompts[:14])}
     if page == "docs/guides/own_network.md":
         names |= {"network": Halving(), "x": torch.randn(8, 1), "labels": torch.arange(8)}
     if page == "docs/guides/arrays.md":
@@ -226,7 +235,7 @@ DONE = set()
 def of_the_command_line(words):
     """Run a command of the command line, if it was not run yet; a run and what reads it are as often as they are asked for."""
     words = [STANDS_FOR.get(word, word) for word in words]
-    if tuple(words) in DONE and words[0] not in ("run", "collect"):
+    if tuple(words) in DONE and words[0] not in ("run", "collect", "fit"):
         return
     DONE.add(tuple(words))
     if words[0] in ("demo", "benchmark") or "--check" in words:  # run by tests/commands

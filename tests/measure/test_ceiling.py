@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmg_diffusers import MMG, Estimate
+from mmg_diffusers import MINDE, MMG, Estimate
 from mmg_diffusers.denoisers.base import TwoDenoisers
 from mmg_diffusers.denoisers.exact import GaussianReference, MixtureDenoiser
 from mmg_diffusers.measure.ceiling import surprise_of_labels
@@ -37,6 +37,24 @@ def test_the_exact_null_stays_below_and_a_false_one_is_said_first(labels):
     assert false.excess.value > 5 * false.excess.stderr
     assert "2.303, the most that y can hold" in false.warnings()[0]
     assert estimator(wrong, x, cond, logsnr_range=SPAN).excess is None
+
+
+def test_minde_takes_what_is_stated_of_y_too(labels):
+    """At the levels of its own range, and in both of its forms; what is stated changes no number."""
+    exact, wrong, x, cond = labels
+    for sigma in (None, 1.0):
+        minde = MINDE(sigma, Trapezoid(48))
+        right, false = (minde(one, x, cond, entropy=math.log(10)) for one in (exact, wrong))
+        assert right.mean().value == pytest.approx(math.log(10), abs=4 * right.mean().stderr + 0.05)
+        assert not any("most that y can hold" in said for said in right.warnings())
+        assert false.excess.value == pytest.approx(false.mean().value - math.log(10))
+        assert "2.303, the most that y can hold" in false.warnings()[0]
+        assert false.verdict.grade == "don't"
+        unstated = minde(wrong, x, cond)
+        assert unstated.excess is None
+        assert torch.equal(unstated.nats, false.nats)
+    with pytest.raises(ValueError, match="entropy is -1"):
+        MINDE()(exact, x, cond, entropy=-1.0)
 
 
 def test_the_error_is_of_the_difference_pair_by_pair(mixture):

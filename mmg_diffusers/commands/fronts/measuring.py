@@ -1,4 +1,4 @@
-"""`demo`, `estimate`, `report`, `audit` and `inspect`."""
+"""`demo`, `estimate`, `report`, `fit`, `audit` and `inspect`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from mmg_diffusers.commands.options import (
     PlanFor,
     Prompt,
     Quiet,
+    Resize,
     Seed,
     Tolerated,
 )
@@ -157,6 +158,32 @@ def _page(output: Path | None, overwrite: bool) -> Path:
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; choose another --output, or add --overwrite")
     return output
+
+
+def fit(
+    networks: Networks,
+    source: Annotated[Path, typer.Argument(help="Pictures of the law that will be measured: a folder, or a table.")],
+    prompt: Prompt = None,
+    soft: Annotated[
+        int, typer.Option(min=0, help="Prompts of the mixture at most; 0 tunes the network's own null instead.")
+    ] = 64,
+    lora: Annotated[int, typer.Option(min=0, help="Rank of additions to both branches; with --soft 0 it is 8.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Of training, at most.")] = 200,
+    folds: Annotated[
+        int,
+        typer.Option(min=1, help="2 or more: these pictures can be measured, each by what was fitted to the others."),
+    ] = 1,
+    seed: Seed = 0,
+    resize: Resize = False,
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> Answer:
+    """Fit what stands for no prompt to pictures of your own, so that it is their marginal."""
+    networks.check(source)
+    folder = place(output, "runs/fitted", ("fitted.safetensors", "config.json"), overwrite)
+    from mmg_diffusers.commands import fitting
+
+    return fitting.fit(source, prompt, fitting.plan_of(soft, lora, steps, folds, seed), networks, folder, resize)
 
 
 def audit(

@@ -281,6 +281,14 @@ class Family(ABC):
     def networks(self) -> tuple[nn.Module, ...]:
         """The networks that denoise, whose weights decide a number."""
 
+    def named_networks(self) -> dict[str, nn.Module]:
+        """`networks`, by what the pipeline calls them."""
+        parts: dict[str, Any] = self.pipe.components
+        named: dict[str, nn.Module] = {}
+        for number, network in enumerate(self.networks()):
+            named[next((name for name, part in parts.items() if part is network), f"network_{number}")] = network
+        return named
+
     @abstractmethod
     def network(self) -> Callable[..., Tensor]:
         """The denoising network, called as ``network(x, time, **condition)``."""
