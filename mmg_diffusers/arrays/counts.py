@@ -102,6 +102,17 @@ class Table:
         return math.sqrt(spread / self.count + max(self.freedom, 1) / 2 / self.count**2)
 
     @cached_property
+    def unsure(self) -> float:
+        """By how much two ways to take the bias off differ, the jackknife and (rows - 1)(columns - 1) / 2n, in nats.
+
+        0 if the cells that were met hold enough pairs in the mean, where the jackknife is right; of those that hold one or two
+        neither is.
+        """
+        if self.count >= FULL * self.occupied:
+            return 0.0
+        return abs(self.nats - (self.plug_in - self.freedom / 2 / self.count))
+
+    @cached_property
     def chance(self) -> float:
         """The probability of so much plug-in information in independent variables: the G test's p-value."""
         from scipy.stats import chi2
@@ -162,11 +173,11 @@ class Counted(Measured):
         return self.table.chance
 
     def mean(self, cluster: Labels | None = None) -> Value:
-        """The information of the table with its jackknife error, or the error over clusters if that is larger."""
+        """The information of the table with its jackknife error, or the error over clusters if that is larger; and that of the bias."""
         error = self.table.stderr
         if cluster is not None:
             error = max(error, super().mean(cluster).stderr)
-        return Value(self.table.nats, error)
+        return Value(self.table.nats, math.hypot(error, self.table.unsure))
 
     def warnings(self) -> tuple[str, ...]:
         said = list(self.notes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +17,19 @@ LEFT = 1e-5
 # Pairs that are looked at, columns that may be functions, and the dimensions up to which curved
 # surfaces and planes are fitted: linear functions of more columns show as canonical correlations of 1.
 MOST, COLUMNS, CURVED, MANY = 10_000, 20, 4, 12
+# Rows that are looked at: where rows lie densest, and anywhere.
+DENSE, OTHERS, FEWEST = 40, 80, 10
+# Rows that an equation has to have more than terms.
+ROOM = 20
+# Columns up to which every two of them are looked at together, and up to which all products of two enter one equation.
+PAIRS, PRODUCTS = 8, 20
 
 
 def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Refuse variables of which one holds a column that is a smooth function of another variable, as far as rows tell.
 
-    Around the rows whose neighbours are nearest a polynomial of degree two is fitted: of a smooth function it leaves the cube
-    of the distance, of noise it leaves the noise.
+    Around rows a polynomial of degree one to four is fitted to their nearest neighbours: of a smooth function it leaves a
+    high power of the distance, of noise it leaves the noise. And over all rows a polynomial of degree two to the column, and to its square.
 
     Raises:
         ValueError: for a column that is determined.
@@ -32,14 +40,21 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
         kept = untied[source]
         # Each column alone as well: many others hide it, since in many dimensions no row is near.
         choices = [kept] if len(kept) == 1 else [kept, *([k] for k in kept[:COLUMNS])]
+        if CURVED < len(kept) <= PAIRS:
+            choices += [list(pair) for pair in combinations(kept, 2)]
         for target, outputs in numbers.items():
             wanted = untied[target][:COLUMNS]
             if target == source or not wanted or not kept:
                 continue
             for chosen in choices:
                 left = _left(_scaled(inputs[:, chosen]), outputs[:, wanted])
+                if len(chosen) == len(kept):
+                    left = np.minimum(left, _left_by_products(_scaled(inputs[:, chosen]), outputs[:, wanted]))
                 if float(left.min()) < LEFT:
-                    which = f"column {chosen[0]} of {source}" if len(chosen) == 1 else f"the columns of {source}"
+                    which = {1: f"column {chosen[0]}", 2: f"columns {chosen[0]} and {chosen[-1]}"}.get(
+                        len(chosen), "the columns"
+                    )
+                    which = f"{which} of {source}"
                     raise ValueError(
                         f"column {wanted[int(left.argmin())]} of {target} is a function of {which}, to {LEFT:g} of its spread: the "
                         "mutual information is infinite, and no estimate is right. Add the noise that the question is about, or "
@@ -52,26 +67,74 @@ def _scaled(values: Array) -> Array:
 
 
 def _left(inputs: Array, columns: Array) -> Array:
-    """What is left of each column among the nearest rows, in units of its spread; the median over them."""
+    """What is left of each column among the nearest rows, in units of its spread: the median of the densest, a quartile of all.
+
+    Where rows lie densest the remainder of a curve is least, but a fold may run right there: others are looked at as well.
+    A row whose value in a column stands elsewhere too says nothing of it, since a column may rest at one value.
+    """
     from scipy.spatial import KDTree
 
     count, dim = inputs.shape
-    quadratic = dim <= CURVED
-    terms = 1 + dim + (dim * (dim + 1) // 2 if quadratic else 0)
+    # A higher degree leaves less of a curve, and needs more neighbours, which in many dimensions are far.
+    degree = 1 if dim > CURVED else 2 if dim > 2 else 4
+    terms = math.comb(dim + degree, degree)
     near = 2 * terms + 4
     if near >= count / 4 or dim > MANY:
         return np.ones(columns.shape[1])
     spread = np.subtract(*np.quantile(columns, [0.75, 0.25], axis=0))
     spread = np.where(spread > 0, spread, columns.std(0))
-    some = np.random.default_rng(0).permutation(count)[: 2000 if quadratic else 400]
+    some = np.random.default_rng(0).permutation(count)[: 2000 if degree > 1 else 400]
     distance, rows = (np.asarray(part) for part in KDTree(inputs).query(inputs[some], k=near))
+    dense = np.argsort(distance[:, -1])
+    looked = np.concatenate([dense[:DENSE], np.random.default_rng(1).permutation(dense[DENSE:])[:OTHERS]])
     left: list[Array] = []
-    for k in np.argsort(distance[:, -1])[:30]:
+    for k in looked:
         x = (inputs[rows[k]] - inputs[some[k]]) / max(float(distance[k, -1]), 1e-300)
-        bases = [np.ones((near, 1)), x]
-        if quadratic:
-            bases += [x[:, [i]] * x[:, i:] for i in range(dim)]
-        design, target = np.hstack(bases), columns[rows[k]] - columns[some[k]]
+        design, target = _polynomials(x, degree), columns[rows[k]] - columns[some[k]]
         answer = np.linalg.lstsq(design, target, rcond=None)[0]
         left.append(np.sqrt(np.square(target - design @ answer).sum(0) / (near - terms)))
-    return np.median(left, axis=0) / spread
+    found: list[float] = []
+    for column, part in zip(columns.T, np.array(left).T, strict=True):
+        alone = _met_once(column)[some[looked]]
+        near_by, any_where = part[:DENSE][alone[:DENSE]], part[alone]
+        least = [float(np.quantile(some, q)) for some, q in ((near_by, 0.5), (any_where, 0.25)) if len(some) > FEWEST]
+        found.append(min(least, default=np.inf))
+    return np.array(found) / spread
+
+
+def _polynomials(x: Array, degree: int) -> Array:
+    """All products of up to so many of the columns, `(N, terms)`."""
+    last = {(): np.ones(len(x))}
+    terms = dict(last)
+    for _ in range(degree):
+        last = {
+            (*key, k): value * x[:, k] for key, value in last.items() for k in range(max(key, default=0), x.shape[1])
+        }
+        terms |= last
+    return np.stack(list(terms.values()), 1)
+
+
+def _left_by_products(inputs: Array, columns: Array) -> Array:
+    """What an equation leaves of each column, between powers of it and the products of any two of the inputs, over all rows.
+
+    So are seen products, norms, squares and absolute values of sums of many columns, in which no row is near another.
+    """
+    count, dim = inputs.shape
+    if dim > PRODUCTS or math.comb(dim + 2, 2) + ROOM >= count / 2:
+        return np.full(columns.shape[1], np.inf)
+    basis = np.linalg.qr(_polynomials(inputs, 2))[0]
+    found: list[float] = []
+    for column in _scaled(columns).T:
+        left: list[float] = []
+        for power in (column, np.square(columns[:, len(found)])):
+            spread = float(power.std())
+            rest = power - basis @ (basis.T @ power)
+            left.append(float(np.sqrt(np.square(rest).mean())) / spread if spread > 0 else np.inf)
+        found.append(min(left))
+    return np.array(found)
+
+
+def _met_once(column: Array) -> NDArray[np.bool_]:
+    """Which values stand in a single row."""
+    _, place, times = np.unique(column, return_inverse=True, return_counts=True)
+    return times[place.reshape(-1)] == 1

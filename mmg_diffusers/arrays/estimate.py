@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,10 @@ from mmg_diffusers.arrays.counts import Counted
 from mmg_diffusers.arrays.determined import refuse_determined
 from mmg_diffusers.arrays.discrete import kind_of
 from mmg_diffusers.arrays.fitted import FittedModel, check_estimator
-from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
+from mmg_diffusers.arrays.fitting import FitSettings
 from mmg_diffusers.arrays.floors import Floors, read
+from mmg_diffusers.arrays.folds import Asked, fit_members, joined
 from mmg_diffusers.arrays.judging import again, disagreement, first, judge
-from mmg_diffusers.arrays.networks import VectorNetwork
-from mmg_diffusers.arrays.preprocess import Preprocessing
 from mmg_diffusers.arrays.rows import Rows, examine
 from mmg_diffusers.arrays.values import as_array, named, pairs_in
 from mmg_diffusers.checks import callback, file_path, finite, of_type, shown, whole
@@ -30,11 +28,12 @@ from mmg_diffusers.measure.estimators import MINDE, MMG
 Data = Mapping[str, NDArray[np.generic]]
 
 FEWEST = 200
-LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
-# Cells in which a column's mean is taken, and how much more of a variance the one direction has to tell than the other.
-CELLS, CLEARLY = 128, 0.1
 # Of few pairs more are held out, so that the end of training is no accident.
 HELD_OUT, MOST_HELD_OUT = 350, 0.15
+# Folds of fewer pairs than so many, and the share that is measured of more.
+FOLDS, MANY, SHARE = 5, 3000, 0.3
+# Width of networks, and pairs a step and width where few pairs are cut into folds.
+WIDTH, FEW_BATCH, FEW_WIDTH = 64, 128, 32
 
 
 def fit_model(
@@ -44,7 +43,7 @@ def fit_model(
     base: tuple[str, ...] = (),
     settings: FitSettings | None = None,
     held_out: float = 0.05,
-    width: int = 64,
+    width: int = WIDTH,
     blocks: ArrayLike | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
@@ -88,28 +87,6 @@ def fit_model(
     together = Rows() if blocks is None else examine(arrays, blocks)
     aside, kept = together.part(count, few / count, np.random.default_rng(seed))
     parts = [{name: values[rows] for name, values in arrays.items()} for rows in (kept, aside)]
-    preprocessing = Preprocessing.fit(parts[0])
-    sizes = preprocessing.sizes
-    left = [name for name in arrays if name not in (*given, *base)]
-    if len(left) != 1:
-        raise ValueError(
-            f"expected one variable beside given={named(given)} and base={named(base)}, got {named(left) or 'none'}"
-        )
-    diffused = left[0]
-    if not base and len(given) == 1:
-        # Labels are indicators, which are harder to denoise than what they label.
-        def hardness(name: str) -> tuple[bool, int]:
-            return preprocessing.variables[name].classes is not None, sizes[name]
-
-        diffused, other = sorted((diffused, given[0]), key=hardness)[:2]
-        if hardness(diffused) == hardness(other) == (False, 1):
-            diffused, other = _easier(parts[0], diffused, other)
-        given = (other,)
-    train, other_part = (preprocessing(part) for part in parts)
-    settings = settings or FitSettings.for_size(sum(sizes.values()))
-    rho = float(preprocessing.correlations.max()) if len(preprocessing.correlations) else 0.0
-    high = float(np.clip(-math.log(1 - rho**2) + 7, HIGH, HIGHEST))
-    assignments = paired(diffused, given, base)
     data_identity = str(Identity.of(arrays))
     origin = {
         "data": data_identity,
@@ -118,58 +95,16 @@ def fit_model(
         "held_out": held_out,
         "width": width,
     }
-    while True:
-        network = VectorNetwork(
-            sizes, preprocessing.covariance, logsnr_range=(LOW, high), width=width, waves=settings.waves, seed=seed
-        )
-        fitted = fit(
-            network,
-            train,
-            other_part,
-            assignments,
-            settings,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=progress,
-            origin=origin,
-        )
-        network.eval().requires_grad_(False)
-        if high >= HIGHEST or fitted.settled:
-            break
-        # The branches still differ at the clean end: information lies beyond.
-        high = HIGHEST
-        checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-wide{checkpoint.suffix}")
-    return FittedModel(
-        preprocessing,
-        network,
-        diffused,
-        tuple(given),
-        tuple(base),
-        fitted,
-        {
-            "fit": asdict(settings),
-            "fit_seed": seed,
-            "pairs_fitted": len(kept),
-            "fitted_to": data_identity,
-            "width": width,
-            "range": [LOW, high],
-        },
+    (model,) = fit_members(
+        [(parts[0], parts[1])],
+        Asked(tuple(given), tuple(base), width),
+        settings,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+        origin=origin,
     )
-
-
-def _easier(data: Data, first: str, second: str) -> tuple[str, str]:
-    """Order two columns by which of them the other tells better in the mean: that one is diffused.
-
-    The wave y = sin(x) has one place for every x, and many x for every y, which take long to denoise.
-    """
-    columns = [np.asarray(data[name], dtype=float)[:, 0] for name in (first, second)]
-    shares: list[float] = []
-    for target, source in (columns, columns[::-1]):
-        cell = np.argsort(np.argsort(source, kind="stable"), kind="stable") * CELLS // len(source)
-        ranks = np.argsort(np.argsort(target, kind="stable"), kind="stable") / len(target)
-        means = np.bincount(cell, ranks) / np.maximum(np.bincount(cell), 1)
-        shares.append(float(means.var() / ranks.var()))
-    return (second, first) if shares[1] > shares[0] + CLEARLY else (first, second)
+    return replace(model, settings={**model.settings, "fitted_to": data_identity})
 
 
 def estimate_mi(
@@ -178,7 +113,8 @@ def estimate_mi(
     *,
     given: ArrayLike | Tensor | None = None,
     test: tuple[ArrayLike | Tensor, ...] | None = None,
-    test_share: float = 0.3,
+    test_share: float | None = None,
+    folds: int | None = None,
     blocks: ArrayLike | None = None,
     estimator: MMG | MINDE | None = None,
     settings: FitSettings | None = None,
@@ -189,14 +125,18 @@ def estimate_mi(
 
     Cheap readings are taken first (nearest neighbours, the Gaussian part, tables of column pairs); they are kept in
     ``settings["readings"]``. A fit that finds less is made anew with other features and more steps, and if that does not help,
-    a warning says which reading it missed, and by how much. Two discrete variables are counted, and no network is fitted.
+    a warning says which reading it missed, and by how much. Two discrete variables are counted, and no network is fitted. Of
+    information that is conditional on a third variable there are no readings: a part may tell more than the whole.
 
     Args:
         x, y: numpy arrays, tensors, lists or a column of a data set: `(N,)` or `(N, d)` floats (more axes are flattened),
             or `(N,)` integer labels. Row n of both is one pair.
         given: a third variable, for I(x; y | given).
-        test: other pairs ``(x, y)`` or ``(x, y, given)`` to measure; by default a share of those given.
-        test_share: that share.
+        test: other pairs ``(x, y)`` or ``(x, y, given)`` to measure; by default some of those given.
+        test_share: the share of the pairs that is measured by a network fitted to the others.
+        folds: in place of it, into how many parts the pairs are cut, each of which is measured by a network fitted to the
+            others, so that all are measured. By default 5 for fewer than 3,000 pairs, and a share of 0.3 of more. The
+            networks are trained side by side, by as many threads as torch has.
         blocks: one label a row, the same for rows that depend on each other, or how many rows in a row do. They are not parted,
             and count once in the error. By default copies of a row, and long pieces of a series.
         estimator: integrand and quadrature; see `FittedModel.estimate`.
@@ -218,8 +158,8 @@ def estimate_mi(
     values = (x, y) if given is None else (x, y, given)
     arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}
     count = pairs_in(arrays, FEWEST)
-    if not 0 < finite(test_share, "test_share") < 1:
-        raise ValueError(f"test_share is {test_share}; expected a share between 0 and 1")
+    by_default = folds is None
+    folds, share = _cut(count, test, test_share, folds)
     rng = np.random.default_rng([seed, 1])
     others = None if test is None else _others(test, arrays)
     if others is not None:
@@ -240,45 +180,93 @@ def estimate_mi(
     rows = examine(ours, blocks)
     data = {name: kind.spread(rng) for name, kind in kinds.items()}
     if others is not None:
-        aside, kept = np.arange(count, len(data["x"])), np.arange(count)
+        parts = [(np.arange(count, len(data["x"])), np.arange(count))]
+    elif folds is not None:
+        blocks_of_rows = count if rows.blocks is None else int(rows.blocks.max()) + 1
+        folds = min(folds, blocks_of_rows) if by_default else folds
+        parts = rows.folds(count, folds, rng)
     else:
-        aside, kept = rows.part(count, test_share, rng)
-        if len(kept) < FEWEST:
-            raise ValueError(
-                f"got {count} pairs, of which test_share={test_share} leaves {len(kept)} to fit; expected at least {FEWEST}: "
-                "pass more pairs, or a smaller share"
-            )
+        parts = [rows.part(count, share, rng)]
+    fewest = min(len(kept) for _, kept in parts)
+    if fewest < FEWEST:
+        raise ValueError(
+            f"got {count} pairs, of which {f'folds={folds}' if folds else f'test_share={share}'} leaves {fewest} to fit; expected at least "
+            f"{FEWEST}: pass more pairs, or {'more folds' if folds else 'a smaller share'}"
+        )
     for name, kind in kinds.items():
         if kind.values.ndim == 1:
-            _refuse_unknown(data[name], kept, name)
+            for _, kept in parts:
+                _refuse_unknown(data[name], kept, name)
     independent = rows.independent(count, FEWEST)
     floors = Floors()
     if given is None and independent is not None:
         floors = read(*(data[name][independent] for name in names), seed=seed)
-    fitted = {name: value[kept] for name, value in data.items()}
-    measured = {name: value[aside] for name, value in data.items()}
     size = sum(1 if value.ndim == 1 else value.shape[1] for value in data.values())
-    chosen = settings or first(FitSettings.for_size(size, len(kept)), floors, size)
-    those = Rows() if others is not None else rows.of(aside)
+    # Few pairs need fewer weights, and fewer of them a step; several networks are trained at once.
+    small = {} if folds is None or fewest >= MANY else {"batch": FEW_BATCH}
+    usual = FitSettings.for_size(size, fewest, **small)
+    chosen = settings or first(usual, floors, size)
+    measured = np.concatenate([aside for aside, _ in parts])
+    those = Rows() if others is not None else rows.of(measured)
+    base = () if given is None else ("c",)
+
+    def taken(which: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        return {name: value[which] for name, value in data.items()}
+
+    def fitted(how: FitSettings) -> list[FittedModel]:
+        held_out = min(max(0.05, HELD_OUT / fewest), MOST_HELD_OUT)
+        if folds is None:
+            kept = parts[0][1]
+            together = None if rows.blocks is None else rows.blocks[kept]
+            return [
+                fit_model(
+                    taken(kept),
+                    base=base,
+                    settings=how,
+                    held_out=held_out,
+                    blocks=together,
+                    seed=seed,
+                    progress=progress,
+                )
+            ]
+        cut = [(kept, *rows.of(kept).part(len(kept), held_out, rng)) for _, kept in parts]
+        pieces = [(taken(kept[fit]), taken(kept[held])) for kept, held, fit in cut]
+        return fit_members(
+            pieces, Asked(base=base, width=FEW_WIDTH if small else WIDTH), how, seed=seed, progress=progress
+        )
 
     def attempt(how: FitSettings) -> Estimate:
-        model = fit_model(
-            fitted,
-            base=() if given is None else ("c",),
-            settings=how,
-            held_out=min(max(0.05, HELD_OUT / len(kept)), MOST_HELD_OUT),
-            blocks=None if rows.blocks is None else rows.blocks[kept],
-            seed=seed,
-            progress=progress,
+        models = fitted(how)
+        estimate, more = joined(
+            [
+                model.estimate(taken(aside), estimator=estimator, seed=(seed + k) % 2**63)
+                for k, (model, (aside, _)) in enumerate(zip(models, parts, strict=True))
+            ]
         )
-        estimate = model.estimate(measured, estimator=estimator, seed=seed)
-        return judge(estimate, model, floors, those, closed=estimator is None)
+        return judge(estimate, models[0], floors, those, closed=estimator is None, more=more)
 
     found = attempt(chosen)
     if disagreement(found) > 0 and settings is None:
-        second = attempt(again(FitSettings.for_size(size, len(kept)), floors, size))
+        second = attempt(again(usual, floors, size))
         found = min(found, second, key=disagreement)
     return replace(found, notes=(*rows.notes, *notes, *found.notes))
+
+
+def _cut(count: int, test: object, test_share: float | None, folds: int | None) -> tuple[int | None, float]:
+    """Into how many folds pairs are cut, or ``None``, and the share of them that is measured otherwise."""
+    if test_share is not None and not 0 < finite(test_share, "test_share") < 1:
+        raise ValueError(f"test_share is {test_share}; expected a share between 0 and 1")
+    given = {"test": test, "test_share": test_share, "folds": folds}
+    several = [name for name, value in given.items() if value is not None]
+    if folds is not None:
+        folds = whole(folds, "folds", 2)
+        if len(several) > 1:
+            raise ValueError(
+                f"{' and '.join(several)} are given; expected one of them, since each says which pairs are measured"
+            )
+    elif not several and count < MANY:
+        folds = FOLDS
+    return folds, SHARE if test_share is None else test_share
 
 
 def _others(test: tuple[ArrayLike | Tensor, ...], arrays: Data) -> dict[str, NDArray[np.generic]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ MOST, MOST_NEIGHBOURS = 10_000, 4_000
 NEAR = 10
 # Cells of a table of ranks, coarse to fine, by column of x and of y.
 TABLES = ((8, 8), (16, 16), (32, 8), (8, 32), (128, 8), (8, 128), (32, 32))
+# Cells of a column where two are looked at together (twice as many of the third), and how many threes are looked at.
+TWO, THREES = 4, 600
 # Pairs in the mean cell below which a table is not tried.
 HELD = 5
 # A reading counts as found if chance gives it in fewer cases than this.
@@ -131,6 +134,9 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
     left, right = (np.asarray(v, dtype=float).reshape(len(v), -1) for v in (x, y))
     best = screen(left, right, labels=labels)
     found = [best] if best is not None else []
+    if len(left) >= HELD * 2 * TWO**3:
+        two = screen_two(left, right, labels)
+        found += [two] if two is not None else []
     if not any(labels):
         one, two = normal_scores(left, rng), normal_scores(right, rng)
         total = one.shape[1] + two.shape[1]
@@ -257,6 +263,39 @@ def screen(x: Array, y: Array, labels: Sequence[bool] = (False, False)) -> Readi
                 found = _counted(left[:, i], right[:, j])
                 if best is None or _sure(found[0]) > _sure(best.value):
                     best = Reading(f"columns {i} and {j}", *found)
+    if best is None or best.chance is None:
+        return best
+    return best._replace(chance=min(1.0, best.chance * tried))
+
+
+def screen_two(x: Array, y: Array, labels: Sequence[bool] = (False, False)) -> Reading | None:
+    """Look at every two columns of one variable together with one of the other, by tables of coarse cells.
+
+    Two columns may tell together what neither tells alone: the parity of two bits, a wave or a square of a sum. ``None`` if
+    there are more than so many threes of columns, or no two columns.
+
+    Args:
+        x, y: `(N, d)`.
+        labels: as in `screen`.
+    """
+    best: Reading | None = None
+    tried = 0
+    sides = ((x, y, labels[1], "x"), (y, x, labels[0], "y"))
+    if sum(math.comb(one.shape[1], 2) * other.shape[1] for one, other, _, _ in sides) > THREES:
+        return None
+    for one, other, label, name in sides:
+        if one.shape[1] < 2:
+            continue
+        coarse, fine = _cells(one, TWO, False), _cells(other, TWO * 2, label)
+        for i, j in combinations(range(one.shape[1]), 2):
+            both = coarse[:, i] * TWO + coarse[:, j]
+            for k in range(other.shape[1]):
+                tried += 1
+                found = _counted(both, fine[:, k])
+                if best is None or _sure(found[0]) > _sure(best.value):
+                    best = Reading(
+                        f"columns {i} and {j} of {name} with column {k} of {'y' if name == 'x' else 'x'}", *found
+                    )
     if best is None or best.chance is None:
         return best
     return best._replace(chance=min(1.0, best.chance * tried))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import Fit, FitSettings
 from mmg_diffusers.arrays.floors import NEAR, Floors
+from mmg_diffusers.arrays.folds import FOLDS
 from mmg_diffusers.arrays.rows import Rows
-from mmg_diffusers.measure.allowance import Allowance
+from mmg_diffusers.measure.allowance import DEPENDENT, Allowance
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.value import Value
 
@@ -56,7 +58,14 @@ def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings) -> V
     return reading.value if reading is not None and fitted.gained < settings.least_gain else None
 
 
-def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, closed: bool) -> Estimate:
+def judge(
+    estimate: Estimate,
+    model: FittedModel,
+    floors: Floors,
+    rows: Rows,
+    closed: bool,
+    more: Mapping[str, float] | None = None,
+) -> Estimate:
     """Give an estimate its whole error, and say what is wrong with it.
 
     The error over pairs knows nothing of what was not learned. In quadrature with it are taken: half of the certificate, the
@@ -68,13 +77,14 @@ def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, cl
         floors: the cheap readings; they are kept in the settings.
         rows: what the measured pairs are to each other.
         closed: whether a closed form may stand in place of the measured mean.
+        more: errors that are known besides, by name.
     """
     fitted, settings = model.fitted, FitSettings(**model.settings["fit"])
     measured = estimate.mean()
-    errors: dict[str, float] = {}
+    errors: dict[str, float] = dict(more or {})
     if rows.blocks is not None and len(np.unique(rows.blocks)) > 1:
         blocks = estimate.mean(rows.blocks.tolist()).stderr
-        errors["rows that depend on each other"] = math.sqrt(max(blocks**2 - measured.stderr**2, 0.0))
+        errors[DEPENDENT] = math.sqrt(max(blocks**2 - measured.stderr**2, 0.0))
         # What independent variables show by chance in so few rows that are worth one, as the log of a determinant does.
         worth = model.settings["pairs_fitted"] / rows.memory
         errors["chance in few rows"] = math.sqrt(math.prod(s[0] for s in model.network.shapes.values()) / 2) / worth
@@ -82,6 +92,7 @@ def judge(estimate: Estimate, model: FittedModel, floors: Floors, rows: Rows, cl
     settled = {**estimate.settings, "readings": floors.record()}
     said: list[str] = []
     if instead is not None:
+        errors.pop(FOLDS, None)  # nothing that was trained enters
         errors["training"] = settings.least_gain
         settled["told"] = "nothing was learnt beyond the Gaussian part, which is given in closed form"
     else:

@@ -25,7 +25,7 @@ class Rows:
     """Which rows belong together, one number each, and what was seen.
 
     `blocks` is ``None`` if every row stands alone; `memory` is about how many rows one independent row is spread over;
-    `first` are rows of which no two are copies, for readings that distances enter.
+    `first` are rows of which no two are copies, or of one block, for readings that take rows for independent.
     """
 
     blocks: NDArray[np.int64] | None = None
@@ -50,6 +50,30 @@ class Rows:
         chosen[turn[: min(max(least + 1, 1), number - 1)]] = True
         taken = chosen[blocks[order]]
         return order[taken], order[~taken]
+
+    def folds(
+        self, count: int, number: int, rng: np.random.Generator
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Cut the rows into so many parts of about one size, whole blocks at a time: of each its rows, and all others.
+
+        Raises:
+            ValueError: for more folds than there are blocks.
+        """
+        blocks = np.arange(count) if self.blocks is None else self.blocks
+        size = np.bincount(blocks)
+        if len(size) < number:
+            raise ValueError(f"folds is {number} for {len(size)} blocks of rows; expected no more folds than blocks")
+        turn = rng.permutation(len(size))
+        fold = np.empty(len(size), dtype=np.int64)
+        # A block belongs where its middle lies; as many places as folds if blocks are few.
+        place = (
+            (np.cumsum(size[turn]) - size[turn] / 2) / count
+            if len(size) > 4 * number
+            else np.arange(len(size)) / len(size)
+        )
+        fold[turn] = (place * number).astype(np.int64)
+        which = fold[blocks]
+        return [(np.flatnonzero(which == k), np.flatnonzero(which != k)) for k in range(number)]
 
     def of(self, rows: NDArray[np.int64]) -> Rows:
         """The same of some of the rows."""
@@ -79,7 +103,9 @@ def examine(arrays: Mapping[str, NDArray[np.generic]], blocks: ArrayLike | None 
     """
     count = len(next(iter(arrays.values())))
     if blocks is not None:
-        return Rows(_numbered(blocks, count))
+        number = _numbered(blocks, count)
+        # How much rows of a block depend on each other is not known: readings look at one of each.
+        return Rows(number, 1.0, np.unique(number, return_index=True)[1])
     numbers = [values for values in arrays.values() if values.ndim == 2]
     joined = np.hstack([np.asarray(v, dtype=float).reshape(count, -1) for v in arrays.values()])
     tied = any(_untied(column) for values in numbers for column in np.asarray(values, dtype=float).T)

@@ -9,6 +9,9 @@ from typing import Any
 
 from mmg_diffusers.measure.value import Value
 
+# What the errors of rows that are no independent draws are called in a record.
+DEPENDENT = "rows that depend on each other"
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -22,10 +25,19 @@ class Allowance:
     errors: Mapping[str, float] = field(default_factory=dict)
     instead: Value | None = None
 
-    def of(self, measured: Value) -> Value:
-        """The value with all of its error."""
-        value = self.instead or measured
-        return Value(value.value, math.hypot(value.stderr, *self.errors.values()), measured.unit)
+    def of(self, measured: Value, clustered: Value | None = None) -> Value:
+        """The value with all of its error.
+
+        Args:
+            measured: over pairs, each on its own.
+            clustered: over clusters of them. What its error is larger and what is allowed for rows that depend on each other are the
+                same thing seen twice, of which the larger is taken.
+        """
+        value, errors = self.instead or measured, dict(self.errors)
+        if clustered is not None:
+            more = math.sqrt(max(clustered.stderr**2 - measured.stderr**2, 0.0))
+            errors[DEPENDENT] = max(errors.get(DEPENDENT, 0.0), more)
+        return Value(value.value, math.hypot(value.stderr, *errors.values()), measured.unit)
 
     def record(self) -> dict[str, Any]:
         """What JSON can hold."""

@@ -100,7 +100,9 @@ class Estimate(Reading, Measured):
         `cluster` as in `Measured.mean`. With an `allowance` the error holds its parts as well.
         """
         value = super().mean(cluster)
-        return value if self.allowance is None else self.allowance.of(value)
+        if self.allowance is None:
+            return value
+        return self.allowance.of(value) if cluster is None else self.allowance.of(super().mean(), value)
 
     def using(self, integrand: Integrand) -> Estimate:
         """The same measurement read with another integrand; no network is called.
@@ -127,12 +129,14 @@ class Estimate(Reading, Measured):
                 f"{int((~self.reached).sum())} of {len(self)} pairs have not reached a standard error of "
                 f"{self.tolerance.stderr:g} nats within {self.tolerance.most} draws"
             )
-        if self.allowance is None or self.allowance.instead is None:
+        # Of a number that stands in place of the branches' own, theirs say nothing.
+        own = self.allowance is None or self.allowance.instead is None
+        if own:
             said += of_certificate(self, mean.value, self.compares)
         if self.compares == "conditions":
-            said += of_errors(self, mean.value)
+            said += of_errors(self, mean.value) if own else []
             said += of_null(self.settings, self.notes, self.ceiling is not None)
-        said += of_decay(self, mean.value, self.compares)
+        said += of_decay(self, mean.value, self.compares) if own else []
         return (*said, *of_pairs(len(self), mean, self.compares))
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmg_diffusers import MMG, estimate_mi
-from mmg_diffusers.arrays import estimate as estimate_module
+from mmg_diffusers.arrays import folds as folds_module
 from mmg_diffusers.arrays.estimate import fit_model
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, Fitter, fit, held_out_loss, paired
@@ -199,9 +199,9 @@ def test_what_is_measured_took_no_part_in_the_fit(monkeypatch):
     """Pairs are told apart by x: three parts that share none, and that are all of them."""
     x, y = correlated(1000)
     parts = {}
-    fit = estimate_module.fit
+    fit = folds_module.fit
     monkeypatch.setattr(
-        estimate_module,
+        folds_module,
         "fit",
         lambda network, data, held, *rest, **options: (
             parts.update(fitted=data["x"], held=held["x"]) or fit(network, data, held, *rest, **options)
@@ -216,7 +216,7 @@ def test_what_is_measured_took_no_part_in_the_fit(monkeypatch):
             or measure(model, data, **options)
         ),
     )
-    estimate_mi(x, y, settings=FitSettings(steps=1, pilot=1, batch=8))
+    estimate_mi(x, y, test_share=0.3, settings=FitSettings(steps=1, pilot=1, batch=8))
     parts = {name: set(values.flatten().tolist()) for name, values in parts.items()}
     assert {name: len(values) for name, values in parts.items()} == {
         "fitted": 595,
@@ -232,9 +232,9 @@ def test_the_range_reaches_beyond_what_the_correlation_tells(monkeypatch, rho, h
     """The curve of a Gaussian pair falls beyond log-SNR -log(1 - rho^2); 7 more leave a thousandth of it."""
     x, y = correlated(3000, rho)
     ranges = []
-    fit = estimate_module.fit
+    fit = folds_module.fit
     monkeypatch.setattr(
-        estimate_module,
+        folds_module,
         "fit",
         lambda network, *rest, **options: ranges.append(network.logsnr_range) or fit(network, *rest, **options),
     )

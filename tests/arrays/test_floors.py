@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from mmg_diffusers.arrays.floors import Floors, Reading, gaussian, nearest_neighbours, normal_scores, read, screen
+from mmg_diffusers.arrays.floors import (
+    Floors,
+    Reading,
+    gaussian,
+    nearest_neighbours,
+    normal_scores,
+    read,
+    screen,
+    screen_two,
+)
 from mmg_diffusers.measure.value import Value
 from mmg_diffusers.worlds.tasks import get_task
 
@@ -102,3 +111,23 @@ def test_what_is_missed_counts_beyond_both_errors():
     assert missed[0].name == "one"
     assert missed[1] == pytest.approx(0.1)
     assert floors.record()["by chance"] == [0.9, 0.1, 0.2]
+
+
+def test_two_columns_are_seen_that_tell_together_what_neither_tells_alone():
+    rng = np.random.default_rng(5)
+    bits = rng.integers(2, size=(4000, 12)).astype(float)
+    y = (bits[:, 2] != bits[:, 9]).astype(float)[:, None] + 0.2 * rng.standard_normal((4000, 1))
+    assert screen(bits, y).chance > 1e-3
+    found = screen_two(bits, y)
+    assert found.name == "columns 2 and 9 of x with column 0 of y"
+    assert found.chance < 1e-9
+    assert 0.4 < found.value.value < math.log(2)
+    label = (y > 0.5).astype(float)
+    assert screen_two(bits, label, (False, True)).name == found.name
+    # A wave of a difference, from the other side; and independent columns are within chance.
+    x = rng.uniform(-math.pi, math.pi, (4000, 6))
+    wave = np.cos(x[:, [1]] - x[:, [4]]) + 0.3 * rng.standard_normal((4000, 1))
+    assert screen_two(wave, x).name == "columns 1 and 4 of y with column 0 of x"
+    assert screen_two(x, rng.standard_normal((4000, 3))).chance > 1e-3
+    # Too many threes of columns would take long.
+    assert screen_two(rng.standard_normal((1000, 50)), y[:1000]) is None

@@ -1,6 +1,7 @@
 """What a fit is worth: closed forms in its place, errors beyond those of pairs, and what is said of it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,13 @@ def test_a_gaussian_law_is_told_in_closed_form():
     assert found.using("orthogonal").mean().value - task.mi_nats > 3 * stderr
     # Who asks for a form gets it.
     assert estimate_mi(x, y, settings=LOOK, estimator=MMG("gap")).allowance.instead is None
+
+
+def test_what_branches_err_by_is_said_of_their_own_number_alone():
+    found = estimate_mi(*get_task("multinormal-dense-25-25-0.5").sample(500, 401), settings=LOOK, seed=401)
+    assert found.allowance.instead is not None
+    assert not any("branch" in text for text in found.warnings())
+    assert any("branch" in text for text in replace(found, allowance=None).warnings())
 
 
 @pytest.mark.parametrize("dims", [1, 5, 20])

@@ -158,6 +158,9 @@ def test_nullable_columns_without_gaps_are_numbers():
         lambda x: np.sin(10 * x[:, 1]),
         lambda x: x[:, 0] * x[:, 1],
         lambda x: np.exp(x[:, 0]) + 0 * x[:, 1],
+        lambda x: np.abs(x[:, 0] + x[:, 1]),
+        lambda x: np.cos(2 * (x[:, 0] - x[:, 1])),
+        lambda x: x.max(1),
     ],
 )
 def test_functions_are_refused_and_the_same_in_noise_are_not(function):
@@ -168,6 +171,33 @@ def test_functions_are_refused_and_the_same_in_noise_are_not(function):
         refuse_determined({"x": x, "y": y[:, None]})
     noisy = y + 1e-3 * y.std() * rng.standard_normal(3000)
     refuse_determined({"x": x, "y": noisy[:, None]})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: np.square(x[:, 0] + x[:, 3]),
+        lambda x: np.abs(x[:, 0] - 2 * x[:, 1]),
+        lambda x: np.linalg.norm(x[:, :5], axis=1),
+        lambda x: np.cos(x[:, 2] + x[:, 6]),
+    ],
+)
+def test_functions_of_some_of_eight_columns_are_seen(function):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3000, 8))
+    y = function(x)
+    with pytest.raises(ValueError, match="the mutual information is infinite"):
+        refuse_determined({"x": x, "y": y[:, None]})
+    noisy = y + 1e-3 * y.std() * rng.standard_normal(3000)
+    refuse_determined({"x": x, "y": noisy[:, None]})
+
+
+def test_a_column_that_rests_at_one_value_is_no_function():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3000, 1))
+    y = np.maximum(x + 0.2 + 0.3 * rng.standard_normal((3000, 1)), 0)
+    assert (y == 0).mean() > 0.4
+    refuse_determined({"x": x, "y": y})
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def small(folder):
         "collect": ((folder,), 0),
         "report": ((*pairs, "--output", folder / "page.html"), 1),
         "likelihood": ((*pairs, *out), 2),
+        "fit": (("shapes", "pairs.csv", "--device", "cpu", "--soft", 2, "--steps", 1, *out), 1),
         "audit": ((*pairs, "--marginal", "shapes", *out), 3),
         "inspect": (("shapes",), 0),
         "influence": ((*pairs, *out, *null), 4),

@@ -1,6 +1,7 @@
 """The truths of tasks off the benchmark, each by a second way."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import gamma, multivariate_normal, nbinom, norm, poisson
 
 from mmg_diffusers.worlds.tasks import everyday_tasks, get_task
+from mmg_diffusers.worlds.tasks.cut import Cut, Exclusive, Rectified, WaveOfTwo
 from mmg_diffusers.worlds.tasks.everyday import Blob, Counts, Fold, Modes, Rounded, Wave, random_table
 from mmg_diffusers.worlds.tasks.maps import Warp
 
@@ -129,6 +131,55 @@ def test_labels_weak_pairs_and_parity():
     x, y = TASKS["parity-8"].sample(1000, 9)
     assert (x.prod(1, keepdims=True) == y).all()
     assert abs(y.mean()) < 4 / math.sqrt(1000)
+
+
+@pytest.mark.parametrize("law", [Cut((-1.2, -0.3, 0.5, 1.4), 0.5), Cut((-0.5, 0.0, 0.5), 0.2)])
+def test_cells_by_the_law_of_what_is_cut(law):
+    """Against the pointwise information with y's density in a cell by adaptive quadrature."""
+    x, y = law.draw(4000, np.random.default_rng(12))
+    ends = [-8.0, *law.edges, 8.0]
+    grid = np.linspace(-6, 6, 161)
+    log_density = []
+    for low, high in pairwise(ends):
+        inside = [
+            quad(lambda v, at=at: norm.pdf(v) * norm.pdf(at, v, law.noise), low, high, points=[np.clip(at, low, high)])[
+                0
+            ]
+            for at in grid
+        ]
+        log_density.append(CubicSpline(grid, np.log(np.maximum(inside, 1e-300))))
+    at = y[:, 0]
+    joint = np.array([part(value) for part, value in zip((log_density[int(k)] for k in x[:, 0]), at, strict=True)])
+    log_ratio = joint - np.log(law.shares[x[:, 0].astype(int)]) - norm.logpdf(at, 0, math.hypot(1, law.noise))
+    assert within(log_ratio, law.mi_nats)
+    assert law.shares.sum() == pytest.approx(1)
+
+
+def test_normals_cut_off_at_zero_by_the_pointwise_information():
+    law, r, left = Rectified(0.8), 0.8, 0.6
+    x, y = (values[:, 0] for values in law.draw(20_000, np.random.default_rng(13)))
+    both = multivariate_normal([0, 0], [[1, r], [r, 1]]).cdf([0, 0])
+    log_ratio = np.select(
+        [(x == 0) & (y == 0), x == 0, y == 0],
+        [math.log(4 * both), np.log(2 * norm.cdf(-r * y / left)), np.log(2 * norm.cdf(-r * x / left))],
+        norm.logpdf(y, r * x, left) - norm.logpdf(y),
+    )
+    assert within(log_ratio, law.mi_nats)
+    assert law.mi_nats < -0.5 * math.log(1 - r * r)
+
+
+def test_what_two_columns_tell_together():
+    law = Exclusive(5, 0.3)
+    x, y = law.draw(20_000, np.random.default_rng(14))
+    differ = x[:, :1] != x[:, -1:]
+    log_ratio = norm.logpdf(y, differ, 0.3) - np.log((norm.pdf(y, 0, 0.3) + norm.pdf(y, 1, 0.3)) / 2)
+    assert within(log_ratio, law.mi_nats)
+    assert np.abs(np.corrcoef(x, y, rowvar=False)[-1, :-1]).max() < 4 / math.sqrt(20_000)
+    wave = WaveOfTwo(3, 2, 0.3)
+    x, y = wave.draw(20_000, np.random.default_rng(15))
+    assert np.abs(np.corrcoef(x, y, rowvar=False)[-1, :-1]).max() < 4 / math.sqrt(20_000)
+    assert np.std(y - np.cos(2 * (x[:, [0]] - x[:, [2]]))) == pytest.approx(0.3, abs=0.01)
+    assert wave.mi_nats == Wave(1, 0.3).mi_nats
 
 
 def test_rows_that_are_no_independent_draws():

@@ -27,6 +27,7 @@ from typing import TypeVar
 import numpy as np
 
 from mmg_diffusers.checks import of_type, shown, whole
+from mmg_diffusers.worlds.tasks.cut import Cut, Exclusive, Rectified, WaveOfTwo
 from mmg_diffusers.worlds.tasks.densities import DensityTask, density_tasks
 from mmg_diffusers.worlds.tasks.everyday import (
     Blob,
@@ -83,6 +84,7 @@ T = TypeVar("T")
 Sampler = Callable[[int, np.random.Generator], Pair]
 
 _BY = "\N{MULTIPLICATION SIGN}"
+_QUARTERS = tuple((k - 0.5) / 4 for k in range(-18, 20))
 _HIGH_MI_DIMS = (3, 5, 10, 20, 50)
 _HIGH_MI_STRENGTHS = (200.0, 650.0, 1100.0, 1550.0, 2000.0)
 
@@ -306,17 +308,30 @@ def _everyday() -> tuple[Task, ...]:
     modes = Modes(random_table(8, 8, 0.5, 1), 0.05)
     return (
         *(_task(f"wave-{turns}-0.3", f"sin({turns} x) in noise of 0.3", Wave(turns, 0.3)) for turns in (6, 20)),
+        _task("wave-13-0.2", "sin(13 x) in noise of 0.2", Wave(13, 0.2)),
         _task("modes-8-8-0.05", f"8 {_BY} 8 table of modes of width 0.05", modes),
         _task("rounded-0.1-0.001", "Strong pair, both columns rounded to 0.1", Rounded(0.1, 0.001)),
         _task("fold-20-0.02", "One column of 20, folded, in noise of 0.02", Fold(20, 0.02)),
+        _task("cut-0.25-0.003", "A column rounded to 0.25, and itself in noise of 0.003", Cut(_QUARTERS, 0.003)),
+        _task(
+            "cut-5-0.5",
+            "Five ordinal levels, and what they are cut from in noise of 0.5",
+            Cut((-1.2, -0.3, 0.5, 1.4), 0.5),
+        ),
+        _task("rectified-0.8", "Two normals of correlation 0.8, cut off at 0", Rectified(0.8)),
+        _task("exclusive-12-0.3", "Whether two of 12 bits differ, in noise of 0.3", Exclusive(12, 0.3)),
+        _task("wave_of_two-6-1-0.3", "cos(x_1 - x_6) of six columns in noise of 0.3", WaveOfTwo(6, 1, 0.3)),
         _task("counts-1-3", "Gamma means and Poisson counts", Counts(1.0, 3.0)),
         _task("confused-10-0.65", "Two columns of 10 labels", Confused(10, 0.65)),
-        _task("parity-8", "Parity of 8 signs", Parity(8)),
+        *(_task(f"parity-{dim}", f"Parity of {dim} signs", Parity(dim)) for dim in (4, 8)),
         _task("blob-16-0.5", f"16 {_BY} 16 pictures of a blob in noise of 0.5, and its angle", Blob(16, 0.5)),
         _task("weak_pairs-50-0.12", "50 weak linear pairs", WeakPairs(50, 0.12)),
         *(_warped(dim) for dim in (8, 16)),
         _task("series-1-0.999", "Independent series, memory 0.999", Series(1, 0.999)),
+        _task("series-1-0.995", "Independent series, memory 0.995", Series(1, 0.995)),
+        _task("series-2-0.95", f"Independent series 2 {_BY} 2, memory 0.95", Series(2, 0.95)),
         _task("series-3-0.99", f"Independent series 3 {_BY} 3, memory 0.99", Series(3, 0.99)),
+        _task("repeated-3-3", f"Independent 3 {_BY} 3, every row three times", Repeated(3, 3)),
         _task("repeated-5-5", f"Independent 5 {_BY} 5, every row five times", Repeated(5, 5)),
         _task("determined-square", "y = x^2", Determined()),
     )

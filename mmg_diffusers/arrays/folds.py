@@ -1,0 +1,195 @@
+"""Networks that are fitted side by side to parts of the same pairs, and what they measure joined: cross-fitting.
+
+Every pair is measured by a network that did not see it, and none is wasted; the parts decide together when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmg_diffusers.arrays.fitted import FittedModel
+from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
+from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.values import named
+from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.moments import Curve
+from mmg_diffusers.measure.value import mean_over_pairs
+
+Data = Mapping[str, NDArray[np.generic]]
+
+LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
+# Cells in which a column's mean is taken, and how much more of a variance the one direction has to tell than the other.
+CELLS, CLEARLY = 128, 0.1
+# What the error of a mean over folds is called in a record.
+FOLDS = "folds"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is fitted: I(diffused; given | base), by networks of a width; the variable that is in neither is diffused."""
+
+    given: tuple[str, ...] = ("y",)
+    base: tuple[str, ...] = ()
+    width: int = 64
+
+    def roles(self, data: Data, preprocessing: Preprocessing) -> tuple[str, tuple[str, ...]]:
+        """The variable to diffuse, and those that are given.
+
+        Without a base the smaller of two is diffused, since mutual information is symmetric.
+
+        Raises:
+            ValueError: unless one variable is left to diffuse.
+        """
+        sizes = preprocessing.sizes
+        left = [name for name in data if name not in (*self.given, *self.base)]
+        if len(left) != 1:
+            raise ValueError(
+                f"expected one variable beside given={named(self.given)} and base={named(self.base)}, got {named(left) or 'none'}"
+            )
+        diffused, given = left[0], tuple(self.given)
+        if not self.base and len(given) == 1:
+            # Labels are indicators, which are harder to denoise than what they label.
+            def hardness(name: str) -> tuple[bool, int]:
+                return preprocessing.variables[name].classes is not None, sizes[name]
+
+            diffused, other = sorted((diffused, given[0]), key=hardness)[:2]
+            if hardness(diffused) == hardness(other) == (False, 1):
+                diffused, other = _easier(data, diffused, other)
+            given = (other,)
+        return diffused, given
+
+
+def fit_members(
+    parts: Sequence[tuple[Data, Data]],
+    asked: Asked,
+    settings: FitSettings | None,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], object] | None = None,
+    origin: Mapping[str, Any] | None = None,
+    least_high: float = HIGH,
+) -> list[FittedModel]:
+    """Fit one network to each part, side by side in one stack, over one range of levels.
+
+    Args:
+        parts: of each member the pairs to fit, and others that decide when to stop: the mean over members does.
+        asked: what is fitted.
+        settings: of the training; chosen from the data's width by default.
+        seed, checkpoint, progress, origin: as in `fit`.
+        least_high: where the range of levels ends at the least.
+
+    Raises:
+        ValueError: as `Preprocessing.fit` and `fit` do.
+    """
+    preprocessings = [Preprocessing.fit(train) for train, _ in parts]
+    if any(other.sizes != preprocessings[0].sizes for other in preprocessings):
+        # One part keeps a column that another leaves out: no stack, but one range, so that they can be joined.
+        alone = [
+            fit_members([part], asked, settings, seed=seed, progress=progress, least_high=HIGHEST) for part in parts
+        ]
+        return [model for models in alone for model in models]
+    preprocessing = preprocessings[0]
+    sizes = preprocessing.sizes
+    diffused, given = asked.roles(parts[0][0], preprocessing)
+    ready = [(p(train), p(held)) for p, (train, held) in zip(preprocessings, parts, strict=True)]
+    settings = settings or FitSettings.for_size(sum(sizes.values()))
+    rho = max((float(p.correlations.max()) for p in preprocessings if len(p.correlations)), default=0.0)
+    high = float(np.clip(-math.log(1 - rho**2) + 7, least_high, HIGHEST))
+    covariance = torch.stack([p.covariance for p in preprocessings])
+    while True:
+        network = VectorNetwork(
+            sizes, covariance, logsnr_range=(LOW, high), width=asked.width, waves=settings.waves, seed=seed
+        )
+        fitted = fit(
+            network,
+            _stacked([train for train, _ in ready], longest=True),
+            _stacked([held for _, held in ready], longest=False),
+            paired(diffused, given, asked.base),
+            settings,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+            origin=origin,
+        )
+        network.eval().requires_grad_(False)
+        if high >= HIGHEST or fitted.settled:
+            break
+        # The branches still differ at the clean end: information lies beyond.
+        high = HIGHEST
+        checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-wide{checkpoint.suffix}")
+    networks = [network] if len(parts) == 1 else [network.member(k) for k in range(len(parts))]
+    for member in networks:
+        member.eval().requires_grad_(False)
+    record = {"fit": asdict(settings), "fit_seed": seed, "width": asked.width, "range": [LOW, high]}
+    return [
+        FittedModel(
+            preprocessing,
+            member,
+            diffused,
+            given,
+            tuple(asked.base),
+            replace(fitted, network=member),
+            {**record, "pairs_fitted": len(next(iter(train.values())))},
+        )
+        for preprocessing, member, (train, _) in zip(preprocessings, networks, parts, strict=True)
+    ]
+
+
+def _stacked(parts: Sequence[Mapping[str, Tensor]], longest: bool) -> dict[str, Tensor]:
+    """`(E, N, d)` by name: parts of different lengths repeat their first pairs to the longest, or end at the shortest."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    lengths = [len(next(iter(part.values()))) for part in parts]
+    count = max(lengths) if longest else min(lengths)
+    return {
+        name: torch.stack(
+            [part[name][torch.arange(count) % length] for part, length in zip(parts, lengths, strict=True)]
+        )
+        for name in parts[0]
+    }
+
+
+def joined(estimates: Sequence[Estimate]) -> tuple[Estimate, dict[str, float]]:
+    """The estimates of all folds as one, its pairs numbered anew, and what its error is larger for trainings that differ.
+
+    Folds are measured by networks of their own, so that their means scatter by more than their pairs do.
+    """
+    first, start = estimates[0], 0
+    if len(estimates) == 1:
+        return first, {}
+    curves: list[Curve] = []
+    for estimate in estimates:
+        curves.append(replace(estimate.curve, pair_ids=start + torch.arange(len(estimate))))
+        start += len(estimate)
+    settings = {**first.settings, FOLDS: len(estimates)}
+    notes = tuple(dict.fromkeys(note for estimate in estimates for note in estimate.notes))
+    whole = replace(first, curve=Curve.merge(curves), settings=settings, notes=notes)
+    means = torch.tensor([estimate.mean().value for estimate in estimates], dtype=torch.float64)
+    more = mean_over_pairs(means).stderr ** 2 - whole.mean().stderr ** 2
+    return whole, {FOLDS: math.sqrt(max(more, 0.0))}
+
+
+def _easier(data: Data, first: str, second: str) -> tuple[str, str]:
+    """Order two columns by which of them the other tells better in the mean: that one is diffused.
+
+    The wave y = sin(x) has one place for every x, and many x for every y, which take long to denoise.
+    """
+    columns = [np.asarray(data[name], dtype=float)[:, 0] for name in (first, second)]
+    shares: list[float] = []
+    for target, source in (columns, columns[::-1]):
+        cell = np.argsort(np.argsort(source, kind="stable"), kind="stable") * CELLS // len(source)
+        ranks = np.argsort(np.argsort(target, kind="stable"), kind="stable") / len(target)
+        means = np.bincount(cell, ranks) / np.maximum(np.bincount(cell), 1)
+        shares.append(float(means.var() / ranks.var()))
+    return (second, first) if shares[1] > shares[0] + CLEARLY else (first, second)
