@@ -27,8 +27,14 @@ HUB = "of-nobody/a-model-that-is-not-there"
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """Three captioned pictures, a table of them, arrays, and a run."""
+    """Three captioned pictures, a table of them, more to fit to, arrays, and a run."""
     folder = tmp_path_factory.mktemp("desk")
+    (folder / "others").mkdir()
+    others = Shapes("soft").sample(10, seed=5)
+    for k, image in enumerate(others.images):
+        Image.fromarray((image * 255).round().astype("uint8")).save(folder / "others" / f"{k}.png")
+    rows = [f"others/{k}.png,{prompt}" for k, prompt in enumerate(others.prompts)]
+    (folder / "others.csv").write_text("\n".join(["image,prompt", *rows]))
     sample = Shapes("soft").sample(3, seed=4)
     (folder / "pictures").mkdir()
     for k, image in enumerate(sample.images):
@@ -66,7 +72,7 @@ def small(folder):
         "collect": ((folder,), 0),
         "report": ((*pairs, "--output", folder / "page.html"), 1),
         "likelihood": ((*pairs, *out), 2),
-        "fit": (("shapes", "pairs.csv", "--device", "cpu", "--soft", 2, "--steps", 1, *out), 1),
+        "fit": (("shapes", "others.csv", "--device", "cpu", "--soft", 2, "--steps", 1, *out), 1),
         "audit": ((*pairs, "--marginal", "shapes", *out), 3),
         "inspect": (("shapes",), 0),
         "influence": ((*pairs, *out, *null), 4),
