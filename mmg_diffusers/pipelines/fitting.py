@@ -140,6 +140,7 @@ class Fitted(Marginal):
         marks = torch.cat([row_marks(x) for _, x in own.chunks(pairs.images, plan)])
         which = self._unseen(torch.stack([torch.isin(marks, part.rows) for part in self.parts]))
         found: list[Estimate] = []
+        said: list[str] = [] if (absent := self._absent(which, pairs)) is None else [absent]
         for number in which.unique().tolist():
             part, places = self.parts[number], (which == number).nonzero()[:, 0].tolist()
             with nullcontext() if part.tuned is None else part.tuned.on(own.weights.networks()):
@@ -150,7 +151,7 @@ class Fitted(Marginal):
             merged,
             curve=merged.curve.rows(order),
             ceiling=ceiling_of(self.entropy, len(pairs)),
-            notes=tuple(dict.fromkeys((*merged.notes, *pairs.notes, self.note))),
+            notes=tuple(dict.fromkeys((*merged.notes, *pairs.notes, *said, self.note))),
         )
 
     def _unseen(self, seen: Tensor) -> Tensor:
@@ -166,6 +167,21 @@ class Fitted(Marginal):
                 "measure others, or fit with folds=5, so that each is measured by what was fitted to the others"
             )
         return seen.int().argmin(0)
+
+    def _absent(self, which: Tensor, pairs: ImagePairs) -> Finding | None:
+        """What to say of prompts that the other pairs did not have, if these stand for themselves in the mixture."""
+        kept = [set(part.soft.texts) if part.soft is not None and part.soft.texts else None for part in self.parts]
+        missing = 0
+        for number, prompt in zip(which.tolist(), pairs.prompts, strict=True):
+            own = kept[number]
+            missing += own is not None and str(prompt) not in own
+        if not missing:
+            return None
+        return Finding(
+            f"{missing} of {len(pairs)} prompts are not among those that the marginal was fitted to, so that it holds them for impossible, and their "
+            "information reads too high: fit to more pairs, or fewer soft prompts than there are different ones",
+            "fitted",
+        )
 
     def check_model(self, weights: str | None) -> None:
         """Raise a ValueError for a model with other weights than it was fitted with."""

@@ -108,6 +108,9 @@ def test_the_command(tmp_path, monkeypatch):
     said = call("inspect", "shapes", "--check")
     assert said.exit_code == 0, said.output
     assert "self-test on 8 images: passed" in said.output
+    text = " ".join(said.output.split())
+    assert "audit, 8 images and" in text
+    assert "prompts in 12 steps: the null branch is" in text
     stable_diffusion.ROWS[0].build().save_pretrained(tmp_path)
     said = call("inspect", tmp_path, "--check")
     assert said.exit_code == 1, said.output

@@ -61,6 +61,11 @@ def test_few_prompts_are_the_mixture_of_these(pipe, data, others, fitted):
     torch.testing.assert_close(ours.curve.gap, theirs.curve.gap, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(ours.curve.orthogonal, theirs.curve.orthogonal, rtol=1e-4, atol=1e-3)
     assert "upper estimate" in " ".join(ours.warnings())
+    assert "not among those" not in " ".join(ours.warnings())
+    missing = len(others[1]) - len(known)
+    assert missing
+    said = " ".join(pipe(*others, marginal=fitted, plan=PLAN).warnings())
+    assert f"{missing} of 6 prompts are not among those that the marginal was fitted to" in said
     assert ours.verdict.grade != "trust"
     assert ours.settings["base"] == "a mixture of fitted prompts"
 
