@@ -90,10 +90,12 @@ def summary(rows: list[dict[str, Any]]) -> str:
         these = [row for row in rows if int(row["pairs"]) == pairs and math.isfinite(float(row["truth"]))]
         at = {name: np.array([float(row[name]) for row in these]) for name in NUMBERS}
         seen = np.isfinite(at["found"])
+        rows_seen = seen if seen.any() else ~seen
         cells = [
-            f"{np.sqrt(np.square(at[name] - at['truth'])[seen | (not seen.any())].mean()):.3f}"
+            f"{np.sqrt(np.square(at[name] - at['truth'])[rows_seen].mean()):.3f}"
             for name in ("found", "neighbours", "gaussian")
         ]
+        cells[0] = cells[0] if seen.any() else "-"
         held = (np.abs(at["found"] - at["truth"]) <= 2 * at["stderr"])[seen]
         lines.append(
             f"| {pairs} | {len(these)} | {' | '.join(cells)} | {held.sum()} of {len(held)} | {np.median(at['seconds']):.0f} |"

@@ -125,8 +125,9 @@ def estimate_mi(
 
     Cheap readings are taken first (nearest neighbours, the Gaussian part, tables of column pairs); they are kept in
     ``settings["readings"]``. A fit that finds less is made anew with other features and more steps, and if that does not help,
-    a warning says which reading it missed, and by how much. Two discrete variables are counted, and no network is fitted. Of
-    information that is conditional on a third variable there are no readings: a part may tell more than the whole.
+    the reading stands in its place, and a warning says which it is, and by how much it was missed. Two discrete variables are
+    counted, and no network is fitted. Of information that is conditional on a third variable there are no readings: a part may
+    tell more than the whole.
 
     Args:
         x, y: numpy arrays, tensors, lists or a column of a data set: `(N,)` or `(N, d)` floats (more axes are flattened),

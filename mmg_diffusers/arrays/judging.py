@@ -110,6 +110,11 @@ def judge(
         if apart > 0:
             errors[READINGS] = apart
             said += disagreements(floors, measured)
+            missed = floors.missed(measured)
+            if missed is not None and closed:
+                # The whole holds no less than a part, so that the reading is nearer to it than the fit.
+                instead = missed[0].value
+                settled["told"] = f"the fit found less than {missed[0].name}, whose reading stands in its place"
     known = {name: round(error, 6) for name, error in errors.items() if error > 0}
     return replace(estimate, settings=settled, notes=(*said, *estimate.notes), allowance=Allowance(known, instead))
 

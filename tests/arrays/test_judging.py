@@ -63,6 +63,12 @@ def test_a_fit_that_misses_is_warned_of_by_name():
     (said,) = (text for text in found.warnings() if "the fit has missed" in text)
     assert "columns 0 and 0 read" in said or "nearest neighbours read" in said
     assert found.mean().stderr >= found.allowance.errors["readings"] - 1e-9 > 0.15
+    # What was read stands in place of what was missed, unless a form is asked for.
+    best = max(nats for nats, _, _ in found.settings["readings"].values())
+    assert found.mean().value == pytest.approx(best, abs=0.1)
+    assert found.mean().value > 0.2
+    assert found.using("gap").mean().value < found.mean().value - 0.1
+    assert "stands in its place" in found.settings["told"]
 
 
 def test_a_fit_that_misses_is_made_anew_with_waves(monkeypatch):
