@@ -58,4 +58,11 @@ def fit(
         pairs.images, pairs.prompts, plan=plan, folder=output, resize=resize, progress=not networks.silent
     )
     says = [fitted, f"measure other pairs with --marginal fitted:{output}"]
-    return Answer({"fitted": str(fitted)}, says, [output])
+    values = {
+        "kind": "fitted marginal",
+        "images": fitted.images,
+        "candidates": fitted.candidates,
+        "details": fitted.details,
+        "findings": [fitted.note],
+    }
+    return Answer(values, says, [output])
