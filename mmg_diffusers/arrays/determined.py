@@ -38,10 +38,12 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
     untied = {name: [k for k, c in enumerate(v.T) if len(np.unique(c)) > len(c) / 2] for name, v in numbers.items()}
     for source, inputs in numbers.items():
         kept = untied[source]
-        # Each column alone as well: many others hide it, since in many dimensions no row is near.
-        choices = [kept] if len(kept) == 1 else [kept, *([k] for k in kept[:COLUMNS])]
+        # The fewest first, which a message names: many others hide a column, since in many dimensions no row is near.
+        choices = [[k] for k in kept[:COLUMNS]]
         if CURVED < len(kept) <= PAIRS:
             choices += [list(pair) for pair in combinations(kept, 2)]
+        if len(kept) > 1:
+            choices.append(kept)
         for target, outputs in numbers.items():
             wanted = untied[target][:COLUMNS]
             if target == source or not wanted or not kept:

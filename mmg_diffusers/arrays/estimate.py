@@ -155,6 +155,9 @@ def estimate_mi(
     """
     seed = whole(seed, "seed", 0)
     check_estimator(estimator)
+    callback(progress)
+    if settings is not None:
+        of_type(settings, FitSettings, "settings", "FitSettings(...)")
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)
     arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}

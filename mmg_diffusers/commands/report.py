@@ -85,7 +85,7 @@ def build_report(
     name = without_folders(str(reading.settings.get("model", "this model")))
     parts = [
         f'<p class="verdict {_COLOURS[result.verdict.grade]}">{escape(str(result.verdict).capitalize())}</p>',
-        f'<p class="number" id="mean" data-number="{reading.mean.value!r}">{reading.headline}</p>',
+        f'<p class="number" id="mean" data-number="{reading.mean.value}">{reading.headline}</p>',
         f'<p class="quiet">{escape(reading.about)}</p>',
         _of_pairs(reading),
         warned(reading.warnings),

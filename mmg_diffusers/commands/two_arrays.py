@@ -78,7 +78,9 @@ def read_array(source: str) -> Array:
         raise ValueError(f"{path} cannot be used: {reason(error)}") from error
 
 
-def estimate(question: Question, test_share: float, seed: int, output: Path, quiet: bool) -> Answer:
+def estimate(
+    question: Question, test_share: float | None, folds: int | None, seed: int, output: Path, quiet: bool
+) -> Answer:
     """Estimate the information of two variables, and write the record.
 
     Raises:
@@ -87,6 +89,6 @@ def estimate(question: Question, test_share: float, seed: int, output: Path, qui
     x, y, given = question.read()
     check_writable(output)
     with tqdm(desc="training", unit="step", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
-        found = estimate_mi(x, y, given=given, test_share=test_share, seed=seed, progress=bar.update)
+        found = estimate_mi(x, y, given=given, test_share=test_share, folds=folds, seed=seed, progress=bar.update)
     record = found.save(output / "estimate.safetensors")
     return Answer(of_record(found), [found], [record])

@@ -69,8 +69,8 @@ def test_text_coloured_by_nats():
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     # The strongest word has the strongest colour; what misinforms has the other.
-    assert "rgba(230,120,20,0.75)" in page
-    assert "rgba(40,110,220,0.19)" in page
+    assert "rgba(230,120,20,0.60)" in page
+    assert "rgba(40,110,220,0.15)" in page
     assert "4.000 ± 0.50 nats; trust; half told at log-SNR 0.33" in page
     assert reading()._repr_html_() == page
     assert "and 1 more" in reading().to_html(1)

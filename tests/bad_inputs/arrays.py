@@ -131,9 +131,14 @@ ROWS = (
             "y a product of columns",
             lambda r: mi(PLANE, PLANE[:, 0] * PLANE[:, 1]),
             ValueError,
-            "function of the columns of x",
+            "function of columns 0 and 1 of x",
         ),
-        ("y the norm of x", lambda r: mi(PLANE, np.square(PLANE).sum(1)), ValueError, "function of the columns of x"),
+        (
+            "y the norm of x",
+            lambda r: mi(PLANE, np.square(PLANE).sum(1)),
+            ValueError,
+            "function of columns 0 and 1 of x",
+        ),
         (
             "one of y a fold of one of 8",
             lambda r: mi(WIDE, np.c_[Y, np.abs(WIDE[:, 3])]),

@@ -22,12 +22,16 @@ COMMANDS = {
 # What is named alike and is not the same, with the reason.
 EXCEPTIONS = {
     ("compare", "draws"): "one path of noise would leave no standard error",
+    ("fit", "steps"): "of a training",
+    ("fit", "output"): "with a file that others do not write",
+    ("arrays", "folds"): "by the number of pairs, if it is not set",
     ("train", "test_share"): "of a training that holds out pairs to watch as well",
     ("train", "output"): "goes on where it stopped",
     ("run", "output"): "goes on where it stopped",
     ("benchmark bmi", "output"): "goes on where it stopped",
     ("benchmark high-mi", "output"): "goes on where it stopped",
     ("benchmark consistency", "output"): "goes on where it stopped",
+    ("report", "b"): "no other caption by default",
     ("report", "output"): "a page, and no folder",
     ("demo", "model"): "one that ships",
     ("demo", "steps"): "of a path that widens and ends early",

@@ -165,10 +165,11 @@ def test_word_information(tmp_path, capsys):
     record = load(tmp_path / "words.safetensors")
     assert table["nats"].tolist() == pytest.approx(record.nats.tolist())
     page = (tmp_path / "words.html").read_text()
-    # For each of two pairs a picture, and a map of each of four words over it.
-    assert page.count("<img") == 2 * 5
-    assert page.count("<figcaption>picture") == 2
-    assert f"{table['word'][0]}: {table['nats'][0]:.2f} nats" in page
+    # Each of two pictures stands under a strip of its four words' maps, and a word is chosen for its own.
+    assert page.count("<img") == 2
+    assert page.count('class="over" role="img"') == 2
+    assert page.count('<input type="radio"') == 2 * 4
+    assert f"{table['word'][0]}: {table['nats'][0]:.2f} ± {table['stderr'][0]:.2f} nats, " in page
     assert (tmp_path / "words.png").stat().st_size > 1000
     answered(
         command, *small, "--overwrite", "--marginal", "null", "--word", "colour", "--word", "side", "--replace-by", ""
@@ -251,5 +252,5 @@ def test_measure_funnel(capsys):
     said = capsys.readouterr().out
     assert re.search(r"48 captions ranked for 2 images: \S+ of them followed to the end", said)
     assert "% of 384" in said
-    assert "lost by the funnel: " in said
+    assert len(re.findall(r"^lost: ", said, re.MULTILINE)) == 2
     assert re.search(r"for [012] of 2$", said.strip())

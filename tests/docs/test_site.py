@@ -89,7 +89,10 @@ def test_every_command_has_its_options_on_a_page(hooks):
 def test_nothing_is_fetched_when_the_site_is_read():
     assert SITE["theme"]["font"] is False
     assert "extra_javascript" not in SITE
-    assert "extra_css" not in SITE
+    for name in SITE["extra_css"]:
+        style = text_of(f"docs/{name}")
+        assert "@import" not in style
+        assert "url(" not in style
 
 
 def test_the_theory_is_held_by_tests_that_are_there():

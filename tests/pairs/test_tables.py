@@ -62,7 +62,7 @@ def test_bad_marginals_are_refused(tmp_path, name, text, says):
 def test_bad_files_of_candidates(tmp_path):
     with pytest.raises(
         FileNotFoundError,
-        match="expected null, prompts, negatives:COUNT, shapes, likelihood, likelihood:REFERENCE, or a file",
+        match="expected null, prompts, negatives:COUNT, shapes, fitted:FOLDER, likelihood, likelihood:REFERENCE, or a file",
     ):
         read_marginal("nul", PROMPTS)
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")

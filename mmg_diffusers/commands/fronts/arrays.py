@@ -28,8 +28,19 @@ def arrays(
         typer.Option("--given", help="A third variable, for I(x; y | it): columns, alike; of two .npy another."),
     ] = None,
     test_share: Annotated[
-        float, typer.Option("--test-share", help="Share of the pairs that is measured; the rest is fitted to.")
-    ] = 0.3,
+        float | None,
+        typer.Option(
+            "--test-share",
+            help="Share of the pairs that is measured, by what is fitted to the rest; 0.3 of 3,000 or more.",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Parts, each measured by what is fitted to the others, so that all are; 5 of fewer than 3,000 pairs.",
+        ),
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     output: Output = None,
@@ -40,7 +51,7 @@ def arrays(
     from mmg_diffusers.commands import two_arrays as work
 
     question = work.Question(source, other, _named(x), _named(y), _named(given))
-    return work.estimate(question, test_share, seed, folder, quiet)
+    return work.estimate(question, test_share, folds, seed, folder, quiet)
 
 
 def train(

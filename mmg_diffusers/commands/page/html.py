@@ -94,7 +94,7 @@ def table(
         made = cell if isinstance(cell, Cell) else Cell(str(cell))
         kind = "picture" if made.picture is not None else "text" if column in text else "value"
         tag, scope = ("th", ' scope="row"') if column == header else ("td", "")
-        sort = "" if made.number is None else f' data-number="{made.number!r}"'
+        sort = "" if made.number is None else f' data-number="{made.number}"'
         name = f' data-name="{escape(head[column])}"' if sortable and kind == "value" else ""
         inside = escape(made.text)
         if made.picture is not None:

@@ -231,7 +231,7 @@ def two_captions(found: Preference, images: Mapping[int, Pixels], chosen: Chosen
     """Which of two captions fits better, and where."""
     share, mean = found.share(), found.mean()
     said = (
-        f'<h2>Which of two captions fits better</h2><p>Caption a over caption b: <b id="over" data-number="{mean.value!r}">'
+        f'<h2>Which of two captions fits better</h2><p>Caption a over caption b: <b id="over" data-number="{mean.value}">'
         f"{plus_minus(mean)}</b> nats in the mean over {len(found)} pairs; a fits better in {100 * share.value:.0f} % of them. "
         f"{escape(str(found.verdict).capitalize())}.</p>{warned(found.warnings())}"
     )
