@@ -16,10 +16,13 @@ from mmg_diffusers.arrays.rows import Rows
 from mmg_diffusers.measure.allowance import DEPENDENT, Allowance
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.verdict import Finding
 
 READINGS = "readings"
 # Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
 GAINING, GAINING_SHARE = 0.01, 0.05
+# Pairs to fit to, and in all, from which a network sees what bends in as many columns as neighbours tell little of.
+TO_FIT, ENOUGH = 1800, 3000
 # Steps of a first look at data that are Gaussian as far as all readings of few dimensions tell.
 LOOK = 60
 # Frequencies for a pair of columns, the coordinates up to which there are any, and the decay that goes with them.
@@ -95,6 +98,16 @@ def judge(
         errors.pop(FOLDS, None)  # nothing that was trained enters
         errors["training"] = settings.least_gain
         settled["told"] = "nothing was learnt beyond the Gaussian part, which is given in closed form"
+        coordinates = sum(math.prod(shape) for shape in model.network.shapes.values())
+        pairs = int(model.settings["pairs_fitted"])
+        if coordinates >= NEAR and pairs < TO_FIT:
+            said.append(
+                Finding(
+                    f"this is the Gaussian part: a relation of {coordinates} columns that bends would be seen neither by what is fitted to {pairs} pairs nor "
+                    f"by nearest neighbours; pass {ENOUGH} pairs or more to look for one",
+                    "few pairs",
+                )
+            )
     else:
         cut = fitted.steps >= settings.steps
         gain = max(fitted.rounds[-1], 0.0) if fitted.rounds else 0.0

@@ -40,6 +40,17 @@ def test_what_branches_err_by_is_said_of_their_own_number_alone():
     assert any("branch" in text for text in replace(found, allowance=None).warnings())
 
 
+def test_the_gaussian_part_of_many_columns_and_few_pairs_is_taken_with_caution():
+    """A spiral of 5 x 5 in 500 rows shows its Gaussian part alone, less than half of what it holds."""
+    bent = get_task("spiral-multinormal-sparse-5-5-2-2.0")
+    found = estimate_mi(*bent.sample(500, 77), settings=LOOK, seed=77)
+    assert found.mean().value < 0.6 < bent.mi_nats
+    assert found.verdict.grade != "trust"
+    assert any(text.about == "few pairs" for text in found.verdict.findings)
+    few = estimate_mi(*get_task("multinormal-dense-2-2-0.5").sample(500, 77), settings=LOOK, seed=77)
+    assert not any(text.about == "few pairs" for text in few.verdict.findings)
+
+
 @pytest.mark.parametrize("dims", [1, 5, 20])
 def test_independence_has_an_honest_error(dims):
     x, y = np.random.default_rng(dims).standard_normal((2, 2000, dims))
