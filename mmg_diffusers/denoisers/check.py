@@ -135,7 +135,7 @@ OTHER_LEVELS = (-2.0, -1.0, 1.0, 2.0)
 BETTER, BEYOND = 0.04, 3.0
 # Nor by less than this, per dimension. Where nearly all of z is noise a network of the right level errs by ten times less, and by a share
 # of that more than if it were told to tell less of x.
-LITTLE = 1e-3
+LITTLE = 3e-3
 # An error that no level should reach, in units of the noise that was drawn; predicting 0 gives 1.
 HIGHEST = 1.5
 

@@ -180,7 +180,7 @@ class Fitted(Marginal):
         return Finding(
             f"{missing} of {len(pairs)} prompts are not among those that the marginal was fitted to, so that it holds them for impossible, and their "
             "information reads too high: fit to more pairs, or fewer soft prompts than there are different ones",
-            "fitted",
+            "prompts",
         )
 
     def check_model(self, weights: str | None) -> None:
