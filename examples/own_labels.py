@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmg_diffusers import MMG, Adapted, LabelSet, audit_labels, classify, filter_labels, known_range
 from mmg_diffusers.denoisers.check import check_denoiser
 from mmg_diffusers.denoisers.interpolant import Interpolant
+from mmg_diffusers.measure.candidates import NoisePath
 from mmg_diffusers.measure.quadrature import Trapezoid
 
 MEANS = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
@@ -53,22 +54,24 @@ def main(pairs: int = 200) -> None:
     print(
         f"known: log-SNR {known.logsnr_range[0]:.2f} to {known.logsnr_range[1]:.2f}; {known.note or 'nothing was cut'}"
     )
-    print(
-        MMG("auto", Trapezoid(48), antithetic=True)(
-            denoiser, x, {"label": label}, logsnr_range=known.logsnr_range, entropy=math.log(4)
-        )
+    measured = MMG("auto", Trapezoid(48), antithetic=True)(
+        denoiser, x, {"label": label}, logsnr_range=known.logsnr_range, entropy=math.log(4)
     )
+    # An entropy speaks against a number above it; what vouches for a null is an audit.
+    labels = LabelSet({"label": torch.arange(4)}, NAMES)
+    audit = audit_labels(denoiser, x, labels, label)
+    print(measured.noting(audit.finding))
+    print(audit)
 
     # Which label? A calibration is fitted on other points.
-    labels = LabelSet({"label": torch.arange(4)}, NAMES)
     other, told = sample(pairs, seed=1)
-    calibration = classify(denoiser, other, labels).calibrate(told.tolist())
-    found = classify(denoiser, x, labels, calibration=calibration)
+    path = NoisePath(logsnr_range=known.logsnr_range)
+    calibration = classify(denoiser, other, labels, path=path).calibrate(told.tolist())
+    found = classify(denoiser, x, labels, path=path, calibration=calibration)
     right = sum(best == NAMES[k] for best, k in zip(found.best, label.tolist(), strict=True))
     print(f"{right} of {pairs} right; I(x; label) >= {found.bound(label.tolist())}; no more than {found.entropy:.4f}")
     # Or on the other parts of the same points, as every filter does.
     print(filter_labels(denoiser, x, labels, label))
-    print(audit_labels(denoiser, x, labels, label))
     log_p = torch.log_softmax(-torch.cdist(x.double(), MEANS).square() / (2 * SPREAD**2), 1)
     print(f"exactly {float(log_p[torch.arange(pairs), label].mean()) + math.log(4):.4f} nats of these points")
 

@@ -122,12 +122,10 @@ class Sandwich(Measured):
                     "don't",
                 )
             )
-        kept = [
-            note
-            for note in self.bound.warnings()
-            if not isinstance(note, Finding) or note.about not in ("pairs", "calibration")
-        ]
-        return tuple(dict.fromkeys((*said, *kept, *of_pairs(len(self), self.mean(), "bound"))))
+        # What speaks against the form that is the upper side speaks against the interval; that it is fitted is said of every sandwich.
+        above = [note for note in self._above.warnings() if not _is_about(note, "pairs", "fitted", "ceiling")]
+        kept = [note for note in self.bound.warnings() if not _is_about(note, "pairs", "calibration")]
+        return tuple(dict.fromkeys((*said, *above, *kept, *of_pairs(len(self), self.mean(), "bound"))))
 
     def __str__(self) -> str:
         return "\n".join(
@@ -170,3 +168,7 @@ class Sandwich(Measured):
         """
         to_merge(parts, Sandwich)
         return Sandwich(Filtered.merge([part.bound for part in parts]), Estimate.merge([part.fitted for part in parts]))
+
+
+def _is_about(note: str, *about: str) -> bool:
+    return isinstance(note, Finding) and note.about in about

@@ -135,7 +135,7 @@ class Estimate(Reading, Measured):
             said += of_certificate(self, mean.value, self.compares)
         if self.compares == "conditions":
             said += of_errors(self, mean.value) if own else []
-            said += of_null(self.settings, self.notes, self.ceiling is not None)
+            said += of_null(self.settings, self.notes)
         said += of_decay(self, mean.value, self.compares) if own else []
         return (*said, *of_pairs(len(self), mean, self.compares))
 

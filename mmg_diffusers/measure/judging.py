@@ -192,23 +192,23 @@ def of_pairs(count: int, mean: Value, compares: str) -> list[Finding]:
     return found
 
 
-def of_null(settings: Mapping[str, Any], notes: Sequence[str], known: bool) -> list[Finding]:
+def of_null(settings: Mapping[str, Any], notes: Sequence[str]) -> list[Finding]:
     """That nothing but its own branches vouches for a number with a network's null branch.
 
     One that was trained too little satisfies the identities as an ideal one does, since least squares make its errors orthogonal to its
-    predictions; so does one that was trained on other data. A ceiling can tell, or an audit.
+    predictions; so does one that was trained on other data. An audit can tell. A ceiling speaks against numbers above it, and for none
+    below: what y tells may be far less than it holds.
 
     Args:
         settings, notes: of the record.
-        known: whether the most that y can hold is known.
     """
     audited = any(isinstance(note, Finding) and note.about == "audit" for note in notes)
-    if known or audited or settings.get("base") != NULL_BRANCH:
+    if audited or settings.get("base") != NULL_BRANCH:
         return []
     return [
         Finding(
             "nothing but the network's two branches vouches for this number: a null branch that was trained too little, or on other data, "
-            "passes all that could be looked at. State the entropy of y, or audit the null against candidates",
+            "passes all that could be looked at, unless it exceeds what y can hold. Audit the null against candidates",
             "null alone",
         )
     ]

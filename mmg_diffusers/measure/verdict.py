@@ -85,7 +85,7 @@ class Verdict:
         findings: all there are, in the order in which they were found.
 
     It is as bad as the worst of its findings. "trust" says that nothing speaks against the number among what could be looked
-    at; a null prompt that is the exact marginal of *other* data than the pairs' has nothing against it but a ceiling or an audit.
+    at; a null prompt that is the exact marginal of *other* data than the pairs' has nothing against it but an audit, or a ceiling that it exceeds.
     """
 
     findings: tuple[Finding, ...] = ()

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmg_diffusers.checks import file_path, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity, row_marks
 from mmg_diffusers.files.records import pack, read_record, unpack, within
-from mmg_diffusers.files.whole import write_whole
+from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, measure_candidates
 from mmg_diffusers.measure.ceiling import ceiling_of
@@ -180,7 +180,7 @@ class Fitted(Marginal):
         return Finding(
             f"{missing} of {len(pairs)} prompts are not among those that the marginal was fitted to, so that it holds them for impossible, and their "
             "information reads too high: fit to more pairs, or fewer soft prompts than there are different ones",
-            "fitted",
+            "prompts",
         )
 
     def check_model(self, weights: str | None) -> None:
@@ -306,12 +306,15 @@ class FittingModel(LikelihoodModel):
 
         Raises:
             ValueError: for a guidance-distilled model, too few images, prompts that are all the same, and as a measurement does.
+            OSError: for a folder that cannot be written to, before anything is fitted.
         """
         check_tunable(self, prompts is not None)
         chosen = _default(self, prompts is not None) if plan is None else plan
         of_type(chosen, FitPlan, "plan", "FitPlan(...)")
         if folds is not None:
             chosen = replace(chosen, folds=whole(folds, "folds", 1))
+        if folder is not None:
+            check_writable(file_path(folder, "the folder of the fitted marginal"))
         with self.ready() as bench:
             data, texts, pictures = encode(
                 bench, images, prompts, resize, lambda different: check_enough(different, chosen)

@@ -62,6 +62,7 @@ ROWS = (
         ("folds=0", lambda r: fit(r, folds=0), ValueError, "folds is 0"),
         ("folds='five'", lambda r: fit(r, folds="five"), TypeError, "folds is 'five'"),
         ("a prompt too few", lambda r: fit(r, prompts=TWO[:9]), ValueError, "got 9 prompts for 10 images"),
+        ("a file as its folder", lambda r: fit(r, folder=r.file("taken", b"x")), OSError, "taken is no folder that can be"),
         ("a plan of a measurement", lambda r: fit(r, plan=Plan()), TypeError, "plan is a Plan"),
         ("a guidance-distilled model", distilled, ValueError, "guidance-distilled"),
         ("FitPlan(None)", lambda r: FitPlan(None), ValueError, "which fits nothing"),

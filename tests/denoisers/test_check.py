@@ -69,6 +69,33 @@ def test_a_mistake_in_either_branch_is_found_and_named(known, branch, name):
         check_denoiser(Mistaken(oracle, MISTAKES[name], branch), x, cond)
 
 
+def loud(o, z, at, cond):
+    """Predicts twice the x that there is where nearly all of z is noise: a thousandth of the noise per dimension."""
+    a, s = (per_event(scale, z) for scale in signal_and_noise(at))
+    return (z - 2 * a * sample(z, at, o(z, at, cond))) / s
+
+
+def unlearned(o, z, at, cond):
+    """Errs at the clean end by as much of x at every level, so that it errs less if it is told one that is noisier."""
+    return o(z, at, cond) + 0.012 * per_event((at / 2).exp(), z) * (5 * z).sin()
+
+
+@pytest.mark.parametrize("branch", ["conditional", "unconditional"])
+@pytest.mark.parametrize(("short", "ends"), [(loud, (-torch.inf, -7.5)), (unlearned, (7.5, torch.inf))])
+def test_ends_that_a_network_hardly_learned_are_not_called_another_level(known, branch, short, ends):
+    """Small networks of the right convention fall short there; `known_range` says where."""
+    oracle, x, cond = known
+
+    def mistake(o, z, at, cond):
+        there = (at > ends[0]) & (at < ends[1])
+        return torch.where(there[:, None], short(o, z, at, cond), o(z, at, cond))
+
+    found = check_denoiser(Mistaken(oracle, mistake, branch), x, cond)
+    ideal = check_denoiser(oracle, x, cond)
+    errors = [part.error if branch == "unconditional" else part.conditional for part in (found, ideal)]
+    assert not torch.allclose(errors[0], errors[1])
+
+
 def test_what_is_right_passes(known):
     oracle, x, cond = known
     for seed in range(5):

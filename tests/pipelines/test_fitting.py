@@ -236,6 +236,18 @@ def test_a_sandwich_whose_sides_cross_is_not_believed(sandwich):
     assert "cross" in " ".join(crossed.warnings())
 
 
+def test_a_sandwich_is_no_better_than_its_upper_side(sandwich):
+    """Gap a whole nat per unit of log-SNR above the orthogonal form: the certificate says that the branches are wrong."""
+    curve = sandwich.fitted.curve
+    torn = dataclasses.replace(sandwich.fitted, curve=dataclasses.replace(curve, gap=curve.orthogonal + 2.0))
+    assert torn.verdict.grade == "don't"
+    assert "certificate" in torn.verdict.about
+    found = Sandwich(sandwich.bound, torn)
+    assert found.width.value > 0
+    assert found.verdict.grade == "don't"
+    assert "certificate" in found.verdict.about
+
+
 def sure(bound: Filtered):
     """Evidence that knows each true candidate."""
     score = bound.evidence.score.clone()
