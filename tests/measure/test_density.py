@@ -132,6 +132,34 @@ def test_a_pilot_finds_less_noise_at_the_same_cost():
     assert any("those of the pilot" in text for text in piloted(mixture, others[:20], logsnr_range=RANGE).warnings())
 
 
+class FewLevels(Denoiser):
+    """Another denoiser at few levels alone, as a network that was trained with few steps of noise."""
+
+    def __init__(self, exact, levels):
+        super().__init__()
+        self.exact, self.levels = exact, levels
+        self.logsnr_range = (float(levels[0]), float(levels[-1]))
+
+    def snap(self, logsnr):
+        return self.levels[(logsnr.double()[..., None] - self.levels).abs().argmin(-1)]
+
+    def forward(self, z, logsnr, cond=None):
+        return self.exact(z, logsnr, cond)
+
+
+def test_a_pilot_of_a_network_that_knows_fewer_levels_than_it_takes():
+    """Levels of the pilot fall together; the value is that of all levels, as far as so few tell an integral."""
+    mixture = random_mixture(10)
+    x, _ = draws_of(mixture, 200, seed=1)
+    others, _ = draws_of(mixture, 1000, seed=2)
+    few = FewLevels(mixture, torch.linspace(-10, 14, 16, dtype=torch.float64))
+    run = Density(GaussianReference.fit(others[64:])).piloted(few, others[:64])
+    assert run.control is not None
+    assert 10 < len(run.control.levels) < 40
+    error = run(few, x).nats - log_density(mixture, x)
+    assert abs(float(error.mean())) < 0.15 + 3 * float(error.std()) / 200**0.5
+
+
 def test_a_reference_carries_what_a_pilot_found(tmp_path):
     mixture = random_mixture(4)
     x, _ = draws_of(mixture, 10, seed=1)
