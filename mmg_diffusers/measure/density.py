@@ -32,6 +32,7 @@ PILOT_LEVELS = 40
 DECODINGS = 8
 # Values of a grid that are looked at, and how many different ones a grid has at most.
 LOOKED_AT, GRID_VALUES = 2**20, 4096
+_RECUR = ", unless these only recur, as x do among themselves: they take few values"
 
 
 @dataclass(frozen=True)
@@ -253,9 +254,7 @@ class Density:
             )
         pairs = Pairs.of(x, pair_ids)
         self.reference.check_event(tuple(x.shape[1:]))
-        check_condition(cond, len(pairs), "cond")
-        if cond is not None and not cond:
-            raise ValueError(f"cond is {shown(cond)}, which holds nothing; expected None for the marginal, or tensors")
+        check_condition(cond, len(pairs), "cond", empty=False)
         return pairs
 
     def _range(self, denoiser: Denoiser, x: Tensor, asked: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -290,16 +289,19 @@ class Density:
     def _notes(self, x: Tensor, high: float) -> tuple[str, ...]:
         """What the data themselves give cause to say."""
         said: list[str] = []
+        marks = row_marks(x)
+        # Of few values, such as small spins, others of the same law are equal by chance.
+        recur = "" if self.values.record() is None or len(marks.unique()) == len(marks) else _RECUR
         if among := self.reference.among_fitted(x):
             said.append(
                 f"{among} of {len(x)} x are among the points that the reference was fitted on, which makes them look likelier; "
-                "fit it on others"
+                f"fit it on others{recur}"
             )
         if self.control is not None and self.control.rows is not None:
-            among = int(torch.isin(row_marks(x), self.control.rows).sum())
+            among = int(torch.isin(marks, self.control.rows).sum())
             if among:
                 said.append(
-                    f"{among} of {len(x)} x are among those of the pilot that fitted the control; pilot on others"
+                    f"{among} of {len(x)} x are among those of the pilot that fitted the control; pilot on others{recur}"
                 )
         return (*said, *self.values.notes(x, high))
 

@@ -137,7 +137,7 @@ class EntropyEstimator:
         """Estimate the entropy of x, `(N, *event)`; of x given `cond`, N rows, if there is one."""
         reference = GaussianReference(self.sigma)
         check_denoiser_type(denoiser)
-        check_condition(cond, len(x) if isinstance(x, Tensor) else 0, "cond")
+        check_condition(cond, len(x) if isinstance(x, Tensor) else 0, "cond", empty=False)
         ratio = self._mmg(
             TwoDenoisers(reference, denoiser),
             x,

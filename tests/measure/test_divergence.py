@@ -183,6 +183,9 @@ def test_the_entropy_estimator_warns_and_counts_rows_of_the_network(gaussian):
     for cond in ([], 0, "", False, torch.zeros(1), torch.zeros(50)):
         with pytest.raises(TypeError, match="cond is a"):
             run(oracle, x[:50], cond, logsnr_range=RANGE)
+    with pytest.raises(ValueError, match="which holds nothing; expected None for the marginal"):
+        run(oracle, x[:50], {}, logsnr_range=RANGE)
+    assert len(repr(run(oracle, x[:50], logsnr_range=RANGE))) < 100
     grad = run(oracle, x[:5].clone().requires_grad_(), logsnr_range=RANGE)
     assert not grad.nats.requires_grad
     assert torch.equal(grad.nats, run(oracle, x[:5], logsnr_range=RANGE).nats)
