@@ -132,6 +132,18 @@ def test_a_pilot_finds_less_noise_at_the_same_cost():
     assert any("those of the pilot" in text for text in piloted(mixture, others[:20], logsnr_range=RANGE).warnings())
 
 
+def test_a_few_small_pictures_show_their_grid():
+    """240 numbers of 256 values hold more of them than a quarter of their number; continuous ones of any number lie on none."""
+    whole = torch.randint(0, 256, (20, 12), generator=torch.Generator().manual_seed(0))
+    for pixels in (whole.float() / 127.5 - 1, whole.double() / 255):
+        count, step = grid_of(pixels)
+        assert count == len(pixels.unique())
+        assert step == pytest.approx(float(pixels.unique().diff().min()), rel=1e-4)
+    for seed in range(200):
+        assert grid_of(normals(1 + seed % 5, 1 + seed % 13, seed=seed)) is None
+        assert grid_of(normals(8, 2 + seed % 13, seed=seed).float().repeat(3, 1)) is None
+
+
 class FewLevels(Denoiser):
     """Another denoiser at few levels alone, as a network that was trained with few steps of noise."""
 
