@@ -41,6 +41,13 @@ _PHRASES = {
     "Candidates.vary": "--vary",
     "marginal=Candidates([...]) (--marginal prompts, or a file)": "--marginal prompts, or a file",
 }
+# A command line has the upper end of a range alone, and a pilot comes with the reference.
+_RANGES = {
+    re.compile(r"pilot this network over its range, or give logsnr_range=\([^)]*\)"): (
+        "it was of another network; take a reference that mmg-diffusers likelihood --reference PICTURES writes for this one"
+    ),
+    re.compile(r"\blogsnr_range=\([^,)]*, ([^,)]*)\)"): r"--high \1",
+}
 _PYTHON = re.compile(
     rf"(?<![\w-])(?:({'|'.join(_NAMES)})=(True|'[^']*'|torch\.\w+|[\w.]*)|^({'|'.join(_NAMES)})(?= (?:is|are) ))"
 )
@@ -59,6 +66,8 @@ def of_a_shell(message: str) -> str:
 
     for python, shell in _PHRASES.items():
         message = message.replace(python, shell)
+    for python, shell in _RANGES.items():
+        message = python.sub(shell, message)
     return _PYTHON.sub(named, message)
 
 

@@ -228,6 +228,13 @@ class Rescaled(Denoiser):
     def counted(self) -> tuple[int, int]:
         return self.denoiser.counted
 
+    def check_data(self, x: Tensor) -> None:
+        # Data are known again by their float32: of x that was scaled in float64 all, of x that was in float32 many.
+        inner = (x.detach().cpu().double() - self.shift) / self.scale
+        for part in self.denoiser.modules():
+            if isinstance(part, Denoiser):
+                part.check_data(inner)
+
     def snap(self, logsnr: Tensor) -> Tensor:
         asked = logsnr.double() + self._step
         known = self.denoiser.snap(asked)

@@ -120,26 +120,70 @@ def _shrunk(x: Tensor) -> tuple[Spectrum, float]:
 
     Ledoit and Wolf (2004) shrink to the same target by what brings the entries near; small variances, to which a density
     is most sensitive, ask for less where points are many, and for far more where they are few. So the share is found on
-    every fourth point, of the covariance of the others.
+    every fourth point, of the covariance of the others; of fewer than eight on each by itself.
     """
     size = x.shape[1]
-    apart = torch.arange(len(x)) % 4 == 3
-    fitted, other = (x, x) if len(x) < 8 else (x[~apart], x[apart])
+    seen = distinct(x)
+    numbers = torch.arange(len(seen))
+    # Of few points each is left out in its turn.
+    parts = [numbers == left for left in numbers] if len(seen) < 8 else [numbers % 4 == 3]
+    # Two points tell of a single direction, and nothing of the others.
+    parts = parts if len(seen) > 2 else []
+    held = [_held_out(seen[~part], seen[part]) for part in parts]
+    shares = [share for share in SHARES if share > 0 or all(len(one.values) == size for one in held)]
+
+    def surprise(share: float) -> float:
+        return math.fsum(one.surprise(share) for one in held)
+
+    share = min(shares, key=surprise) if held else 1.0
+    values, vectors, level = _principal(x - x.mean(0))
+    rest = share * level if len(values) < size else 1.0
+    return Spectrum(torch.tensor(rest, dtype=torch.float64), (1 - share) * values + share * level, vectors), share
+
+
+def distinct(x: Tensor) -> Tensor:
+    """The rows of `(n, d)` that differ, in their order, if these are few for so many dimensions; else all rows.
+
+    A row that is there twice would be fitted on and held out at once. Of laws of few values, whose draws recur, all count.
+    """
+    found, which = torch.unique(x, dim=0, return_inverse=True)
+    if len(found) > 2 * x.shape[1]:
+        return x
+    first = torch.full((len(found),), len(x)).scatter_reduce(0, which, torch.arange(len(x)), "amin")
+    return x[first.sort().values]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Points that were held out, beside the covariance of the others; see `_principal`.
+
+    Args:
+        values: `(r,)` variances of the others along their directions.
+        level: their mean variance of all `size` directions.
+        along: `(r,)` mean squares of the held-out points along the same directions.
+        left: what is left of their mean square.
+    """
+
+    values: Tensor
+    level: float
+    along: Tensor
+    left: float
+    size: int
+
+    def surprise(self, share: float) -> float:
+        """Of the held-out points under the covariance, so much of which is shrunk; up to a constant and a factor."""
+        seen, rest = (1 - share) * self.values + share * self.level, share * self.level
+        total = float((self.along / seen + seen.log()).sum())
+        more = self.size - len(self.values)
+        return total + self.left / rest + more * math.log(rest) if more else total
+
+
+def _held_out(fitted: Tensor, other: Tensor) -> _Held:
     values, vectors, level = _principal(fitted - fitted.mean(0))
     centred = other - fitted.mean(0)
     along = (centred @ vectors).square().mean(0)
     left = float(centred.square().sum(1).mean() - along.sum())
-    shares = [share for share in SHARES if share > 0 or len(values) == size]
-
-    def surprise(share: float) -> float:
-        seen, rest = (1 - share) * values + share * level, share * level
-        total = float((along / seen + seen.log()).sum())
-        return total if len(values) == size else total + left / rest + (size - len(values)) * math.log(rest)
-
-    share = min(shares, key=surprise)
-    values, vectors, level = _principal(x - x.mean(0))
-    rest = share * level if len(values) < size else 1.0
-    return Spectrum(torch.tensor(rest, dtype=torch.float64), (1 - share) * values + share * level, vectors), share
+    return _Held(values, level, along, left, fitted.shape[1])
 
 
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import file_path, finite, of_type, shown, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser
-from mmg_diffusers.denoisers.covariances import KINDS, Kind, Spectrum, fit_spectrum
+from mmg_diffusers.denoisers.covariances import KINDS, Kind, Spectrum, distinct, fit_spectrum
 from mmg_diffusers.denoisers.levels import per_event, signal_and_noise
 from mmg_diffusers.denoisers.pilots import Pilot
 from mmg_diffusers.denoisers.precision import has_float64
@@ -359,6 +359,8 @@ def _compared(
     x: Tensor, kinds: tuple[Kind, ...], ranks: tuple[int, ...], every: int
 ) -> dict[tuple[Kind, int | None], float]:
     """The mean surprise a dimension of every `every`-th row, under each kind and rank fitted to the others."""
+    seen = distinct(x.flatten(1)).view(-1, *x.shape[1:])
+    x = seen if len(seen) > 2 else x
     apart = torch.arange(len(x)) % every == 0
     rest, other = x[~apart], x[apart]
     size = x[0].numel()

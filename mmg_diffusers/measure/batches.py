@@ -185,9 +185,13 @@ def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Cond
     return {key: onto(value, device) for key, value in condition_rows(cond, index).items()}
 
 
-def check_condition(cond: Condition | None, count: int, name: str) -> None:
-    """Raise an error unless a condition, if there is one, holds tensors with `count` finite rows each."""
+def check_condition(cond: Condition | None, count: int, name: str, empty: bool = True) -> None:
+    """Raise an error unless a condition, if there is one, holds tensors with `count` finite rows each; one at least, if it may
+    not be empty.
+    """  # fmt: skip
     of_type(cond, (Mapping, type(None)), name, "a condition: tensors by name, such as {'y': y}")
+    if not empty and cond is not None and not cond:
+        raise ValueError(f"{name} is {shown(cond)}, which holds nothing; expected None for the marginal, or tensors")
     for key, value in (cond or {}).items():
         of_type(value, Tensor, f"{name}[{shown(key)}]", "a tensor; torch.as_tensor makes one of an array")
         if value.ndim == 0:

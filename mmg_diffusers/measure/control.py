@@ -90,14 +90,19 @@ def fit_control(curve: Curve, expected: Tensor) -> Control:
     Returns:
         at each level the regression of the network's error on that of the reference, both less what is expected of the
         latter: 1 - sum (gap - mean) away / sum away^2, with away = error of the reference - expected. Neighbours are
-        averaged, and PRIOR draws with a coefficient of 1 are added.
+        averaged, and PRIOR draws with a coefficient of 1 are added. Levels that are one, as of a network that knows few, have the
+        mean of their coefficients.
     """
     gap = curve.gap.flatten(0, 1)
     away = gap + (curve.error - expected).flatten(0, 1)
     both = ((gap - gap.mean(0)) * away).mean(0)
     both, square = _smooth(both), _smooth(away.square().mean(0)) * (1 + PRIOR / len(gap))
     shares = (1 - torch.where(square > 0, both / square, 0.0)).clamp(0.0, 1.5)
-    return Control(tuple(curve.logsnr.mean((0, 1)).tolist()), tuple(shares.tolist()))
+    level = curve.logsnr.mean((0, 1))
+    first = torch.cat([torch.ones(1, dtype=torch.bool), level.diff() > 1e-9])
+    which = first.cumsum(0) - 1
+    knots = which.bincount(shares) / which.bincount()
+    return Control(tuple(level[first].tolist()), tuple(knots.tolist()))
 
 
 def _smooth(values: Tensor) -> Tensor:

@@ -32,6 +32,9 @@ PILOT_LEVELS = 40
 DECODINGS = 8
 # Values of a grid that are looked at, and how many different ones a grid has at most.
 LOOKED_AT, GRID_VALUES = 2**20, 4096
+# Values so many of which lie evenly by chance in one case of 10^10, however few numbers there are.
+TELLING = 8
+_RECUR = ", unless these only recur, as x do among themselves: they take few values"
 
 
 @dataclass(frozen=True)
@@ -253,9 +256,7 @@ class Density:
             )
         pairs = Pairs.of(x, pair_ids)
         self.reference.check_event(tuple(x.shape[1:]))
-        check_condition(cond, len(pairs), "cond")
-        if cond is not None and not cond:
-            raise ValueError(f"cond is {shown(cond)}, which holds nothing; expected None for the marginal, or tensors")
+        check_condition(cond, len(pairs), "cond", empty=False)
         return pairs
 
     def _range(self, denoiser: Denoiser, x: Tensor, asked: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -290,16 +291,19 @@ class Density:
     def _notes(self, x: Tensor, high: float) -> tuple[str, ...]:
         """What the data themselves give cause to say."""
         said: list[str] = []
+        marks = row_marks(x)
+        # Of few values, such as small spins, others of the same law are equal by chance.
+        recur = "" if self.values.record() is None or len(marks.unique()) == len(marks) else _RECUR
         if among := self.reference.among_fitted(x):
             said.append(
                 f"{among} of {len(x)} x are among the points that the reference was fitted on, which makes them look likelier; "
-                "fit it on others"
+                f"fit it on others{recur}"
             )
         if self.control is not None and self.control.rows is not None:
-            among = int(torch.isin(row_marks(x), self.control.rows).sum())
+            among = int(torch.isin(marks, self.control.rows).sum())
             if among:
                 said.append(
-                    f"{among} of {len(x)} x are among those of the pilot that fitted the control; pilot on others"
+                    f"{among} of {len(x)} x are among those of the pilot that fitted the control; pilot on others{recur}"
                 )
         return (*said, *self.values.notes(x, high))
 
@@ -307,7 +311,8 @@ class Density:
 def grid_of(x: Tensor) -> tuple[int, float] | None:
     """How many values data lie on, and their distance, if they lie on a few equally spaced ones.
 
-    A few is at most 4096 and a quarter of the numbers that there are, so that continuous data are not taken for a grid.
+    A few is at most 4096; and at least 8, of which all distances are multiples of the least one, or at most a quarter of the
+    numbers that there are, so that continuous data are not taken for a grid.
     """
     numbers = x.detach().flatten()[:LOOKED_AT].cpu().double()
     # Digits that float32 does not hold would make two values of one.
@@ -315,10 +320,11 @@ def grid_of(x: Tensor) -> tuple[int, float] | None:
     scale = float(values.abs().max())
     step = values.diff()
     apart = step[step > 1e-6 * scale]
-    if len(apart) == 0 or len(apart) + 1 > min(GRID_VALUES, len(numbers) // 4):
+    found = len(apart) + 1
+    if found < 2 or found > GRID_VALUES or (found < TELLING and found > len(numbers) // 4):
         return None
     least = float(apart.min())
     multiple = (values - values[0]) / least
     count = round(float(multiple[-1])) + 1
     even = float((multiple - multiple.round()).abs().max()) < 0.01
-    return (len(apart) + 1, least) if even and count <= GRID_VALUES else None
+    return (found, least) if even and count <= GRID_VALUES else None

@@ -24,7 +24,7 @@ from mmg_diffusers.measure.weighing import Contributions
 Form = Literal["gap", "orthogonal"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Entropy(Measured):
     """The entropy of x in nats, from a denoiser against N(0, sigma^2) (arXiv 2310.09031, eq. 15), as version 0.1 measured it.
 
@@ -137,7 +137,7 @@ class EntropyEstimator:
         """Estimate the entropy of x, `(N, *event)`; of x given `cond`, N rows, if there is one."""
         reference = GaussianReference(self.sigma)
         check_denoiser_type(denoiser)
-        check_condition(cond, len(x) if isinstance(x, Tensor) else 0, "cond")
+        check_condition(cond, len(x) if isinstance(x, Tensor) else 0, "cond", empty=False)
         ratio = self._mmg(
             TwoDenoisers(reference, denoiser),
             x,
@@ -195,7 +195,7 @@ def kl_divergence(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Interaction(Measured):
     """I(x; y) - I(x; y | c): the information that y and c share about x; negative if they tell more together.
 

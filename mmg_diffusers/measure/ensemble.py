@@ -115,7 +115,7 @@ class Ensemble(Denoiser):
         of_type(denoisers, (list, tuple), "denoisers", "a list of denoisers")
         check_denoiser_type(*denoisers)
         pairs = Pairs.of(x)
-        check_condition(cond, len(pairs), "cond")
+        check_condition(cond, len(pairs), "cond", empty=False)
         if len(denoisers) < 2:
             raise ValueError(f"got {len(denoisers)} denoiser to choose among; expected two or more")
         if len(pairs) < FEWEST:

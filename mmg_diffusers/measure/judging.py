@@ -126,6 +126,18 @@ def of_errors(reading: Reading, mean: float) -> list[Finding]:
     ]
 
 
+# What lies beyond the noisy end and the clean one, by what is compared.
+_ERRS = "this is what the two err by, and part of the number is no difference of their laws"
+BEYOND = {
+    "conditions": (
+        "what y tells",
+        "Unless y tells of details as fine as that, this is what the branches err by, and part of the number is no information",
+    ),
+    "reference": ("what tells the network from its reference", f"Unless the reference is not flat there, {_ERRS}"),
+    "models": ("what tells the two models apart", f"Unless the models differ in details as fine as that, {_ERRS}"),
+}
+
+
 def of_decay(reading: Reading, mean: float, compares: str) -> list[Finding]:
     """What ends of the curve that have not decayed make of the answer.
 
@@ -137,8 +149,8 @@ def of_decay(reading: Reading, mean: float, compares: str) -> list[Finding]:
     if not edge.low_decayed:
         found.append(
             Finding(
-                f"the curve has not decayed at log-SNR {low:.2f}: what y tells through more noise than that is not in the number "
-                f"(about {edge.low.value:.3f} nats, if the curve falls from there)",
+                f"the curve has not decayed at log-SNR {low:.2f}: {BEYOND[compares][0]} through more noise than that is not in the number "
+                f"(about {edge.low.value:.3f} nats, if the curve falls from there{'' if compares == 'conditions' else ', and else more'})",
                 "decay",
             )
         )
@@ -154,8 +166,7 @@ def of_decay(reading: Reading, mean: float, compares: str) -> list[Finding]:
     found.append(
         Finding(
             f"the curve has not decayed at log-SNR {high:.2f}, where it ends at {density:.3f} nats per unit of log-SNR: the number depends "
-            "on where it is cut. Unless y tells of details as fine as that, this is what the branches err by, and part of the "
-            "number is no information",
+            f"on where it is cut. {BEYOND[compares][1]}",
             "decay",
             grade,
         )

@@ -145,6 +145,12 @@ def test_a_group_is_handed_over_whole():
         ("say so with null='empty'; else", "say so with --null empty; else"),
         ("take draws=4", "take --draws 4"),
         ("end earlier (logsnr_range=)", "end earlier (--high)"),
+        ("end earlier, logsnr_range=(-5.36, 4)", "end earlier, --high 4"),
+        (
+            "the pilot saw log-SNR -2.00 to 2.00 of -8.00 to 8.00; pilot this network over its range, or give logsnr_range=(-2, 2)",
+            "the pilot saw log-SNR -2.00 to 2.00 of -8.00 to 8.00; it was of another network; take a reference that mmg-diffusers "
+            "likelihood --reference PICTURES writes for this one",
+        ),
         ("the noise levels are few", "the noise levels are few"),
     ],
 )

@@ -132,6 +132,46 @@ def test_a_pilot_finds_less_noise_at_the_same_cost():
     assert any("those of the pilot" in text for text in piloted(mixture, others[:20], logsnr_range=RANGE).warnings())
 
 
+def test_a_few_small_pictures_show_their_grid():
+    """240 numbers of 256 values hold more of them than a quarter of their number; continuous ones of any number lie on none."""
+    whole = torch.randint(0, 256, (20, 12), generator=torch.Generator().manual_seed(0))
+    for pixels in (whole.float() / 127.5 - 1, whole.double() / 255):
+        count, step = grid_of(pixels)
+        assert count == len(pixels.unique())
+        assert step == pytest.approx(float(pixels.unique().diff().min()), rel=1e-4)
+    for seed in range(200):
+        assert grid_of(normals(1 + seed % 5, 1 + seed % 13, seed=seed)) is None
+        assert grid_of(normals(8, 2 + seed % 13, seed=seed).float().repeat(3, 1)) is None
+
+
+class FewLevels(Denoiser):
+    """Another denoiser at few levels alone, as a network that was trained with few steps of noise."""
+
+    def __init__(self, exact, levels):
+        super().__init__()
+        self.exact, self.levels = exact, levels
+        self.logsnr_range = (float(levels[0]), float(levels[-1]))
+
+    def snap(self, logsnr):
+        return self.levels[(logsnr.double()[..., None] - self.levels).abs().argmin(-1)]
+
+    def forward(self, z, logsnr, cond=None):
+        return self.exact(z, logsnr, cond)
+
+
+def test_a_pilot_of_a_network_that_knows_fewer_levels_than_it_takes():
+    """Levels of the pilot fall together; the value is that of all levels, as far as so few tell an integral."""
+    mixture = random_mixture(10)
+    x, _ = draws_of(mixture, 200, seed=1)
+    others, _ = draws_of(mixture, 1000, seed=2)
+    few = FewLevels(mixture, torch.linspace(-10, 14, 16, dtype=torch.float64))
+    run = Density(GaussianReference.fit(others[64:])).piloted(few, others[:64])
+    assert run.control is not None
+    assert 10 < len(run.control.levels) < 40
+    error = run(few, x).nats - log_density(mixture, x)
+    assert abs(float(error.mean())) < 0.15 + 3 * float(error.std()) / 200**0.5
+
+
 def test_a_reference_carries_what_a_pilot_found(tmp_path):
     mixture = random_mixture(4)
     x, _ = draws_of(mixture, 10, seed=1)

@@ -239,6 +239,20 @@ def test_a_network_that_predicts_nonsense_at_the_end_costs_a_bounded_number_of_n
 # The record.
 
 
+def test_values_that_recur_by_chance_are_said_to():
+    """Other draws of a law of 512 pictures are equal to some that were fitted on; and those of 2^64 are not."""
+    law, large = Ising(3, 3, 0.4), Ising(8, 8, 0.1)
+    recur = "unless these only recur, as x do among themselves"
+    run = Density(reference_of(law), StratifiedUniform(8), values=SPINS)
+    run = run.piloted(ExactDenoiser(law), drawn(law, 64, 1), logsnr_range=SPIN_RANGE)
+    said = run(ExactDenoiser(law), drawn(law, 100, 2), logsnr_range=SPIN_RANGE).warnings()
+    assert sum(recur in text and ("fitted on" in text or "those of the pilot" in text) for text in said) == 2
+    fitted = drawn(large, 40, 3)
+    run = Density(GaussianReference.fit(fitted), StratifiedUniform(8), values=SPINS)
+    said = run(ExactDenoiser(large), fitted[:10], logsnr_range=SPIN_RANGE).warnings()
+    assert any("10 of 10 x are among the points" in text and "recur" not in text for text in said)
+
+
 def test_rows_are_counted_exactly():
     law = get_density_task("levels-4-16").law
     x = drawn(law, 20, 1)

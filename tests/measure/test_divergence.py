@@ -183,12 +183,26 @@ def test_the_entropy_estimator_warns_and_counts_rows_of_the_network(gaussian):
     for cond in ([], 0, "", False, torch.zeros(1), torch.zeros(50)):
         with pytest.raises(TypeError, match="cond is a"):
             run(oracle, x[:50], cond, logsnr_range=RANGE)
+    with pytest.raises(ValueError, match="which holds nothing; expected None for the marginal"):
+        run(oracle, x[:50], {}, logsnr_range=RANGE)
+    assert len(repr(run(oracle, x[:50], logsnr_range=RANGE))) < 100
     grad = run(oracle, x[:5].clone().requires_grad_(), logsnr_range=RANGE)
     assert not grad.nats.requires_grad
     assert torch.equal(grad.nats, run(oracle, x[:5], logsnr_range=RANGE).nats)
     shifted = run(GaussianDenoiser(2 * torch.eye(3).double(), 2), x[:200], logsnr_range=RANGE)
     assert any("does not denoise x as draws of its own law" in text for text in shifted.warnings())
     assert not any("conditional" in text for text in shifted.warnings())
+
+
+@pytest.mark.filterwarnings("ignore:EntropyEstimator")
+@pytest.mark.parametrize(("sigma", "end"), [(0.01, "7.07"), (100.0, "-5.36")])
+def test_an_entropy_cut_short_speaks_of_its_reference(gaussian, sigma, end):
+    """Of N(0, 1) against a reference far too narrow, or too wide: there is no y."""
+    _, x, _ = gaussian
+    unit = GaussianDenoiser(torch.eye(3).double(), 2)
+    said = EntropyEstimator(sigma=sigma)(unit, x[:50], logsnr_range=(-5.36, 7.07)).warnings()
+    assert any(f"not decayed at log-SNR {end}" in text and "reference" in text for text in said)
+    assert not any(" y " in text for text in said)
 
 
 def test_divergences_in_parts_and_of_ranges_that_do_not_meet(gaussian):

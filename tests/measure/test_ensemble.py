@@ -107,6 +107,8 @@ def test_data_that_chose_are_refused_wherever_they_are():
         lambda x: ESTIMATOR.piloted(ensemble, x),
         lambda x: MMG("gap", StratifiedUniform(8))(TwoDenoisers(GaussianReference(), ensemble), x, {}),
         lambda x: ESTIMATOR(Ensemble.choose([ensemble, NOISY], drawn(40, 70)), x),
+        lambda x: ESTIMATOR(Rescaled(ensemble, 3.0, 1.0), 3 * x + 1),
+        lambda x: ESTIMATOR(Rescaled(Rescaled(ensemble, 3.0), 0.7, -2.0), 2.1 * x - 2),
     ):
         for x, count in ((chose, 40), (mixed, 3)):
             with pytest.raises(ValueError, match=f"{count} of {len(x)} x are among the 40 that chose this ensemble"):
