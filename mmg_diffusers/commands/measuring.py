@@ -258,5 +258,7 @@ def audit(question: Question, plan: Plan, networks: Networks, output: Path, *, h
     write_whole(output / "levels.csv", levels.to_csv(index=False).encode())
     write_whole(output / "pairs.csv", rows.to_csv(index=False).encode())
     record = result.save(output / "audit.safetensors")
-    values = {**of_record(result, rows), "levels": levels.to_dict("records")}
+    of = result.filtered
+    told = {"settings": dict(of.settings), "versions": dict(of.versions), "evaluations": of.evaluations}
+    values = {**of_record(result, rows), **told, "levels": levels.to_dict("records")}
     return Answer(values, [grid_of(rows), result], [output / "levels.csv", output / "pairs.csv", record])

@@ -1,5 +1,7 @@
 """What can be known without a model is refused without one."""
 
+from typing import Any, cast
+
 import pytest
 
 from mmg_diffusers.commands import inspecting
@@ -17,4 +19,4 @@ def test_refused_before_a_model_is_loaded(row, tmp_path, monkeypatch):
     monkeypatch.setattr(Networks, "load", no_model)
     monkeypatch.setattr(inspecting, "inspect_model", no_model)
     with pytest.raises(row.error, match=row.says):
-        row.call(Room(None, tmp_path))
+        row.call(Room(cast("Any", None), tmp_path))
