@@ -51,24 +51,42 @@ class Question:
         pairs = read_pairs(self.source) if self.a is None else read_pictures(self.source)
         count = len(pairs)
         a = list(pairs.prompts) if self.a is None else captions(self.a, count, "--a")
-        return pairs, a, captions(self.b, count, "--b")
+        b = captions(self.b, count, "--b")
+        refuse_equal(a, b)
+        return pairs, a, b
 
 
 def captions(text: str, count: int, name: str) -> list[str]:
     """A caption of all images, or the lines of a file.
 
     Raises:
+        FileNotFoundError: for a file that is not there.
         ValueError: for a file with another number of lines than images.
     """
     path = Path(text)
-    if path.suffix.lower() != ".txt" or not path.is_file():
+    if path.suffix.lower() != ".txt":
         return [text] * count
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{name} is {shown(text)}, and there is no such file; expected a caption, or a .txt file of one a line"
+        )
     lines = [line.strip() for line in read_lines(path) if line.strip()]
     if len(lines) != count:
         raise ValueError(
             f"{name} is {shown(text)}, with {len(lines)} captions for {count} images; expected one for each"
         )
     return lines
+
+
+def refuse_equal(a: Sequence[str], b: Sequence[str]) -> None:
+    """Refuse two captions of an image that are the same, before a model is loaded.
+
+    Raises:
+        ValueError: which says of which image.
+    """
+    for place, (one, other) in enumerate(zip(a, b, strict=True)):
+        if one == other:
+            raise ValueError(f"both captions of image {place} are {shown(one)}; expected two that differ")
 
 
 def compare(question: Question, plan: Plan, networks: Networks, output: Path, *, high: float | None = None) -> Answer:

@@ -35,6 +35,8 @@ _NAMES = {
     "captions": "--captions",
     "limit": "--limit",
     "test_share": "--test-share",
+    "mask": "--replace-by",
+    "integrand": "--integrand",
 }
 _PHRASES = {
     "Candidates(..., groups=)": "--vary",

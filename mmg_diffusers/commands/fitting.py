@@ -11,7 +11,7 @@ from mmg_diffusers.commands.questions import refuse_unreadable
 from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.pairs.tables import read_pairs
 from mmg_diffusers.tuning.adapters import LowRank
-from mmg_diffusers.tuning.fitting import FitPlan
+from mmg_diffusers.tuning.fitting import FitPlan, check_enough
 from mmg_diffusers.tuning.plan import TunePlan
 from mmg_diffusers.tuning.soft import SoftPlan
 
@@ -31,6 +31,8 @@ def plan_of(soft: int, lora: int, steps: int, folds: int, seed: int) -> FitPlan:
     Raises:
         ValueError: for one soft prompt.
     """
+    if soft == 1:
+        raise ValueError("--soft is 1; expected 2 prompts or more, or 0, which tunes the network's own null")
     branches = None
     if lora or not soft:
         plain = TunePlan()
@@ -52,6 +54,7 @@ def fit(
         ValueError, OSError, ImportError: before anything is fitted, unless a picture cannot be read.
     """
     pairs = read_pairs(source, prompt)
+    check_enough(len(pairs), plan)
     check_writable(output)
     refuse_unreadable(pairs)
     fitted = networks.load().fit(

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mmg_diffusers.commands.console import shorten
+from mmg_diffusers.commands.questions import refuse_unreadable
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.pairs.images import ImageLike, Images
 from mmg_diffusers.pairs.likelihood import Likelihood
@@ -35,12 +36,13 @@ def gather(source: str | Path, prompt: str | None, count: int, seed: int) -> tup
         count, seed: of Shapes pairs.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_pairs` does.
+        FileNotFoundError, ValueError: as `read_pairs` does, and for a picture that cannot be read.
     """
     if str(source) == "shapes":
         sample = Shapes("soft").sample(count, seed)
         return Images(list(sample.images)), sample.prompts if prompt is None else [prompt] * count
     pairs = read_pairs(source, prompt)
+    refuse_unreadable(pairs)
     return Images(list(pairs.images)), pairs.prompts
 
 

@@ -25,6 +25,8 @@ COUNT, STEPS = 16, 25
 AUDITED, AUDIT_STEPS = 8, 12
 # The fewest that tell something.
 LEAST = 8
+# Images that a user gives, with their prompts if they have some.
+Given = tuple[list[ImageLike], list[str] | None]
 # What it draws then: things of different kinds, so that a prompt of one is wrong for another.
 _THINGS = (
     "a dog",
@@ -54,38 +56,41 @@ def inspect(
     """
     from rich.table import Table
 
+    if not run and (source is not None or prompt is not None):
+        raise ValueError("--images and --prompt are of a check; add --check, or leave them out")
+    given = None if source is None else _given(source, prompt, seed)
     table = Table(show_header=False)
-    model = inspect_model(
-        networks.place,
-        null=networks.null,
-        torch_dtype=getattr(torch, networks.dtype),
-        variant=networks.variant,
-        revision=networks.revision,
-    )
+    with networks.loading():
+        model = inspect_model(
+            networks.place,
+            null=networks.null,
+            torch_dtype=getattr(torch, networks.dtype),
+            variant=networks.variant,
+            revision=networks.revision,
+        )
     found = model.rows()
     for name, value in found.items():
         table.add_row(name, shorten(value).replace("[", r"\["))
     seen = Answer({"kind": "inspection", "model": networks.model, "found": found}, [table])
     if not run:
         return seen
-    checked = check(networks, source, prompt, seed, batch_size)
+    checked = check(networks, given, prompt, seed, batch_size)
     return Answer({**seen.values, "self-test": checked.values}, [*seen.says, *checked.says], (), checked.status)
 
 
-def check(networks: Networks, source: Path | None, prompt: str | None, seed: int, batch_size: int | None) -> Answer:
+def check(networks: Networks, given: Given | None, prompt: str | None, seed: int, batch_size: int | None) -> Answer:
     """Run a model on data, and tell whether its prediction, time and scale are what its configs say; status 1, unless it passes.
 
     Args:
         networks: the model.
-        source: images that the model knows, by default fresh ones of Shapes, or such as it draws itself.
-        prompt: of all of them, in place of the source's.
+        given: images that the model knows, with their prompts; by default fresh ones of Shapes, or such as it draws itself.
+        prompt: of those that it draws.
         seed: of the noise, and of what is drawn.
         batch_size: rows per forward pass.
 
     Raises:
         TypeError, ValueError, OSError: for a model that cannot be measured, or images that it cannot take.
     """
-    given = None if source is None else _given(source, prompt, seed)
     pipe = networks.load()
     images, prompts, note = _pictures(pipe, networks, given, prompt, seed)
     test = pipe.self_test(images, prompts, seed=seed, batch_size=batch_size)
@@ -124,7 +129,7 @@ def _audited(
     return f"audit, {len(images)} images and {len(number)} prompts in {AUDIT_STEPS} steps: {audit.finding}"
 
 
-def _given(source: Path, prompt: str | None, seed: int) -> tuple[list[ImageLike], list[str] | None]:
+def _given(source: Path, prompt: str | None, seed: int) -> Given:
     """The images that a user gives, with their prompts if they have some.
 
     Raises:
@@ -143,7 +148,7 @@ def _given(source: Path, prompt: str | None, seed: int) -> tuple[list[ImageLike]
 def _pictures(
     pipe: MMGPipeline,
     networks: Networks,
-    given: tuple[list[ImageLike], list[str] | None] | None,
+    given: Given | None,
     prompt: str | None,
     seed: int,
 ) -> tuple[list[ImageLike], list[str] | None, str | None]:

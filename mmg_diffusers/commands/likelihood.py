@@ -19,6 +19,8 @@ from mmg_diffusers.pipelines.pipeline import MMGPipeline
 
 # Pictures of a pilot, if there are four times as many others; more leave hardly less noise.
 PILOT = 16
+# The fewest that a pilot tells something of.
+LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ class Pictures:
         pairs = read_pairs(self.source, self.prompt)
         return pairs, pairs.prompts
 
+    def check_pilot(self, count: int) -> None:
+        """Refuse a pilot that so many other pictures do not leave room for.
+
+        Raises:
+            ValueError: which says how many there may be.
+        """
+        if self.pilot and not LEAST <= self.pilot <= count // 2:
+            raise ValueError(
+                f"--pilot is {self.pilot} of {count} other pictures; expected at least {LEAST} and at most half of them, or 0 for none"
+            )
+
 
 def likelihood(
     pictures: Pictures, plan: Plan, networks: Networks, output: Path, *, high: float | None = None
@@ -76,6 +89,7 @@ def likelihood(
             saved = GaussianReference.load(pictures.reference)
         else:
             others = read_pictures(pictures.reference)
+            pictures.check_pilot(len(others))
     check_writable(output)
     for some in (table, others):
         if some is not None:
@@ -98,7 +112,7 @@ def _fitted(pipe: MMGPipeline, pictures: Pictures, others: PairTable, resize: bo
         told = read_pairs(pictures.reference, pictures.prompt).prompts
     if pilot is None:
         pilot = min(PILOT, count // 4)
-        pilot = pilot if pilot >= 8 and (pipe.unconditional or told is not None) else 0
+        pilot = pilot if pilot >= LEAST and (pipe.unconditional or told is not None) else 0
     return pipe.fit_reference(
         others.images,
         told if pilot else None,

@@ -145,6 +145,10 @@ class Also:
     caption: str | None = None
     model: str | None = None
 
+    def second(self, networks: Networks) -> Networks:
+        """The second model, run as the first is; what is said of the first's weights is not said of it."""
+        return replace(networks, model=str(self.model), variant=None, revision=None)
+
 
 def report(
     question: Question,
@@ -161,7 +165,7 @@ def report(
     Raises:
         ValueError, TypeError, OSError, ImportError: before anything is measured.
     """
-    from mmg_diffusers.commands.comparing import captions
+    from mmg_diffusers.commands.comparing import captions, refuse_equal
     from mmg_diffusers.commands.figures import check_plotting
     from mmg_diffusers.commands.report import build_report
 
@@ -174,29 +178,35 @@ def report(
     pairs, marginal = question.read()
     images, prompts = pairs.images, pairs.prompts
     b = None if also.caption is None else captions(also.caption, len(pairs), "--b")
+    if b is not None:
+        refuse_equal(prompts, b)
     refuse(pairs, marginal, plan)
     pipe = networks.load()
-    second = None if also.model is None else replace(networks, model=also.model, variant=None, revision=None).load()
-    plan = within(plan, high, pipe)
-    if plan.keep == "level" and (len(pairs) > MOST_BY_LEVEL or pipe.codec.medium.noun != "image"):
-        # Maps at every level are some times larger; those of videos and of many pairs are not kept.
-        plan = replace(plan, keep="pixel")
+    second = None if also.model is None else also.second(networks).load()
+    # Of a second model the levels are its own, up to the same highest one.
+    plan, theirs = within(plan, high, pipe), None if second is None else within(plan, high, second)
     once = replace(plan, keep="pixel" if plan.keep == "level" else plan.keep)
-    # What is read beside it has its own steps: only the measurement is walked to a tolerance.
-    two = replace(once, draws=max(2, plan.draws), tolerance=None)
+    if len(pairs) > MOST_BY_LEVEL or pipe.codec.medium.noun != "image":
+        # Maps at every level are some times larger; those of videos and of many pairs are not kept.
+        plan = once
+    # What is read beside it has its own steps: only the measurement is audited, and walked to a tolerance.
+    beside = replace(once, audit=False)
+    two = replace(beside, draws=max(2, plan.draws), tolerance=None)
     parts = 1 + also.likelihood + also.words + (b is not None) + (second is not None)
     with bar_of_parts(parts, "report", pipe.progress_bar_config):
         result = measure(pipe, pairs, marginal, plan)
         # Of the branch that there is, and at the same noise: the gap is the difference of two of these.
         told = None if pipe.unconditional else prompts
         likely = (
-            pipe.log_likelihood(images, told, plan=replace(plan, keep="pair", tolerance=None))
+            pipe.log_likelihood(images, told, plan=replace(beside, keep="pair", tolerance=None, integrand="auto"))
             if also.likelihood
             else None
         )
-        said = pipe.words(images, prompts, marginal=marginal, plan=once) if also.words else None
+        said = pipe.words(images, prompts, marginal=marginal, plan=beside) if also.words else None
         preferred = None if b is None else pipe.compare(images, prompts, b, plan=two)
-        others = None if second is None else {Path(str(also.model)).name: measure(second, pairs, marginal, once)}
+        others = None
+        if second is not None and theirs is not None:
+            others = {Path(str(also.model)).name: measure(second, pairs, marginal, replace(theirs, keep=once.keep))}
     page = build_report(
         result,
         images,
@@ -214,6 +224,10 @@ def report(
         values["log p"] = likely.mean()
     if said is not None:
         values["words"] = said.means()
+    if preferred is not None:
+        values["prompt over --b"] = preferred.mean()
+    if others is not None:
+        values["other models"] = {name: found.mean() for name, found in others.items()}
     return Answer(values, [result], [output])
 
 
@@ -244,5 +258,7 @@ def audit(question: Question, plan: Plan, networks: Networks, output: Path, *, h
     write_whole(output / "levels.csv", levels.to_csv(index=False).encode())
     write_whole(output / "pairs.csv", rows.to_csv(index=False).encode())
     record = result.save(output / "audit.safetensors")
-    values = {**of_record(result, rows), "levels": levels.to_dict("records")}
+    of = result.filtered
+    told = {"settings": dict(of.settings), "versions": dict(of.versions), "evaluations": of.evaluations}
+    values = {**of_record(result, rows), **told, "levels": levels.to_dict("records")}
     return Answer(values, [grid_of(rows), result], [output / "levels.csv", output / "pairs.csv", record])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -84,6 +84,10 @@ class Networks:
         """Whether bars are not shown: they were not asked for, or nobody would see them move."""
         return self.quiet or not sys.stderr.isatty()
 
+    def loading(self) -> AbstractContextManager[None]:
+        """While inside, bars of what is loaded are shown if bars are."""
+        return _without_bars() if self.silent else nullcontext()
+
     def check(self, source: str | Path | None = None) -> None:
         """Refuse a model or a source that is not there, before anything heavy is imported.
 
@@ -106,7 +110,7 @@ class Networks:
 
         device = self.device or best_device()
         check_device(device)
-        with _without_bars() if self.silent else nullcontext():
+        with self.loading():
             pipe = MMGPipeline.from_pretrained(
                 self.place,
                 torch_dtype=getattr(torch, self.dtype),
@@ -153,8 +157,11 @@ class Measuring:
         Raises:
             ValueError, TypeError: for values that no measurement can have.
         """
+        from mmg_diffusers.checks import finite
         from mmg_diffusers.pairs.plan import Plan
 
+        if self.high is not None:
+            finite(self.high, "--high")
         common = {name: getattr(self, name) for name in ("levels", "draws", "seed", "batch_size", "resize")}
         return Plan(**{**common, **more})
 

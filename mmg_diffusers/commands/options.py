@@ -12,7 +12,6 @@ import typer
 
 # The defaults of `MMGPipeline`.
 LEVELS, STEPS = 32, 64
-# Of the noise path along which studies compare candidates: steps, and the highest log-SNR.
 # Steps of the demo, whose path of noise widens and ends early, so that it takes two minutes.
 DEMO_STEPS = 26
 

@@ -155,7 +155,7 @@ def refuse_unreadable(pairs: PairTable) -> None:
 
 
 def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:
-    """Refuse options of the null prompt against candidates, by the names that they have here.
+    """Refuse options of the null prompt against candidates, and of candidates with the null prompt, by the names that they have here.
 
     Raises:
         ValueError: which says what to leave out.
@@ -163,3 +163,8 @@ def check_options(marginal: Marginal, plan: Plan, given: bool = False) -> None:
     for name, set_ in (("given", given), ("tolerance", plan.tolerance is not None)):
         if set_ and marginal.candidates is not None:
             raise ValueError(f"--{name} belongs to the null prompt; leave it out, or set --marginal null")
+    if plan.audit and marginal.candidates is None:
+        raise ValueError(
+            "--audit holds the null branch against a mixture of candidates; give --marginal prompts, negatives:15 or a file of "
+            "candidates, or leave it out"
+        )

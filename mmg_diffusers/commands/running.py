@@ -13,6 +13,8 @@ from mmg_diffusers.commands.console import Stopped, say, shorten
 from mmg_diffusers.commands.measuring import PILOT, check_wanted, of_cost
 from mmg_diffusers.commands.networks import Networks, within
 from mmg_diffusers.commands.questions import Going, RunQuestion, check_options
+from mmg_diffusers.files.whole import check_writable
+from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.runs.outcome import Outcome
 from mmg_diffusers.runs.parts import Expected, Part
@@ -45,8 +47,12 @@ def run(
     for package in ("pandas", "pyarrow"):
         needs(package, "data")
     part = Part.parse(going.part, output)
+    if wanted is None:
+        check_writable(output)
     marginal = question.read_marginal(going.limit)
     check_options(marginal, plan, question.given is not None)
+    if isinstance(marginal, Likelihood):
+        marginal.density(plan)  # which refuses options of information
     process = this_process()
     if wanted is not None:
         return _forecast(question, going, marginal, plan, networks, wanted, high)

@@ -252,7 +252,9 @@ def _about_variants(folder: Path | None, variant: str | None) -> str:
         kinds = sorted({name.partition(".")[2] for name in there if "." in name})
         if there and variant not in kinds:
             others = f"variants are {', '.join(kinds)}" if kinds else "its weights are of no variant"
-            return f" There is no variant {shown(variant)} in it, {others}: leave variant= (--variant) out, or give one that is there."
+            return (
+                f" There is no variant {shown(variant)} in it, {others}: leave variant= out, or give one that is there."
+            )
     for part in sorted({path.parent for path in folder.glob("*/*.safetensors")}):
         names = [path.name.removesuffix(".safetensors") for path in part.glob("*.safetensors")]
         kinds = {_VARIANT.sub("", name).partition(".")[2] for name in names}

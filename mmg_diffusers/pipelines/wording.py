@@ -114,10 +114,29 @@ def read_words(
         return Words.merge([_of_one(asked.some(own), words, marginal[own[0]], mask) for own in rows.values()])
 
 
+def check_words(
+    prompts: Sequence[str], words: Sequence[str | Word] | None, marginal: Candidates | NullPrompt, mask: str | None
+) -> None:
+    """Find out whether words can be read, before anything is measured.
+
+    Raises:
+        ValueError: as `read_words` does.
+    """
+    if isinstance(marginal, Candidates):
+        _check_mask(mask)
+        _named(prompts, words, marginal)
+    else:
+        _left(prompts, words, mask)
+
+
+def _check_mask(mask: str | None) -> None:
+    if mask is not None:
+        raise ValueError(f"candidates say by themselves what a word is replaced by; leave mask={shown(mask)} out")
+
+
 def _of_one(asked: Asked, words: Sequence[str | Word] | None, marginal: Marginal, mask: str | None) -> Words:
     if isinstance(marginal, Candidates):
-        if mask is not None:
-            raise ValueError(f"candidates say by themselves what a word is replaced by; leave mask={shown(mask)} out")
+        _check_mask(mask)
         return _among(asked, words, marginal)
     if not isinstance(marginal, NullPrompt):
         raise ValueError(
@@ -142,17 +161,23 @@ def _places(prompt: str, words: Sequence[str | Word] | None) -> list[Word]:
     return found
 
 
-def _taken_out(asked: Asked, words: Sequence[str | Word] | None, mask: str | None) -> Words:
-    own = [_places(prompt, words) for prompt in asked.prompts]
+def _left(
+    prompts: Sequence[str], words: Sequence[str | Word] | None, mask: str | None
+) -> tuple[list[list[Word]], list[list[Prompt]]]:
+    """The words of each prompt that are read, and what is left of it without each."""
+    own = [_places(prompt, words) for prompt in prompts]
     for word in words or ():
         if not any(str(word) in map(str, some) for some in own):
             raise ValueError(
-                f"no prompt has the word {shown(str(word))}; words of the first are {', '.join(words_of(asked.prompts[0]))[:80]}"
+                f"no prompt has the word {shown(str(word))}; words of the first are {', '.join(words_of(prompts[0]))[:80]}"
             )
     if not any(own):
         raise ValueError("no prompt has a word to read")
-    # Refused before a network runs: what cannot be taken out.
-    left = [[without(prompt, [word], mask) for word in some] for prompt, some in zip(asked.prompts, own, strict=True)]
+    return own, [[without(prompt, [word], mask) for word in some] for prompt, some in zip(prompts, own, strict=True)]
+
+
+def _taken_out(asked: Asked, words: Sequence[str | Word] | None, mask: str | None) -> Words:
+    own, left = _left(asked.prompts, words, mask)
     turns = max(map(len, own))
     with bar_of_parts(turns + (comb(turns, 2) if asked.together else 0), "words", asked.progress):
         return _one_after_another(asked, words, own, left, mask)
@@ -203,20 +228,28 @@ def _two_taken_out(asked: Asked, own: list[list[Word]], mask: str | None, gather
 # ---- among candidates ----
 
 
-def _among(asked: Asked, words: Sequence[str | Word] | None, marginal: Candidates) -> Words:
+def _named(
+    prompts: Sequence[str], words: Sequence[str | Word] | None, marginal: Candidates
+) -> tuple[Mapping[str, Sequence[str]], list[str], dict[str, int]]:
+    """What candidates differ in, by name; the names that are read; and where each candidate stands."""
     parts = marginal.parts or parts_by_place(tuple(marginal.prompts))
     named = list(parts) if words is None else [str(word) for word in words]
     # A word may be named by its text where candidates are told apart by place.
     for at, name in enumerate(named):
         if name not in parts:
-            place = f"@{Word.parse(name).place_in(asked.prompts)}" if marginal.parts is None else name
+            place = f"@{Word.parse(name).place_in(prompts)}" if marginal.parts is None else name
             if place not in parts:
                 raise ValueError(f"the candidates do not differ in {shown(name)}; they differ in {', '.join(parts)}")
             named[at] = place
     place_of = {text: k for k, text in enumerate(marginal.prompts)}
-    absent = [prompt for prompt in asked.prompts if prompt not in place_of]
+    absent = [prompt for prompt in prompts if prompt not in place_of]
     if absent:
         raise ValueError(f"the prompt {shown(absent[0])} is not among the {len(place_of)} candidates; add it to them")
+    return parts, named, place_of
+
+
+def _among(asked: Asked, words: Sequence[str | Word] | None, marginal: Candidates) -> Words:
+    parts, named, place_of = _named(asked.prompts, words, marginal)
     with bar_of_parts(len(named) + (asked.together and len(named) > 1), "words", asked.progress):
         return _named_among(asked, marginal, parts, named, place_of)
 

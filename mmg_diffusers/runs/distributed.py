@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmg_diffusers.checks import whole
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.pairs.sources import Source
-from mmg_diffusers.runs.parts import Part
+from mmg_diffusers.runs.parts import Expected, Part
 from mmg_diffusers.runs.processes import this_process
 from mmg_diffusers.runs.shards import Measure, Outcome, RunFolder, collect, run
 
@@ -77,8 +77,15 @@ def run_everywhere(
         raise ValueError("the source has no rows; expected at least one pair")
     outcome = None
     if state.is_main_process:
-        complete = part.whole or len(folder.shards.listed()) >= done
-        outcome = collect(folder, done) if complete else Outcome.load(folder.folder)
+        listed = folder.shards.listed()
+        complete = part.whole or len(listed) >= done
+        if complete:
+            outcome = collect(folder, done)
+        else:
+            outcome = Outcome.load(folder.folder) if listed else _of_nothing(folder.folder)
+            if not any(map(part.has, range(done))):
+                said = f"part {part.number}/{part.of} has no pairs, since all of them are in {done} chunk{'s' * (done > 1)}"
+                outcome = replace(outcome, notes=(said, *outcome.notes))
         outcome = replace(outcome, notes=(*source.notes, *outcome.notes))
         if complete:
             outcome.save(folder.folder)
@@ -86,6 +93,13 @@ def run_everywhere(
     if launch is not None and state.is_main_process:
         folder.unmark(launch, state.num_processes)
     return outcome
+
+
+def _of_nothing(folder: Path) -> Outcome:
+    """What a run has before any of its parts that have pairs."""
+    expected = Expected.load(folder)
+    lacks = None if expected is None else expected.lacks((), 0)
+    return Outcome(None, (), {}, () if lacks is None else (lacks,))
 
 
 def _name_of_launch(state: PartialState) -> str | None:

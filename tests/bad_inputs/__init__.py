@@ -8,6 +8,7 @@ from tests.bad_inputs import (
     commands,
     core,
     densities,
+    early,
     families,
     fitting,
     labels,
@@ -37,6 +38,7 @@ ROWS = tuple(
         uses,
         fitting,
         commands,
+        early,
     )
     for row in part.ROWS
 )

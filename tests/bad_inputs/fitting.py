@@ -115,7 +115,7 @@ ROWS = (
     *rows(
         "mmg-diffusers fit MODEL SOURCE",
         ("one picture", command, CommandFailed, "got 1 different image to fit to"),
-        ("--soft 1", lambda r: command(r, "--soft", 1), CommandFailed, "prompts is 1"),
+        ("--soft 1", lambda r: command(r, "--soft", 1), CommandFailed, "--soft is 1"),
         (
             "--marginal fitted:nowhere",
             lambda r: r.command("estimate", "shapes", r.picture(), "--prompt", "a", "--marginal", "fitted:nowhere"),

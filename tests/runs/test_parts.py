@@ -64,6 +64,20 @@ def test_collect_merges_parts_and_says_what_is_missing(table, tmp_path, monkeypa
     assert "missing" not in said
 
 
+def test_a_part_without_pairs_is_no_error(table, tmp_path):
+    """Of more parts than chunks some have nothing to do, and a job array should not see them fail."""
+    command = ["run", "shapes", table, "--output", tmp_path / "out", "--levels", 2, "--device", "cpu", "--limit", 33]
+    said = answered(*command, "--part", "3/3")
+    assert "part 3/3 has no pairs, since all of them are in 2 chunks" in said
+    assert "0 of 33 pairs are there; missing are pairs of the parts 1/3, 2/3: run with --part" in said
+    answered(*command, "--part", "1/3")
+    said = answered(*command, "--part", "3/3")
+    assert "part 3/3 has no pairs" in said
+    assert "32 of 33 pairs are there; missing are pairs of the part 2/3" in said
+    answered(*command, "--part", "2/3")
+    assert len(pandas.read_parquet(tmp_path / "out" / "pairs.parquet")) == 33
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "-1/2", "1/2/3"])
 def test_what_is_no_part(text, tmp_path):
     with pytest.raises(ValueError, match="expected a part and how many there are, such as 3/16"):

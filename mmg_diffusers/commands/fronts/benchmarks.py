@@ -12,7 +12,7 @@ import typer
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.answers import Answer
 from mmg_diffusers.commands.console import Stopped
-from mmg_diffusers.commands.options import Levels
+from mmg_diffusers.commands.options import Levels, Quiet
 
 Family = Literal["bmi", "high-mi"]
 WRITTEN = ("table.md", "table.csv", "figure.png")
@@ -34,6 +34,7 @@ def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., Answer]
         train: Annotated[int | None, typer.Option(help="Pairs to fit on.")] = None,
         test: Annotated[int | None, typer.Option(help="Pairs to measure.")] = None,
         steps: Annotated[int | None, typer.Option(help="Training steps, at most.")] = None,
+        quiet: Quiet = False,
     ) -> Answer:
         """Run what is missing in OUTPUT, then write table.md, table.csv and figure.png there."""
         from mmg_diffusers.commands.figures import check_plotting
@@ -51,7 +52,9 @@ def benchmark_of(family: Family, seeds_by_default: int) -> Callable[..., Answer]
         folder = output or Path(f"runs/{family}-quick" if quick else f"runs/{family}")
         count = seeds or (1 if quick else seeds_by_default)
         try:
-            results = tasks.run(list(task or known), range(first_seed, first_seed + count), plan, folder, workers)
+            results = tasks.run(
+                list(task or known), range(first_seed, first_seed + count), plan, folder, workers, quiet
+            )
         except KeyboardInterrupt as error:
             raise Stopped(_kept(folder)) from error
         summaries = tasks.summarise(results)
@@ -84,6 +87,7 @@ def consistency(
     held_out: Annotated[int | None, typer.Option(min=4, help="Pairs to measure.")] = None,
     watched: Annotated[int | None, typer.Option(min=1, help="Other pairs, by which the training is watched.")] = None,
     levels: Levels = None,
+    quiet: Quiet = False,
 ) -> Answer | None:
     """Self-consistency of estimates on pictures. Run what is missing in OUTPUT, then write the table and the figure there."""
     from mmg_diffusers.arrays.image_data import read_images
@@ -101,7 +105,7 @@ def consistency(
     plan = replace(plan, train=train, **{name: value for name, value in changes.items() if value is not None})
     folder = output or Path(f"runs/consistency-{chosen.name}{'-quick' if quick else ''}")
     try:
-        readings = run(chosen, plan, range(first_seed, first_seed + (seeds or (1 if quick else 3))), folder)
+        readings = run(chosen, plan, range(first_seed, first_seed + (seeds or (1 if quick else 3))), folder, quiet)
     except KeyboardInterrupt as error:
         raise Stopped(_kept(folder)) from error
     if readings is None:

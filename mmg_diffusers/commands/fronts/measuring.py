@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -126,6 +127,8 @@ def report(
 ) -> Answer:
     """Write one self-contained HTML page: verdict, table, curves, maps by noise level, words, pairs, settings, certificates."""
     networks.check(question.source)
+    if other is not None:
+        replace(networks, model=other, revision=None).check()
     page = _page(output, overwrite or plan is not None)
     from mmg_diffusers.commands import measuring
 

@@ -153,7 +153,7 @@ def switch(
     count: Annotated[int, typer.Option(min=1, help="Images at each switching time.")] = 32,
     sampling_steps: SamplingSteps = 50,
     guidance: Guidance = 1.0,
-    times: Annotated[int, typer.Option(help="Switching times, even in tau, both ends among them.")] = 11,
+    times: Annotated[int, typer.Option(min=2, help="Switching times, even in tau, both ends among them.")] = 11,
     tau: Annotated[list[float] | None, typer.Option(help="Further switching times, 0 to 1.")] = None,
     axis: Axis = "tau",
     shown: Annotated[int, typer.Option(min=1, help="Pictures of each time in the figure.")] = 4,
@@ -166,8 +166,7 @@ def switch(
     from mmg_diffusers.commands.studies import switching as work
     from mmg_diffusers.commands.studies.settings import StudySettings
 
-    count_of = max(2, times)
-    taus = (*(k / (count_of - 1) for k in range(count_of)), *(tau or ()))
+    taus = (*(k / (times - 1) for k in range(times)), *(tau or ()))
     return work.study(
         work.Question(first, second, marginal, count, sampling_steps, guidance, taus),
         StudySettings(how),

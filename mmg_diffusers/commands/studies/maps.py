@@ -163,7 +163,11 @@ def measure_maps(question: Question, settings: StudySettings, networks: Networks
     pipe = networks.load()
     # Candidates are compared at every level of the path but the last.
     low, high = pipe.denoiser.logsnr_range
-    top = (settings.how.high or high) if isinstance(marginal, NullPrompt) else settings.last_step(pipe)
+    top = (
+        (high if settings.how.high is None else settings.how.high)
+        if isinstance(marginal, NullPrompt)
+        else settings.last_step(pipe)
+    )
     bands = {"": None, **bands_of(question.bands, low, top)}
     measure = Measurement(pipe, images, prompts, settings)
     medium = pipe.codec.medium

@@ -59,8 +59,12 @@ class Question:
         """What pictures are read as; ``None`` for the two prompts.
 
         Raises:
-            ValueError: for a marginal that is no candidates.
+            ValueError: for a marginal that is no candidates, or without one of the two prompts, and for two prompts that are the same.
         """
+        if self.first == self.second:
+            raise ValueError(
+                f"--first and --second are both {shorten(repr(self.first), 60)}; expected two different prompts"
+            )
         if self.marginal is None:
             return None
         marginal = read_compared(self.marginal, [self.first, self.second])
@@ -69,6 +73,11 @@ class Question:
                 f"the marginal is {shorten(repr(self.marginal), 60)}; pictures are read as candidates: give a file of them, "
                 "or shapes"
             )
+        for prompt in (self.first, self.second):
+            if prompt not in marginal.prompts:
+                raise ValueError(
+                    f"{shorten(repr(prompt), 60)} is not among the {len(marginal.prompts)} candidates; add it to them"
+                )
         return marginal
 
 

@@ -31,6 +31,7 @@ from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.pairs.images import ImageLike, read_picture
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.videos import read_video
+from mmg_diffusers.pipelines.wording import check_words
 from mmg_diffusers.worlds.shapes import WORD_PLACES, Shapes
 
 # Pairs of words on screen, those that share most.
@@ -116,14 +117,19 @@ def measure_words(question: Question, settings: StudySettings, networks: Network
     if not isinstance(marginal, list | NullPrompt | Candidates):
         raise ValueError("sampled negatives do not share the rest of the prompt; give null, or candidates")
     names = question.words or (tuple(kinds) if isinstance(marginal, NullPrompt) else ())
-    if not isinstance(marginal, list):
+    asked = [kinds.get(name, name) for name in names] or None
+    if isinstance(marginal, list):
+        for prompt, own in zip(prompts, marginal, strict=True):
+            check_words([prompt], asked, own, question.replace_by)
+    else:
         settings.check(marginal)
+        check_words(prompts, asked, marginal, question.replace_by)
     pipe = networks.load()
     plan = settings.with_null(pipe) if isinstance(marginal, NullPrompt) else settings.with_candidates(pipe)
     found = pipe.words(
         images,
         prompts,
-        words=[kinds.get(name, name) for name in names] or None,
+        words=asked,
         marginal=marginal,
         mask=question.replace_by,
         together=question.together,

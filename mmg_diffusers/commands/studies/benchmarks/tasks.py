@@ -147,7 +147,9 @@ def _one(key: str, seed: int, plan: Plan) -> dict[str, Any]:
     return {**measure_task(key, seed, plan), "versions": versions()}
 
 
-def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, workers: int) -> list[dict[str, Any]]:
+def run(
+    keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, workers: int, quiet: bool = False
+) -> list[dict[str, Any]]:
     """Measure every task with every seed; what FOLDER holds already is read back.
 
     Raises:
@@ -158,7 +160,7 @@ def run(keys: Sequence[str], seeds: Sequence[int], plan: Plan, folder: Path, wor
     jobs = {folder / f"{key}.{seed}.json": (key, seed) for seed in seeds for key in keys}
     missing = [path for path in jobs if not path.exists()]
     with (
-        tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="fit", smoothing=0, disable=None) as bar,
+        tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="fit", smoothing=0, disable=quiet or None) as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         waiting = {pool.submit(_one, *jobs[path], plan): path for path in missing}

@@ -51,10 +51,14 @@ class Run:
         world, plan, seed: what and how.
         folder: of checkpoints and records.
         accelerator: of processes and device. All train together; the main one measures.
+        quiet: no progress bar.
     """
 
-    def __init__(self, world: World, plan: Plan, seed: int, folder: Path, accelerator: Accelerator) -> None:
+    def __init__(
+        self, world: World, plan: Plan, seed: int, folder: Path, accelerator: Accelerator, quiet: bool = False
+    ) -> None:
         self.world, self.plan, self.seed, self.folder, self.accelerator = world, plan, seed, folder, accelerator
+        self.quiet = quiet
 
     def rows(self) -> list[int]:
         """r of every measurement."""
@@ -75,7 +79,7 @@ class Run:
             accelerator=self.accelerator,
             description=f"{self.world.name}, {task.name}, seed {self.seed}",
         )
-        trainer.run(sys.stderr.isatty())
+        trainer.run(not self.quiet and sys.stderr.isatty())
         return network
 
     def measure(self, single: ImageNetwork, pair: ImageNetwork) -> dict[str, Estimate]:
@@ -93,7 +97,11 @@ class Run:
         estimates: dict[str, Estimate] = {}
         total = plan.nodes * sum(len(x) for _, x, _ in jobs.values())
         with tqdm(
-            total=total, desc=f"{self.world.name}, measuring, seed {self.seed}", unit="z", mininterval=1, disable=None
+            total=total,
+            desc=f"{self.world.name}, measuring, seed {self.seed}",
+            unit="z",
+            mininterval=1,
+            disable=self.quiet or None,
         ) as bar:
             for name, (network, x, cond) in jobs.items():
                 path = self.folder / "estimates" / f"{name}.{self.seed}.safetensors"
@@ -127,7 +135,7 @@ class Run:
                     yield Reading(ratio, r, form, self.seed, value, estimate.mean(), estimate.certificate)
 
 
-def run(world: World, plan: Plan, seeds: Sequence[int], folder: Path) -> list[Reading] | None:
+def run(world: World, plan: Plan, seeds: Sequence[int], folder: Path, quiet: bool = False) -> list[Reading] | None:
     """Train and measure with every seed; on the main process, all readings.
 
     Raises:
@@ -137,7 +145,7 @@ def run(world: World, plan: Plan, seeds: Sequence[int], folder: Path) -> list[Re
     claim(folder, {**world.describe(), **asdict(plan)})
     readings: list[Reading] = []
     for seed in seeds:
-        one = Run(world, plan, seed, folder, accelerator)
+        one = Run(world, plan, seed, folder, accelerator, quiet)
         single, pair = one.train(1), one.train(2)
         if accelerator.is_main_process:
             readings += one.readings(one.measure(single, pair))
