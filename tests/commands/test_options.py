@@ -37,7 +37,6 @@ EXCEPTIONS = {
     ("demo", "steps"): "of a path that widens and ends early",
     ("demo", "pairs"): "fresh pairs, at least two",
     ("train", "steps"): "of a training",
-    ("fit", "steps"): "of a training",
     ("compare", "b"): "has to be given",
     ("benchmark bmi", "steps"): "of a training",
     ("benchmark high-mi", "steps"): "of a training",
