@@ -232,7 +232,7 @@ ROWS = (
             "--pilot of a single other picture",
             lambda r: command(r, "--pilot", 8, "--reference", r.picture()),
             CommandFailed,
-            "pilot is 8 of 1 image",
+            "--pilot is 8 of 1 other pictures",
         ),
         (
             "--reference, nothing there",

@@ -224,7 +224,7 @@ def test_the_verdict_stands_above_the_number_and_an_audit_has_a_panel(world, pag
     assert "The null branch from the mixture, along log-SNR" in text
     refused = call("report", "shapes", folder / "report.csv", "--audit", "--output", tmp_path / "b.html", "--quiet")
     assert refused.exit_code == 2
-    assert "give Candidates as the marginal" in " ".join(refused.output.split())
+    assert "give --marginal prompts, negatives:15" in " ".join(refused.output.split())
 
 
 def test_pairs_that_tell_most_and_least_are_shown():
