@@ -16,7 +16,7 @@ from mmg_diffusers.arrays.discrete import kind_of
 from mmg_diffusers.arrays.fitted import FittedModel, check_estimator
 from mmg_diffusers.arrays.fitting import FitSettings
 from mmg_diffusers.arrays.floors import Floors, read
-from mmg_diffusers.arrays.folds import Asked, fit_members, joined
+from mmg_diffusers.arrays.folds import MANY, Asked, fit_members, joined
 from mmg_diffusers.arrays.judging import again, disagreement, first, judge
 from mmg_diffusers.arrays.rows import Rows, examine
 from mmg_diffusers.arrays.values import as_array, named, pairs_in
@@ -30,8 +30,8 @@ Data = Mapping[str, NDArray[np.generic]]
 FEWEST = 200
 # Of few pairs more are held out, so that the end of training is no accident.
 HELD_OUT, MOST_HELD_OUT = 350, 0.15
-# Folds of fewer pairs than so many, and the share that is measured of more.
-FOLDS, MANY, SHARE = 5, 3000, 0.3
+# Folds of few pairs, and the share that is measured of many.
+FOLDS, SHARE = 5, 0.3
 # Width of networks, and pairs a step and width where few pairs are cut into folds.
 WIDTH, FEW_BATCH, FEW_WIDTH = 64, 128, 32
 

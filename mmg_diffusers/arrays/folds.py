@@ -30,6 +30,8 @@ Data = Mapping[str, NDArray[np.generic]]
 LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
 # Cells in which a column's mean is taken, and how much more of a variance the one direction has to tell than the other.
 CELLS, CLEARLY = 128, 0.1
+# Pairs below which they are cut into folds.
+MANY = 3000
 # What the error of a mean over folds is called in a record.
 FOLDS = "folds"
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import Fit, FitSettings
 from mmg_diffusers.arrays.floors import NEAR, Floors
-from mmg_diffusers.arrays.folds import FOLDS
+from mmg_diffusers.arrays.folds import FOLDS, MANY
 from mmg_diffusers.arrays.rows import Rows
 from mmg_diffusers.measure.allowance import DEPENDENT, Allowance
 from mmg_diffusers.measure.estimate import Estimate
@@ -21,8 +21,8 @@ from mmg_diffusers.measure.verdict import Finding
 READINGS = "readings"
 # Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
 GAINING, GAINING_SHARE = 0.01, 0.05
-# Pairs to fit to, and in all, from which a network sees what bends in as many columns as neighbours tell little of.
-TO_FIT, ENOUGH = 1800, 3000
+# Pairs to fit to from which a network sees what bends in as many columns as neighbours tell little of; so many are left of `MANY`.
+TO_FIT = 1800
 # Steps of a first look at data that are Gaussian as far as all readings of few dimensions tell.
 LOOK = 60
 # Frequencies for a pair of columns, the coordinates up to which there are any, and the decay that goes with them.
@@ -104,7 +104,7 @@ def judge(
             said.append(
                 Finding(
                     f"this is the Gaussian part: a relation of {coordinates} columns that bends would be seen neither by what is fitted to {pairs} pairs nor "
-                    f"by nearest neighbours; pass {ENOUGH} pairs or more to look for one",
+                    f"by nearest neighbours; pass {MANY} pairs or more to look for one",
                     "few pairs",
                 )
             )

@@ -9,14 +9,10 @@ import numpy as np
 from scipy.special import ndtr, xlogy
 
 from mmg_diffusers.worlds.tasks.everyday import Wave
-from mmg_diffusers.worlds.tasks.laws import Array, LabelledNormal, Law, Pair
+from mmg_diffusers.worlds.tasks.laws import REACH, Array, LabelledNormal, Law, ManyToOne, Pair, normal
 
-_REACH, _FINE = 9.0, 4001
-"""Standard deviations after which a normal law ends, and points of a trapezoidal sum on one of its axes."""
-
-
-def _normal(x: Array, sd: float) -> Array:
-    return np.exp(-0.5 * np.square(x / sd)) / (sd * math.sqrt(2 * math.pi))
+_FINE = 4001
+"""Points of a trapezoidal sum over one axis of a normal law."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,11 @@ class Cut(Law):
     @property
     def mi_nats(self) -> float:
         spread = math.hypot(1.0, self.noise)
-        reach = _REACH * spread
+        reach = REACH * spread
         y = np.linspace(-reach, reach, 1 + math.ceil(2 * reach / (self.noise / 8)))
         given, shares = self.chances(y), self.shares[:, None]
         told = xlogy(given, np.maximum(given, 1e-300)) - xlogy(given, shares)
-        return float((_normal(y, spread) * told.sum(0)).sum() * (y[1] - y[0]))
+        return float((normal(y, spread) * told.sum(0)).sum() * (y[1] - y[0]))
 
     def draw(self, n: int, rng: np.random.Generator) -> Pair:
         v, noise = rng.standard_normal((2, n, 1))
@@ -68,15 +64,15 @@ class Rectified(Law):
         r = self.correlation
         left = math.sqrt(1 - r * r)
         both = 0.25 + math.asin(r) / (2 * math.pi)
-        x = np.linspace(0, _REACH, _FINE)
+        x = np.linspace(0, REACH, _FINE)
         step = x[1] - x[0]
         even = np.full(_FINE, step)
         even[[0, -1]] /= 2
         below = ndtr(-r * x / left)
-        one = float((even * _normal(x, 1.0) * xlogy(below, np.maximum(2 * below, 1e-300))).sum())
-        given = _normal(x - r * x[:, None], left)
-        told = xlogy(given, np.maximum(given, 1e-300) / _normal(x, 1.0))
-        neither = float((even * _normal(x, 1.0)) @ told @ even)
+        one = float((even * normal(x, 1.0) * xlogy(below, np.maximum(2 * below, 1e-300))).sum())
+        given = normal(x - r * x[:, None], left)
+        told = xlogy(given, np.maximum(given, 1e-300) / normal(x, 1.0))
+        neither = float((even * normal(x, 1.0)) @ told @ even)
         return both * math.log(4 * both) + 2 * one + neither
 
     def draw(self, n: int, rng: np.random.Generator) -> Pair:
@@ -86,15 +82,10 @@ class Rectified(Law):
 
 
 @dataclass(frozen=True)
-class Exclusive(Law):
+class Exclusive(ManyToOne):
     """x of `dim` fair bits, and y whether the first and the last differ, in normal noise: no single bit tells anything."""
 
-    dim: int
     noise: float
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, 1
 
     @property
     def mi_nats(self) -> float:
@@ -106,16 +97,11 @@ class Exclusive(Law):
 
 
 @dataclass(frozen=True)
-class WaveOfTwo(Law):
+class WaveOfTwo(ManyToOne):
     """x of `dim` uniforms on [-pi, pi], and y = cos(turns (x_first - x_last)) + N(0, noise^2), for a whole number of turns."""
 
-    dim: int
     turns: int
     noise: float
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, 1
 
     @property
     def mi_nats(self) -> float:

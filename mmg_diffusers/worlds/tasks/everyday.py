@@ -14,23 +14,17 @@ from scipy.signal import lfilter
 from scipy.special import gammaln, logsumexp, ndtr
 from scipy.stats import nbinom, poisson
 
-from mmg_diffusers.worlds.tasks.laws import Array, Law, Pair
+from mmg_diffusers.worlds.tasks.laws import REACH, Array, Law, ManyToMany, ManyToOne, Pair, normal
 
 _CELLS = 4096
 """Cells of an even grid over one turn of something periodic; sums on it converge exponentially."""
-_REACH = 9.0
-"""Standard deviations after which a normal law ends, below rounding."""
-
-
-def _normal(x: Array, sd: float) -> Array:
-    return np.exp(-0.5 * np.square(x / sd)) / (sd * math.sqrt(2 * math.pi))
 
 
 def _entropy_of(centres: Array, mass: Array, sd: float) -> float:
     """Differential entropy, in nats, of points of given mass in normal noise, by a trapezoidal sum."""
-    low, high = float(centres.min()) - _REACH * sd, float(centres.max()) + _REACH * sd
+    low, high = float(centres.min()) - REACH * sd, float(centres.max()) + REACH * sd
     axis = np.linspace(low, high, 1 + math.ceil((high - low) / (sd / 16)))
-    density = np.array([mass @ _normal(value - centres, sd) for value in axis])
+    density = np.array([mass @ normal(value - centres, sd) for value in axis])
     seen = density > 0
     return -float((density[seen] * np.log(density[seen])).sum() * (axis[1] - axis[0]))
 
@@ -58,23 +52,18 @@ class Wave(Law):
 
 
 @dataclass(frozen=True)
-class Fold(Law):
+class Fold(ManyToOne):
     """x of `dim` independent normals, and y = |x_1| + N(0, noise^2): the sign is lost, and with it all correlation."""
 
-    dim: int
     noise: float
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, 1
 
     @property
     def mi_nats(self) -> float:
         # The density of y: 2 normal(y; 1 + noise^2) times the chance that the |x_1| behind it is positive.
         spread = math.hypot(1.0, self.noise)
-        low, high = -_REACH * self.noise, _REACH * spread
+        low, high = -REACH * self.noise, REACH * spread
         axis = np.linspace(low, high, 1 + math.ceil((high - low) / (self.noise / 16)))
-        density = 2 * _normal(axis, spread) * ndtr(axis / (self.noise * spread))
+        density = 2 * normal(axis, spread) * ndtr(axis / (self.noise * spread))
         seen = density > 0
         entropy = -float((density[seen] * np.log(density[seen])).sum() * (axis[1] - axis[0]))
         return entropy - _noise_entropy(self.noise)
@@ -137,11 +126,11 @@ class Rounded(Law):
     @property
     def table(self) -> Array:
         """The probability of every pair of grid values, rows for x: each cell of x by its own even sum."""
-        reach = math.ceil(_REACH * self.noise / self.step) + 1
-        most = math.ceil(_REACH / self.step) + 1 + reach
+        reach = math.ceil(REACH * self.noise / self.step) + 1
+        most = math.ceil(REACH / self.step) + 1 + reach
         edges = (np.arange(-most, most + 2) - 0.5) * self.step
         # Within a cell of x the chances of y's cells bend only within some deviations of the noise from the edges.
-        near = min(_REACH * self.noise, self.step / 2)
+        near = min(REACH * self.noise, self.step / 2)
         ends = np.linspace(0, near, 25)
         cuts = np.unique(np.concatenate([ends, self.step - ends, np.linspace(near, self.step - near, 9)]))
         nodes, weights = np.polynomial.legendre.leggauss(12)
@@ -151,7 +140,7 @@ class Rounded(Law):
         for k in range(reach, 2 * most + 1 - reach):
             x, some = edges[k] + inner, slice(k - reach, k + reach + 2)
             below = ndtr((edges[some] - x[:, None]) / self.noise)
-            table[k, k - reach : k + reach + 1] = (mass * _normal(x, 1.0)) @ np.diff(below, axis=1)
+            table[k, k - reach : k + reach + 1] = (mass * normal(x, 1.0)) @ np.diff(below, axis=1)
         return table
 
     @property
@@ -197,14 +186,8 @@ class Counts(Law):
 
 
 @dataclass(frozen=True)
-class Parity(Law):
+class Parity(ManyToOne):
     """x of `dim` fair signs, and y their product: no set of fewer than all of them tells anything of y."""
-
-    dim: int
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, 1
 
     @property
     def mi_nats(self) -> float:
@@ -274,15 +257,10 @@ class Blob(Law):
 
 
 @dataclass(frozen=True)
-class WeakPairs(Law):
+class WeakPairs(ManyToMany):
     """`dim` independent pairs of normals, each of the same correlation."""
 
-    dim: int
     correlation: float
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, self.dim
 
     @property
     def mi_nats(self) -> float:
@@ -294,18 +272,13 @@ class WeakPairs(Law):
 
 
 @dataclass(frozen=True)
-class Series(Law):
+class Series(ManyToMany):
     """Two independent series, AR(1) in every column: v_t = memory v_(t-1) + noise, of variance 1.
 
     Rows follow in time and depend on each other, so that a sample of n is worth about n (1 - memory) / (1 + memory).
     """
 
-    dim: int
     memory: float
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, self.dim
 
     @property
     def mi_nats(self) -> float:
@@ -319,15 +292,10 @@ class Series(Law):
 
 
 @dataclass(frozen=True)
-class Repeated(Law):
+class Repeated(ManyToMany):
     """Independent normals of which every row stands so many times in the sample, in random order."""
 
-    dim: int
     times: int
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.dim, self.dim
 
     @property
     def mi_nats(self) -> float:

@@ -22,6 +22,15 @@ _REACH, _STEP = 9.0, 0.1
 """The trapezoidal grid of a normal integral, in standard deviations; what lies beyond is below rounding."""
 
 
+REACH = 9.0
+"""Standard deviations after which a normal law ends, below rounding."""
+
+
+def normal(x: Array, sd: float) -> Array:
+    """The density of N(0, sd^2)."""
+    return np.exp(-0.5 * np.square(x / sd)) / (sd * math.sqrt(2 * math.pi))
+
+
 class Law(ABC):
     """A joint law of x, `(n, dim_x)`, and y, `(n, dim_y)`; a variable that is a label is `(n, 1)` int64."""
 
@@ -43,6 +52,28 @@ class Law(ABC):
     @abstractmethod
     def draw(self, n: int, rng: np.random.Generator) -> Pair:
         """Draw n independent pairs."""
+
+
+@dataclass(frozen=True)
+class ManyToOne(Law):
+    """A law of `dim` columns of x, and one of y."""
+
+    dim: int
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        return self.dim, 1
+
+
+@dataclass(frozen=True)
+class ManyToMany(Law):
+    """A law of `dim` columns of x, and as many of y."""
+
+    dim: int
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        return self.dim, self.dim
 
 
 @dataclass(frozen=True, eq=False)
