@@ -40,6 +40,8 @@ class _Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, features))
 
     def forward(self, x: Tensor) -> Tensor:
+        if len(self.weight) == 1:  # one operation, and one backwards
+            return nn.functional.layer_norm(x, x.shape[-1:], self.weight[0, 0], self.bias[0, 0])
         return torch.addcmul(self.bias, nn.functional.layer_norm(x, x.shape[-1:]), self.weight)
 
 
@@ -74,6 +76,32 @@ class _Places(NamedTuple):
     absent: Tensor  # columns whose learned null stands in for a value
     absent_inlet: Tensor
     outlet: Tensor
+
+
+class _Noisy(NamedTuple):
+    """A noisy value, its level, and what a network reads off them."""
+
+    z: Tensor
+    a: Tensor
+    s: Tensor
+    squares: Tensor
+    level: Tensor
+    waves: list[Tensor]
+
+
+class _Started(NamedTuple):
+    """One choice of roles before the trunk, and what its output is put together with."""
+
+    hidden: Tensor
+    linear: Tensor
+    unexplained: Tensor
+    scaled: Tensor
+    vectors: Tensor | None
+
+    def eps(self, shift: Tensor, stretch: Tensor) -> Tensor:
+        """The predicted noise."""
+        eps = self.linear + self.unexplained * torch.addcmul(shift, stretch, self.scaled)
+        return eps if self.vectors is None else eps @ self.vectors.mT
 
 
 class VectorNetwork(GaussianStart):
@@ -240,56 +268,70 @@ class VectorNetwork(GaussianStart):
 
     def stacked(self, roles: Roles, z: Tensor, logsnr: Tensor, known: Tensor) -> Tensor:
         """eps of the diffused variables, side by side: `(E, B, d)` float32, for `known` `(E, B, g)`."""
-        law = self._law(roles, z.device)
+        return self.together([(roles, known)], z, logsnr)[0]
+
+    def together(self, asked: Sequence[tuple[Roles, Tensor]], z: Tensor, logsnr: Tensor) -> list[Tensor]:
+        """What `stacked` gives of several roles that diffuse the same variables, at one noise and in one pass of the trunk.
+
+        Args:
+            asked: roles, and what they are given, `(E, B, g)` each.
+            z, logsnr: `(E, B, d)` and `(E, B)`.
+        """
+        noisy = self._noisy(z, logsnr)
+        parts = [self._start(roles, noisy, known) for roles, known in asked]
+        hidden = torch.cat([part.hidden for part in parts], -2) if len(parts) > 1 else parts[0].hidden
+        for block in self.trunk:
+            hidden = block(hidden)
+        outlet = self._places(asked[0][0], z.device).outlet
+        last_weight = self.outlet.weight.index_select(-1, outlet)
+        last_bias = self.outlet.bias.index_select(-1, outlet)
+        found = torch.baddbmm(last_bias, self.norm(hidden), last_weight).split(z.shape[-2], -2)
+        return [part.eps(*one.chunk(2, -1)) for part, one in zip(parts, found, strict=True)]
+
+    def _noisy(self, z: Tensor, logsnr: Tensor) -> _Noisy:
+        """What a noisy value and its level are to a network, whatever is given."""
+        low, high = self.logsnr_range
+        place = (2 * (logsnr - low) / (high - low) - 1).float().to(z.device)[..., None]
+        waves = place * (torch.arange(1, self.frequencies + 1, device=z.device) * (math.pi / 2))
         a, s = (per_event(scale, z) for scale in signal_and_noise(logsnr))
+        return _Noisy(z, a, s, z.square(), torch.cat([place, waves.sin(), waves.cos()], -1), self._ripples(z))
+
+    def _norms(self, names: Sequence[str], squares: Tensor) -> dict[str, Tensor]:
+        """The log of each variable's norm, from the squares of its coordinates."""
+        norms: dict[str, Tensor] = {}
+        for name, part in zip(names, squares.split([self.sizes[n] for n in names], -1), strict=True):
+            size = self.sizes[name]
+            norms[name] = ((part.sum(-1, keepdim=True) + 1e-3).log() - math.log(size)) / math.sqrt(2 / size + 0.1)
+        return norms
+
+    def _start(self, roles: Roles, noisy: _Noisy, known: Tensor) -> _Started:
+        """One choice of roles up to the trunk."""
+        z, a, s = noisy.z, noisy.a, noisy.s
+        law = self._law(roles, z.device)
         residual = z - a * (known @ law.gain.mT) if roles.given else z
         if not law.axes:
             residual = residual @ law.vectors
         variance = a * a * law.values + s * s
         deviation = variance.rsqrt()
-        linear = s * residual / variance
         scaled = residual * deviation
         # In its eigenbasis a Gaussian's linear prediction leaves a v / (a v + s) of eps unexplained.
         unexplained = a * law.values.sqrt() * deviation
-
-        squares, known_squares = z.square(), known.square()
-        norms: list[Tensor] = []
-        for names, source in ((roles.diffused, squares), (roles.given, known_squares)):
-            start = 0
-            for name in names:
-                size = self.sizes[name]
-                total = source[..., start : start + size].sum(-1, keepdim=True)
-                norms.append(((total + 1e-3).log() - math.log(size)) / math.sqrt(2 / size + 0.1))
-                start += size
+        norms = self._norms(roles.diffused, noisy.squares)
+        features = [z, scaled, (noisy.squares - 1) * 0.3]
+        if roles.given:
+            squares = known.square()
+            norms |= self._norms(roles.given, squares)
+            features += [known, (squares - 1) * 0.3]
         # In the order of the variables, as the first layer has them.
-        order = sorted(range(len(norms)), key=lambda k: list(self.sizes).index((*roles.diffused, *roles.given)[k]))
-        norms = [norms[k] for k in order]
-        products = [value * norm for norm in norms for value in (z, known)]
-        low, high = self.logsnr_range
-        place = (2 * (logsnr - low) / (high - low) - 1).float().to(z.device)[..., None]
-        waves = place * (torch.arange(1, self.frequencies + 1, device=z.device) * (math.pi / 2))
-        features = torch.cat(
-            [
-                *(z, scaled, (squares - 1) * 0.3, known, (known_squares - 1) * 0.3),
-                *products,
-                *norms,
-                *(place, waves.sin(), waves.cos()),
-                *(part for value in (z, known) for part in self._ripples(value)),
-            ],
-            -1,
-        )
+        ordered = [norms[name] for name in self.sizes if name in norms]
+        features += [value * norm for norm in ordered for value in ((z, known) if roles.given else (z,))]
+        features += [*ordered, noisy.level, *noisy.waves, *self._ripples(known)]
         places, weight = self._places(roles, z.device), self.inlet.weight
         bias = self.inlet.bias + weight.index_select(1, places.flags).sum(1, keepdim=True)
         if len(places.absent):
             bias = bias + self.null.index_select(-1, places.absent) @ weight.index_select(1, places.absent_inlet)
-        hidden = torch.baddbmm(bias, features, weight.index_select(1, places.inlet))
-        for block in self.trunk:
-            hidden = block(hidden)
-        last_weight = self.outlet.weight.index_select(-1, places.outlet)
-        last_bias = self.outlet.bias.index_select(-1, places.outlet)
-        shift, stretch = torch.baddbmm(last_bias, self.norm(hidden), last_weight).chunk(2, -1)
-        eps = linear + unexplained * (shift + stretch * scaled)
-        return eps if law.axes else eps @ law.vectors.mT
+        hidden = torch.baddbmm(bias, torch.cat(features, -1), weight.index_select(1, places.inlet))
+        return _Started(hidden, s * scaled * deviation, unexplained, scaled, None if law.axes else law.vectors)
 
     def _ripples(self, values: Tensor) -> list[Tensor]:
         """Waves of coordinates, sin and cos: each `(E, B, waves d)`, frequency by frequency."""
