@@ -131,7 +131,7 @@ def fit_members(
             origin=origin,
         )
         network.eval().requires_grad_(False)
-        if high >= HIGHEST or fitted.settled or not _lies_beyond(network, ready, roles, seed):
+        if high >= HIGHEST or fitted.settled or not lies_beyond(network, ready, roles, seed):
             break
         # The branches still differ at the clean end: information lies beyond.
         high = HIGHEST
@@ -154,7 +154,7 @@ def fit_members(
     ]
 
 
-def _lies_beyond(
+def lies_beyond(
     network: VectorNetwork,
     ready: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]],
     roles: tuple[Roles, ...],

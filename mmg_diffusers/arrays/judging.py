@@ -145,9 +145,10 @@ def unseen_of(floors: Floors, model: FittedModel, nats: float, told: bool) -> tu
         return None
     allowed = UNSEEN * abs(nats) + min(floors.bends, MOST_BENT * abs(nats))
     if floors.bends > 0:
-        return allowed, (
+        return allowed, Finding(
             f"what the Gaussian part leaves still depends, by about {floors.bends:.2f} nats in second and third powers, and {pairs} pairs of "
-            f"{coordinates} columns are few to learn it: the number is likely too small; pass {max(MANY, 2 * pairs)} pairs or more"
+            f"{coordinates} columns are few to learn it: the number is likely too small; pass {max(MANY, 2 * pairs)} pairs or more",
+            "few pairs",
         )
     if not told:
         return None
