@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mmg_diffusers import Estimate, estimate_mi
 from mmg_diffusers.arrays.floors import gaussian, nearest_neighbours, normal_scores
 from mmg_diffusers.commands.console import with_messages
-from mmg_diffusers.worlds.tasks import Task, bmi_tasks, everyday_tasks, get_task
+from mmg_diffusers.worlds.tasks import Task, bmi_tasks, everyday_tasks, get_task, second_tasks
 
 FIELDS: tuple[str, ...] = (
     "task",
@@ -107,7 +107,7 @@ def main(
     task: Annotated[
         list[str] | None, typer.Option(help="A key; may be repeated. All of the family by default.")
     ] = None,
-    family: Annotated[Literal["everyday", "bmi"], typer.Option(help="Which tasks.")] = "everyday",
+    family: Annotated[Literal["everyday", "second", "bmi"], typer.Option(help="Which tasks.")] = "everyday",
     pairs: Annotated[
         list[int] | None, typer.Option(help="To fit and to measure together; may be repeated; 10,000.")
     ] = None,
@@ -126,7 +126,8 @@ def main(
     typer.echo(
         "| task | pairs | seed | truth | found | nearest neighbours | Gaussian part | s | what was said |\n|---|--:|--:|--:|--:|--:|--:|--:|---|"
     )
-    keys = task or list(everyday_tasks() if family == "everyday" else bmi_tasks())
+    tasks = {"everyday": everyday_tasks, "second": second_tasks, "bmi": bmi_tasks}[family]()
+    keys = task or list(tasks)
     for count in pairs or [10_000]:
         for key in keys:
             for seed in range(first_seed, first_seed + seeds):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.columns import Array
+from mmg_diffusers.arrays.equations import left_by_equations, left_by_pieces, left_by_products, met_once, polynomials
 
 # What a smooth function leaves of a column, beside its spread, among the nearest rows: below this it is determined. Noise of
 # this size would be 11 nats.
@@ -19,17 +20,16 @@ LEFT = 1e-5
 MOST, COLUMNS, CURVED, MANY = 10_000, 20, 4, 12
 # Rows that are looked at: where rows lie densest, and anywhere.
 DENSE, OTHERS, FEWEST = 40, 80, 10
-# Rows that an equation has to have more than terms.
-ROOM = 20
-# Columns up to which every two of them are looked at together, and up to which all products of two enter one equation.
-PAIRS, PRODUCTS = 8, 20
+# Columns up to which every two of them are looked at together.
+PAIRS = 8
 
 
 def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Refuse variables of which one holds a column that is a smooth function of another variable, as far as rows tell.
 
     Around rows a polynomial of degree one to four is fitted to their nearest neighbours: of a smooth function it leaves a
-    high power of the distance, of noise it leaves the noise. And over all rows a polynomial of degree two to the column, and to its square.
+    high power of the distance, of noise it leaves the noise. And over all rows an equation is looked for that they all fulfil, and
+    planes on which many of them lie: see `equations`.
 
     Raises:
         ValueError: for a column that is determined.
@@ -51,7 +51,8 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
             for chosen in choices:
                 left = _left(_scaled(inputs[:, chosen]), outputs[:, wanted])
                 if len(chosen) == len(kept):
-                    left = np.minimum(left, _left_by_products(_scaled(inputs[:, chosen]), outputs[:, wanted]))
+                    for look in (left_by_products, left_by_equations, left_by_pieces):
+                        left = np.minimum(left, look(inputs[:, chosen], outputs[:, wanted]))
                 if float(left.min()) < LEFT:
                     which = {1: f"column {chosen[0]}", 2: f"columns {chosen[0]} and {chosen[-1]}"}.get(
                         len(chosen), "the columns"
@@ -92,51 +93,13 @@ def _left(inputs: Array, columns: Array) -> Array:
     left: list[Array] = []
     for k in looked:
         x = (inputs[rows[k]] - inputs[some[k]]) / max(float(distance[k, -1]), 1e-300)
-        design, target = _polynomials(x, degree), columns[rows[k]] - columns[some[k]]
+        design, target = polynomials(x, degree), columns[rows[k]] - columns[some[k]]
         answer = np.linalg.lstsq(design, target, rcond=None)[0]
         left.append(np.sqrt(np.square(target - design @ answer).sum(0) / (near - terms)))
     found: list[float] = []
     for column, part in zip(columns.T, np.array(left).T, strict=True):
-        alone = _met_once(column)[some[looked]]
+        alone = met_once(column)[some[looked]]
         near_by, any_where = part[:DENSE][alone[:DENSE]], part[alone]
         least = [float(np.quantile(some, q)) for some, q in ((near_by, 0.5), (any_where, 0.25)) if len(some) > FEWEST]
         found.append(min(least, default=np.inf))
     return np.array(found) / spread
-
-
-def _polynomials(x: Array, degree: int) -> Array:
-    """All products of up to so many of the columns, `(N, terms)`."""
-    last = {(): np.ones(len(x))}
-    terms = dict(last)
-    for _ in range(degree):
-        last = {
-            (*key, k): value * x[:, k] for key, value in last.items() for k in range(max(key, default=0), x.shape[1])
-        }
-        terms |= last
-    return np.stack(list(terms.values()), 1)
-
-
-def _left_by_products(inputs: Array, columns: Array) -> Array:
-    """What an equation leaves of each column, between powers of it and the products of any two of the inputs, over all rows.
-
-    So are seen products, norms, squares and absolute values of sums of many columns, in which no row is near another.
-    """
-    count, dim = inputs.shape
-    if dim > PRODUCTS or math.comb(dim + 2, 2) + ROOM >= count / 2:
-        return np.full(columns.shape[1], np.inf)
-    basis = np.linalg.qr(_polynomials(inputs, 2))[0]
-    found: list[float] = []
-    for column in _scaled(columns).T:
-        left: list[float] = []
-        for power in (column, np.square(columns[:, len(found)])):
-            spread = float(power.std())
-            rest = power - basis @ (basis.T @ power)
-            left.append(float(np.sqrt(np.square(rest).mean())) / spread if spread > 0 else np.inf)
-        found.append(min(left))
-    return np.array(found)
-
-
-def _met_once(column: Array) -> NDArray[np.bool_]:
-    """Which values stand in a single row."""
-    _, place, times = np.unique(column, return_inverse=True, return_counts=True)
-    return times[place.reshape(-1)] == 1

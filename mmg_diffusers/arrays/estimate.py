@@ -67,12 +67,8 @@ def fit_model(
         ValueError: for names that the data lack, for a checkpoint of other data or other settings, and as `estimate_mi`
             does.
     """
-    seed, width, held_out = whole(seed, "seed", 0), whole(width, "width", 1), finite(held_out, "held_out")
-    callback(progress)
-    if settings is not None:
-        of_type(settings, FitSettings, "settings", "FitSettings(...)")
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out is {held_out}; expected a share between 0 and 1")
+    seed = _checked(settings, seed, progress)
+    width, held_out = whole(width, "width", 1), _share(held_out, "held_out")
     for names, name in ((given, "given"), (base, "base")):
         of_type(names, (tuple, list), name, "a tuple of names of variables")
     checkpoint = None if checkpoint is None else file_path(checkpoint, "checkpoint")
@@ -153,11 +149,8 @@ def estimate_mi(
         ValueError: for lengths that differ, too few pairs, values that are not finite, constant columns, or variables of
             which one determines the other.
     """
-    seed = whole(seed, "seed", 0)
+    seed = _checked(settings, seed, progress)
     check_estimator(estimator)
-    callback(progress)
-    if settings is not None:
-        of_type(settings, FitSettings, "settings", "FitSettings(...)")
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)
     arrays = {name: as_array(value, name) for name, value in zip(names, values, strict=True)}
@@ -256,10 +249,25 @@ def estimate_mi(
     return replace(found, notes=(*rows.notes, *notes, *found.notes))
 
 
+def _checked(settings: FitSettings | None, seed: int, progress: Callable[[int], object] | None) -> int:
+    """Check what a fit and an estimate are both asked for; the seed."""
+    callback(progress)
+    if settings is not None:
+        of_type(settings, FitSettings, "settings", "FitSettings(...)")
+    return whole(seed, "seed", 0)
+
+
+def _share(value: float, name: str) -> float:
+    """Check a share of the pairs."""
+    share = finite(value, name)
+    if not 0 < share < 1:
+        raise ValueError(f"{name} is {shown(value)}; expected a share between 0 and 1")
+    return share
+
+
 def _cut(count: int, test: object, test_share: float | None, folds: int | None) -> tuple[int | None, float]:
     """Into how many folds pairs are cut, or ``None``, and the share of them that is measured otherwise."""
-    if test_share is not None and not 0 < finite(test_share, "test_share") < 1:
-        raise ValueError(f"test_share is {test_share}; expected a share between 0 and 1")
+    share = SHARE if test_share is None else _share(test_share, "test_share")
     given = {"test": test, "test_share": test_share, "folds": folds}
     several = [name for name, value in given.items() if value is not None]
     if folds is not None:
@@ -270,7 +278,7 @@ def _cut(count: int, test: object, test_share: float | None, folds: int | None) 
             )
     elif not several and count < MANY:
         folds = FOLDS
-    return folds, SHARE if test_share is None else test_share
+    return folds, share
 
 
 def _others(test: tuple[ArrayLike | Tensor, ...], arrays: Data) -> dict[str, NDArray[np.generic]]:

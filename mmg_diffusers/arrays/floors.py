@@ -15,11 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmg_diffusers.arrays.bends import bent
 from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.arrays.counts import Table
 from mmg_diffusers.measure.value import Value
 
 GAUSSIAN = "Gaussian part"
+# The reading of what second and third powers show beyond it; no floor, since it is right to second order only.
+BENDS = "bends beyond the Gaussian part"
 # Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
 BOTH_WAYS, CLOSE = 2.0, 0.05
 # Pairs that readings look at, and those that neighbours in more than a few dimensions are counted among.
@@ -61,7 +64,7 @@ class Floors:
     @property
     def least(self) -> Reading | None:
         """The reading that asks for most: the greatest value less two of its errors, if that is above 0."""
-        found = [r for r in self.readings if _sure(r.value) > 0 and _beyond_chance(r)]
+        found = [r for r in self.readings if _sure(r.value) > 0 and _beyond_chance(r) and r.name != BENDS]
         return max(found, key=lambda r: _sure(r.value)) if found else None
 
     def missed(self, value: Value) -> tuple[Reading, float] | None:
@@ -75,11 +78,16 @@ class Floors:
 
     @property
     def gaussian(self) -> Reading | None:
-        """The Gaussian part, if it explains all other readings."""
+        """The Gaussian part, if it explains all other readings but that of what bends."""
         for reading in self.readings:
             if reading.name == GAUSSIAN and self.missed(reading.value) is None and self.above(reading.value) == 0:
                 return reading
         return None
+
+    @property
+    def bends(self) -> float:
+        """About how many nats second and third powers show beyond the Gaussian part; 0 if that may be chance."""
+        return next((r.value.value for r in self.readings if r.name == BENDS and _beyond_chance(r)), 0.0)
 
     def above(self, value: Value) -> float:
         """By how many nats a value is above a reading that is believed both ways, beyond the errors of both; 0 if it is not."""
@@ -142,6 +150,9 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         total = one.shape[1] + two.shape[1]
         if len(one) > total + ROOM:
             found.append(Reading(GAUSSIAN, *gaussian(one, two)))
+            beyond = bent(one, two, seed) if total > 2 else None
+            if beyond is not None:
+                found.append(Reading(BENDS, Value(beyond.nats, 0.0), beyond.chance))
         if total <= NEAR:
             few = slice(MOST_NEIGHBOURS if total > 3 else MOST)
             value = nearest_neighbours(one[few], two[few])

@@ -16,10 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmg_diffusers.arrays.base import Roles
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
+from mmg_diffusers.arrays.losses import BINS, losses
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.seeds import generator_of
 from mmg_diffusers.arrays.values import named
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.moments import Curve
@@ -30,6 +33,8 @@ Data = Mapping[str, NDArray[np.generic]]
 LOW, HIGH, HIGHEST = -8.0, 12.0, 22.0
 # Cells in which a column's mean is taken, and how much more of a variance the one direction has to tell than the other.
 CELLS, CLEARLY = 128, 0.1
+# Held-out pairs and noises of each that are looked at at the clean end, and how many errors information there has to show.
+AT_END, NOISES, SIGMAS = 1000, 4, 2
 # Pairs below which they are cut into folds.
 MANY = 3000
 # What the error of a mean over folds is called in a record.
@@ -108,6 +113,7 @@ def fit_members(
     settings = settings or FitSettings.for_size(sum(sizes.values()))
     rho = max((float(p.correlations.max()) for p in preprocessings if len(p.correlations)), default=0.0)
     high = float(np.clip(-math.log(1 - rho**2) + 7, least_high, HIGHEST))
+    roles = paired(diffused, given, asked.base)
     covariance = torch.stack([p.covariance for p in preprocessings])
     while True:
         network = VectorNetwork(
@@ -117,7 +123,7 @@ def fit_members(
             network,
             _stacked([train for train, _ in ready], longest=True),
             _stacked([held for _, held in ready], longest=False),
-            paired(diffused, given, asked.base),
+            roles,
             settings,
             seed=seed,
             checkpoint=checkpoint,
@@ -125,7 +131,7 @@ def fit_members(
             origin=origin,
         )
         network.eval().requires_grad_(False)
-        if high >= HIGHEST or fitted.settled:
+        if high >= HIGHEST or fitted.settled or not lies_beyond(network, ready, roles, seed):
             break
         # The branches still differ at the clean end: information lies beyond.
         high = HIGHEST
@@ -146,6 +152,29 @@ def fit_members(
         )
         for preprocessing, member, (train, _) in zip(preprocessings, networks, parts, strict=True)
     ]
+
+
+def lies_beyond(
+    network: VectorNetwork,
+    ready: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]],
+    roles: tuple[Roles, ...],
+    seed: int,
+) -> bool:
+    """Whether held-out pairs show information at the clean end of the range, beyond chance.
+
+    Branches of a short training on few pairs differ there for no other reason than that they are not trained.
+    """
+    held = _stacked([held for _, held in ready], longest=False)
+    data = {name: (v if v.ndim == 3 else v[None])[:, :AT_END].float().repeat(1, NOISES, 1) for name, v in held.items()}
+    count = next(iter(data.values())).shape[1]
+    generator = generator_of(seed)
+    low, high = network.logsnr_range
+    logsnr = high - (high - low) / BINS * torch.rand(count, generator=generator).double()
+    eps = {name: torch.randn(v.shape, generator=generator) for name, v in data.items()}
+    with torch.no_grad():
+        errors, _ = losses(network, data, roles, logsnr.expand(network.members, -1), eps)
+    apart = (errors[0] - errors[1]).reshape(network.members, NOISES, -1).mean(1).double().flatten()
+    return float(apart.mean()) > SIGMAS * float(apart.std()) / math.sqrt(len(apart))
 
 
 def _stacked(parts: Sequence[Mapping[str, Tensor]], longest: bool) -> dict[str, Tensor]:

@@ -239,9 +239,19 @@ def test_the_range_reaches_beyond_what_the_correlation_tells(monkeypatch, rho, h
         lambda network, *rest, **options: ranges.append(network.logsnr_range) or fit(network, *rest, **options),
     )
     fit_model({"x": x, "y": y}, settings=FitSettings(steps=1, pilot=1, batch=8))
-    # While the branches still differ at the clean end, as after a single step, it is tried again with all of the range.
-    assert ranges[0] == (-8.0, pytest.approx(high, abs=0.2))
-    assert ranges[1:] == ([(-8.0, 22.0)] if high < 22 else [])
+    # That the branches still differ at the clean end, as after a single step, is not enough to try all of the range.
+    assert ranges == [(-8.0, pytest.approx(high, abs=0.2))]
+
+
+def test_a_wider_range_is_tried_where_held_out_pairs_show_information_at_the_end():
+    """A pair of much information, over a range that ends too early, and a weak one."""
+    for rho, beyond in ((math.sqrt(1 - math.exp(-14.0)), True), (0.5, False)):
+        x, y = (torch.from_numpy(v).float() for v in correlated(400, rho))
+        network = VectorNetwork(
+            {"x": 1, "y": 1}, torch.tensor([[[1, rho], [rho, 1]]]).double(), logsnr_range=(-8.0, 12.0)
+        )
+        parts = [({}, {"x": x, "y": y})]
+        assert folds_module.lies_beyond(network, parts, paired("x", ["y"]), 0) == beyond
 
 
 def test_pairs_of_ones_own_to_measure():

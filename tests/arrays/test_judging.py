@@ -23,12 +23,13 @@ def test_a_gaussian_law_is_told_in_closed_form():
     x, y = task.sample(1000, 5)
     found = estimate_mi(x, y, settings=LOOK)
     value, stderr = found.mean()
-    assert abs(value - task.mi_nats) < 3 * stderr
-    assert stderr < 0.08
+    assert abs(value - task.mi_nats) < 0.1
+    assert 0.1 < stderr < 0.2  # of 50 columns and 700 pairs a tenth may be unseen
+    assert found.allowance.instead.stderr < 0.05
     assert found.allowance.instead is not None
     assert "closed form" in found.settings["told"]
     assert found.settings["readings"]["Gaussian part"][0] == pytest.approx(value, abs=1e-4)
-    assert found.using("orthogonal").mean().value - task.mi_nats > 3 * stderr
+    assert found.using("orthogonal").mean().value - task.mi_nats > 0.1
     # Who asks for a form gets it.
     assert estimate_mi(x, y, settings=LOOK, estimator=MMG("gap")).allowance.instead is None
 
@@ -47,6 +48,10 @@ def test_the_gaussian_part_of_many_columns_and_few_pairs_is_taken_with_caution()
     assert found.mean().value < 0.6 < bent.mi_nats
     assert found.verdict.grade != "trust"
     assert any(text.about == "few pairs" for text in found.verdict.findings)
+    assert any("still depends" in text for text in found.warnings())
+    value, stderr = found.mean()
+    assert abs(value - bent.mi_nats) < 2 * stderr
+    assert found.allowance.errors["unseen among many columns"] > 0.15
     few = estimate_mi(*get_task("multinormal-dense-2-2-0.5").sample(500, 77), settings=LOOK, seed=77)
     assert not any(text.about == "few pairs" for text in few.verdict.findings)
 

@@ -192,6 +192,55 @@ def test_functions_of_some_of_eight_columns_are_seen(function):
     refuse_determined({"x": x, "y": noisy[:, None]})
 
 
+@pytest.mark.parametrize(
+    ("function", "columns"),
+    [
+        (lambda x: x[:, :3].prod(1), 3),
+        (lambda x: x[:, :3].prod(1), 12),
+        (lambda x: x[:, 0] * x[:, 1] / x[:, 2], 6),
+        (lambda x: np.exp(x[:, 0]) * x[:, 1], 5),
+        (lambda x: x[:, :3].prod(1) + x[:, 3], 5),
+        (lambda x: (x[:, 0] + x[:, 1]) / (x[:, 2] + x[:, 3]), 4),
+        (lambda x: x[:, 0] / (1 + x[:, 1] ** 2), 6),
+        (lambda x: np.abs(x[:, :3]).sum(1), 3),
+        (lambda x: np.abs(x[:, 0] + x[:, 1]) - np.abs(x[:, 2] + x[:, 3]), 4),
+        (lambda x: x.max(1), 8),
+        (lambda x: np.median(x, 1), 5),
+        (lambda x: np.maximum(x[:, 0] + x[:, 1], x[:, 2]), 6),
+        (lambda x: np.sign(x[:, 0] * x[:, 1]) * x[:, 2], 5),
+        (lambda x: np.where(x[:, 2] > 0, 2 * x[:, 0] + 1, 3 * x[:, 1]), 5),
+    ],
+)
+def test_products_quotients_and_pieces_of_several_columns_are_refused(function, columns):
+    rng = np.random.default_rng(11)
+    x = rng.standard_normal((1000, columns))
+    y = function(x)
+    with pytest.raises(ValueError, match="the mutual information is infinite"):
+        refuse_determined({"x": x, "y": y[:, None]})
+    noisy = y + 1e-3 * np.subtract(*np.quantile(y, [0.75, 0.25])) * rng.standard_normal(1000)
+    refuse_determined({"x": x, "y": noisy[:, None]})
+
+
+def test_columns_that_share_zeros_or_a_grid_are_no_copies():
+    rng = np.random.default_rng(12)
+    zero = rng.uniform(size=(2000, 1)) < 0.3
+    x, y = (np.where(zero, 0, np.exp(rng.standard_normal((2000, 1)))) for _ in range(2))
+    refuse_determined({"x": x, "y": y})
+    x = rng.standard_normal((300, 1))
+    y = x + 0.003 * rng.standard_normal((300, 1))
+    rounded = {"x": x.round(3), "y": y.round(3)}
+    assert (rounded["x"] == rounded["y"]).mean() > 0.05
+    refuse_determined(rounded)
+
+
+def test_what_inputs_fulfil_among_themselves_is_no_equation_of_the_column():
+    """Shares that add to one, and a column beside its square."""
+    rng = np.random.default_rng(13)
+    x = rng.dirichlet([1.0, 2.0, 3.0], 1000)
+    x = np.hstack([x, np.square(x[:, :1])])
+    refuse_determined({"x": x, "y": x[:, :1] + 0.01 * rng.standard_normal((1000, 1))})
+
+
 def test_a_column_that_rests_at_one_value_is_no_function():
     rng = np.random.default_rng(2)
     x = rng.standard_normal((3000, 1))

@@ -3,7 +3,7 @@
 `bmi_tasks()` are the 40 of the Beyond-Normal benchmark (Czyz et al. 2023, "Beyond Normal: On the Evaluation
 of Mutual Information Estimators"), under the benchmark's own keys; `high_mi_tasks()` carry 10 to 15 nats;
 `discrete_tasks()` have labels or atoms; `everyday_tasks()` are what arrays look like off the benchmark, some of them
-with rows that are no independent draws. A task's truth, in nats, is computed from a closed form or by quadrature.
+with rows that are no independent draws; and `second_tasks()` a second set of those kinds. A task's truth, in nats, is computed from a closed form or by quadrature.
 
     task = get_task("spiral-multinormal-sparse-3-3-2-2.0")
     x, y = task.sample(10_000, seed=0)  # (10000, 3) and (10000, 3) float64
@@ -67,6 +67,7 @@ from mmg_diffusers.worlds.tasks.maps import (
     Map,
     Warp,
 )
+from mmg_diffusers.worlds.tasks.second import second_laws
 
 __all__ = [
     "DensityTask",
@@ -78,6 +79,7 @@ __all__ = [
     "get_density_task",
     "get_task",
     "high_mi_tasks",
+    "second_tasks",
 ]
 
 T = TypeVar("T")
@@ -162,15 +164,22 @@ def everyday_tasks() -> dict[str, Task]:
     return _by_key(_everyday())
 
 
+def second_tasks() -> dict[str, Task]:
+    """List a second set of tasks by key: the kinds of `everyday_tasks` and some more, of other laws and parameters."""
+    return _by_key(_second())
+
+
 def get_task(key: str) -> Task:
-    """Find the task of that key, in all four families.
+    """Find the task of that key, in all five families.
 
     Raises:
         TypeError: for anything but text.
         ValueError: for an unknown key, with the keys nearest to it.
     """
-    known = bmi_tasks() | high_mi_tasks() | discrete_tasks() | everyday_tasks()
-    where = "bmi_tasks(), high_mi_tasks(), discrete_tasks() or everyday_tasks(), such as '1v1-normal-0.75'"
+    known = bmi_tasks() | high_mi_tasks() | discrete_tasks() | everyday_tasks() | second_tasks()
+    where = (
+        "bmi_tasks(), high_mi_tasks(), discrete_tasks(), everyday_tasks() or second_tasks(), such as '1v1-normal-0.75'"
+    )
     return _found(key, known, where)
 
 
@@ -335,3 +344,8 @@ def _everyday() -> tuple[Task, ...]:
         _task("repeated-5-5", f"Independent 5 {_BY} 5, every row five times", Repeated(5, 5)),
         _task("determined-square", "y = x^2", Determined()),
     )
+
+
+@cache
+def _second() -> tuple[Task, ...]:
+    return tuple(_task(*entry) for entry in second_laws())
