@@ -15,13 +15,15 @@ from mmg_diffusers.arrays.labels import LabelSet, filter_labels
 from mmg_diffusers.commands.studies.honest.networks import Recipe, train
 from mmg_diffusers.commands.studies.honest.worlds import Labels
 from mmg_diffusers.commands.texts import plus_minus
-from mmg_diffusers.denoisers.base import Adapted
+from mmg_diffusers.denoisers.base import Denoiser
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 # Groups, pairs of each, other pairs that the marginal is fitted to, and steps of the path.
 GROUPS, PAIRS, FIT, STEPS = 50, 64, 300, 32
+# Within the levels of training.
+ENDS = (-7.9, 7.9)
 LABELS = Labels(6, 24, 0.4, seed=71)
 
 
@@ -65,7 +67,7 @@ def label_worlds() -> tuple[LabelWorld, ...]:
     )
 
 
-def sandwich(denoiser: Adapted, world: LabelWorld, group: int) -> tuple[Sandwich, float]:
+def sandwich(denoiser: Denoiser, world: LabelWorld, group: int) -> tuple[Sandwich, float]:
     """The sandwich of a group of fresh pairs, and what they tell exactly.
 
     The marginal is the labels of other pairs, as often as they occur; the bound is by the world's own prior, along the same paths.
@@ -75,7 +77,9 @@ def sandwich(denoiser: Adapted, world: LabelWorld, group: int) -> tuple[Sandwich
     # A label that the others lack is as improbable as `pipe.fit` would say: not there.
     often = often.clamp(min=1e-9) / often.clamp(min=1e-9).sum()
     labels = LabelSet({"label": torch.arange(LABELS.count)}, prior=often.tolist())
-    made = filter_labels(denoiser, x, labels, label, path=NoisePath(Trapezoid(STEPS + 1)), seed=group)
+    made = filter_labels(
+        denoiser, x, labels, label, path=NoisePath(Trapezoid(STEPS + 1), logsnr_range=ENDS), seed=group
+    )
     above = made.against_mixture
     fitted = replace(
         above, settings={**above.settings, "base": "a mixture of fitted labels", "fitted_to": FIT}, ceiling=None
