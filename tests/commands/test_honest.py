@@ -170,7 +170,7 @@ def test_sandwiches_of_fresh_pairs_are_counted(monkeypatch, tmp_path, capsys):
     world, *_, nearer = coverage.label_worlds()
     brief = dataclasses.replace(world, recipe=Recipe(steps=400, dropout=0.1, seed=9))
     monkeypatch.setattr(coverage, "label_worlds", lambda: (brief,))
-    monkeypatch.setattr(coverage, "GROUPS", 3)
+    monkeypatch.setattr(coverage, "GROUPS", 10)
     honest.study(("sandwich",), tmp_path)
     said = capsys.readouterr().out
     assert "| six labels | 1." in said
@@ -185,8 +185,7 @@ def test_sandwiches_of_fresh_pairs_are_counted(monkeypatch, tmp_path, capsys):
 def test_a_sandwich_of_exact_branches_holds_the_truth():
     world = coverage.label_worlds()[0]
     held = 0
-    for group in range(4):
-        made, own = coverage.sandwich(coverage.LABELS.exact(), world, group)
+    for made, own in coverage.sandwich(coverage.LABELS.exact(), world, 1, groups=4):
         low, high = made.interval
         held += low <= own <= high
         assert abs(made.width.value) < 3 * made.width.stderr + 0.1

@@ -17,11 +17,12 @@ from mmg_diffusers.commands.studies.honest.worlds import Labels
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.denoisers.base import Denoiser
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath
+from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
-# Groups, pairs of each, other pairs that the marginal is fitted to, and steps of the path.
-GROUPS, PAIRS, FIT, STEPS = 50, 64, 300, 32
+# Groups, pairs of each, groups that share what the marginal was fitted to, how many other pairs that was, and steps of the path.
+GROUPS, PAIRS, SHARED, FIT, STEPS = 50, 64, 10, 300, 32
 # Within the levels of training.
 ENDS = (-7.9, 7.9)
 LABELS = Labels(6, 24, 0.4, seed=71)
@@ -62,32 +63,34 @@ def label_worlds() -> tuple[LabelWorld, ...]:
         LabelWorld("six labels"),
         LabelWorld("trained a quarter as long", recipe=Recipe(dropout=0.1, steps=150, seed=2)),
         LabelWorld("skewed prior", (0.5, 0.25, 0.12, 0.06, 0.04, 0.03)),
-        LabelWorld("a wide network", recipe=Recipe(dropout=0.1, width=192, steps=1200, seed=3)),
+        LabelWorld("a wider network", recipe=Recipe(dropout=0.1, width=192, seed=3)),
         LabelWorld("points nearer to their labels' means", narrow=0.6),
     )
 
 
-def sandwich(denoiser: Denoiser, world: LabelWorld, group: int) -> tuple[Sandwich, float]:
-    """The sandwich of a group of fresh pairs, and what they tell exactly.
+def sandwich(denoiser: Denoiser, world: LabelWorld, seed: int, groups: int = SHARED) -> list[tuple[Sandwich, float]]:
+    """The sandwiches of groups of fresh pairs, and what each group tells exactly.
 
     The marginal is the labels of other pairs, as often as they occur; the bound is by the world's own prior, along the same paths.
     """
-    x, label, truth = world.draw(PAIRS, 5000 + group)
-    often = torch.bincount(world.draw(FIT, 4000 + group)[1], minlength=LABELS.count).double()
-    # A label that the others lack is as improbable as `pipe.fit` would say: not there.
-    often = often.clamp(min=1e-9) / often.clamp(min=1e-9).sum()
-    labels = LabelSet({"label": torch.arange(LABELS.count)}, prior=often.tolist())
-    made = filter_labels(
-        denoiser, x, labels, label, path=NoisePath(Trapezoid(STEPS + 1), logsnr_range=ENDS), seed=group
-    )
-    above = made.against_mixture
-    fitted = replace(
-        above, settings={**above.settings, "base": "a mixture of fitted labels", "fitted_to": FIT}, ceiling=None
-    )
-    law = replace(made.mixture, prior=torch.tensor(world.prior, dtype=torch.float64).expand(PAIRS, -1).contiguous())
-    curve = made.evidence
-    evidence = CandidateCurve(curve.score, curve.logsnr, curve.pair_ids, curve.evaluations, curve.mixture)
-    return Sandwich(Filtered(evidence, law, made.settings), fitted), float(truth.mean())
+    x, label, truth = world.draw(groups * PAIRS, 5000 + seed)
+    # A label that the others lack is all but impossible.
+    often = torch.bincount(world.draw(FIT, 4000 + seed)[1], minlength=LABELS.count).double().clamp(min=1e-9)
+    labels = LabelSet({"label": torch.arange(LABELS.count)}, prior=(often / often.sum()).tolist())
+    path = NoisePath(Trapezoid(STEPS + 1), logsnr_range=ENDS)
+    made = filter_labels(denoiser, x, labels, label, path=path, seed=seed)
+    curve, mixture = made.evidence, made.mixture
+    assert curve.mixture is not None
+    found: list[tuple[Sandwich, float]] = []
+    for rows in torch.arange(len(x)).split(PAIRS):
+        compared, ids = curve.mixture.rows(rows.tolist()), curve.pair_ids[rows]
+        said = {**made.settings, "base": "a mixture of fitted labels", "fitted_to": FIT}
+        fitted = Estimate(compared, "auto", said, notes=made.notes)
+        some = mixture.rows(rows.tolist())
+        law = replace(some, prior=torch.tensor(world.prior, dtype=torch.float64).expand(PAIRS, -1).contiguous())
+        evidence = CandidateCurve(curve.score[rows], curve.logsnr, ids, curve.evaluations, compared)
+        found.append((Sandwich(Filtered(evidence, law, made.settings), fitted), float(truth[rows].mean())))
+    return found
 
 
 def sandwiches() -> dict[str, Any]:
@@ -96,7 +99,7 @@ def sandwiches() -> dict[str, Any]:
     for world in label_worlds():
         denoiser = train(LABELS, world.recipe)
         truth = float(world.draw(200_000, 3)[2].mean())
-        made = [sandwich(denoiser, world, group) for group in range(GROUPS)]
+        made = [one for seed in range(GROUPS // SHARED) for one in sandwich(denoiser, world, seed)]
         ends = torch.tensor([one.interval for one, _ in made])
         own = torch.tensor([exact for _, exact in made])
         sides = torch.tensor([(one.below.value, one.above.value) for one, _ in made], dtype=torch.float64)
