@@ -68,7 +68,7 @@ def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> di
     }
     readings = {
         "as it stands": fresh.calibration,
-        "one temperature": known.calibrate(other.prompts),
+        "one temperature": known.calibrate(other.prompts, ()),
         "by band and word": known.calibrate(other.prompts, BANDS, caption_parts()),
     }
     for name, calibration in readings.items():

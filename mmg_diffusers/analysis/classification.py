@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -167,23 +167,23 @@ class Classification(Record, Brief):
             ValueError: as `pointwise` does.
         """
         index = self._index(truth)
-        bands = self._bands(even_edges(float(self.curve.logsnr[0]), float(self.curve.logsnr[-1])))
+        bands = self._bands(_even_edges(self.curve))
         log_prior = self.prior.double().log().expand(len(bands), -1)
         return self._bound(posterior_of(bands, log_prior, cross_fitted(bands, log_prior, index)), index)
 
     def calibrate(
-        self, truth: Sequence[str | int], edges: Sequence[float] = (), parts: Parts | None = None
-    ) -> Calibration:  # fmt: skip
+        self, truth: Sequence[str | int], edges: Sequence[float] | None = None, parts: Parts | None = None
+    ) -> Calibration:
         """Fit the trust in each noise band to pairs of known truth, at the maximum of the posterior.
 
-        The logarithm of a single trust has a normal prior of mean 0 and deviation 1/2: if every fitted pair is classified
-        right, the likelihood alone would trust without end. Of several bands each trust has a normal prior of mean 1 and
-        deviation 1/2, cut at 0: a band whose evidence misleads, as the clean end's often does, is left out. Use the
-        result on *other* pairs with `calibrated`: any calibration gives a bound there.
+        Of several bands each trust has a normal prior of mean 1 and deviation 1/2, cut at 0: a band whose evidence misleads, as the
+        ends of a network's range often do, is left out. The logarithm of a single trust has a normal prior of mean 0 and deviation
+        1/2: if every fitted pair is classified right, the likelihood alone would trust without end. Use the result on *other* pairs
+        with `calibrated`: any calibration gives a bound there.
 
         Args:
             truth: the true candidate of every variable, by name or index.
-            edges: inner edges of noise bands in log-SNR; none fits one temperature.
+            edges: inner edges of noise bands in log-SNR; by default of four even ones, with parts of none. ``()`` fits one temperature.
             parts: what the candidates are made of, to fit a bias as well beside a single trust: one for every label, added up over a
                 candidate's labels, with a standard normal prior (in nats) that holds it if the pairs say little.
 
@@ -191,6 +191,8 @@ class Classification(Record, Brief):
             ValueError: as `pointwise` does, and for parts without one label a candidate.
         """
         index = self._index(truth)
+        if edges is None:
+            edges = () if parts else _even_edges(self.curve)
         bands = self._bands(edges)
         if edges and not parts:
             log_prior = self.prior.double().log().expand(len(bands), -1)
@@ -219,9 +221,7 @@ class Classification(Record, Brief):
 
     def calibrated(self, calibration: Calibration) -> Classification:
         """The same evidence read with another calibration; no network is called."""
-        return Classification(
-            self.curve, self.candidates, self.prior, calibration, self.settings, self.versions, self.notes
-        )
+        return replace(self, calibration=calibration)
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this posterior before it."""
@@ -283,6 +283,10 @@ class Classification(Record, Brief):
         return Classification(
             curve, first.candidates, first.prior, first.calibration, first.settings, first.versions, notes
         )
+
+
+def _even_edges(curve: CandidateCurve) -> tuple[float, ...]:
+    return even_edges(float(curve.logsnr[0]), float(curve.logsnr[-1]))
 
 
 def _membership(parts: Parts, count: int) -> Tensor:

@@ -153,7 +153,8 @@ class Filtered(Followed, Measured):
             said.append(
                 Finding(
                     f"the {len(self.logsnr) - 1} steps of the path are too large: the gap to the mixture is {off:.3f} +- {stderr:.3f} "
-                    "nats from log q; take more",
+                    "nats from log q. Take more (levels=, or NoisePath(Trapezoid(...))); if the network hardly learned an end, follow known "
+                    "levels, known_range(denoiser, x, cond).logsnr_range",
                     "range",
                 )
             )

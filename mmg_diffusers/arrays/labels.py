@@ -17,6 +17,7 @@ from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_typ
 from mmg_diffusers.denoisers.forwards import memory_notes
 from mmg_diffusers.measure.batches import Pairs, check_condition
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
+from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.verdict import of_network
 from mmg_diffusers.pairs.mixture import Mixture
 
@@ -101,18 +102,57 @@ class LabelSet:
         )
 
 
-def _settings(path: NoisePath, curve: CandidateCurve, seed: int) -> dict[str, object]:
-    return {
-        "quadrature": repr(path.quadrature),
-        "logsnr_range": [float(curve.logsnr[0]), float(curve.logsnr[-1])],
-        "draws": path.draws,
-        "prune": path.prune,
-        "seed": seed,
-    }
+@dataclass(frozen=True)
+class _Comparison:
+    """What is compared, and how: the call that all three share."""
 
+    denoiser: Denoiser
+    x: Tensor
+    labels: LabelSet
+    path: NoisePath
+    seed: int
+    batch_size: int | None
 
-def _notes(denoiser: Denoiser) -> tuple[str, ...]:
-    return (*denoiser.notes, *of_network(denoiser), *memory_notes(denoiser))
+    @classmethod
+    def of(
+        cls,
+        denoiser: Denoiser,
+        x: Tensor,
+        labels: LabelSet | Condition,
+        path: NoisePath | None,
+        seed: int,
+        batch_size: int | None,
+    ) -> _Comparison:
+        """Checked, with the default path if none is given."""
+        check_denoiser_type(denoiser)
+        return cls(denoiser, x, LabelSet.of(labels), path or NoisePath(), seed, batch_size)
+
+    def follow(self, truth: Tensor | None = None) -> tuple[CandidateCurve, dict[str, object], tuple[str, ...]]:
+        """The evidence, the settings of its record, and what to say of it."""
+        curve = measure_candidates(
+            self.denoiser,
+            Pairs.of(self.x),
+            self.labels.conditions,
+            self.path,
+            truth=truth,
+            prior=self.labels.probability,
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
+        settings = {
+            "quadrature": repr(self.path.quadrature),
+            "logsnr_range": [float(curve.logsnr[0]), float(curve.logsnr[-1])],
+            "draws": self.path.draws,
+            "prune": self.path.prune,
+            "seed": self.seed,
+        }
+        notes = (
+            *self.denoiser.notes,
+            *of_network(self.denoiser),
+            *of_unknown_candidates(curve, self.x),
+            *memory_notes(self.denoiser),
+        )
+        return curve, settings, notes
 
 
 def classify(
@@ -138,16 +178,11 @@ def classify(
     Raises:
         TypeError, ValueError: for labels, variables or a path that do not fit.
     """
-    check_denoiser_type(denoiser)
-    among, path = LabelSet.of(labels), path or NoisePath()
-    found = calibration or Calibration()
+    asked = _Comparison.of(denoiser, x, labels, path, seed, batch_size)
+    among, found = asked.labels, calibration or Calibration()
     found.check(len(among))
-    curve = measure_candidates(
-        denoiser, Pairs.of(x), among.conditions, path, prior=among.probability, seed=seed, batch_size=batch_size
-    )
-    return Classification(
-        curve, tuple(among.names), among.probability, found, _settings(path, curve, seed), notes=_notes(denoiser)
-    )
+    curve, settings, notes = asked.follow()
+    return Classification(curve, tuple(among.names), among.probability, found, settings, notes=notes)
 
 
 def filter_labels(
@@ -169,20 +204,10 @@ def filter_labels(
     Raises:
         TypeError, ValueError: as `classify` does, and for true labels that are not among those compared.
     """
-    check_denoiser_type(denoiser)
-    among, path, pairs = LabelSet.of(labels), path or NoisePath(), Pairs.of(x)
-    mixture = among.mixture(truth, len(pairs))
-    curve = measure_candidates(
-        denoiser,
-        pairs,
-        among.conditions,
-        path,
-        truth=mixture.truth,
-        prior=among.probability,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    return Filtered(curve, mixture, _settings(path, curve, seed), notes=_notes(denoiser))
+    asked = _Comparison.of(denoiser, x, labels, path, seed, batch_size)
+    mixture = asked.labels.mixture(truth, len(Pairs.of(x)))
+    curve, settings, notes = asked.follow(mixture.truth)
+    return Filtered(curve, mixture, settings, notes=notes)
 
 
 def audit_labels(

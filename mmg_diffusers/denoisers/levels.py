@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmg_diffusers.checks import two_ends
+
 
 def signal_and_noise(logsnr: Tensor) -> tuple[Tensor, Tensor]:
     """Scales (a, s) of signal and noise in the variance-preserving z; same shape as `logsnr`."""
@@ -32,3 +34,19 @@ def add_noise(x: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
     """The noisy variable z at levels `(B,)` for a batch `(B, *event)`."""
     a, s = signal_and_noise(logsnr)
     return per_event(a, x) * x + per_event(s, x) * eps
+
+
+def part_of_range(known: tuple[float, float], asked: tuple[float, float] | None) -> tuple[float, float]:
+    """The ends of what is measured: of all that a network knows, or of a part of it that is asked for.
+
+    Raises:
+        TypeError, ValueError: for a part that does not rise, or is not within what is known.
+    """
+    if asked is None:
+        return known
+    (low, high), asked = known, two_ends(asked, "logsnr_range")
+    if not (low - 1e-9 <= asked[0] < asked[1] <= high + 1e-9):
+        raise ValueError(
+            f"logsnr_range {asked} is not a rising range within [{low:.3f}, {high:.3f}], the levels that this network was trained on"
+        )
+    return max(low, asked[0]), min(high, asked[1])

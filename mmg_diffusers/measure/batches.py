@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, shown, two_ends
+from mmg_diffusers.checks import of_type, shown
 from mmg_diffusers.denoisers.base import Condition, Denoiser, condition_rows
-from mmg_diffusers.denoisers.levels import add_noise
+from mmg_diffusers.denoisers.levels import add_noise, part_of_range
 from mmg_diffusers.denoisers.precision import onto
 from mmg_diffusers.measure.draws import PairDraws
 from mmg_diffusers.measure.quadrature import Quadrature
@@ -166,16 +166,7 @@ class Levels(Protocol):
 
 def range_within(denoiser: Levels, asked: tuple[float, float] | None, quadrature: Quadrature) -> tuple[float, float]:
     """The ends of the integral: the denoiser's own, a part of them that is asked for, and what the rule covers."""
-    low, high = denoiser.logsnr_range
-    if asked is not None:
-        asked = two_ends(asked, "logsnr_range")
-        if not (low - 1e-9 <= asked[0] < asked[1] <= high + 1e-9):
-            raise ValueError(
-                f"logsnr_range {asked} is not a rising range within [{low:.3f}, {high:.3f}], the levels that this "
-                "network was trained on"
-            )
-        low, high = max(low, asked[0]), min(high, asked[1])
-    return quadrature.bounds(low, high)
+    return quadrature.bounds(*part_of_range(denoiser.logsnr_range, asked))
 
 
 def rows_of(cond: Condition | None, index: Tensor, device: torch.device) -> Condition | None:

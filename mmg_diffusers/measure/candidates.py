@@ -33,7 +33,8 @@ class CandidateCurve(Record, Brief):
     compares each with the mixture of all, at the first L levels, weighted by the posterior along the path so far: a
     marginal that needs no unconditional branch, and that the posterior leads to the true candidate at the clean end.
     `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
-    `null`, if it was asked for, compares the mixture with the unconditional branch at the same noise.
+    `error` `(N, D, L)` is what the mixture leaves of the noise, |eps - e|^2, summed over the event, at those L levels; not a number
+    where a single candidate was left and not followed, and missing in older records. `null`, if it was asked for, compares the mixture with the unconditional branch at the same noise.
     """
 
     FORMAT = "mmg_diffusers.CandidateCurve/1"
@@ -46,6 +47,7 @@ class CandidateCurve(Record, Brief):
     mixture: Curve | None = None
     innovation: Tensor | None = None
     null: Curve | None = None
+    error: Tensor | None = None
 
     def __post_init__(self) -> None:
         count, steps = len(self.score), len(self.logsnr) - 1
@@ -66,16 +68,16 @@ class CandidateCurve(Record, Brief):
                 f"the pair_ids of a comparison are {tuple(self.pair_ids.shape)}; expected {count} different ones"
             )
         whole(self.evaluations, "the evaluations of a comparison", 0)
-        if self.innovation is not None and self.innovation.shape != self.score.shape[:3]:
-            raise ValueError(
-                f"the innovations of a comparison are {tuple(self.innovation.shape)}; expected {tuple(self.score.shape[:3])}"
-            )
+        for name, values in {"innovations": self.innovation, "errors": self.error}.items():
+            if values is not None and values.shape != self.score.shape[:3]:
+                raise ValueError(
+                    f"the {name} of a comparison are {tuple(values.shape)}; expected {tuple(self.score.shape[:3])}"
+                )
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""
         tensors = {name: getattr(self, name) for name in ("score", "logsnr", "pair_ids")}
-        if self.innovation is not None:
-            tensors["innovation"] = self.innovation
+        tensors |= {name: held for name in ("innovation", "error") if (held := getattr(self, name)) is not None}
         record: dict[str, Any] = {"evaluations": self.evaluations}
         for name in COMPARED:
             held = getattr(self, name)
@@ -120,6 +122,7 @@ class CandidateCurve(Record, Brief):
         mixtures = [curve.mixture for curve in curves if curve.mixture is not None]
         innovations = [curve.innovation for curve in curves if curve.innovation is not None]
         nulls = [curve.null for curve in curves if curve.null is not None]
+        errors = [curve.error for curve in curves if curve.error is not None]
         if any(len(some) not in (0, len(curves)) for some in (mixtures, innovations, nulls)):
             raise ValueError(
                 "some comparisons have the mixture of candidates, or the null branch, beside them and some do not; measure all "
@@ -133,6 +136,8 @@ class CandidateCurve(Record, Brief):
             Curve.merge(mixtures) if mixtures else None,
             torch.cat(innovations) if innovations else None,
             Curve.merge(nulls) if nulls else None,
+            # Shards of another version may have none: what is known of some levels alone is left out.
+            torch.cat(errors) if len(errors) == len(curves) else None,
         )
 
 
@@ -269,7 +274,7 @@ def measure_candidates(
         if scores.null is not None:
             beside = scores.null.curve(grid[:-1], block.pairs.ids, scores.evaluations)
         ids, rows_run = block.pairs.ids, scores.evaluations
-        curves.append(CandidateCurve(scores.score, grid, ids, rows_run, mixture, innovation, beside))
+        curves.append(CandidateCurve(scores.score, grid, ids, rows_run, mixture, innovation, beside, scores.error))
     return CandidateCurve.merge(curves)
 
 

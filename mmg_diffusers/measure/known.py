@@ -14,9 +14,9 @@ from mmg_diffusers.denoisers.forwards import Forwards, device_of
 from mmg_diffusers.denoisers.levels import add_noise
 from mmg_diffusers.denoisers.precision import onto, widened
 from mmg_diffusers.measure.batches import Pairs, check_condition, check_finite
+from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.draws import PairDraws
 from mmg_diffusers.measure.moments import Curve
-from mmg_diffusers.measure.value import stderr_over_pairs
 from mmg_diffusers.measure.verdict import Finding
 
 # Fewer variables than these do not show how far they spread.
@@ -37,9 +37,12 @@ def linear_errors(x: Tensor, logsnr: Tensor) -> Tensor:
 
 def unknown_levels(errors: Tensor, linear: Tensor, slack: float = SLACK, leeway: float = LEEWAY) -> Tensor:
     """Levels `(L,)` at which errors per dimension `(N, L)` are above those of the best multiple of z, by more than chance, and than
-    slack times these and leeway.
+    slack times these and leeway. Errors that are not a number are of no weight.
     """  # fmt: skip
-    return errors.mean(0) - 3 * stderr_over_pairs(errors) > slack * linear + leeway
+    count = errors.isfinite().sum(0)
+    mean = errors.nanmean(0)
+    stderr = ((errors - mean).square().nansum(0) / (count - 1) / count).sqrt()
+    return (count >= FEWEST) & (mean - 3 * stderr > slack * linear + leeway)
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,20 +136,46 @@ def known_range(
 
 
 def of_unknown_levels(curve: Curve, x: Tensor) -> tuple[Finding, ...]:
-    """What a curve of variables `(N, *event)` says of levels that the network does not know; nothing of fewer than 16 variables."""
+    """What a curve of variables `(N, *event)` says of levels that a branch of the network does not know; nothing of fewer than 16."""
     grid = curve.grid()
     if grid is None or len(x) < FEWEST:
         return ()
-    errors = (curve.error + curve.gap).nanmean(1) / x[0].numel()
-    unknown = unknown_levels(errors, linear_errors(x, grid[0]))
+    linear = linear_errors(x, grid[0])
+    branches = {
+        "the branch without a condition errs": ((curve.error + curve.gap).nanmean(1), "known_range(denoiser, x)"),
+        "the branch with one errs": (curve.error.nanmean(1), "known_range(denoiser, x, cond)"),
+    }
+    found: list[Finding] = []
+    for what, (errors, remedy) in branches.items():
+        unknown = unknown_levels(errors / x[0].numel(), linear)
+        if bool(unknown.any()):
+            found.append(Finding(_unknown(grid[0], unknown, what, remedy), "range", "don't"))
+    return tuple(found)
+
+
+def of_unknown_candidates(curve: CandidateCurve, x: Tensor) -> tuple[Finding, ...]:
+    """What evidence of candidates for variables `(N, *event)` says of levels that the network does not know; nothing of fewer than 16.
+
+    They are told by what the mixture of candidates leaves of the noise: with the right posterior it leaves least. Evidence adds up over
+    dimensions and levels, so that levels are held closer to the best multiple of z here than a difference of two branches is.
+    """
+    if curve.error is None or len(x) < FEWEST:
+        return ()
+    levels = curve.logsnr[:-1]
+    unknown = unknown_levels(curve.error.nanmean(1) / x[0].numel(), linear_errors(x, levels), *CLOSE)
     if not bool(unknown.any()):
         return ()
-    at = grid[0][unknown]
+    text = _unknown(levels, unknown, "the network, told the candidates, errs", "known_range(denoiser, x, cond)")
     return (
         Finding(
-            f"at {len(at)} of {len(unknown)} levels, log-SNR {float(at[0]):.2f} to {float(at[-1]):.2f}, the branch without a condition errs "
-            "by more than the best multiple of z: it does not know them. Measure over known_range(denoiser, x).logsnr_range",
-            "range",
-            "don't",
+            f"{text}, or weigh evidence by band, as calibrate does, and the mean of filter_labels by itself", "range"
         ),
+    )
+
+
+def _unknown(levels: Tensor, unknown: Tensor, what: str, remedy: str) -> str:
+    at = levels[unknown]
+    return (
+        f"at {len(at)} of {len(unknown)} levels, log-SNR {float(at[0]):.2f} to {float(at[-1]):.2f}, {what} by more than the best multiple of z: "
+        f"it does not know them. Measure over {remedy}.logsnr_range"
     )

@@ -43,11 +43,12 @@ class CandidateSlots:
 class PathScores:
     """Scores of the draws so far, for the P variables of a block.
 
-    `score` `(P, D, L, K)`; `behind` `(P, L, K)`, the mean over draws of a candidate's score less what the mixture of
-    all gained in that step.
+    `score` `(P, D, L, K)`; `error` `(P, D, L)`, see `CandidateCurve`; `behind` `(P, L, K)`, the mean over draws of a
+    candidate's score less what the mixture of all gained in that step.
     """
 
     score: Tensor
+    error: Tensor
     behind: Tensor
     evaluations: int
     compared: MixtureMoments | None = None
@@ -56,7 +57,7 @@ class PathScores:
     @staticmethod
     def none(pairs: int, steps: int, count: int) -> PathScores:
         empty = torch.zeros(pairs, 0, steps, count, dtype=torch.float64)
-        return PathScores(empty, torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
+        return PathScores(empty, empty[..., 0], torch.zeros(pairs, steps, count, dtype=torch.float64), 0)
 
     def in_play(self, log_prior: Tensor, floor: float) -> Tensor:
         """`(P, K)` which candidates are possible, and not ruled out by the draws so far: by the mean over them and,
@@ -98,6 +99,7 @@ class PathScorer:
         null = MixtureMoments(len(block.pairs), len(draws), self.keep)
         steps: list[Tensor] = []
         gains: list[Tensor] = []
+        errors: list[Tensor] = []
         evaluations = 0
         for level, (eps, xi) in enumerate(brownian_path(sources, grid, tuple(x.shape[1:]), x.dtype)):
             noise, xi = onto(eps, device), onto(xi, device)
@@ -107,7 +109,9 @@ class PathScorer:
             followed = alive if slots.truth is not None else alive & (alive.sum(1, keepdim=True) > 1)
             step = self.follow(z, grid[level], growth[level], noise, xi, followed, log_share, slots)
             evaluations += int(followed.sum())
-            if step.mixture is not None and step.true is not None:
+            off = (widened(noise) - step.mixture).square().flatten(1).sum(1).cpu()
+            errors.append(torch.where(followed.any(1), off, torch.nan))
+            if step.true is not None:
                 home = sums_on(device)
                 surprise = innovation(widened(step.true) - step.mixture, xi.to(home), growth[level])
                 seen = moments(*(part.to(home) for part in (noise, z, step.mixture, step.true)))
@@ -133,6 +137,7 @@ class PathScorer:
         known, made = before.score.shape[1], len(draws)
         return PathScores(
             torch.cat([before.score, score], 1),
+            torch.cat([before.error, torch.stack(errors, 1).unflatten(0, (len(block.pairs), len(draws)))], 1),
             (before.behind * known + behind.sum(1)) / (known + made),
             before.evaluations + evaluations,
             None if of_block.truth is None else compared,
@@ -158,10 +163,12 @@ def step_score(predicted: Tensor, eps: Tensor, xi: Tensor, growth: Tensor) -> Te
 
 @dataclass(frozen=True)
 class StepScores:
-    """One step of every path: scores `(B, K)` float64, and if the truth is known the predictions of the noise."""
+    """One step of every path: scores `(B, K)` float64, what the mixture of those that are followed predicts, and if the truth is
+    known what the true one does.
+    """  # fmt: skip
 
     score: Tensor
-    mixture: Tensor | None
+    mixture: Tensor
     true: Tensor | None
     null: Tensor | None
 
@@ -187,12 +194,11 @@ class StepScorer:
     ) -> StepScores:
         """Scores are 0 for candidates that are not alive; `log_share` are the log weights of the mixture."""
         out = torch.zeros(alive.shape, dtype=torch.float64)
-        mixture = true = None
         rows, device = self.forwards.rows, self.forwards.device
         home = sums_on(device)
         truth = slots.truth
-        if truth is not None:
-            mixture, true = torch.zeros(z.shape, dtype=torch.float64, device=home), torch.zeros_like(z)
+        mixture = torch.zeros(z.shape, dtype=torch.float64, device=home)
+        true = None if truth is None else torch.zeros_like(z)
         path, candidate = alive.nonzero(as_tuple=True)
         for p, k in zip(path.split(rows), candidate.split(rows), strict=True):
             if not len(p):
@@ -202,9 +208,9 @@ class StepScorer:
             predicted = self.forwards(z[here], logsnr, rows_of(self.candidates, slots.slots[p, k], device))
             check_finite(predicted, logsnr)
             out[p, k] = step_score(predicted, eps[here], xi[here], growth).cpu()
-            if truth is not None and mixture is not None and true is not None:
-                share = log_share[p, k].exp().to(home)
-                mixture.index_add_(0, here.to(home), widened(predicted) * share.view(-1, *(1,) * (predicted.ndim - 1)))
+            share = log_share[p, k].exp().to(home)
+            mixture.index_add_(0, here.to(home), widened(predicted) * share.view(-1, *(1,) * (predicted.ndim - 1)))
+            if truth is not None and true is not None:
                 is_true = (k == truth[p]).to(device)
                 true[here[is_true]] = predicted[is_true].to(true.dtype)
         null = self._null(z, level) if self.null else None

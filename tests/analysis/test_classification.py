@@ -131,7 +131,9 @@ def test_calibration_finds_a_bias(mixture):
     found = part.calibrate(known, parts={"label": NAMES})
     lean = torch.tensor(found.bias) + tilt * found.trust[0]
     assert float((lean - lean.mean()).abs().max()) < 0.5
-    assert rest.calibrated(found).bound(fresh).value > rest.calibrated(part.calibrate(known)).bound(fresh).value + 0.05
+    assert (
+        rest.calibrated(found).bound(fresh).value > rest.calibrated(part.calibrate(known, ())).bound(fresh).value + 0.05
+    )
     with pytest.raises(ValueError, match="part 'label' has 2 labels for 3 candidates"):
         biased.calibrate(label.tolist(), parts={"label": NAMES[:2]})
 
@@ -141,8 +143,8 @@ def test_calibration_finds_the_scale_of_overconfident_scores(mixture):
     curve = result.curve
     loud = type(curve)(3.0 * curve.score, curve.logsnr, curve.pair_ids, curve.evaluations)
     overconfident = Classification(loud, NAMES, result.prior)
-    fitted = overconfident.calibrate(label.tolist())
-    honest = result.calibrate(label.tolist()).temperature
+    fitted = overconfident.calibrate(label.tolist(), edges=())
+    honest = result.calibrate(label.tolist(), edges=()).temperature
     assert honest == pytest.approx(1.0, abs=0.25)
     assert fitted.temperature == pytest.approx(3.0 * honest, rel=0.05)
     mended = overconfident.calibrated(fitted)

@@ -37,7 +37,7 @@ def test_trust_is_the_maximum_of_its_posterior(count):
     score[..., 0] = lead
     curve = CandidateCurve(score, torch.tensor([0.0, 1.0], dtype=torch.float64), torch.arange(count), 0)
     prior = torch.full((2,), 0.5, dtype=torch.float64)
-    trust = Classification(curve, ("a", "b"), prior).calibrate([0] * count).trust[0]
+    trust = Classification(curve, ("a", "b"), prior).calibrate([0] * count, edges=()).trust[0]
 
     def posterior(log_trust):
         return count * np.log1p(np.exp(-np.exp(log_trust) * lead)) + (log_trust / 0.5) ** 2 / 2

@@ -1,6 +1,8 @@
 """Labels compared by a denoiser of one's own: against closed forms, with a null that is None, and over levels that it knows."""
 
 import math
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from mmg_diffusers.denoisers.base import Adapted, Denoiser
 from mmg_diffusers.denoisers.check import check_denoiser, foreign, present
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from mmg_diffusers.denoisers.exact import MixtureDenoiser
-from mmg_diffusers.measure.candidates import NoisePath
+from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath
 from mmg_diffusers.measure.quadrature import Trapezoid
 
 WORLD = Labels(5, 12, 0.5, seed=11)
@@ -163,3 +165,84 @@ def test_levels_that_a_network_does_not_know_are_cut_with_a_note(sample):
     assert known_range(WORLD.exact(), sample.x).note is None
     with pytest.raises(ValueError, match="at all levels"):
         known_range(Unseen(-30.0), sample.x)
+
+
+class Misled(Denoiser):
+    """Errs at the noisy end, for every label in its own way: where nearly all of z is noise, that is evidence of nothing."""
+
+    logsnr_range = (-9.0, 9.0)
+
+    def __init__(self, branches=(True, True), by=0.5):
+        super().__init__()
+        self.exact, self.erring, self.by = WORLD.exact(), branches, by
+
+    def forward(self, z, logsnr, cond=None):
+        right = self.exact(z, logsnr, cond)
+        if not self.erring[cond is not None]:
+            return right
+        there = (logsnr < -4.0)[:, None]
+        phase = 0.0 if cond is None else 2.0 * cond["label"][:, None]
+        return right + (self.by * there * (3 * z + phase).sin()).to(right)
+
+
+def test_labels_over_levels_that_a_network_does_not_know_are_warned_of_with_what_mends_it(sample):
+    """By default all levels are compared: the posterior is misled, and says so; either remedy reads what there is to be read."""
+    denoiser, labels, label = Misled(), {"label": torch.arange(5)}, sample.cond["label"]
+    truth, exact = label.tolist(), float(sample.truth.mean())
+    raw = classify(denoiser, sample.x, labels)
+    assert raw.bound(truth).value < exact - 0.5
+    (said,) = raw.warnings()
+    assert said.about == "range"
+    # At its first level no more can be wrong than chance allows.
+    assert re.search(r"log-SNR -[89]\.\d+ to -4\.", said)
+    assert "known_range(denoiser, x, cond).logsnr_range" in said
+    known = known_range(denoiser, sample.x, sample.cond)
+    assert known.logsnr_range[0] > -4.1
+    within = classify(denoiser, sample.x, labels, path=NoisePath(logsnr_range=known.logsnr_range))
+    assert within.warnings() == ()
+    other = WORLD.sample(150, 13)
+    calibration = classify(denoiser, other.x, labels).calibrate(other.cond["label"].tolist())
+    assert len(calibration.trust) == 4
+    assert calibration.trust[0] < 0.1
+    ideal = classify(WORLD.exact(), sample.x, labels, path=NoisePath(logsnr_range=(-9.0, 9.0))).bound(truth).value
+    for mended in (within, raw.calibrated(calibration)):
+        assert mended.bound(truth).value > ideal - 0.15
+    filtered = filter_labels(denoiser, sample.x, labels, label)
+    assert filtered.mean().value > ideal - 0.15
+    for record in (filtered, audit_labels(denoiser, sample.x, labels, label).filtered):
+        assert said in record.warnings()
+        assert "range" in record.verdict.about
+    # Of fewer variables nobody can tell how far they spread, and of levels that are known nothing is said.
+    assert classify(denoiser, sample.x[:15], labels).warnings() == ()
+    assert classify(WORLD.exact(), sample.x, labels, path=NoisePath(logsnr_range=(-9.0, 9.0))).warnings() == ()
+
+
+def test_the_branch_that_does_not_know_its_levels_is_named(sample):
+    for branches, remedy in (
+        ((False, True), "known_range(denoiser, x, cond)"),
+        ((True, False), "known_range(denoiser, x)"),
+    ):
+        out = MMG("gap", Trapezoid(40), antithetic=True)(Misled(branches), sample.x, sample.cond)
+        (said,) = [note for note in out.warnings() if "does not know" in note]
+        assert remedy in said
+        assert said.grade == "don't"
+    mended = known_range(Misled((False, True)), sample.x, sample.cond).logsnr_range
+    out = MMG("gap", Trapezoid(40), antithetic=True)(Misled((False, True)), sample.x, sample.cond, logsnr_range=mended)
+    assert "range" not in out.verdict.about
+    off = out.nats - sample.truth
+    assert abs(float(off.mean())) < 4 * float(off.std()) / 150**0.5 + 0.02
+
+
+def test_errors_of_the_mixture_are_kept_with_the_evidence(sample, tmp_path):
+    path = NoisePath(Trapezoid(17), draws=2, logsnr_range=(-9.0, 9.0))
+    made = classify(WORLD.exact(), sample.x[:20], {"label": torch.arange(5)}, path=path)
+    error = made.curve.error
+    assert error.shape == (20, 2, 16)
+    # Noise is told by nobody where there is nothing but noise, and not at all where there is none.
+    assert float(error[..., 0].mean()) < 0.01 * 12
+    assert float(error[..., -1].mean()) == pytest.approx(12, rel=0.2)
+    read = type(made).load(made.save(tmp_path / "found"))
+    assert torch.equal(read.curve.error, error)
+    one, other = (replace(made.curve, pair_ids=torch.arange(20) + start) for start in (0, 20))
+    assert len(CandidateCurve.merge([one, other]).error) == 40
+    assert CandidateCurve.merge([one, replace(other, error=None)]).error is None

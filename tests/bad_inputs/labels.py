@@ -3,6 +3,7 @@
 import torch
 
 from mmg_diffusers import Adapted, LabelSet, audit_labels, filter_labels, known_range
+from mmg_diffusers.denoisers.check import check_denoiser
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from tests.bad_inputs.room import Room, rows
 
@@ -32,7 +33,17 @@ def known(r: Room, denoiser=None, x=None, **options):
     return known_range(r.untouched if denoiser is None else denoiser, r.x if x is None else x, **options)
 
 
+def checked(r: Room, **options):
+    return check_denoiser(r.untouched, r.x.repeat(4, 1), {"y": r.y.repeat(4, 1)}, **options)
+
+
 ROWS = (
+    *rows(
+        "check_denoiser(denoiser, x, cond)",
+        ("a range that falls", lambda r: checked(r, logsnr_range=(2.0, -2.0)), ValueError, "not a rising range within"),
+        ("a range of one end", lambda r: checked(r, logsnr_range=(2.0,)), ValueError, "expected two numbers"),
+        ("a range that is NaN", lambda r: checked(r, logsnr_range=(NAN, 2.0)), ValueError, "an end of logsnr_range"),
+    ),
     *rows(
         "filter_labels(denoiser, x, labels, truth)",
         ("a function", lambda r: label_of_function(r), TypeError, "expected a Denoiser"),

@@ -6,10 +6,16 @@ import math
 import pytest
 import torch
 
+from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.commands.studies import honest
-from mmg_diffusers.commands.studies.honest import fitted, judged
+from mmg_diffusers.commands.studies.honest import coverage, fitted, judged, unlike
+from mmg_diffusers.commands.studies.honest.networks import Recipe
 from mmg_diffusers.commands.studies.honest.settings import development, is_right, reported
+from mmg_diffusers.denoisers.base import Denoiser
 from mmg_diffusers.measure.value import Value
+from mmg_diffusers.runs.stages import Stages
+from mmg_diffusers.tuning.fitting import FitPlan
+from mmg_diffusers.tuning.soft import SoftPlan
 
 
 def test_stages_are_kept_and_tabled(tmp_path, monkeypatch, capsys):
@@ -26,7 +32,9 @@ def test_stages_are_kept_and_tabled(tmp_path, monkeypatch, capsys):
 
 
 def test_unknown_stages_and_digits_without_a_folder_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="there is no stage 'powr'; expected verdict, power, times, fitted, digits"):
+    with pytest.raises(
+        ValueError, match="there is no stage 'powr'; expected verdict, power, times, sandwich, fitted, digits"
+    ):
         honest.study(("powr",), tmp_path)
     with pytest.raises(ValueError, match="--digits FOLDER"):
         honest.study(("digits",), tmp_path)
@@ -67,34 +75,88 @@ def test_tables_of_verdicts():
 
 
 def test_a_fitted_marginal_is_held_against_the_truth_of_its_world(monkeypatch, tmp_path, capsys):
-    few, *_ = fitted.worlds()
-    small = dataclasses.replace(few, pairs=6)
+    few, *_ = unlike.worlds()
+    soft = FitPlan(SoftPlan(4, steps=2, batch=2, check_every=1))
+    ways = {"few": (400, unlike.PLAIN), "soft": (24, soft)}
     monkeypatch.setattr(fitted, "STEPS", 4)
     monkeypatch.setattr(fitted, "NULLS", 3)
-    monkeypatch.setattr(fitted, "worlds", lambda: (small,))
-    soft = fitted.FitPlan(fitted.SoftPlan(4, steps=2, batch=2, check_every=1))
-    monkeypatch.setattr(fitted, "WAYS", {small.name: {"few": (400, fitted.PLAIN), "soft": (40, soft)}})
-    monkeypatch.setattr(fitted.MMGPipeline, "fit", without_most_images(fitted.MMGPipeline.fit))
+    monkeypatch.setattr(fitted, "worlds", lambda: (dataclasses.replace(few, pairs=6, ways=ways),))
     honest.study(("fitted",), tmp_path)
     said = capsys.readouterr().out
-    assert "| null as it stands |" in said
-    assert "| few |" in said
-    assert "Sandwich of few, 50 groups of 3" in said
-    assert "Sandwich of soft" not in said
+    rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[1:]] == ["| null as it stands", "| the world's own law", "| few", "| soft"]
+    assert [row[1] for row in rows[1:]] == ["3", "6", "6", "6"]
+    # Against itself the law is off by nothing; what is made of counts is near to it, at the same noise.
+    assert rows[2][9] == "0.000 ± 0.000"
+    assert abs(float(rows[3][9].split(" ± ")[0])) < 0.3
+    assert "exact 2." in said
+    # Nothing is measured or fitted twice, and other pairs are added to those that are there.
+    monkeypatch.setattr(fitted, "follow", None)
+    monkeypatch.setattr(fitted.MMGPipeline, "fit", None)
+    honest.study(("fitted",), tmp_path)
+    assert capsys.readouterr().out == said
 
 
-def without_most_images(fit):
-    """All prompts, of which the first eight have images of their own: what is looked at here are prompts."""
+def test_odds_are_what_the_gap_is_of(tmp_path):
+    """With the true prompt in the mixture they are log q: known from the scores alone, and never above the prompt's surprise."""
+    world = dataclasses.replace(unlike.worlds()[0], pairs=4, ways={})
+    read = fitted.measure_world(world, Stages(tmp_path, {}))[fitted.LAW]
+    assert read.odds.shape == (4,)
+    assert bool((read.odds <= math.log(15) + 1e-6).all())
+    assert read.odds.tolist() == pytest.approx(read.bound.tolist(), abs=1e-6)
 
-    def fitting(pipe, images, prompts, **options):
-        return fit(pipe, [images[k % 12] for k in range(len(images))], prompts, **options)
 
-    return fitting
+class Counting(Denoiser):
+    """Counts the rows that it is asked."""
+
+    logsnr_range = (-5.0, 5.0)
+
+    def __init__(self):
+        super().__init__()
+        self.rows = 0
+
+    def forward(self, z, logsnr, cond=None):
+        self.rows += len(z)
+        return z * logsnr[:, None].to(z) + (0 if cond is None else cond["y"])
+
+
+def test_what_was_asked_before_is_answered_from_memory():
+    inner = Counting()
+    remembered = fitted.Remembered(inner)
+    z, logsnr, y = torch.randn(6, 2), torch.linspace(-4, 4, 6).double(), torch.randn(6, 2)
+    y[1], z[1], logsnr[1] = y[0], z[0], logsnr[0]
+    told = remembered(z, logsnr, {"y": y})
+    assert inner.rows == 5
+    assert torch.equal(told, Counting()(z, logsnr, {"y": y}))
+    assert torch.equal(remembered(z[2:4], logsnr[2:4], {"y": y[2:4]}), told[2:4])
+    assert inner.rows == 5
+    # Another level, condition or none is another question.
+    for other in (lambda: remembered(z, logsnr + 0.5, {"y": y}), lambda: remembered(z, logsnr, {"y": y + 1})):
+        other()
+    assert torch.equal(remembered(z, logsnr, None), Counting()(z, logsnr))
+    assert inner.rows == 20
+
+
+def test_counted_prompts_are_what_fit_keeps_of_few():
+    world = unlike.worlds()[2]
+    pipe = MMGPipeline.from_pretrained(shapes_model("shapes-plain"))
+    sample = world.draw(20, 7)
+    kept = pipe.fit(list(sample.images), sample.prompts, progress=False).parts[0].soft
+    counted = world.counted(20, 7)
+    assert kept.texts
+    assert dict(zip(kept.texts, kept.probability.tolist(), strict=True)) == pytest.approx(
+        dict(zip(counted.texts, counted.probability.tolist(), strict=True))
+    )
+    middle = unlike.worlds()[3]
+    assert sum(middle.counted(50, 3).probability * 50) == pytest.approx(50)
+    assert set(middle.counted(50, 3).texts) == set(middle.draw(50, 3).prompts)
 
 
 def test_worlds_differ_from_the_one_that_models_were_trained_on_and_have_the_information_of_their_law():
-    few, hard, skewed, middle, _ = fitted.worlds()
-    assert {few.draw(300, 1).prompts[k] for k in range(300)} == set(hard.draw(300, 2).prompts)
+    few, hard, skewed, middle, *_ = unlike.worlds()
+    assert (
+        {few.draw(300, 1).prompts[k] for k in range(300)} == set(hard.draw(300, 2).prompts) == set(few.prompts().texts)
+    )
     assert few.information() == pytest.approx(few.shapes.mutual_information(), abs=0.02)
     assert skewed.information() == pytest.approx(skewed.shapes.mutual_information(), abs=0.02)
     sizes = middle.draw(50, 3).factors.size
@@ -104,15 +166,27 @@ def test_worlds_differ_from_the_one_that_models_were_trained_on_and_have_the_inf
     assert hard.information() == pytest.approx(math.log(15), abs=1e-3)
 
 
-def test_coverage_counts_groups_that_hold_the_truth():
-    sure = {"bound": [1.9, 2.0] * 20, "orthogonal": [2.1, 2.2] * 20, "gap": [1.0] * 40}
-    held = fitted.coverage(sure, [2.0] * 40, 2.05)
-    assert held["world"] == 1.0
-    assert held["pairs"] == 1.0
-    assert held["group"] == 20
-    assert held["width"] == pytest.approx(0.2)
-    low = fitted.coverage(
-        {"bound": [0.9, 1.0] * 20, "orthogonal": [1.0] * 40, "gap": [1.1, 1.2] * 20}, [2.0] * 40, 2.05
-    )
-    assert low["world"] == 0.0
-    assert low["below"] == 1.0
+def test_sandwiches_of_fresh_pairs_are_counted(monkeypatch, tmp_path, capsys):
+    world, *_, nearer = coverage.label_worlds()
+    brief = dataclasses.replace(world, recipe=Recipe(steps=400, dropout=0.1, seed=9))
+    monkeypatch.setattr(coverage, "label_worlds", lambda: (brief,))
+    monkeypatch.setattr(coverage, "GROUPS", 10)
+    honest.study(("sandwich",), tmp_path)
+    said = capsys.readouterr().out
+    assert "| six labels | 1." in said
+    # Points nearer to their labels' means tell more of them, in closed form; a skewed prior leaves less to tell.
+    x, label, truth = nearer.draw(5000, 1)
+    assert float(truth.mean()) > float(world.draw(5000, 1)[2].mean()) + 0.1
+    assert x.shape == (5000, coverage.LABELS.size)
+    spread = float((x.double() - coverage.LABELS.means[label]).var())
+    assert spread == pytest.approx(0.6 * coverage.LABELS.variance, rel=0.02)
+
+
+def test_a_sandwich_of_exact_branches_holds_the_truth():
+    world = coverage.label_worlds()[0]
+    held = 0
+    for made, own in coverage.sandwich(coverage.LABELS.exact(), world, 1, groups=4):
+        low, high = made.interval
+        held += low <= own <= high
+        assert abs(made.width.value) < 3 * made.width.stderr + 0.1
+    assert held >= 3

@@ -96,6 +96,43 @@ def test_ends_that_a_network_hardly_learned_are_not_called_another_level(known, 
     assert not torch.allclose(errors[0], errors[1])
 
 
+def weak(o, z, at, cond):
+    """Errs as a network does that hardly saw such levels, more at the clean end, where much is let pass."""
+    return o(z, at, cond) + torch.where((at < 0)[:, None], 0.4, 2.0) * (3 * z).sin()
+
+
+@pytest.mark.parametrize("branch", ["conditional", "unconditional"])
+@pytest.mark.parametrize(("low", "high", "end"), [(-torch.inf, -3.5, "noisy"), (3.5, torch.inf, "clean")])
+def test_an_end_that_a_network_does_not_know_is_said_to_be_one_with_what_to_do(known, branch, low, high, end):
+    oracle, x, cond = known
+
+    def mistake(o, z, at, cond):
+        there = ((at > low) & (at < high))[:, None]
+        return torch.where(there, weak(o, z, at, cond), o(z, at, cond))
+
+    wrong = Mistaken(oracle, mistake, branch)
+    with pytest.raises(AssertionError) as told:
+        check_denoiser(wrong, x, cond)
+    said = str(told.value)
+    assert said.startswith(f"the {branch} branch is wrong at the {end} end alone, log-SNR ")
+    assert "hardly learned" in said
+    assert "known_range(denoiser, x).logsnr_range" in said
+    # Over the others it passes, as the text says.
+    ends = (max(low, -3.4) if end == "noisy" else -8.0, 8.0 if end == "noisy" else min(high, 3.4))
+    found = check_denoiser(wrong, x, cond, logsnr_range=ends)
+    assert (float(found.logsnr[0]), float(found.logsnr[-1])) == ends
+    with pytest.raises(ValueError, match="not a rising range within"):
+        check_denoiser(wrong, x, cond, logsnr_range=(3.0, 9.0))
+
+
+@pytest.mark.parametrize("name", ["sign", "times -5", "sample for epsilon", "time reversed", "nothing"])
+def test_mistakes_at_all_levels_are_no_end(known, name):
+    oracle, x, cond = known
+    with pytest.raises(AssertionError) as told:
+        check_denoiser(Mistaken(oracle, MISTAKES[name], "conditional"), x, cond)
+    assert "hardly learned" not in str(told.value)
+
+
 def test_what_is_right_passes(known):
     oracle, x, cond = known
     for seed in range(5):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
+from mmg_diffusers.commands.studies.honest.coverage import sandwich_lines, sandwiches
 from mmg_diffusers.commands.studies.honest.digits import digits, digits_lines
 from mmg_diffusers.commands.studies.honest.fitted import fitted_tables
 from mmg_diffusers.commands.studies.honest.judged import power, power_lines, verdict_lines, verdicts
@@ -26,6 +27,7 @@ STAGES: Mapping[str, Stage] = {
     "verdict": Stage(verdicts, verdict_lines),
     "power": Stage(power, power_lines),
     "times": Stage(times, times_lines),
+    "sandwich": Stage(sandwiches, sandwich_lines),
 }
 
 

@@ -2,240 +2,253 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.commands.studies.honest.unlike import PLAIN, World, worlds
 from mmg_diffusers.commands.texts import plus_minus
+from mmg_diffusers.denoisers.base import Condition, Denoiser
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
-from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.value import mean_over_pairs
+from mmg_diffusers.pairs.image_pairs import ImagePairs
+from mmg_diffusers.pairs.marginals import Marginal, NullPrompt
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.plan import Plan
+from mmg_diffusers.pipelines.bench import Bench
 from mmg_diffusers.pipelines.fitting import Fitted, follow
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.pipelines.shipped import model_place
 from mmg_diffusers.runs.stages import Stages
-from mmg_diffusers.tuning.fitting import FitPlan
-from mmg_diffusers.tuning.soft import SoftPlan
-from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample
+from mmg_diffusers.tuning.fitting import Part
+from mmg_diffusers.tuning.soft import SoftPrompts
 
-Floats = NDArray[np.float64]
-# Seeds of worlds and pairs that are reported; what was chosen was chosen on others.
-WORLD, FIT, MEASURED = 70, 1100, 2100
-# Of the path: fewer steps than by default, up to where posteriors have settled in these worlds.
-STEPS, HIGH, PRUNE = 30, 6.0, 1e-6
-# Pairs with the null as it stands, which is far off.
-NULLS = 16
-# A caption that a world lacks is this improbable, since its law wants all to be possible.
-ABSENT = 1e-12
-# Pairs of a group whose interval is held against the truth, and groups.
-GROUP, GROUPS = 32, 50
+# Seeds of what is fitted to and of what is measured.
+FIT, MEASURED = 1100, 2100
+# Of the path: fewer steps than by default, from where nothing is told yet up to where posteriors have settled in these worlds.
+STEPS, LOW, HIGH, PRUNE = 24, -6.0, 6.0, 1e-5
+# Pairs with the null as it stands, which is far off, those with tuned branches, and levels of nulls.
+NULLS, FEW, LEVELS = 16, 16, 24
+# Pairs of a file: what is done is kept.
+PART = 16
+# The marginal that the others are to be.
+LAW, STANDS = "the world's own law", "null as it stands"
+
+
+class Remembered(Denoiser):
+    """Answers from memory what it was asked before: marginals are compared at the same noise, and ask mostly the same.
+
+    Args:
+        denoiser: whose answers they are, but for rounding in other batches.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.known = denoiser, dict[bytes, Tensor]()
+        self.logsnr_range, self.notes = denoiser.logsnr_range, denoiser.notes
+
+    @property
+    def has_marginal(self) -> bool:
+        return self.denoiser.has_marginal
+
+    def snap(self, logsnr: Tensor) -> Tensor:
+        return self.denoiser.snap(logsnr)
+
+    def forward(self, z: Tensor, logsnr: Tensor, cond: Condition | None = None) -> Tensor:
+        told = {} if cond is None else cond
+        parts = [part.contiguous().cpu().numpy() for part in (z, logsnr, *(told[name] for name in sorted(told)))]
+        keys = [
+            hashlib.blake2b(b"".join(part[row].tobytes() for part in parts), digest_size=16).digest()
+            for row in range(len(z))
+        ]
+        new = {key: row for row, key in enumerate(keys) if key not in self.known}
+        if new:
+            index = torch.tensor(list(new.values()))
+            some = None if cond is None else {name: value[index] for name, value in cond.items()}
+            self.known |= dict(zip(new, self.denoiser(z[index], logsnr[index], some).unbind(), strict=True))
+        return torch.stack([self.known[key] for key in keys])
 
 
 @dataclass(frozen=True)
-class World:
-    """A world of Shapes that differs from the one that the models were trained on.
+class Read:
+    """What was read of pairs against one marginal.
 
     Args:
-        name: of the table.
-        shapes: its law.
-        sizes: which sizes there are, by the image's factor; all by default.
-        pairs: how many are measured.
+        estimate: gap and orthogonal, with its verdict.
+        exact: `(N,)` information of the pairs, nats.
+        odds: `(N,)` log p(path | own prompt) - log p(path | mixture), which gap is of in expectation, with less noise and no error of
+            steps; none off a path.
+        bound: `(N,)` log q of candidates by the world's own law.
     """
 
-    name: str
-    shapes: Shapes
-    sizes: tuple[float, float] = (0.0, 1.0)
-    pairs: int = 64
+    estimate: Estimate
+    exact: Tensor
+    odds: Tensor | None = None
+    bound: Tensor | None = None
 
-    def draw(self, count: int, seed: int) -> ShapesSample:
-        """So many pairs of this world."""
-        low, high = self.sizes
-        more = self.shapes.sample(count if high - low >= 1 else 3 * count, seed)
-        rows = np.flatnonzero((more.factors.size >= low) & (more.factors.size <= high))[:count]
-        return ShapesSample(
-            more.images[rows], more.caption[rows], more.factors[rows], more.mask[rows], more.distractor[rows]
+    def forms(self) -> dict[str, Tensor]:
+        """Readings that may be above the information, `(N,)` nats each."""
+        odds = {} if self.odds is None else {"odds": self.odds}
+        return {**{form: self.estimate.using(form).nats for form in ("gap", "orthogonal")}, **odds}
+
+
+@dataclass(frozen=True)
+class Course:
+    """One model on the pairs of one world, at one noise for all marginals.
+
+    Args:
+        world: whose pairs they are.
+        stages: keeps what is done.
+        pipe, bench: the model.
+        pairs: that are measured.
+        exact: `(N,)` their information, nats.
+    """
+
+    world: World
+    stages: Stages
+    pipe: MMGPipeline
+    bench: Bench
+    pairs: ImagePairs
+    exact: Tensor
+    plan: Plan = field(init=False)
+
+    def __post_init__(self) -> None:
+        low = max(LOW, self.bench.denoiser.logsnr_range[0])
+        object.__setattr__(self, "plan", Plan(levels=STEPS, logsnr_range=(low, HIGH), prune=PRUNE))
+
+    def all(self) -> dict[str, Read]:
+        """Against every marginal, by name."""
+        law = self.world.prompts()
+        curve = self.followed(LAW, law, self.bench)
+        bound = self._bound(curve, law)
+        found = {STANDS: self._by_null(STANDS, NullPrompt(), NULLS), LAW: self._of(curve, law, (), bound)}
+        for name in self.world.ways:
+            found |= self._against(name, bound)
+        return found
+
+    def _by_null(self, name: str, marginal: Marginal, count: int) -> Read:
+        """Against a network's null, of the first so many pairs."""
+        count = min(count, len(self.pairs))
+
+        def measure(rows: range) -> Estimate:
+            some = self.pairs.rows(rows)
+            ids = some.ids.tolist()
+            out = self.pipe(list(some.images), list(some.prompts), marginal=marginal, levels=LEVELS, pair_ids=ids)
+            assert isinstance(out, Estimate)
+            return out
+
+        parts = self.stages.parts(f"{self.world.name}, {name}", count, measure, Estimate.load, PART)
+        return Read(Estimate.merge(parts), self.exact[:count])
+
+    def followed(self, name: str, soft: SoftPrompts, bench: Bench, count: int | None = None) -> CandidateCurve:
+        """The true prompt, slot 0, against a mixture of others, of the first so many pairs."""
+
+        def measure(rows: range) -> CandidateCurve:
+            return follow(bench, soft, self.pairs.rows(rows), self.plan)
+
+        path = f"{self.world.name}, {name}"
+        return CandidateCurve.merge(
+            self.stages.parts(path, count or len(self.pairs), measure, CandidateCurve.load, PART)
         )
 
-    def information(self, count: int = 40_000) -> float:
-        """The information of image and caption, nats, over fresh pairs without pictures."""
-        caption, factors = self.shapes.sample_factors(count, seed=5)
-        rows = np.flatnonzero((factors.size >= self.sizes[0]) & (factors.size <= self.sizes[1]))
-        return float(self.shapes.pointwise(factors[rows], caption[rows]).mean())
+    def _fitted(self, name: str) -> Fitted:
+        """Read back, or fitted to other pairs and kept; of a few prompts, which are counted alone, no image is looked at."""
+        folder = self.stages.folder / f"{self.world.name}, {name}"
+        count, plan = self.world.ways[name]
+        if plan == PLAIN:
+            return Fitted.of([Part(torch.arange(count), self.world.counted(count, FIT))], {})
+        if not folder.exists():
+            sample = self.world.draw(count, FIT)
+            self.pipe.fit(list(sample.images), sample.prompts, plan=plan, progress=False, folder=folder)
+        return Fitted(folder)
+
+    def _against(self, name: str, bound: Tensor) -> dict[str, Read]:
+        """A marginal that was fitted; of branches that were tuned, their own null beside the mixture."""
+        fitted = self._fitted(name)
+        fitted.check(self.pairs)
+        part = fitted.parts[0]
+        assert part.soft is not None
+        if part.tuned is None:
+            return {name: self._of(self.followed(name, part.soft, self.bench), part.soft, (fitted.note,), bound)}
+        count = min(FEW, len(self.pairs))
+        with part.tuned.on(self.bench.weights.networks()):
+            # What is remembered is of the networks as they were.
+            bench = replace(self.bench, make=lambda: self.pipe.denoiser)
+            curve = self.followed(name, part.soft, bench, count)
+        own = Fitted.of([replace(part, soft=None)], fitted.details)
+        return {
+            name: self._of(curve, part.soft, (fitted.note,), bound),
+            f"{name}, their null": self._by_null(f"{name}, null", own, count),
+        }
+
+    def _of(self, curve: CandidateCurve, soft: SoftPrompts, notes: tuple[str, ...], bound: Tensor) -> Read:
+        """What a path says of the true prompt, slot 0, against the others."""
+        assert curve.mixture is not None
+        score, count = curve.score.mean(1).sum(1), len(curve.score)
+        odds = score[:, 0] - torch.logsumexp(soft.probability.log() + score[:, 1:], 1)
+        return Read(Estimate(curve.mixture, "auto", notes=notes), self.exact[:count], odds, bound[:count])
+
+    def _bound(self, curve: CandidateCurve, law: SoftPrompts) -> Tensor:
+        """log q of candidates by the world's own law, along the same path, evidence believed as far as other pairs say."""
+        truth = torch.tensor([law.texts.index(str(prompt)) for prompt in self.pairs.prompts])
+        slots = torch.arange(len(law)).expand(len(truth), -1).contiguous()
+        prior = law.probability.expand(len(truth), -1).contiguous()
+        evidence = CandidateCurve(curve.score[..., 1:].contiguous(), curve.logsnr, curve.pair_ids, curve.evaluations)
+        return Filtered(evidence, Mixture(law.texts, slots, prior, truth)).in_mean().nats
 
 
-def _prior(kind: Literal["few", "skewed"], seed: int) -> tuple[float, ...]:
-    generator = np.random.default_rng(seed)
-    count = len(CAPTIONS)
-    if kind == "few":
-        prior = np.full(count, ABSENT)
-        prior[generator.choice(count, 15, replace=False)] = 1.0
-    else:
-        prior = generator.dirichlet(np.full(count, 0.3)) + ABSENT
-    return tuple((prior / prior.sum()).tolist())
-
-
-def worlds(seed: int = WORLD) -> tuple[World, ...]:
-    """The five worlds; those that share a seed share their priors."""
-    few, skewed = _prior("few", seed), _prior("skewed", seed)
-    return (
-        World("15 captions", Shapes("soft", few)),
-        World("15 captions, hard words", Shapes("hard", few), pairs=32),
-        World("skewed prior", Shapes("soft", skewed)),
-        # Where a size is called large by some and small by others, mostly; the law of size given its word is the same up to that.
-        World("middle sizes", Shapes("soft"), (0.3, 0.7), pairs=32),
-        World("hard words", Shapes("hard"), pairs=32),
-    )
-
-
-# What each world's marginal is fitted to, and how.
-PLAIN = FitPlan()
-WAYS: Mapping[str, Mapping[str, tuple[int, FitPlan]]] = {
-    "15 captions": {"2,000 images": (2000, PLAIN), "300 images": (300, PLAIN)},
-    "15 captions, hard words": {"2,000 images": (2000, PLAIN)},
-    "skewed prior": {"2,000 images": (2000, PLAIN), "2,000 images, 12 soft prompts": (2000, FitPlan(SoftPlan(12)))},
-    "hard words": {"2,000 images": (2000, PLAIN)},
-    "middle sizes": {"2,000 images": (2000, PLAIN)},
-}
-
-
-def measure_null(model: str, world: World) -> dict[str, Any]:
-    """What the null of a model that ships reads as it stands, on the first few pairs of a world."""
-    pipe, images, prompts, exact = _fresh(model, world)
-    out = pipe(images[:NULLS], prompts[:NULLS], levels=24)
-    return _read(out, exact[:NULLS])
-
-
-def measure_fitted(model: str, world: World, count: int, plan: FitPlan) -> dict[str, Any]:
-    """What a marginal reads that is fitted to other pairs of a world, and along the same path the candidates' bound.
+def measure_world(world: World, stages: Stages) -> dict[str, Read]:
+    """What every marginal reads of a world's pairs: the null as it stands, the world's own law, those that were fitted.
 
     Args:
-        model: that ships.
-        world: where it is measured.
-        count: images that it is fitted to.
-        plan: how.
+        world: which.
+        stages: keeps what is done.
     """
-    pipe, images, prompts, exact = _fresh(model, world)
-    sample = world.draw(count, FIT)
-    began = time.process_time()
-    fitted = pipe.fit(list(sample.images), sample.prompts, plan=plan, progress=False)
-    seconds = time.process_time() - began
-    estimate, bound = _followed(pipe, fitted, world, images, prompts)
-    row = _read(estimate, exact) | {"seconds": seconds, "prompts": len(fitted.parts[0].soft or ())}
-    return row if bound is None else row | {"bound": bound.in_mean().nats.tolist()}
-
-
-def _fresh(model: str, world: World) -> tuple[MMGPipeline, list[Any], list[str], Tensor]:
-    """The model, and the pairs that are measured with their exact information."""
-    pipe = MMGPipeline.from_pretrained(model_place(model))
+    pipe = MMGPipeline.from_pretrained(model_place(world.model))
     pipe.set_progress_bar_config(disable=True)
     fresh = world.draw(world.pairs, MEASURED)
-    exact = world.shapes.pointwise(fresh.factors, fresh.caption)
-    return pipe, list(fresh.images), fresh.prompts, torch.from_numpy(exact)
-
-
-def _read(estimate: Estimate, exact: Tensor) -> dict[str, Any]:
-    forms = {form: estimate.using(form).nats for form in ("gap", "orthogonal")}
-    return {
-        **{form: nats.tolist() for form, nats in forms.items()},
-        "exact": exact.tolist(),
-        "certificate": list(estimate.certificate),
-        "evaluations": estimate.evaluations / len(exact),
-        "verdict": str(estimate.verdict),
-    }
-
-
-def _followed(
-    pipe: MMGPipeline, fitted: Fitted, world: World, images: list[Any], prompts: list[str]
-) -> tuple[Estimate, Filtered | None]:
-    """The estimate with a fitted marginal; and along the same path, if that keeps prompts, the bound with the world's own prior."""
-    plan = Plan(levels=STEPS, logsnr_range=(pipe.denoiser.logsnr_range[0], HIGH), prune=PRUNE)
-    soft = fitted.parts[0].soft
-    assert soft is not None
+    exact = torch.from_numpy(world.shapes.pointwise(fresh.factors, fresh.caption))
     with pipe.ready() as bench:
-        pairs = bench.pairs(images, prompts, None, None, plan, fitted)
-        curve = follow(bench, soft, pairs, plan)
-    assert curve.mixture is not None
-    estimate = Estimate(curve.mixture, "auto", notes=(fitted.note,))
-    if not soft.texts or any(prompt not in soft.texts for prompt in prompts):
-        return estimate, None
-    prior = torch.tensor([world.shapes.caption_probability[CAPTIONS.index(text)] for text in soft.texts])
-    prior = (prior.double() / prior.sum()).expand(len(prompts), -1).contiguous()
-    truth = torch.tensor([soft.texts.index(prompt) for prompt in prompts])
-    slots = torch.arange(len(soft.texts)).expand(len(prompts), -1).contiguous()
-    evidence = CandidateCurve(curve.score[..., 1:].contiguous(), curve.logsnr, curve.pair_ids, curve.evaluations)
-    return estimate, Filtered(evidence, Mixture(soft.texts, slots, prior, truth))
+        remembered = Remembered(bench.denoiser)
+        bench = replace(bench, make=lambda: remembered)
+        pairs = bench.pairs(list(fresh.images), fresh.prompts, None, None, Plan(), NullPrompt())
+        return Course(world, stages, pipe, bench, pairs, exact).all()
 
 
-def coverage(row: Mapping[str, Any], exact: list[float], information: float, seed: int = 0) -> dict[str, float]:
-    """How often the interval from the bound to the larger form, as in `Sandwich`, two standard errors added at either end, holds what is true.
-
-    Groups of pairs are drawn from those that were measured, without the same one twice in a group.
-
-    Args:
-        row: of a fitted marginal, with a bound.
-        exact: the pairs' own information, nats.
-        information: of the world.
-        seed: of the groups.
-
-    Returns:
-        shares: of groups whose interval holds their own mean (``pairs``), the world's information (``world``), and that lie too high
-        or too low for the world's (``above``, ``below``); and the mean width.
-    """
-    generator = np.random.default_rng(seed)
-    held = {"pairs": 0, "world": 0, "above": 0, "below": 0}
-    width, count = 0.0, min(GROUP, len(exact) // 2)
-    for _ in range(GROUPS):
-        rows = torch.from_numpy(generator.choice(len(exact), count, replace=False))
-        low, *forms = (mean_over_pairs(torch.tensor(row[name])[rows]) for name in ("bound", "gap", "orthogonal"))
-        high = max(forms)
-        least, most = low.value - 2 * low.stderr, high.value + 2 * high.stderr
-        own = float(torch.tensor(exact)[rows].mean())
-        held["pairs"] += least <= own <= most
-        held["world"] += least <= information <= most
-        held["above"] += least > information
-        held["below"] += most < information
-        width += (high.value - low.value) / GROUPS
-    return {**{name: times / GROUPS for name, times in held.items()}, "width": width, "group": count}
-
-
-def fitted_lines(world: World, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A table of one world: what each marginal reads, and by how much it is off, pair by pair."""
-    information = world.information()
-    pairs = list(found.values())[-1]["exact"]
+def fitted_lines(world: World, found: Mapping[str, Read]) -> Iterator[str]:
+    """A table of one world: what each marginal reads, by how much it is off, and how far it is from the world's own law."""
+    law = found[LAW]
     yield (
-        f"{world.name}: exact {plus_minus(mean_over_pairs(torch.tensor(pairs)))} over {len(pairs)} pairs, {information:.3f} in the world; captions hold "
-        f"{world.shapes.entropy():.3f}"
+        f"{world.name}: exact {plus_minus(mean_over_pairs(law.exact))} over {len(law.exact)} pairs, {world.information():.3f} in the world; captions "
+        f"hold {world.shapes.entropy():.3f}; bound {plus_minus(mean_over_pairs(_given(law.bound)))}, {_off(_given(law.bound), law.exact)}"
     )
     yield ""
-    yield "| marginal | gap | orthogonal | certificate | bound | gap off | orthogonal off | bound off | middle off | evaluations a pair | verdict |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
-    for name, row in found.items():
-        exact, gap, orthogonal = (torch.tensor(row[one]) for one in ("exact", "gap", "orthogonal"))
-        cells = [plus_minus(mean_over_pairs(values)) for values in (gap, orthogonal)]
-        cells.append(plus_minus(Value(*row["certificate"])))
-        bound = torch.tensor(row["bound"]) if "bound" in row else None
-        cells.append("" if bound is None else plus_minus(mean_over_pairs(bound)))
-        cells += [_off(gap, exact), _off(orthogonal, exact)]
-        cells += ["", ""] if bound is None else [_off(bound, exact), _off((gap + bound) / 2, exact)]
-        yield f"| {' | '.join([name, *cells, format(row['evaluations'], '.0f'), row['verdict']])} |"
-    for name, row in found.items():
-        if "bound" in row:
-            held = coverage(row, row["exact"], information)
-            yield ""
-            yield (
-                f"Sandwich of {name}, {GROUPS} groups of {held['group']}: holds the world's information in {held['world']:.0%}, the pairs' own in "
-                f"{held['pairs']:.0%}; too low in {held['below']:.0%}, too high in {held['above']:.0%}; {held['width']:.2f} nats wide"
-            )
+    yield (
+        "| marginal | pairs | gap | orthogonal | certificate | gap off | log odds off | orthogonal off | middle off | log odds beyond the law's | "
+        "evaluations a pair | verdict |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
+    for name, read in found.items():
+        forms, count = read.forms(), len(read.exact)
+        cells = [str(count), *(plus_minus(mean_over_pairs(forms[form])) for form in ("gap", "orthogonal"))]
+        cells.append(plus_minus(read.estimate.certificate))
+        cells += [_off(forms[form], read.exact) if form in forms else "" for form in ("gap", "odds", "orthogonal")]
+        if read.odds is None or read.bound is None:
+            cells += ["", ""]
+        else:
+            cells.append(_off((read.odds + read.bound) / 2, read.exact))
+            cells.append(plus_minus(mean_over_pairs(read.odds - _given(law.odds)[:count])))
+        yield f"| {' | '.join([name, *cells, format(read.estimate.evaluations / count, '.0f'), str(read.estimate.verdict)])} |"
+
+
+def _given(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values
 
 
 def _off(values: Tensor, exact: Tensor) -> str:
@@ -244,10 +257,7 @@ def _off(values: Tensor, exact: Tensor) -> str:
     return f"{share:+.1f} ± {error:.1f} %"
 
 
-def fitted_tables(stages: Stages, model: str = "shapes-plain") -> Iterator[str]:
+def fitted_tables(stages: Stages) -> Iterator[str]:
     """Measure what is missing, each marginal of each world by itself, and tell the lines of every world."""
     for world in worlds():
-        found = {"null as it stands": stages(f"{world.name}, null", partial(measure_null, model, world))}
-        for name, (count, plan) in WAYS[world.name].items():
-            found[name] = stages(f"{world.name}, {name}", partial(measure_fitted, model, world, count, plan))
-        yield from ("", *fitted_lines(world, found))
+        yield from ("", *fitted_lines(world, measure_world(world, stages)))
