@@ -39,7 +39,7 @@ def test_shuffles_move_the_words_that_they_say():
     for text in seen["within trigrams"]:
         assert [sorted(text.split()[k : k + 3]) for k in (0, 3, 6)] == [sorted(words[k : k + 3]) for k in (0, 3, 6)]
     assert seen["trigrams"] <= {
-        " ".join(sum((words[3 * k : 3 * k + 3] for k in order), []))
+        " ".join(word for k in order for word in words[3 * k : 3 * k + 3])
         for order in ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
     }
     # 2 ways of the nouns times 6 of the adjectives, one of which is the caption.
@@ -75,8 +75,7 @@ def test_false_texts_say_another_thing(variant):
         for texts in false:
             assert all(text not in both for text, *both in zip(texts, true, alike, strict=True))
             assert all(sorted(text.split()) == sorted(own.split()) for text, own in zip(texts, true, strict=True))
-    first = re.fullmatch(r"a (\w+) (\w+) (.+) a (\w+) (\w+)", true[0]).groups()
-    colour, noun, way, other, last = first
+    ((colour, noun, way, other, last),) = re.findall(r"^a (\w+) (\w+) (.+) a (\w+) (\w+)$", true[0])
     assert whole.false["attribute"][0][0] == f"a {other} {noun} {way} a {colour} {last}"
     assert whole.false["noun"][0][0] == f"a {colour} {last} {way} a {other} {noun}"
     assert whole.false["relation"][0][0] == f"a {other} {last} {way} a {colour} {noun}"
@@ -232,7 +231,7 @@ def test_other_files_are_refused(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no picture .*gone\.png"):
         aro.read_cases(file)[0].picture()
     outside = aro.Case(folder / "images" / "0.png", ("a", "b"), (100, 0, 120, 20))
-    with pytest.raises(ValueError, match="holds nothing of .* of 80 x 60 pixels"):
+    with pytest.raises(ValueError, match=r"holds nothing of .* of 80 x 60 pixels"):
         outside.picture()
 
 
