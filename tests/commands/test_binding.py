@@ -129,6 +129,9 @@ def test_shares_of_the_ceilings_gain_and_bars(nats, share, met):
         assert float(own.classifier.mean()) == 0.5
         assert own.rows == (8 if own.kind == "order" else 2)
         assert own.close == (nats == 0)
+        assert len(own.alone) == (4 if own.kind == "order" else 1)
+        # Half of them is right at random, where nothing is told.
+        assert own.alone[0] == (0.5 * (1 + share), 0.5, 1.0)
     said = list(binding.binding_lines(result_of(nats)))
     (line,) = (line for line in said if line.startswith("| hard: colours change places"))
     assert f"| {met} |" in line

@@ -172,7 +172,11 @@ def scored(towers: Towers, whole: Asked) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Found:
-    """One kind of swap in one variant: whether each way to choose was right, `(N,)`, and the rows a pair."""
+    """One kind of swap in one variant: whether each way to choose was right, `(N,)`, and the rows a pair.
+
+    `close` is the share of pairs of which a comparison is within two errors of a tie; `alone` the share right of the three, against
+    each false text by itself.
+    """
 
     kind: str
     compare: Tensor
@@ -180,6 +184,7 @@ class Found:
     ceiling: Tensor
     rows: float
     close: float
+    alone: tuple[tuple[float, float, float], ...]
 
     @property
     def chance(self) -> float:
@@ -221,6 +226,14 @@ def found(result: Mapping[str, Any], variant: str) -> list[Found]:
                 right(true, false),
                 sum(part["rows"] for part in parts) / nats.shape[1],
                 float((nats.abs() < 2 * error).any(0).double().mean()),
+                tuple(
+                    (
+                        float(right(nothing, -nats[[k]]).mean()),
+                        float(right(nothing, -scores[[k]]).mean()),
+                        float(right(true, false[[k]]).mean()),
+                    )
+                    for k in range(len(false))
+                ),
             )
         )
     return rows
@@ -234,7 +247,8 @@ def binding_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "| swap | chance | compare | classifier | exact Bayes | of the ceiling's gain | rows a pair | within 2 errors of a tie |"
         yield "|---|--:|--:|--:|--:|--:|--:|--:|"
-        for own in found(result, variant):
+        rows = found(result, variant)
+        for own in rows:
             share, lead = own.share(), own.lead()
             cells = [plus_minus(mean_over_pairs(values)) for values in (own.compare, own.classifier, own.ceiling)]
             yield (
@@ -243,6 +257,11 @@ def binding_lines(result: Mapping[str, Any]) -> Iterator[str]:
             met.append(
                 f"| {variant}: {KINDS[own.kind]} | {plus_minus(share)} | {_yes(share.value >= ENOUGH)} | {plus_minus(lead)} | {_yes(lead.value >= 0)} |"
             )
+        yield ""
+        yield f"| one order alone, {variant} world | compare | classifier | exact Bayes |"
+        yield "|---|--:|--:|--:|"
+        for way, shares in zip(WAYS, rows[-1].alone, strict=True):
+            yield f"| {way} | {' | '.join(f'{share:.3f}' for share in shares)} |"
         yield ""
     yield f"| bar | of the ceiling's gain | {ENOUGH:.0%} or more | ahead of the classifier | 0 or more |"
     yield "|---|---|---|---|---|"

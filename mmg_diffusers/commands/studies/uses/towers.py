@@ -30,7 +30,7 @@ class Training:
     """
 
     pictures: int = 2**18
-    passes: int = 4
+    passes: int = 3
     batch: int = 256
 
 
