@@ -19,7 +19,7 @@ training can be made longer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -51,7 +51,8 @@ from mmg_diffusers import shapes_model
 from mmg_diffusers.arrays.trainer import join_processes
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.folding import folded, folded_zeros
-from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
+from mmg_diffusers.worlds.pairs import Pairs, PairsSample
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample
 
 DROPOUT = 0.1
 # What StableDiffusion3Pipeline puts in the place of T5 where there is none: so many tokens of zeros.
@@ -84,10 +85,12 @@ def encode(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
     return torch.cat(latents) * vae.config["scaling_factor"]
 
 
-def make_bank(path: Path, vae: AutoencoderKL, count: int, part: int = 1024) -> tuple[Tensor, Tensor]:
-    """Latents in half precision and captions of `count` images, made once and kept in a file."""
+def make_bank(
+    path: Path, vae: AutoencoderKL, count: int, part: int = 1024, world: Shapes | Pairs | None = None
+) -> tuple[Tensor, Tensor]:
+    """Latents in half precision and captions of `count` images of a world, Shapes by default, made once and kept in a file."""
     if not path.exists():
-        world = Shapes("soft")
+        world = world or Shapes("soft")
         # Seeds below 2**32 are for evaluation, so no fresh pair was ever trained on.
         samples = (world.sample(min(part, count - start), 2**32 + start) for start in range(0, count, part))
         latents, captions = zip(
@@ -138,14 +141,14 @@ class Spoken(nn.Module):
 
     tokens: Tensor
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, captions: Sequence[str] = CAPTIONS) -> None:
         super().__init__()
-        tokens = tokenizer([*CAPTIONS, ""], padding="max_length", return_tensors="pt").input_ids
+        tokens = tokenizer([*captions, ""], padding="max_length", return_tensors="pt").input_ids
         self.register_buffer("tokens", tokens, persistent=False)
 
     def forward(self, captions: Tensor) -> Tensor:
         dropped = torch.rand(len(captions), device=captions.device) < DROPOUT
-        return torch.where(dropped, len(CAPTIONS), captions)
+        return torch.where(dropped, len(self.tokens) - 1, captions)
 
 
 class UNetLoss(nn.Module):
@@ -200,24 +203,35 @@ class UNetLoss(nn.Module):
         )
 
 
-def make_second_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+@dataclass(frozen=True)
+class FlowSize:
+    """How large a flow transformer is: its blocks, their heads, the width of a head, and that of each text encoder."""
+
+    blocks: int = 6
+    heads: int = 4
+    head: int = 32
+    text: int = 64
+
+
+def make_second_encoder(tokenizer: CLIPTokenizer, width: int = 64) -> CLIPTextModelWithProjection:
     """A CLIP text encoder with a projection, which SD3 has two of."""
-    return CLIPTextModelWithProjection(text_config(tokenizer))
+    return CLIPTextModelWithProjection(text_config(tokenizer, width))
 
 
-def make_transformer() -> SD3Transformer2DModel:
+def make_transformer(size: FlowSize | None = None) -> SD3Transformer2DModel:
     """SD3's transformer in small; every block begins as the identity, as DiT's do (Peebles and Xie 2023)."""
+    size = size or FlowSize()
     transformer = SD3Transformer2DModel(
         sample_size=8,
         patch_size=2,
         in_channels=4,
         out_channels=4,
-        num_layers=6,
-        attention_head_dim=32,
-        num_attention_heads=4,
-        joint_attention_dim=128,
-        caption_projection_dim=128,
-        pooled_projection_dim=128,
+        num_layers=size.blocks,
+        attention_head_dim=size.head,
+        num_attention_heads=size.heads,
+        joint_attention_dim=2 * size.text,
+        caption_projection_dim=size.heads * size.head,
+        pooled_projection_dim=2 * size.text,
         pos_embed_max_size=4,
         qk_norm="rms_norm",
     )
@@ -239,12 +253,15 @@ class FlowLoss(nn.Module):
 
     UNIFORM = 0.2
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self, tokenizer: CLIPTokenizer, captions: Sequence[str] = CAPTIONS, size: FlowSize | None = None
+    ) -> None:
         super().__init__()
-        self.transformer = make_transformer()
-        self.text_encoder = make_second_encoder(tokenizer)
-        self.text_encoder_2 = make_second_encoder(tokenizer)
-        self.spoken = Spoken(tokenizer)
+        size = size or FlowSize()
+        self.transformer = make_transformer(size)
+        self.text_encoder = make_second_encoder(tokenizer, size.text)
+        self.text_encoder_2 = make_second_encoder(tokenizer, size.text)
+        self.spoken = Spoken(tokenizer, captions)
         self.scheduler = FlowMatchEulerDiscreteScheduler()
 
     @property
@@ -313,15 +330,16 @@ def load(folder: Path) -> DiffusionPipeline:
 
 
 @torch.no_grad()
-def fresh_errors(loss: UNetLoss | FlowLoss, vae: AutoencoderKL, count: int, part: int = 256) -> dict[str, list[float]]:
+def fresh_errors(
+    loss: UNetLoss | FlowLoss, vae: AutoencoderKL, sample: ShapesSample | PairsSample, part: int = 256
+) -> dict[str, list[float]]:
     """The squared error on pairs that no training saw, with their captions and without, at the same noise.
 
     Each is the mean and its standard error over pairs; so is how much more the empty prompt errs, pair by pair.
     """
-    sample = Shapes("soft").sample(count, FRESH_SEED)
-    x, captions = encode(vae, sample.images), torch.from_numpy(sample.caption)
+    x, captions, count = encode(vae, sample.images), torch.from_numpy(sample.caption), len(sample)
     found: list[Tensor] = []
-    for told in (captions, torch.full_like(captions, len(CAPTIONS))):
+    for told in (captions, torch.full_like(captions, len(loss.spoken.tokens) - 1)):
         torch.manual_seed(0)
         pieces = zip(x.split(part), told.to(x.device).split(part), strict=True)
         found.append(torch.cat([loss.error(*piece) for piece in pieces]))
@@ -548,7 +566,7 @@ def main(
         stage = Stage(**json.loads(file.metadata()["state"])["stage"])
     trainer = Trainer(accelerator, kind.value, loss.parts, stage, output, seed)
     trainer.finish()
-    errors = fresh_errors(loss, vae, FRESH)
+    errors = fresh_errors(loss, vae, Shapes("soft").sample(FRESH, FRESH_SEED))
     folder = to or Path(__file__).parent.parent / "mmg_diffusers" / "models" / kind.value.replace("-", "_")
     export(loss.pipeline(vae, tokenizer), folder)
     judging = Judging(generated, sampling_steps, tuple(guidance or (1.0, 2.0, 3.0, 5.0, 7.5)))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +44,7 @@ from mmg_diffusers.measure.draws import PairDraws, brownian_path
 from mmg_diffusers.measure.paths import step_score
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pipelines.schedulers import convention_from_config
+from mmg_diffusers.worlds.pairs import Pairs
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, ShapesSample, caption_words
 
 PROMPT_TOKENS = 12
@@ -96,14 +97,14 @@ def tensors(shapes: Shapes, sample: ShapesSample) -> tuple[Tensor, Tensor, Tenso
     return images, torch.from_numpy(sample.caption), torch.from_numpy(shapes.posterior(sample.factors)).float()
 
 
-def make_tokenizer() -> CLIPTokenizer:
+def make_tokenizer(captions: Sequence[str] = CAPTIONS) -> CLIPTokenizer:
     """A CLIP tokenizer of bytes, and merges that make each word of a caption one token."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     letters = list(bytes_to_unicode().values())
     vocabulary = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[str] = []
-    for word in sorted({word for caption in CAPTIONS for word in caption.split()}):
+    for word in sorted({word for caption in captions for word in caption.split()}):
         pieces = [*word[:-1], word[-1] + "</w>"]
         while len(pieces) > 1:
             # From the right: suffixes are shared by no other word's merges in a different order.
@@ -132,13 +133,13 @@ def make_vae() -> AutoencoderKL:
     )
 
 
-def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    """What every text encoder of a model of Shapes is, with a projection or without."""
+def text_config(tokenizer: CLIPTokenizer, width: int = 64) -> CLIPTextConfig:
+    """What every text encoder of a model of these worlds is, with a projection or without."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        projection_dim=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=PROMPT_TOKENS,
@@ -317,9 +318,10 @@ def train_vae(accelerator: Accelerator, stage: Stage, folder: Path, seed: int) -
 
 
 @torch.no_grad()
-def set_latent_scale(vae: AutoencoderKL) -> None:
-    """Store the factor that gives the latents unit variance, as Stable Diffusion does."""
-    images = torch.from_numpy(Shapes("soft").sample(2048, seed=2**31).images).permute(0, 3, 1, 2) * 2 - 1
+def set_latent_scale(vae: AutoencoderKL, world: Shapes | Pairs | None = None) -> None:
+    """Store the factor that gives the latents of a world, Shapes by default, unit variance, as Stable Diffusion does."""
+    images = (world or Shapes("soft")).sample(2048, seed=2**31).images
+    images = torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1
     device = next(vae.parameters()).device
     latents = torch.cat([vae.encode(part.to(device)).latent_dist.mode() for part in images.split(256)])
     vae.register_to_config(scaling_factor=1.0 / latents.std().item())

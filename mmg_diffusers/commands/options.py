@@ -17,15 +17,19 @@ DEMO_STEPS = 26
 
 Form = Literal["gap", "orthogonal", "auto", "balanced"]
 DtypeName = Literal["float32", "float16", "bfloat16"]
-ShippedName = Literal["shapes", "shapes-plain", "shapes-flow"]
+ShippedName = Literal["shapes", "shapes-plain", "shapes-flow", "pairs-flow"]
+# Those of the Shapes world, which the demo draws from.
+ShapesName = Literal["shapes", "shapes-plain", "shapes-flow"]
 AxisName = Literal["logsnr", "timestep", "tau"]
 RuleName = Literal["trapezoid", "simpson"]
 
 # ---- what is measured ----
 
-_MODELS = "A pipeline folder, an id on the hub, or a model that ships: `shapes`, `shapes-plain`, `shapes-flow`."
+_MODELS = (
+    "A pipeline folder, an id on the hub, or a model that ships: `shapes`, `shapes-plain`, `shapes-flow`, `pairs-flow`."
+)
 Model = Annotated[str, typer.Argument(help=_MODELS)]
-DemoModel = Annotated[ShippedName, typer.Option("--model", help="Which of the models that ship.")]
+DemoModel = Annotated[ShapesName, typer.Option("--model", help="Which of the models of Shapes that ship.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Folder, id, or a model that ships; `shapes` by default.")
 ]

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from mmg_diffusers.checks import shown
 
-SHIPPED = ("shapes", "shapes-plain", "shapes-flow")
+SHIPPED = ("shapes", "shapes-plain", "shapes-flow", "pairs-flow")
 """Their names, which a command line takes in the place of a folder."""
 
 
 def shapes_model(name: str = "shapes") -> Path:
-    """Folder of a text-to-image model of the Shapes world that ships with the package.
+    """Folder of a text-to-image model that ships with the package, of the Shapes world or of Pairs.
 
     Args:
         name: ``"shapes-plain"``, a Stable Diffusion, and ``"shapes-flow"``, a Stable Diffusion 3, were trained by the
             denoising loss alone, as published models are. ``"shapes"`` is a Stable Diffusion whose odds between captions
-            were fitted to the exact posterior.
+            were fitted to the exact posterior. ``"pairs-flow"`` is a plain Stable Diffusion 3 of pictures of two objects.
 
     Raises:
         ValueError: for another name.

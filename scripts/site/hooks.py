@@ -26,6 +26,7 @@ ELSEWHERE = {
     "cards/shapes_plain.md": "mmg_diffusers/models/shapes_plain/README.md",
     "cards/shapes_flow.md": "mmg_diffusers/models/shapes_flow/README.md",
     "cards/shapes.md": "mmg_diffusers/models/shapes/README.md",
+    "cards/pairs_flow.md": "mmg_diffusers/models/pairs_flow/README.md",
 }
 # Pages that are written by others, and join the navigation when they are there.
 LATER = {"Honest numbers": "honest.md", "What it is for": "uses.md"}
@@ -181,7 +182,12 @@ def on_config(config: Any) -> Any:
 
 
 def _cards() -> list[dict[str, str]]:
-    names = {"shapes_plain": "shapes-plain", "shapes_flow": "shapes-flow", "shapes": "shapes"}
+    names = {
+        "shapes_plain": "shapes-plain",
+        "shapes_flow": "shapes-flow",
+        "shapes": "shapes",
+        "pairs_flow": "pairs-flow",
+    }
     return [{f"Model {title}": f"cards/{name}.md"} for name, title in names.items()]
 
 

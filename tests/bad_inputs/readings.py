@@ -25,6 +25,7 @@ from mmg_diffusers.measure.quadrature import StratifiedUniform, Trapezoid
 from mmg_diffusers.pairs.marginals import NullPrompt
 from mmg_diffusers.pairs.mixture import Mixture
 from mmg_diffusers.pairs.prompts import Word, find_word, replace_word, without, words_of
+from mmg_diffusers.worlds.pairs import Pairs, read_pairs, swapped
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_parts, read_images
 from mmg_diffusers.worlds.tasks import get_task
 from mmg_diffusers.worlds.tasks.maps import Spiral
@@ -431,6 +432,16 @@ ROWS = (
         ("read_images, another size", lambda r: read_images(np.zeros((2, 16, 16, 3))), ValueError, r"\(2, 16, 16, 3\)"),
         ("read_images, 0 to 255", lambda r: read_images(np.full((1, 32, 32, 3), 255.0)), ValueError, "divide 8-bit"),
         ("read_images, a path", lambda r: read_images("a.png"), TypeError, "images is a str"),
+    ),
+    *rows(
+        "Pairs, read_pairs, swapped",
+        ("Pairs('medium')", lambda r: Pairs("medium"), ValueError, "expected 'soft' or 'hard'"),
+        ("sample(0)", lambda r: Pairs().sample(0), ValueError, "count is 0; expected at least 1 pair"),
+        ("sample(3, seed=-1)", lambda r: Pairs().sample(3, -1), ValueError, "seed is -1; expected at least 0"),
+        ("read_pairs, another size", lambda r: read_pairs(np.zeros((2, 32, 32, 3))), ValueError, r"\(2, 32, 32, 3\)"),
+        ("read_pairs, 0 to 255", lambda r: read_pairs(np.full((1, 16, 16, 3), 255.0)), ValueError, "divide 8-bit"),
+        ("read_pairs, a path", lambda r: read_pairs("a.png"), TypeError, "images is a str"),
+        ("swapped, another kind", lambda r: swapped(np.arange(3), "size"), ValueError, "no swap 'size' of a caption"),
     ),
     *rows(
         "get_task(key), Task.sample(n, seed)",

@@ -1,13 +1,25 @@
 """Words, pairs of captions, retrieval, selection, guiders, excess."""
 
+import json
+
 import torch
 
 from mmg_diffusers import Candidates, Funnel, Negatives, Sieve, excess
+from mmg_diffusers.commands.studies.uses import aro
 from mmg_diffusers.measure.influence import Influence
 from tests.bad_inputs.room import IMAGE, CommandFailed, rows
 
 RED, BLUE = "a red circle", "a blue circle"
 CURVE = Influence(torch.linspace(-2, 2, 5).double(), torch.linspace(1, 0, 5).double()[None], torch.zeros(1, 5).double())
+
+CASE = {"image_path": "gone.png", "true_caption": RED, "false_caption": BLUE, **dict.fromkeys(aro.BOX, 8)}
+# What must not be asked: no network, and no folder for results.
+UNTOUCHED = (None, None)
+
+
+def _cases(room, items):
+    return aro.read_cases(room.file("cases.json", json.dumps(items)))
+
 
 ROWS = (
     *rows(
@@ -161,6 +173,41 @@ ROWS = (
             ),
             CommandFailed,
             "such as red=blue,green",
+        ),
+    ),
+    *rows(
+        "measure_uses.py --aro FOLDER",
+        (
+            "no file of ARO in it",
+            lambda r: aro.aro(*UNTOUCHED, aro.Settings(str(r.folder))),
+            ValueError,
+            "holds none of visual",
+        ),
+        ("no cases", lambda r: _cases(r, []), ValueError, "expected a list of cases"),
+        (
+            "a case without its box",
+            lambda r: _cases(r, [{**CASE, "bbox_w": None}]),
+            ValueError,
+            "item 0 of .* is no case",
+        ),
+        (
+            "a case without a caption",
+            lambda r: _cases(r, [CASE, {"image": "0.png"}]),
+            ValueError,
+            "item 1 of .*'caption'",
+        ),
+        (
+            "captions that are the same",
+            lambda r: _cases(r, [{**CASE, "false_caption": RED}]),
+            ValueError,
+            "both captions",
+        ),
+        ("a picture that is gone", lambda r: _cases(r, [CASE])[0].picture(), FileNotFoundError, "there is no picture"),
+        (
+            "a box outside",
+            lambda r: aro.Case(r.picture(), (RED, BLUE), (40, 0, 50, 9)).picture(),
+            ValueError,
+            "holds nothing",
         ),
     ),
 )

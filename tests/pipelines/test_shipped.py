@@ -8,13 +8,16 @@ import torch
 from mmg_diffusers import MMGPipeline, shapes_model
 from mmg_diffusers.pipelines.folding import folded_zeros
 from mmg_diffusers.pipelines.shipped import SHIPPED, model_place
+from mmg_diffusers.worlds.pairs import Pairs
 from mmg_diffusers.worlds.shapes import Shapes
 
 FAMILIES = {
     "shapes": "StableDiffusionPipeline",
     "shapes-plain": "StableDiffusionPipeline",
     "shapes-flow": "StableDiffusion3Pipeline",
+    "pairs-flow": "StableDiffusion3Pipeline",
 }
+WORLDS = {name: Pairs("hard") if name == "pairs-flow" else Shapes("hard") for name in SHIPPED}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -27,7 +30,7 @@ def test_a_folder_is_safe_small_and_has_a_card(name):
     # diffusers writes where a part was loaded from, which is nobody else's path.
     assert not any("_name_or_path" in json.loads(path.read_text()) for path in files if path.name == "config.json")
     card = (folder / "README.md").read_text()
-    # One of the three was shown the posterior that it is held against, and says so.
+    # One of them was shown the posterior that it is held against, and says so.
     assert ("fitted to that truth" in card) == (name == "shapes")
     assert ("nothing of it took part in the training" in card) == (name != "shapes")
 
@@ -36,7 +39,7 @@ def test_a_folder_is_safe_small_and_has_a_card(name):
 def test_captions_of_their_own_images_tell_more_than_those_of_others(name):
     pipe = MMGPipeline.from_pretrained(model_place(name))
     pipe.set_progress_bar_config(disable=True)
-    sample = Shapes("hard").sample(12, 8)
+    sample = WORLDS[name].sample(12, 8)
     turned = [*sample.prompts[1:], sample.prompts[0]]
     options = {"levels": 12, "logsnr_range": (-4.0, 3.0), "integrand": "gap"}
     with folded_zeros(pipe.pipe):  # as the demo does, for speed alone

@@ -64,7 +64,7 @@ def read_images(images: NDArray[np.floating]) -> Reading:
     low, high = RADIUS
     return Reading(
         Factors(
-            hue=hsv_to_hue(_rgb_to_hsv_hue(mean)),
+            hue=hsv_to_hue(rgb_to_hsv_hue(mean)),
             size=((radius - low) / (high - low)).clip(0, 1),
             position=((cx - CENTRE[0]) / (CENTRE[1] - CENTRE[0])).clip(0, 1),
             shape=shape,
@@ -72,7 +72,8 @@ def read_images(images: NDArray[np.floating]) -> Reading:
     )
 
 
-def _rgb_to_hsv_hue(rgb: Array) -> Array:
+def rgb_to_hsv_hue(rgb: Array) -> Array:
+    """HSV's hues `(N,)` in [0, 1) of colours `(N, 3)`."""
     top, span = rgb.max(1), np.ptp(rgb, axis=1).clip(1e-9)
     r, g, b = rgb.T
     sector = np.where(top == r, (g - b) / span, np.where(top == g, 2 + (b - r) / span, 4 + (r - g) / span))

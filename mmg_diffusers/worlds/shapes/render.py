@@ -33,13 +33,16 @@ def hsv_to_hue(hsv: Array) -> Array:
     return np.interp(hsv % 1.0, _HSV_KNOTS, _HUE_KNOTS) % 1.0
 
 
-def _hsv_to_rgb(hue: Array, saturation: Array, value: Array) -> Array:
+def hsv_to_rgb(hue: Array, saturation: Array, value: Array) -> Array:
+    """Colours `(N, 3)` in [0, 1] of hues, saturations and values `(N,)` in [0, 1]."""
     corner = np.array([5.0, 3.0, 1.0])
     k = (corner + 6.0 * hue[:, None]) % 6.0
     return value[:, None] * (1.0 - saturation[:, None] * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))
 
 
-def coverage(shape: NDArray[np.int64], cx: Array, cy: Array, radius: Array, angle: Array) -> Array:
+def coverage(
+    shape: NDArray[np.int64], cx: Array, cy: Array, radius: Array, angle: Array, side: int = SIZE
+) -> Array:  # fmt: skip
     """Compute the fraction of each pixel that a shape covers.
 
     Args:
@@ -47,11 +50,12 @@ def coverage(shape: NDArray[np.int64], cx: Array, cy: Array, radius: Array, angl
         cx, cy: `(N,)` centre in pixels.
         radius: `(N,)` size in pixels, see `EXTENT`.
         angle: `(N,)` rotation in radians.
+        side: of the image in pixels.
 
     Returns:
-        `(N, SIZE, SIZE)` in [0, 1].
+        `(N, side, side)` in [0, 1].
     """
-    grid = np.arange(SIZE) + 0.5
+    grid = np.arange(side) + 0.5
     dx = grid[None, None, :] - cx[:, None, None]
     dy = grid[None, :, None] - cy[:, None, None]
     cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
@@ -131,6 +135,6 @@ def render(
     ground = background[:, None, None] + _span(n["texture_amplitude"], 0.0, 0.05)[:, None, None] * wave
 
     ground = ground + beta * (grey[:, None, None] - ground)
-    colour = _hsv_to_rgb(hue_to_hsv(hue), _span(n["saturation"], 0.8, 1.0), _span(n["value"], 0.8, 1.0))
+    colour = hsv_to_rgb(hue_to_hsv(hue), _span(n["saturation"], 0.8, 1.0), _span(n["value"], 0.8, 1.0))
     images = ground[..., None] + alpha[..., None] * (colour[:, None, None, :] - ground[..., None])
     return np.clip(images, 0.0, 1.0).astype(np.float32), alpha, beta * (1.0 - alpha)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.checks import Brief, finite, of_type, shown, whole
+from mmg_diffusers.worlds.ramps import word_shares
 from mmg_diffusers.worlds.shapes.render import NUISANCES, SHAPES, render
 
 Array = NDArray[np.float64]
@@ -109,18 +110,7 @@ def _word_probability(word: str, factor: Array | Ints, ramp: float) -> Array:
     count = len(WORDS[word])
     if word == "shape":
         return np.eye(count)[np.asarray(factor, dtype=np.int64)]
-    periodic = word == "colour"
-    # In units of a word's territory, with word k's centre (colour) or middle of its half (two words) at k.
-    place = np.asarray(factor) * count - (0.0 if periodic else 0.5)
-    lower = np.floor(place).astype(np.int64)
-    share = place - lower
-    upper = np.clip((share - 0.5) / ramp + 0.5, 0.0, 1.0) if ramp > 0 else (share > 0.5).astype(float)
-    out = np.zeros((len(place), count))
-    rows = np.arange(len(place))
-    ends = (lower % count, (lower + 1) % count) if periodic else (lower.clip(0), (lower + 1).clip(max=count - 1))
-    np.add.at(out, (rows, ends[0]), 1.0 - upper)
-    np.add.at(out, (rows, ends[1]), upper)
-    return out
+    return word_shares(factor, count, ramp, periodic=word == "colour")
 
 
 @dataclass(frozen=True)

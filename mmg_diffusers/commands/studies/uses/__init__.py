@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.networks import Networks
-from mmg_diffusers.commands.studies.uses import edits, memory, selection
+from mmg_diffusers.commands.studies.uses import aro, binding, edits, memory, selection, towers
 from mmg_diffusers.commands.studies.uses.judge import Training
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -23,6 +23,8 @@ class Settings:
     selection: selection.Settings = field(default_factory=selection.Settings)
     memory: memory.Settings = field(default_factory=memory.Settings)
     edits: edits.Settings = field(default_factory=edits.Settings)
+    binding: binding.Settings = field(default_factory=binding.Settings)
+    aro: aro.Settings = field(default_factory=aro.Settings)
 
     @classmethod
     def quick(cls) -> Settings:
@@ -32,14 +34,17 @@ class Settings:
             selection.Settings(captions=3, n=4, seeds=(1,), steps=2, levels=3, path=2, training=few),
             memory.Settings(alone=64, planted=4, copies=(8, 64), steps=40, width=32, levels=4, seeds=(1, 2)),
             edits.Settings(swaps=8, steps=1, path=2, levels=3, chosen_on=4),
+            binding.Settings(pairs=4, variants=("soft",), steps=2, training=towers.Training(pictures=512, passes=1)),
+            aro.Settings(cases=4, steps=2),
         )
 
 
 class Protocol(NamedTuple):
-    """What is measured, the lines of Markdown that it gives; the model is loaded if it is asked for."""
+    """What is measured, the lines of Markdown that it gives, and of which model if no other is named; it is loaded if it is asked for."""
 
     measure: Callable[[Callable[[], MMGPipeline], Stages, Any], dict[str, Any]]
     lines: Callable[[Mapping[str, Any]], Iterator[str]]
+    model: str = "shapes-plain"
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -48,16 +53,22 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     "memory": Protocol(lambda _, stages, own: memory.memory(stages, own), memory.memory_lines),
     "edits": Protocol(lambda pipe, stages, own: edits.edits(pipe(), stages, own), edits.edits_lines),
+    "binding": Protocol(
+        lambda pipe, stages, own: binding.binding(pipe(), stages, own), binding.binding_lines, "pairs-flow"
+    ),
+    "aro": Protocol(lambda pipe, stages, own: aro.aro(pipe(), stages, own), aro.aro_lines),
 }
+# Run if no protocol is named; the last needs a copy of data.
+OWN = tuple(name for name in PROTOCOLS if name != "aro")
 
 
-def study(model: str, settings: Settings, names: tuple[str, ...], output: Path) -> None:
+def study(model: str | None, settings: Settings, names: tuple[str, ...], output: Path) -> None:
     """Run the protocols that are missing in OUTPUT, a folder for each, then print their tables.
 
     Args:
-        model: its folder or id, or a model that ships.
+        model: its folder or id, or a model that ships; that of each protocol by default.
         settings: of each protocol.
-        names: protocols; all of them by default.
+        names: protocols; by default all that need no copy of data.
         output: keeps what is done.
 
     Raises:
@@ -66,18 +77,18 @@ def study(model: str, settings: Settings, names: tuple[str, ...], output: Path) 
     unknown = sorted(set(names) - set(PROTOCOLS))
     if unknown:
         raise ValueError(f"there is no protocol {shown(unknown[0])}; expected {', '.join(PROTOCOLS)}")
-    held: list[MMGPipeline] = []
+    held: dict[str, MMGPipeline] = {}
 
-    def pipe() -> MMGPipeline:
-        if not held:
-            held.append(Networks(model, "cpu").load())
-            held[0].set_progress_bar_config(mininterval=10)
-        return held[0]
+    def pipe(named: str) -> MMGPipeline:
+        if named not in held:
+            held[named] = Networks(named, "cpu").load()
+            held[named].set_progress_bar_config(mininterval=10)
+        return held[named]
 
-    for name in names or PROTOCOLS:
-        own = getattr(settings, name)
-        stages = Stages(output / name, {"model": model, **asdict(own)})
-        found = PROTOCOLS[name].measure(pipe, stages, own)
+    for name in names or OWN:
+        own, chosen = getattr(settings, name), model or PROTOCOLS[name].model
+        stages = Stages(output / name, {"model": chosen, **asdict(own)})
+        found = PROTOCOLS[name].measure(lambda chosen=chosen: pipe(chosen), stages, own)
         text = "\n".join(PROTOCOLS[name].lines(found))
         write_whole(output / name / "table.md", (text + "\n").encode())
         print(f"\n### {name}\n\n{text}")
