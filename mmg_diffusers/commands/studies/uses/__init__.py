@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.networks import Networks
-from mmg_diffusers.commands.studies.uses import edits, memory, selection
+from mmg_diffusers.commands.studies.uses import edits, guidance, memory, selection
 from mmg_diffusers.commands.studies.uses.judge import Training
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -23,6 +23,7 @@ class Settings:
     selection: selection.Settings = field(default_factory=selection.Settings)
     memory: memory.Settings = field(default_factory=memory.Settings)
     edits: edits.Settings = field(default_factory=edits.Settings)
+    guidance: guidance.Settings = field(default_factory=guidance.Settings)
 
     @classmethod
     def quick(cls) -> Settings:
@@ -32,6 +33,18 @@ class Settings:
             selection.Settings(captions=3, n=4, seeds=(1,), steps=2, levels=3, path=2, training=few),
             memory.Settings(alone=64, planted=4, copies=(8, 64), steps=40, width=32, levels=4, seeds=(1, 2)),
             edits.Settings(swaps=8, steps=1, path=2, levels=3, chosen_on=4),
+            guidance.Settings(
+                captions=4,
+                seeds=(1, 2),
+                steps=4,
+                constants=(2.0, 5.0),
+                strengths=(1.0,),
+                pairs=4,
+                levels=4,
+                path=4,
+                randoms=1,
+                training=few,
+            ),
         )
 
 
@@ -48,6 +61,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     "memory": Protocol(lambda _, stages, own: memory.memory(stages, own), memory.memory_lines),
     "edits": Protocol(lambda pipe, stages, own: edits.edits(pipe(), stages, own), edits.edits_lines),
+    "guidance": Protocol(lambda pipe, stages, own: guidance.guidance(pipe(), stages, own), guidance.guidance_lines),
 }
 
 
