@@ -41,6 +41,7 @@ class Settings:
                 strengths=(1.0,),
                 pairs=4,
                 levels=4,
+                others=2,
                 path=4,
                 randoms=1,
                 training=few,

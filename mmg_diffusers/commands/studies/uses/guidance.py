@@ -21,7 +21,7 @@ from mmg_diffusers.measure.influence import Influence
 from mmg_diffusers.measure.influence import influence as influence_of
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.measure.value import Value
-from mmg_diffusers.pairs.marginals import Candidates
+from mmg_diffusers.pairs.marginals import Negatives
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.runs.stages import Stages
@@ -49,12 +49,14 @@ class Settings:
             other.
         steps: of the sampler.
         constants: scales at all steps.
-        strengths: of intervals: scale - 1 in the mean over all steps, so that an interval is as strong as a constant of 1 + strength.
+        strengths: of intervals: scale - 1 in the mean over all steps, so that an interval is as strong as a constant of 1 + strength; that of the model's
+            card by default.
         every: steps between the starts and stops of the intervals that are swept.
         scale: inside of the interval that is measured and takes nothing from a sweep, not even its strength.
         share: of the information, central, that arrives inside the measured interval.
         pairs: fresh ones, whose curves are measured.
         levels: of the null prompt.
+        others: pairs whose captions are the candidates beside a pair's own.
         path, high: steps and clean end of the candidates' path.
         randoms: intervals of the measured one's length at other places, for each strength.
         law: of the factors given the caption that pictures are held against: of words as they are, or of the factors that this caption alone fits.
@@ -63,15 +65,16 @@ class Settings:
 
     captions: int = 48
     seeds: tuple[int, ...] = (41, 42, 43, 44)
-    steps: int = 10
-    constants: tuple[float, ...] = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5)
-    strengths: tuple[float, ...] = (1.0, 2.0)
+    steps: int = 8
+    constants: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0)
+    strengths: tuple[float, ...] = (4.0,)
     every: int = 2
     scale: float = 5.0
     share: float = 0.8
     pairs: int = 256
     levels: int = 8
-    path: int = 8
+    others: int = 15
+    path: int = 6
     high: float = 3.0
     randoms: int = 3
     law: Variant = "hard"
@@ -108,13 +111,13 @@ def guidance(pipe: MMGPipeline, stages: Stages, settings: Settings) -> dict[str,
 
 
 def curve_among_candidates(pipe: MMGPipeline, settings: Settings) -> dict[str, Any]:
-    """Where the information arrives by the posterior of the 48 captions along short paths."""
+    """Where the information arrives by the posterior of some captions along short paths."""
     sample = Shapes("soft").sample(settings.pairs, CURVE_SEED)
     rule = AtLevels.widening(pipe.denoiser.logsnr_range[0], settings.high, settings.path + 1)
     found = pipe.filter(
         list(sample.images),
         sample.prompts,
-        Candidates(CAPTIONS),
+        Negatives(settings.others, CURVE_SEED),
         plan=Plan(levels=rule.levels, prune=1e-3, seed=CURVE_SEED),
     )
     return _window(pipe, found.influence(), found.evaluations, settings)
