@@ -74,7 +74,7 @@ class Settings:
     pairs: int = 256
     levels: int = 8
     others: int = 15
-    path: int = 6
+    path: int = 12
     high: float = 3.0
     randoms: int = 3
     law: Variant = "hard"
@@ -335,7 +335,7 @@ def _choices(drawings: Drawings, settings: Mapping[str, Any]) -> dict[str, list[
     """What is compared, each a choice for both halves, or some over which the mean is taken."""
     constants, swept = drawings.named("constant "), drawings.named("swept ")
     found = {NONE: [(NONE, NONE)], "best constant": [drawings.best([NONE, *constants])]}
-    found["best interval, swept"] = [drawings.best([NONE, *constants, *swept])]
+    found["best of the sweep"] = [drawings.best([NONE, *constants, *swept])]
     for strength in settings["strengths"]:
         at = f" at {strength:g}"
         found[f"best interval, swept{at}"] = [drawings.best([name for name in swept if name.endswith(at)])]
@@ -369,7 +369,7 @@ def _table(drawings: Drawings, result: Mapping[str, Any]) -> Iterator[str]:
 def _bars(drawings: Drawings, result: Mapping[str, Any]) -> Iterator[str]:
     settings = result["settings"]
     choices = _choices(drawings, settings)
-    best, constant = choices["best interval, swept"][0], choices["best constant"][0]
+    best, constant = choices["best of the sweep"][0], choices["best constant"][0]
     swept = [NONE, *drawings.named("constant "), *drawings.named("swept ")]
     rows = sum(drawings.schedules[name].rows for name in swept) * len(drawings)
     count = sum(drawings.schedules[name].rows for name in swept) * GPU_SEEDS * len(set(drawings.captions.tolist()))
