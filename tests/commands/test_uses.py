@@ -10,7 +10,7 @@ from diffusers import ClassifierFreeGuidance
 
 from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies import uses
-from mmg_diffusers.commands.studies.uses import edits, guidance, judge, laws, memory, orders, selection
+from mmg_diffusers.commands.studies.uses import drawings, edits, guidance, judge, laws, memory, orders, selection
 from mmg_diffusers.commands.studies.uses.attention import Attention
 from mmg_diffusers.commands.studies.uses.schedules import Schedule, scheduled
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
@@ -39,7 +39,7 @@ def test_every_protocol_is_run_and_read_back(tmp_path, capsys):
         "| the excess rises with every step of copies |",
         "| slope of exact on measured nats 1 ± 0.1 |",
         "3 groups of 4 pictures",
-        "8 pictures under each of 10 schedules, 4 steps.",
+        "8 pictures under each of 12 schedules, 4 steps.",
         "| bar | at most 2 standard errors above the swept optimum | 15% below the best constant | at most 3% of the sweep's",
         "| measured, among candidates, scale 5 |",
         "| at equal rows a caption | 4 rows | 8 rows |",
@@ -289,14 +289,14 @@ def _of_known_distance(shifts, seed):
 
 def test_a_sweep_is_chosen_on_one_half_and_read_on_the_other():
     shifts = {"none": 0.4, "constant 2": 0.2, "constant 3": 0.3, "swept 0-2 at 1": 0.1, "measured": 0.1}
-    drawings = guidance.Drawings.of(_of_known_distance(shifts, 8), "hard")
-    assert drawings.best(drawings.named("constant ")) == ("constant 2", "constant 2")
-    best, own = ("swept 0-2 at 1",) * 2, ("measured",) * 2
-    assert drawings.further(own, best) == Value(0.0, 0.0, "share")
-    assert drawings.ratio(own, ("constant 2",) * 2).value == pytest.approx(-0.5, abs=0.1)
-    assert drawings.share("judged", ("none",) * 2).value == 0
+    made = drawings.Drawings.of(_of_known_distance(shifts, 8), "hard")
+    assert made.best(made.named("constant ")) == ("constant 2", "constant 2")
+    best, own = drawings.always("swept 0-2 at 1"), drawings.always("measured")
+    assert made.further(own, best) == Value(0.0, 0.0, "share")
+    assert made.ratio(own, drawings.always("constant 2")).value == pytest.approx(-0.5, abs=0.1)
+    assert made.share("judged", drawings.always("none")).value == 0
     # Each half is drawn from with replacement by itself.
-    first, second = drawings.halves(torch.randint(256, (256,), generator=torch.Generator().manual_seed(1)))
+    first, second = made.halves(torch.randint(256, (256,), generator=torch.Generator().manual_seed(1)))
     assert int(first.max()) < 128 <= int(second.min())
     assert len(first) == len(second) == 128
 

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from mmg_diffusers.commands.studies.uses.judge import KeptJudge, Training, covered, read_right
-from mmg_diffusers.commands.studies.uses.laws import Law, Variant, placed
-from mmg_diffusers.commands.studies.uses.orders import with_error
+from mmg_diffusers.commands.studies.uses.drawings import KINDS, Choice, Drawings, always, true_factors
+from mmg_diffusers.commands.studies.uses.judge import KeptJudge, Training, read_right
+from mmg_diffusers.commands.studies.uses.laws import Variant
 from mmg_diffusers.commands.studies.uses.schedules import Schedule, scheduled
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.measure.influence import Influence
 from mmg_diffusers.measure.influence import influence as influence_of
 from mmg_diffusers.measure.quadrature import AtLevels
-from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pairs.marginals import Negatives
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
 from mmg_diffusers.runs.stages import Stages
-from mmg_diffusers.worlds.shapes import CAPTIONS, Factors, Shapes, read_images
+from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, read_images
 
-# Of the pairs whose curve is measured, of the factors that coverage is of, and of the pictures that say what the reader's errors are; no
-# picture of a protocol has them.
-CURVE_SEED, TRUE_SEED, FLOOR_SEED = 610_005, 610_006, 610_007
+# Of the pairs whose curve is measured; no picture of a protocol has it.
+CURVE_SEED = 610_005
 # Fixed before anything was measured: how far from the swept optimum, in standard errors, how far below the best constant, and the share
 # of the sweep's rows.
 NEAR, BELOW, SHARE = 2.0, 0.15, 0.03
 # The setting of a GPU.
 GPU_SEEDS, GPU_STEPS = 20, 30
 NONE = "none"
-MEASURED: Mapping[str, str] = {"candidates": "measured, among candidates", "null": "measured, null prompt"}
+MEASURED: Mapping[str, str] = {
+    "candidates": "measured, among candidates",
+    "fine": "measured, along a finer path",
+    "null": "measured, null prompt",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Settings:
         levels: of the null prompt.
         others: pairs whose captions are the candidates beside a pair's own.
         path, high: steps and clean end of the candidates' path.
+        fine: steps of a finer path, of half of the pairs: between its steps a curve is interpolated, and so is where it begins to arrive.
         randoms: intervals of the measured one's length at other places, for each strength.
         law: of the factors given the caption that pictures are held against: of words as they are, or of the factors that this caption alone fits.
         training: of the judge.
@@ -74,7 +73,8 @@ class Settings:
     pairs: int = 256
     levels: int = 8
     others: int = 15
-    path: int = 12
+    path: int = 6
+    fine: int = 16
     high: float = 3.0
     randoms: int = 3
     law: Variant = "hard"
@@ -91,7 +91,12 @@ def guidance(pipe: MMGPipeline, stages: Stages, settings: Settings) -> dict[str,
     """Measure the curves, then draw a picture a caption under every schedule, a seed at a time; each is kept."""
     judge = KeptJudge(stages, settings.training)
     curves = {
-        "candidates": stages("curve-candidates", lambda: curve_among_candidates(pipe, settings)),
+        "candidates": stages(
+            "curve-candidates", lambda: curve_among_candidates(pipe, settings, settings.pairs, settings.path)
+        ),
+        "fine": stages(
+            "curve-fine", lambda: curve_among_candidates(pipe, settings, settings.pairs // 2, settings.fine)
+        ),
         "null": stages("curve-null", lambda: curve_with_null(pipe, settings)),
     }
     schedules = chosen_schedules(settings, {name: Schedule(tuple(own["scales"])) for name, own in curves.items()})
@@ -110,10 +115,10 @@ def guidance(pipe: MMGPipeline, stages: Stages, settings: Settings) -> dict[str,
     }
 
 
-def curve_among_candidates(pipe: MMGPipeline, settings: Settings) -> dict[str, Any]:
-    """Where the information arrives by the posterior of some captions along short paths."""
-    sample = Shapes("soft").sample(settings.pairs, CURVE_SEED)
-    rule = AtLevels.widening(pipe.denoiser.logsnr_range[0], settings.high, settings.path + 1)
+def curve_among_candidates(pipe: MMGPipeline, settings: Settings, pairs: int, steps: int) -> dict[str, Any]:
+    """Where the information of some pairs arrives by the posterior of some captions along paths of so many steps."""
+    sample = Shapes("soft").sample(pairs, CURVE_SEED)
+    rule = AtLevels.widening(pipe.denoiser.logsnr_range[0], settings.high, steps + 1)
     found = pipe.filter(
         list(sample.images),
         sample.prompts,
@@ -179,9 +184,7 @@ def drawn(
         images = made[schedule]
         factors = read_images(images).factors
         read[name] = {
-            "factors": {
-                kind: np.asarray(getattr(factors, kind)).tolist() for kind in ("hue", "size", "position", "shape")
-            },
+            "factors": {kind: np.asarray(getattr(factors, kind)).tolist() for kind in KINDS},
             "right": read_right(images, captions).tolist(),
             "judged": (judge.judge.by_caption(images).argmax(1).numpy() == captions).tolist(),
         }
@@ -189,123 +192,6 @@ def drawn(
 
 
 # ---- what it says ----
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """All seeds together, under one schedule: `placed` `(N, 6)`, `judged` and `right` `(N,)`, and the factors themselves."""
-
-    placed: Tensor
-    judged: Tensor
-    right: Tensor
-    factors: Factors
-
-
-@dataclass(frozen=True)
-class Drawings:
-    """What was drawn under every schedule, held against a law: the pictures of every other seed, and then those of the rest."""
-
-    by_name: Mapping[str, Pictures]
-    schedules: Mapping[str, Schedule]
-    captions: NDArray[np.int64]
-    law: Law
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def halves(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Rows of both halves: all of them, or as many of each as are drawn with replacement where any rows `(N,)` are."""
-        every, middle = torch.arange(len(self)) if rows is None else rows, len(self) // 2
-        return every[:middle] % middle, every[middle:] % middle + middle
-
-    @classmethod
-    def of(cls, result: Mapping[str, Any], law: Variant) -> Drawings:
-        """From what `guidance` gave."""
-        parts = result["parts"][::2] + result["parts"][1::2]
-        captions = np.concatenate([np.array(part["caption"]) for part in parts])
-        held: dict[str, Pictures] = {}
-        for name in result["schedules"]:
-            read = [part["read"][name] for part in parts]
-            joined = {
-                kind: np.concatenate([np.array(own["factors"][kind]) for own in read]) for kind in read[0]["factors"]
-            }
-            factors = Factors(**joined)
-            judged, right = (
-                torch.tensor([value for own in read for value in own[what]], dtype=torch.float64)
-                for what in ("judged", "right")
-            )
-            held[name] = Pictures(placed(captions, factors), judged, right, factors)
-        schedules = {name: Schedule(tuple(scales)) for name, scales in result["schedules"].items()}
-        return cls(held, schedules, captions, Law.of(law))
-
-    def named(self, kind: str) -> list[str]:
-        """The schedules of a kind."""
-        return [name for name in self.by_name if name.startswith(kind)]
-
-    def off(self, name: str, rows: Tensor) -> float:
-        """The Fréchet distance of some of the pictures."""
-        return Law.held_by(self.by_name[name].placed[rows]).distance(self.law)
-
-    @cached_property
-    def offs(self) -> Mapping[str, tuple[float, float]]:
-        """The distance of each schedule, in each half."""
-        first, second = self.halves()
-        return {name: (self.off(name, first), self.off(name, second)) for name in self.by_name}
-
-    def best(self, names: Sequence[str]) -> tuple[str, str]:
-        """The nearest of some schedules: by the second half, to be read on the first, and the other way round."""
-        return tuple(min(names, key=lambda name: self.offs[name][1 - half]) for half in (0, 1))  # type: ignore[return-value]
-
-    def distance(self, *choices: tuple[str, str]) -> Value:
-        """The distance of a choice for each half, in the mean over halves, and over choices if there are some."""
-        return with_error(len(self), lambda rows: self._mean(choices, rows))
-
-    def ratio(self, one: tuple[str, str], other: tuple[str, str]) -> Value:
-        """How far the distance of one choice is above that of another, as a share of it."""
-        return with_error(len(self), lambda rows: self._mean([one], rows) / self._mean([other], rows) - 1)
-
-    def further(self, one: tuple[str, str], other: tuple[str, str]) -> Value:
-        """How far the distance of one choice is above that of another; the same pictures' noise under both."""
-        return with_error(len(self), lambda rows: self._mean([one], rows) - self._mean([other], rows))
-
-    def _mean(self, choices: Sequence[tuple[str, str]], rows: Tensor) -> float:
-        found = [
-            self.off(name, half) for choice in choices for name, half in zip(choice, self.halves(rows), strict=True)
-        ]
-        return sum(found) / len(found)
-
-    def share(self, what: str, *choices: tuple[str, str]) -> Value:
-        """The share of pictures that the judge, or the checker, finds right."""
-
-        def mean(rows: Tensor) -> float:
-            found = [
-                float(getattr(self.by_name[name], what)[half].mean())
-                for choice in choices
-                for name, half in zip(choice, self.halves(rows), strict=True)
-            ]
-            return sum(found) / len(found)
-
-        return with_error(len(self), mean)
-
-    def covers(self, true: Factors, *choices: tuple[str, str]) -> float:
-        """What the pictures of both halves cover of the law's factors."""
-        found: list[float] = []
-        for choice in choices:
-            both = [self.by_name[name].factors[half.numpy()] for name, half in zip(choice, self.halves(), strict=True)]
-            joined = {
-                kind: np.concatenate([getattr(own, kind) for own in both])
-                for kind in ("hue", "size", "position", "shape")
-            }
-            found.append(covered(true, Factors(**joined)))
-        return sum(found) / len(found)
-
-
-def true_factors(captions: NDArray[np.int64], variant: Variant) -> Factors:
-    """Factors of the law for the captions of the pictures, four for each."""
-    drawn, factors = Shapes(variant).sample_factors(4 * 64 * len(CAPTIONS), TRUE_SEED)
-    own, times = np.unique(captions, return_counts=True)
-    rows = [np.flatnonzero(drawn == caption)[: 4 * count] for caption, count in zip(own, times, strict=True)]
-    return factors[np.concatenate(rows)]
 
 
 def guidance_lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -316,7 +202,7 @@ def guidance_lines(result: Mapping[str, Any]) -> Iterator[str]:
         f"{len(drawings)} pictures under each of {len(drawings.by_name)} schedules, {settings['steps']} steps. The judge is right about "
         f"{100 * accuracy['judge']:.2f} % of {accuracy['pictures']} fresh rendered pictures, the checker about {100 * accuracy['checker']:.2f} %. "
         f"Distances to the {settings['law']} law; as many pictures of the law itself, read as those that are drawn, are "
-        f"{_floor(drawings, settings['law']):.3f} off."
+        f"{drawings.floor(settings['law']):.3f} off."
     )
     yield ""
     for name, curve in result["curves"].items():
@@ -331,17 +217,17 @@ def guidance_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from _bars(drawings, result)
 
 
-def _choices(drawings: Drawings, settings: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+def _choices(drawings: Drawings, settings: Mapping[str, Any]) -> dict[str, list[Choice]]:
     """What is compared, each a choice for both halves, or some over which the mean is taken."""
     constants, swept = drawings.named("constant "), drawings.named("swept ")
-    found = {NONE: [(NONE, NONE)], "best constant": [drawings.best([NONE, *constants])]}
+    found = {NONE: [always(NONE)], "best constant": [drawings.best([NONE, *constants])]}
     found["best of the sweep"] = [drawings.best([NONE, *constants, *swept])]
     for strength in settings["strengths"]:
         at = f" at {strength:g}"
         found[f"best interval, swept{at}"] = [drawings.best([name for name in swept if name.endswith(at)])]
-        found |= {name: [(name, name)] for name in drawings.named("measured") if name.endswith(at)}
-        found[f"random intervals{at}"] = [(name, name) for name in drawings.named("random ") if name.endswith(at)]
-    return found | {name: [(name, name)] for name in drawings.named("measured") if ", scale " in name}
+        found |= {name: [always(name)] for name in drawings.named("measured") if name.endswith(at)}
+        found[f"random intervals{at}"] = [always(name) for name in drawings.named("random ") if name.endswith(at)]
+    return found | {name: [always(name)] for name in drawings.named("measured") if ", scale " in name}
 
 
 def _table(drawings: Drawings, result: Mapping[str, Any]) -> Iterator[str]:
@@ -351,7 +237,7 @@ def _table(drawings: Drawings, result: Mapping[str, Any]) -> Iterator[str]:
     true = true_factors(drawings.captions, settings["law"])
     yield f"| guidance | strength | rows a picture | Fréchet distance, {settings['law']} law | {other} law | right, by the judge | by the checker | covers |"
     yield "|---" * 8 + "|"
-    every = {name: [(name, name)] for name in drawings.named("constant ")} | _choices(drawings, settings)
+    every = {name: [always(name)] for name in drawings.named("constant ")} | _choices(drawings, settings)
     for name, choices in every.items():
         schedules = [drawings.schedules[own] for choice in choices for own in choice]
         strength = sum(own.strength for own in schedules) / len(schedules)
@@ -377,7 +263,7 @@ def _bars(drawings: Drawings, result: Mapping[str, Any]) -> Iterator[str]:
     yield f"| bar | at most {NEAR:g} standard errors above the swept optimum | {BELOW:.0%} below the best constant | at most {SHARE:.0%} of the sweep's {rows} rows ({large} with {GPU_SEEDS} seeds and {GPU_STEPS} steps) |"
     yield "|---" * 4 + "|"
     for name in drawings.named("measured"):
-        own = (name, name)
+        own = always(name)
         near, below = drawings.further(own, best), drawings.ratio(own, constant)
         took = next(result["curves"][key]["rows"] for key, said in MEASURED.items() if name.startswith(said))
         z = near.value / near.stderr if near.stderr > 0 else 0.0
@@ -386,15 +272,6 @@ def _bars(drawings: Drawings, result: Mapping[str, Any]) -> Iterator[str]:
             f"{_met(below.value <= -BELOW)} | {100 * took / rows:.1f} %: {_met(took <= SHARE * rows)} ({100 * took / large:.1f} %: "
             f"{_met(took <= SHARE * large)}) |"
         )
-
-
-def _floor(drawings: Drawings, variant: Variant) -> float:
-    """How far as many rendered pictures of the law are off, as the reader sees them, in the mean over halves."""
-    found: list[float] = []
-    for half in (0, 1):
-        sample = Shapes(variant).sample(len(drawings) // 2, FLOOR_SEED + half)
-        found.append(Law.held_by(placed(sample.caption, read_images(sample.images).factors)).distance(drawings.law))
-    return sum(found) / len(found)
 
 
 def _met(met: bool) -> str:

@@ -37,7 +37,8 @@ class Schedule:
     @classmethod
     def of(cls, guider: ClassifierFreeGuidance, steps: int) -> Self:
         """What a guider of diffusers does in so many steps."""
-        own, scales = deepcopy(guider), []
+        own: Any = deepcopy(guider)
+        scales: list[float] = []
         for step in range(steps):
             own.set_state(step=step, num_inference_steps=steps, timestep=torch.zeros(()))
             scales.append(float(own.guidance_scale) if own.num_conditions == 2 else 1.0)
