@@ -75,7 +75,8 @@ class InformationGuider(BaseGuidance):
 
     def new(self, **kwargs: Any) -> InformationGuider:
         """A copy, around a copy of the inner guider with some of its options changed."""
-        return InformationGuider(self.inner.new(**kwargs), dict(self.config["scheduler"]))
+        # From its record: diffusers' own `new` takes what was given by position for a default, and leaves it out.
+        return InformationGuider({**_record(self.inner), **kwargs}, dict(self.config["scheduler"]))
 
     def enable(self) -> None:
         self.inner.enable()

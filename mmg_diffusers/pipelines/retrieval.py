@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.ranking import Funnel, Ranked, left_behind
 from mmg_diffusers.measure.batches import range_within
+from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Plan
@@ -49,37 +50,51 @@ def rank(
         plan = replace(plan, prune=min(funnel.prune, 0.1 / count))
     plan.check(bench.convention, candidates=count)
     paths = short_paths(bench, plan, funnel)
-    short, _, remarks = bench.against_each_other(images, ids, among, paths[0], ())
-    said = torch.log_softmax(among.probability.log() + funnel.trust * short.score.sum(2).mean(1), 1)
-    stay, rows = funnel.in_play(said), short.evaluations
+    curve, _, remarks = bench.against_each_other(images, ids, among, paths[0], ())
+    log_q, rows = log_posterior(among.probability, curve, funnel.trust), curve.evaluations
+    stay = funnel.in_play(log_q)
     for sieve, path in zip(funnel.then, paths[1:], strict=True):
         slots, prior = slots_of(stay, among.probability)
-        again = bench.follow(images, ids, names, prior, path, slots)
-        rows += again.evaluations
-        later = torch.log_softmax(prior.log() + sieve.trust * again.score.sum(2).mean(1), 1)
-        said = left_behind(said, later, slots, count)
+        curve = bench.follow(images, ids, names, prior, path, slots)
+        later, rows = log_posterior(prior, curve, sieve.trust), rows + curve.evaluations
+        log_q = left_behind(log_q, later, slots, count)
         stay = torch.zeros_like(stay).scatter(1, slots, sieve.in_play(later))
     slots, prior = slots_of(stay, among.probability)
-    whole = bench.follow(images, ids, names, prior, plan, slots)
-    each = torch.log_softmax(prior.log()[:, None] + whole.score.sum(2), 2)
-    later = torch.log_softmax(prior.log() + whole.score.sum(2).mean(1), 1)
-    best = later.argmax(1)
-    spread = each[torch.arange(len(best)), :, best]
-    draws = spread.shape[1]
-    error = spread.std(1) / draws**0.5 if draws > 1 else torch.full_like(spread[:, 0], torch.nan)
-    steps = whole.score.shape[2]
+    curve = bench.follow(images, ids, names, prior, plan, slots)
+    later = log_posterior(prior, curve)
+    _, draws, steps, _ = curve.score.shape
     return Ranked(
         tuple(map(str, names)),
-        left_behind(said, later, slots, count),
+        left_behind(log_q, later, slots, count),
         among.probability,
         stay,
-        error,
+        error_of_best(prior, curve),
         ids,
-        rows + whole.evaluations,
+        rows + curve.evaluations,
         len(ids) * count * steps * draws,
-        bench.path_settings(plan, whole.logsnr) | {"funnel": repr(funnel)},
+        bench.path_settings(plan, curve.logsnr) | {"funnel": repr(funnel)},
         notes=remarks,
     )
+
+
+def log_posterior(prior: Tensor, curve: CandidateCurve, trust: float = 1.0) -> Tensor:
+    """`(N, M)` log q after a path, by the mean evidence of its draws; -infinity in slots whose prior is 0.
+
+    Args:
+        prior: `(M,)` or `(N, M)`.
+        curve: of the captions.
+        trust: what the evidence is multiplied by.
+    """
+    return torch.log_softmax(prior.log() + trust * curve.score.sum(2).mean(1), 1)
+
+
+def error_of_best(prior: Tensor, curve: CandidateCurve) -> Tensor:
+    """`(N,)` standard error over draws of log q of the best caption; not a number for one draw."""
+    each = torch.log_softmax(prior.log()[:, None] + curve.score.sum(2), 2)
+    best = log_posterior(prior, curve).argmax(1)
+    of_best = each[torch.arange(len(best)), :, best]
+    draws = of_best.shape[1]
+    return of_best.std(1) / draws**0.5 if draws > 1 else torch.full_like(of_best[:, 0], torch.nan)
 
 
 def slots_of(stay: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:

@@ -252,5 +252,7 @@ def test_measure_funnel(capsys):
     said = capsys.readouterr().out
     assert re.search(r"48 captions ranked for 2 images: \S+ of them followed to the end", said)
     assert "% of 384" in said
-    assert len(re.findall(r"^lost: ", said, re.MULTILINE)) == 2
+    assert len(re.findall(r"^lost: ", said, re.MULTILINE)) == 3
     assert re.search(r"for [012] of 2$", said.strip())
+    with pytest.raises(ValueError, match="there is no funnel 'wide'; expected default, second, narrow"):
+        run(ROOT / "scripts" / "measure_funnel.py", "--funnel", "wide")

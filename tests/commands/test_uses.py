@@ -6,14 +6,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from diffusers import ClassifierFreeGuidance
 
 from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies import uses
-from mmg_diffusers.commands.studies.uses import edits, judge, memory, orders, selection
+from mmg_diffusers.commands.studies.uses import drawings, edits, guidance, judge, laws, memory, orders, selection
 from mmg_diffusers.commands.studies.uses.attention import Attention
+from mmg_diffusers.commands.studies.uses.schedules import Schedule, scheduled
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pipelines.drawing import draw
-from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_words
+from mmg_diffusers.worlds.shapes import CAPTIONS, Factors, Shapes, caption_words
 from tests.commands.calling import ROOT, run
 
 
@@ -36,6 +39,9 @@ def test_every_protocol_is_run_and_read_back(tmp_path, capsys):
         "| the excess rises with every step of copies |",
         "| slope of exact on measured nats 1 ± 0.1 |",
         "3 groups of 4 pictures",
+        "8 pictures under each of 12 schedules, 4 steps.",
+        "| bar | at most 2 standard errors above the swept optimum | 15% below the best constant | at most 3% of the sweep's",
+        "| measured, among candidates, scale 5 |",
         "| at equal rows a caption | 4 rows | 8 rows |",
     ):
         assert line in said
@@ -199,3 +205,102 @@ def test_swaps_change_one_word(plain):
     truths = swaps.truths()
     assert all(values.shape == (8,) and bool((values >= 0).all()) for values in truths.values())
     assert math.isclose(float(swaps.change().max()), float(np.abs(swaps.drawn - swaps.redrawn).sum(3).max()))
+
+
+# ---- guidance ----
+
+
+def test_a_schedule_is_as_strong_as_it_is_asked_to_be():
+    whole, part = Schedule.within(8, 0, 8, 2.0), Schedule.within(8, 3, 5, 2.0)
+    assert whole.scales == (3.0,) * 8
+    assert part.scales == (1.0, 1.0, 1.0, 9.0, 9.0, 1.0, 1.0, 1.0)
+    assert part.strength == whole.strength == 2.0
+    assert (whole.rows, part.rows) == (16, 10)
+    assert (whole.inside, part.inside) == ((0, 8), (3, 5))
+    with pytest.raises(ValueError, match="no step has guidance"):
+        _ = Schedule((1.0, 1.0)).inside
+
+
+def test_a_schedule_follows_the_guider():
+    # Half a step into the first and the last of its steps, as `Influence.fractions` has it.
+    guider = ClassifierFreeGuidance(5.0, start=2.5 / 8, stop=6.5 / 8)
+    assert Schedule.of(guider, 8).scales == (1.0, 1.0, 5.0, 5.0, 5.0, 5.0, 1.0, 1.0)
+    assert Schedule.of(ClassifierFreeGuidance(3.0), 2).scales == (3.0, 3.0)
+
+
+def test_schedules_draw_what_the_pipeline_draws(plain):
+    prompts = [CAPTIONS[0], CAPTIONS[30]]
+    none, constant, late = Schedule((1.0,) * 3), Schedule((3.0,) * 3), Schedule((1.0, 1.0, 6.0))
+    found = scheduled(plain, prompts, [none, constant, late], 5)
+    np.testing.assert_allclose(found[none], draw(plain, prompts, steps=3, seed=5).images, atol=1e-5)
+    with pytest.warns(UserWarning, match="guidance 3"):
+        guided = draw(plain, prompts, steps=3, guidance=3.0, seed=5).images
+    np.testing.assert_allclose(found[constant], guided, atol=1e-5)
+    # It begins as the one without guidance does, and ends as neither.
+    assert np.abs(found[late] - found[none]).max() > 0.01
+    alone = scheduled(plain, prompts, [late], 5)[late]
+    np.testing.assert_allclose(alone, found[late], atol=1e-5)
+
+
+def test_captions_have_one_law_once_they_are_turned():
+    for variant in ("soft", "hard"):
+        law = laws.Law.of(variant)
+        captions, factors = Shapes(variant).sample_factors(40_000, 5)
+        assert laws.Law.held_by(laws.placed(captions, factors)).distance(law) < 0.03
+        for word in range(2):
+            own = caption_words(captions)[:, 0] == word
+            assert laws.Law.held_by(laws.placed(captions[own], factors[own])).distance(law) < 0.03
+    assert laws.Law.of("soft").covariance.diagonal().tolist() == pytest.approx([1, 1, 1, 0, 0, 0], abs=1e-6)
+
+
+def test_the_distance_is_that_of_normal_laws():
+    one = laws.Law(torch.zeros(2).double(), torch.tensor([[4.0, 0.0], [0.0, 1.0]]).double())
+    other = laws.Law(torch.tensor([3.0, 0.0]).double(), torch.tensor([[1.0, 0.0], [0.0, 9.0]]).double())
+    # Along the axes: 3^2 + (2 - 1)^2 + (1 - 3)^2.
+    assert one.distance(other) == pytest.approx(14**0.5)
+    assert one.distance(one) == pytest.approx(0, abs=1e-6)
+    # A wrong shape is two corners away: of a share e of them the square is 2 e.
+    captions, factors = Shapes("hard").sample_factors(4_000, 6)
+    wrong = np.where(np.arange(4_000) % 10 == 0, (factors.shape + 1) % 3, factors.shape)
+    moved = Factors(factors.hue, factors.size, factors.position, wrong)
+    off = laws.Law.held_by(laws.placed(captions, moved)).distance(laws.Law.held_by(laws.placed(captions, factors)))
+    assert off == pytest.approx(0.2**0.5, rel=0.02)
+
+
+def _of_known_distance(shifts, seed):
+    """Pictures of the hard law whose size is off by a share of its range, under each schedule."""
+    captions, factors = Shapes("hard").sample_factors(256, seed)
+    inwards = np.where(caption_words(captions)[:, 0] == 0, 1, -1)
+    parts = []
+    for rows in (slice(0, 128), slice(128, 256)):
+        read = {}
+        for name, shift in shifts.items():
+            moved = factors.size[rows] + shift * inwards[rows]
+            kinds = {"hue": factors.hue[rows], "size": moved, "position": factors.position[rows]}
+            read[name] = {
+                "factors": {kind: own.tolist() for kind, own in kinds.items()}
+                | {"shape": factors.shape[rows].tolist()},
+                "right": [True] * 128,
+                "judged": [name != "none"] * 128,
+            }
+        parts.append({"caption": captions[rows].tolist(), "read": read})
+    return {"parts": parts, "schedules": {name: [1.0, 2.0] for name in shifts}}
+
+
+def test_a_sweep_is_chosen_on_one_half_and_read_on_the_other():
+    shifts = {"none": 0.4, "constant 2": 0.2, "constant 3": 0.3, "swept 0-2 at 1": 0.1, "measured": 0.1}
+    made = drawings.Drawings.of(_of_known_distance(shifts, 8), "hard")
+    assert made.best(made.named("constant ")) == ("constant 2", "constant 2")
+    best, own = drawings.always("swept 0-2 at 1"), drawings.always("measured")
+    assert made.further(own, best) == Value(0.0, 0.0, "share")
+    assert made.ratio(own, drawings.always("constant 2")).value == pytest.approx(-0.5, abs=0.1)
+    assert made.share("judged", drawings.always("none")).value == 0
+    # Each half is drawn from with replacement by itself.
+    first, second = made.halves(torch.randint(256, (256,), generator=torch.Generator().manual_seed(1)))
+    assert int(first.max()) < 128 <= int(second.min())
+    assert len(first) == len(second) == 128
+
+
+def test_an_odd_number_of_seeds_has_no_halves():
+    with pytest.raises(ValueError, match="there are 3 seeds; expected an even number"):
+        guidance.Settings(seeds=(1, 2, 3))

@@ -211,7 +211,7 @@ def test_it_is_saved_and_loaded(tmp_path, modular):
     read = (
         InformationGuider.from_pretrained(tmp_path / "alone"),
         Holder.from_pretrained(tmp_path / "pipe").guider,
-        guider.new(guidance_scale=3.5),
+        guider.new(),
     )
     for one in read:
         assert type(one) is InformationGuider

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.networks import Networks
-from mmg_diffusers.commands.studies.uses import aro, binding, edits, memory, selection, towers
+from mmg_diffusers.commands.studies.uses import aro, binding, edits, guidance, memory, selection, towers
 from mmg_diffusers.commands.studies.uses.judge import Training
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.pipelines.pipeline import MMGPipeline
@@ -25,6 +25,7 @@ class Settings:
     edits: edits.Settings = field(default_factory=edits.Settings)
     binding: binding.Settings = field(default_factory=binding.Settings)
     aro: aro.Settings = field(default_factory=aro.Settings)
+    guidance: guidance.Settings = field(default_factory=guidance.Settings)
 
     @classmethod
     def quick(cls) -> Settings:
@@ -36,6 +37,20 @@ class Settings:
             edits.Settings(swaps=8, steps=1, path=2, levels=3, chosen_on=4),
             binding.Settings(pairs=4, variants=("soft",), steps=2, training=towers.Training(pictures=512, passes=1)),
             aro.Settings(cases=4, steps=2),
+            guidance.Settings(
+                captions=4,
+                seeds=(1, 2),
+                steps=4,
+                constants=(2.0, 5.0),
+                strengths=(1.0,),
+                pairs=16,
+                levels=4,
+                others=2,
+                path=4,
+                fine=6,
+                randoms=1,
+                training=few,
+            ),
         )
 
 
@@ -57,6 +72,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         lambda pipe, stages, own: binding.binding(pipe(), stages, own), binding.binding_lines, "pairs-flow"
     ),
     "aro": Protocol(lambda pipe, stages, own: aro.aro(pipe(), stages, own), aro.aro_lines),
+    "guidance": Protocol(lambda pipe, stages, own: guidance.guidance(pipe(), stages, own), guidance.guidance_lines),
 }
 # Run if no protocol is named; the last needs a copy of data.
 OWN = tuple(name for name in PROTOCOLS if name != "aro")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmg_diffusers.runs.stages import Stages
 from mmg_diffusers.worlds.shapes import CAPTIONS, WORDS, Factors, Shapes, caption_words, read_images
 
 Ints = NDArray[np.int64]
@@ -90,6 +91,30 @@ def trained(training: Training) -> tuple[Judge, dict[str, float]]:
         "checker": float(read_right(tried.images, tried.caption).mean()),
         "pictures": training.tried,
     }
+
+
+class KeptJudge:
+    """A judge whose accuracy is a stage: trained when that is missing, and again where pictures are to be judged.
+
+    Args:
+        stages: of the protocol.
+        training: of the judge.
+    """
+
+    def __init__(self, stages: Stages, training: Training) -> None:
+        self._training = training
+        self._held: tuple[Judge, dict[str, float]] | None = None
+        self.accuracy = stages("judge", lambda: self._trained()[1])
+
+    def _trained(self) -> tuple[Judge, dict[str, float]]:
+        if self._held is None:
+            self._held = trained(self._training)
+        return self._held
+
+    @property
+    def judge(self) -> Judge:
+        """The judge itself."""
+        return self._trained()[0]
 
 
 def read_right(images: NDArray[Any], captions: Ints) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.analysis.path_influence import PathInfluence
-from mmg_diffusers.commands.studies.uses.judge import Judge, Training, covered, read_log_p, read_right, trained
+from mmg_diffusers.commands.studies.uses.judge import Judge, KeptJudge, Training, covered, read_log_p, read_right
 from mmg_diffusers.commands.studies.uses.orders import best_of, spearman, with_error
 from mmg_diffusers.commands.texts import plus_minus
 from mmg_diffusers.denoisers.conventions import Convention
@@ -75,21 +75,12 @@ class Settings:
 
 def selection(pipe: MMGPipeline, stages: Stages, settings: Settings) -> dict[str, Any]:
     """Draw, score and read, a seed at a time; each is kept."""
-    judge: list[Judge] = []
-
-    def made() -> dict[str, Any]:
-        own, accuracy = trained(settings.training)
-        judge.append(own)
-        return accuracy
-
-    accuracy = stages("judge", made)
-    parts: list[dict[str, Any]] = []
-    for seed in settings.seeds:
-        name = f"selection-{seed}"
-        if not stages.has(name) and not judge:
-            judge.append(trained(settings.training)[0])
-        parts.append(stages(name, lambda seed=seed: scored(pipe, judge[0], settings, seed)))
-    return {"accuracy": accuracy, "parts": parts, "settings": {"n": settings.n, "steps": settings.steps}}
+    judge = KeptJudge(stages, settings.training)
+    parts = [
+        stages(f"selection-{seed}", lambda seed=seed: scored(pipe, judge.judge, settings, seed))
+        for seed in settings.seeds
+    ]
+    return {"accuracy": judge.accuracy, "parts": parts, "settings": {"n": settings.n, "steps": settings.steps}}
 
 
 def scored(pipe: MMGPipeline, judge: Judge, settings: Settings, seed: int) -> dict[str, Any]:
