@@ -453,6 +453,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "return float((self.caption_probability * np.log(self.caption_probability)).sum())",
         "worlds",
     ),
+    Mutant(
+        "two objects that are always named in the order in which they are called",
+        "worlds/pairs/world.py",
+        "joint = _likelihood(factors) + _likelihood(factors.turned())",
+        "joint = _likelihood(factors) + 1e-300",
+        "worlds/test_pairs.py",
+    ),
+    Mutant(
+        "a caption reworded with the same relation",
+        "worlds/pairs/world.py",
+        "words[..., 2] = (words[..., 2] + 2) % len(WORDS",
+        "words[..., 2] = (words[..., 2] + 0) % len(WORDS",
+        "worlds/test_pairs.py",
+    ),
+    Mutant(
+        "a text that ties with others counted as right",
+        "commands/studies/uses/binding.py",
+        "tied = 1 + (false == true).sum(0)",
+        "tied = 1 + 0 * (false == true).sum(0)",
+        "commands/test_binding.py",
+    ),
+    Mutant(
+        "pictures of ARO without their boxes",
+        "commands/studies/uses/aro.py",
+        "return whole.crop(within)",
+        "return whole",
+        "commands/test_binding.py",
+    ),
     # ---- arrays ----
     Mutant(
         "the linear part without the noise's scale",
