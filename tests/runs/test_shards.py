@@ -466,7 +466,7 @@ def test_the_command_says_what_was_bad_and_what_was_mended(table, tmp_path):
 # ---- processes that are real ----
 
 
-@pytest.mark.parametrize(("processes", "resumed"), [(2, True), (3, False)])
+@pytest.mark.parametrize(("processes", "resumed"), [(2, True), pytest.param(3, False, marks=pytest.mark.slow)])
 def test_processes_change_nothing(table, whole, tmp_path, processes, resumed):
     out, run = whole[0], tmp_path / "run"
     if resumed:  # of three shards one is there, one is damaged, one is missing
