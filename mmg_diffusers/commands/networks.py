@@ -96,11 +96,32 @@ class Networks:
         """
         check_arguments(self.model, source, self.revision)
 
-    def load(self) -> MMGPipeline:
-        """The pipeline, on its device.
+    def told(self, high: float | None = None) -> tuple[float, float] | None:
+        """The log-SNRs that the model's configs tell of, before its weights are read; ``None`` if they do not tell.
+
+        Args:
+            high: the cleanest level that is asked for.
 
         Raises:
-            ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
+            ValueError: for a level, or a null, that the model does not have.
+        """
+        from mmg_diffusers.pipelines.outline import check_null, outline, range_of
+
+        family = outline(self.place, null=self.null, revision=self.revision)
+        check_null(family)
+        ends = range_of(family)
+        if high is not None and ends is not None:
+            check_high(high, ends)
+        return ends
+
+    def load(self, high: float | None = None) -> MMGPipeline:
+        """The pipeline, on its device.
+
+        Args:
+            high: the cleanest level that is asked for, which is refused before weights are read.
+
+        Raises:
+            ValueError, OSError: as `told`, `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
         """
         import torch
 
@@ -110,6 +131,8 @@ class Networks:
 
         device = self.device or best_device()
         check_device(device)
+        if high is not None or self.null is not None:
+            self.told(high)
         with self.loading():
             pipe = MMGPipeline.from_pretrained(
                 self.place,
@@ -181,9 +204,19 @@ def within(plan: Plan, high: float | None, pipe: MMGPipeline) -> Plan:
     """
     if high is None:
         return plan
-    low, top = pipe.denoiser.logsnr_range
+    ends = pipe.denoiser.logsnr_range
+    check_high(high, ends)
+    return replace(plan, logsnr_range=(ends[0], high))
+
+
+def check_high(high: float, ends: tuple[float, float]) -> None:
+    """Refuse a highest level that a model was not trained on.
+
+    Raises:
+        ValueError: which says what there is.
+    """
+    low, top = ends
     if not low < high <= top:
         raise ValueError(
             f"--high is {high:g}; expected a log-SNR above {low:.2f}, and {top:.2f} at most, of this model"
         )
-    return replace(plan, logsnr_range=(low, high))

@@ -59,7 +59,7 @@ def run(
     rows = question.pairs()
     if process.is_main_process:
         _say_what_is_there(output)
-    pipe = replace(networks, device=networks.device or str(process.device)).load()
+    pipe = replace(networks, device=networks.device or str(process.device)).load(high)
     if going.cache is not None:
         pipe.set_encoding_cache(folder=going.cache)
     try:
@@ -113,7 +113,7 @@ def _forecast(
     rows = [row.held() for row in islice(source, min(PILOT, count))]
     contexts = [row.given for row in rows if row.given is not None]
     prompts = [row.prompt for row in rows]
-    pipe = networks.load()
+    pipe = networks.load(high)
     plan = within(plan, high, pipe)
     cost = pipe.cost([row.picture() for row in rows], prompts, given=contexts or None, marginal=marginal, plan=plan)
     return of_cost(cost, wanted, count)

@@ -23,7 +23,8 @@ from mmg_diffusers.pipelines.bench import Bench, Weights, evaluating
 from mmg_diffusers.pipelines.caching import EncodingCache, KeptPrompts, fingerprint
 from mmg_diffusers.pipelines.encoding import Encoder
 from mmg_diffusers.pipelines.identities import as_told
-from mmg_diffusers.pipelines.loading import UNUSED, check_device, check_dtype, load_pipeline
+from mmg_diffusers.pipelines.loading import UNUSED, Where, check_device, check_dtype, load_pipeline
+from mmg_diffusers.pipelines.outline import check_null, outline
 from mmg_diffusers.pipelines.precision import Moved
 from mmg_diffusers.pipelines.switches import check_switches, switches
 
@@ -83,17 +84,18 @@ class PipelineModel:
 
         Raises:
             TypeError: for something that is no path, or no floating-point dtype.
-            ValueError: when the folder is no pipeline, has no safetensors weights or not all of them, or has no adapter.
+            ValueError: when the folder is no pipeline, has no safetensors weights or not all of them, or has no adapter; for a null that
+                the family does not have.
         """
-        pipe = load_pipeline(
-            pretrained_model_name_or_path,
-            torch_dtype=torch_dtype,
-            variant=variant,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        where: Where = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        if null is not None:
+            check_null(outline(pretrained_model_name_or_path, null=null, **where))
+        pipe = load_pipeline(pretrained_model_name_or_path, torch_dtype=torch_dtype, variant=variant, **where)
         made = cls(pipe, null=null)
         made._source = {"model": str(pretrained_model_name_or_path), "revision": revision, "variant": variant}
         return made
