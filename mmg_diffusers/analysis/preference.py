@@ -14,6 +14,7 @@ from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import finite, needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 
@@ -181,7 +182,7 @@ class Preference(Measured):
                 f"the clean end of the path, above log-SNR {float(self.logsnr[:-1][late][0]):.2f}, moves {int(loud.sum())} of {len(self)} "
                 "pairs by more than a tenth: mind that networks err most there, or end the path earlier (logsnr_range=)"
             )
-        return tuple(said)
+        return (*said, *of_few(len(self)))
 
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])

@@ -146,7 +146,9 @@ ROWS = (
         ("words --word blue", lambda r: of_a_picture(r, "words", "--word", "blue"), CommandFailed, "no prompt has"),
         (
             "words, a prompt that is not among the candidates",
-            lambda r: of_a_picture(r, "words", "--marginal", r.file("c.txt", f"{BLUE}\na small green circle on the left\n")),
+            lambda r: of_a_picture(
+                r, "words", "--marginal", r.file("c.txt", f"{BLUE}\na small green circle on the left\n")
+            ),
             CommandFailed,
             "not among the 2 candidates",
         ),

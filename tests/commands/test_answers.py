@@ -198,6 +198,12 @@ def test_ctrl_c_says_what_is_kept_and_a_resumed_run_what_was_there(at_desk, tmp_
     assert f"`mmg-diffusers collect {tmp_path / 'out'}` reads it" in said
     again = answered(*command)
     assert again.startswith(f"going on: 32 of 40 pairs are kept in {tmp_path / 'out'}")
+    assert "mind the mean clustered by picture" in again
+    assert "\nmean, clustered by picture: " in again
+    assert "outcome.clusters" not in again
+    other = refused(*command, "--seed", 1)
+    assert "belongs to" in other
+    assert "going on" not in other
     monkeypatch.setattr(type(pipe), "measure", stopping_at_once)
     done = call("estimate", "shapes", "pairs.csv", "--output", tmp_path / "e")
     assert (done.exit_code, "stopped: nothing was written" in done.output) == (130, True)
@@ -222,6 +228,9 @@ def stopping_at_once(*arguments, **options):
         (["influence", "pictures", "pictures"], "pictures is no model: it has no model_index.json"),
         (["estimate", "shapes", "nowhere"], "there is no nowhere; expected an image, a folder or a table"),
         (["likelihood", HUB, "pictures"], "and the hub does not answer"),
+        (["benchmark", "consistency", "--data", "nothing"], "there is no file or folder 'nothing'"),
+        (["train", HUB, "--output", "a"], "and the hub does not answer"),
+        (["arrays", "no thing"], "it is no id of a data set on the hub"),
         (["report", "shapes", "pictures", "--output", "page.pdf"], "give page.html, and print it to PDF"),
     ],
 )
