@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import finite, needs
 from mmg_diffusers.commands.answers import Answer, Grid, of_record
@@ -223,6 +224,16 @@ def report(
     )
     write_whole(output, page.encode())
     values = of_record(result, rows_of(result, pairs))
+    if plan.audit and isinstance(result, Filtered):
+        found = Audit(result)
+        distance, error = found.distance
+        values["audit"] = {
+            "value": distance,
+            "stderr": error,
+            "unit": "nats",
+            "verdict": str(found.verdict),
+            "finding": str(found.finding),
+        }
     if likely is not None:
         values["log p"] = likely.mean()
     if said is not None:

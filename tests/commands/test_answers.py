@@ -16,6 +16,7 @@ from mmg_diffusers import Estimate, MMGPipeline, shapes_model
 from mmg_diffusers.commands import early
 from mmg_diffusers.commands.answers import Answer, Grid, plain
 from mmg_diffusers.commands.app import EXAMPLES, app
+from mmg_diffusers.commands.texts import TITLES
 from mmg_diffusers.measure.value import Value
 from mmg_diffusers.runs.shard_files import Shards
 from mmg_diffusers.worlds.shapes import Shapes
@@ -398,3 +399,20 @@ def test_runner_keeps_streams_apart():
     done = CliRunner().invoke(app, ["estimate", "shape-plain", "x", "--json"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "did you mean" in done.stderr
+
+
+def test_a_page_with_likelihood_takes_options_of_the_measurement(at_desk, tmp_path):
+    """An audit and a form of information are of the measurement; how likely the pictures are has its own steps."""
+    few = ("report", "shapes", "pairs.csv", "--levels", 3, "--device", "cpu", "--likelihood")
+    against = ("--marginal", "shapes", "--audit", "--output", tmp_path / "audit.html", "--json")
+    told = strict(answered(*few, *against))
+    page = (tmp_path / "audit.html").read_text()
+    assert "<h2>How likely</h2>" in page
+    assert TITLES["audit"] in page
+    assert "the null branch is" in told["audit"]["finding"]
+    assert told["audit"]["unit"] == "nats"
+    assert {"value", "stderr", "unit"} == set(told["log p"])
+    gap = strict(answered(*few, "--integrand", "gap", "--output", tmp_path / "gap.html", "--json"))
+    assert gap["mean"]["value"] == pytest.approx(np.mean([row["gap"] for row in gap["rows"]["table"]]), abs=1e-6)
+    assert gap["log p"]["value"] == pytest.approx(told["log p"]["value"])  # of the same levels, whatever it is beside
+    assert "<h2>How likely</h2>" in (tmp_path / "gap.html").read_text()
