@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmg_diffusers.arrays.values import named
-from mmg_diffusers.checks import needs, reason, shown
+from mmg_diffusers.checks import needs, reason, shown, somebody_looks
 from mmg_diffusers.files.hub import check_data_set
 from mmg_diffusers.files.idx import read_idx
 from mmg_diffusers.pairs.images import load_image
@@ -118,7 +118,9 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
     if image not in columns:
         raise ValueError(f"{arguments} has the columns {named(columns)}; expected {shown(image)} among them")
     labels = np.asarray(rows[label]) if label in columns else None
-    return _decoded(tqdm(rows[image], desc="reading images", unit="image"), labels, str(arguments))
+    return _decoded(
+        tqdm(rows[image], desc="reading images", unit="image", disable=not somebody_looks()), labels, str(arguments)
+    )
 
 
 def _pixels(picture: Image.Image) -> NDArray[np.uint8]:

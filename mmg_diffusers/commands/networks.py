@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,23 +29,6 @@ from mmg_diffusers.commands.signature import HOW, MODEL
 if TYPE_CHECKING:
     from mmg_diffusers.pairs.plan import Plan
     from mmg_diffusers.pipelines.pipeline import MMGPipeline
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """While inside, diffusers and transformers show no bars of what they load."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    shown = [(one, one.is_progress_bar_enabled()) for one in (of_diffusers, of_transformers)]
-    for one, _ in shown:
-        one.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for one, before in shown:
-            if before:
-                one.enable_progress_bar()
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,9 @@ class Networks:
 
     def loading(self) -> AbstractContextManager[None]:
         """While inside, bars of what is loaded are shown if bars are."""
-        return _without_bars() if self.silent else nullcontext()
+        from mmg_diffusers.pipelines.progress import calm
+
+        return calm(bars=not self.silent)
 
     def check(self, source: str | Path | None = None) -> None:
         """Refuse a model or a source that is not there, before anything heavy is imported.

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from mmg_diffusers.checks import file_path, needs, reason, shown
+from mmg_diffusers.checks import file_path, needs, reason, shown, somebody_looks
 from mmg_diffusers.files.resumed import tell
 from mmg_diffusers.files.whole import PARTIAL, claim, write_whole
 from mmg_diffusers.pairs.rows import Label, Row
@@ -311,7 +311,13 @@ def run(
             Expected(-(-total // chunk), total, mine.of).save(folder.folder)
     listed = shards.listed()
     there = pairs_in(mine.within(listed))
-    with tqdm(total=_share(total, chunk, mine), initial=there, desc="pairs", unit="pair", disable=not progress) as bar:
+    with tqdm(
+        total=_share(total, chunk, mine),
+        initial=there,
+        desc="pairs",
+        unit="pair",
+        disable=not (progress and somebody_looks()),
+    ) as bar:
         for number, some in chunks(rows, chunk):
             count, seen = number + 1, seen + len(some)
             if not mine.own(number, rank, world):
