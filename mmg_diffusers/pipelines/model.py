@@ -94,9 +94,9 @@ class PipelineModel:
             "local_files_only": local_files_only,
             "token": token,
         }
-        if null is not None:
-            check_null(outline(pretrained_model_name_or_path, null=null, **where))
         with calm(bars=somebody_looks()):
+            if null is not None:
+                check_null(outline(pretrained_model_name_or_path, null=null, **where))
             pipe = load_pipeline(pretrained_model_name_or_path, torch_dtype=torch_dtype, variant=variant, **where)
         made = cls(pipe, null=null)
         made._source = {"model": str(pretrained_model_name_or_path), "revision": revision, "variant": variant}
