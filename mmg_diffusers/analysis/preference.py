@@ -14,8 +14,10 @@ from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import finite, needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import Finding
 
 if TYPE_CHECKING:
     import pandas
@@ -170,7 +172,10 @@ class Preference(Measured):
         close = self.nats.abs() < 2 * self.stderr
         if bool(close.any()):
             said.append(
-                f"{int(close.sum())} of {len(self)} pairs are within two standard errors of a tie; take more draws"
+                Finding(
+                    f"{int(close.sum())} of {len(self)} pairs are within two standard errors of a tie; take more draws",
+                    "ties",
+                )
             )
         # What the last tenth of the range still moves is of the clean end, at which networks err most.
         late = self.logsnr[:-1] > self.logsnr[-1] - 0.1 * (self.logsnr[-1] - self.logsnr[0])
@@ -178,10 +183,13 @@ class Preference(Measured):
         loud = moved > (0.1 * self.nats.abs()).clamp(min=0.1) + 2 * self.stderr.nan_to_num()
         if bool(loud.any()):
             said.append(
-                f"the clean end of the path, above log-SNR {float(self.logsnr[:-1][late][0]):.2f}, moves {int(loud.sum())} of {len(self)} "
-                "pairs by more than a tenth: mind that networks err most there, or end the path earlier (logsnr_range=)"
+                Finding(
+                    f"the clean end of the path, above log-SNR {float(self.logsnr[:-1][late][0]):.2f}, moves {int(loud.sum())} of "
+                    f"{len(self)} pairs by more than a tenth: mind that networks err most there, or end the path earlier (logsnr_range=)",
+                    "clean end",
+                )
             )
-        return tuple(said)
+        return (*said, *of_few(len(self)))
 
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])

@@ -15,7 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmg_diffusers.arrays.values import named
-from mmg_diffusers.checks import needs, reason, shown
+from mmg_diffusers.checks import needs, reason, shown, somebody_looks
+from mmg_diffusers.files.hub import check_data_set
 from mmg_diffusers.files.idx import read_idx
 from mmg_diffusers.pairs.images import load_image
 
@@ -47,7 +48,9 @@ def read_images(source: str | Path, image: str = "image", label: str = "label", 
 
     Raises:
         FileNotFoundError: if a path does not exist.
-        ValueError: for files that are truncated or of another kind, and pictures that differ in size.
+        ValueError: for files that are truncated or of another kind, and pictures that differ in size; for an id that the hub does not
+            have.
+        ConnectionError: when the hub is needed, and does not answer.
     """
     path = Path(source)
     if path.is_dir():
@@ -66,6 +69,7 @@ def read_images(source: str | Path, image: str = "image", label: str = "label", 
         raise FileNotFoundError(
             f"{path} is no image data set; expected a folder (idx files, parquet, pictures) or a parquet file"
         )
+    check_data_set(str(source))
     return _read_datasets(image, label, path=str(source), split=split)
 
 
@@ -114,7 +118,9 @@ def _read_datasets(image: str, label: str, **arguments: Any) -> ImageSet:
     if image not in columns:
         raise ValueError(f"{arguments} has the columns {named(columns)}; expected {shown(image)} among them")
     labels = np.asarray(rows[label]) if label in columns else None
-    return _decoded(tqdm(rows[image], desc="reading images", unit="image"), labels, str(arguments))
+    return _decoded(
+        tqdm(rows[image], desc="reading images", unit="image", disable=not somebody_looks()), labels, str(arguments)
+    )
 
 
 def _pixels(picture: Image.Image) -> NDArray[np.uint8]:

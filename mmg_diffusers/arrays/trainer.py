@@ -27,8 +27,9 @@ from mmg_diffusers.arrays.checkpoints import Origin, Tensors, cosine_rate, load_
 from mmg_diffusers.arrays.fitting import Fit
 from mmg_diffusers.arrays.losses import Levels, held_out_loss, listed, losses, shown_of
 from mmg_diffusers.arrays.seeds import generator_of, step_generator
-from mmg_diffusers.checks import finite, shown, whole
+from mmg_diffusers.checks import finite, shown, somebody_looks, whole
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.files.resumed import tell
 from mmg_diffusers.runs.processes import leave_at_exit, only_cpus
 
 Weighting = Literal["eps", "v"]
@@ -237,7 +238,7 @@ class Trainer:
             total=settings.steps,
             initial=self.step,
             desc=self.description,
-            disable=not (progress and accelerator.is_local_main_process),
+            disable=not (progress and somebody_looks() and accelerator.is_local_main_process),
             mininterval=1,
         )
         with bar:
@@ -363,3 +364,5 @@ class Trainer:
         self.levels.gap = levels.values["gap"]
         self.step, self.seconds, self.stale = state["step"], state["seconds"], state["stale"]
         self.history = state["history"]
+        if self.accelerator.is_main_process:
+            tell(f"going on from {path}, step {self.step} of {self.settings.steps} at most")

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mmg_diffusers.measure.measured import Measured
+    from mmg_diffusers.measure.value import Value
 
 # Rows of a table on screen; files have all.
 MOST = 12
+# What the mean is called whose error is over pictures, some of which stand in several pairs.
+BY_PICTURE = "mean, clustered by picture"
 # Letters of a cell.
 WIDEST = 60
 
@@ -100,6 +103,8 @@ class Answer:
                     (on or console).print(one)
                 else:
                     say(of_a_shell(str(one)))
+            if BY_PICTURE in self.values:
+                say(f"{BY_PICTURE}: {self.values[BY_PICTURE]}")
             for path in self.wrote:
                 say(f"wrote {path}")
         if self.status:
@@ -118,17 +123,34 @@ def of_record(result: Measured, rows: Any = None) -> dict[str, Any]:
     held: Any = result
     table = held.to_pandas() if rows is None else rows
     more = {name: getattr(held, name) for name in ("certificate", "logsnr_range", "evaluations") if hasattr(held, name)}
+    found = mapping_of(result.verdict)
+    clustered = by_picture(result, list(table["image"])) if "image" in table and len(table) == len(result) else {}
     return {
         "kind": result.KIND,
         "mean": result.mean(),
         "pairs": len(result),
-        **mapping_of(result.verdict),
+        "verdict": found["verdict"],
+        "findings": [{**one, "text": of_a_shell(one["text"])} for one in found["findings"]],
+        **clustered,
         **more,
         "rows": {"unit": "nats", "table": table.to_dict("records")},
         "settings": dict(getattr(held, "settings", {})),
         "versions": dict(getattr(held, "versions", {})),
-        "notes": [str(note) for note in getattr(held, "notes", ())],
+        "notes": [of_a_shell(str(note)) for note in getattr(held, "notes", ())],
     }
+
+
+def by_picture(result: Measured, pictures: Sequence[str]) -> dict[str, Value]:
+    """The mean over pairs with its standard error over pictures, by its name; nothing unless a picture stands in several pairs.
+
+    Args:
+        result: what was measured.
+        pictures: a name of each pair's picture; empty of one that is known by none.
+    """
+    names = [name or f"pair {place}" for place, name in enumerate(pictures)]
+    if not 1 < len(set(names)) < len(names):
+        return {}
+    return {BY_PICTURE: result.mean(cluster=names)}
 
 
 def plain(value: Any) -> Any:

@@ -100,7 +100,7 @@ def compare(question: Question, plan: Plan, networks: Networks, output: Path, *,
     pairs, a, b = question.read()
     check_writable(output)
     refuse_unreadable(pairs)
-    pipe = networks.load()
+    pipe = networks.load(high)
     found = pipe.compare(list(pairs.images), a, b, plan=within(replace(plan, keep="pixel"), high, pipe))
     found = replace(found, notes=(*pairs.notes, *found.notes))
     table = found.to_pandas()

@@ -39,6 +39,20 @@ _NAMES = {
     "integrand": "--integrand",
 }
 _PHRASES = {
+    "use mean(cluster=outcome.clusters())": "mind the mean clustered by picture, or measure each picture once",
+    "give mean(cluster=...) one label a pair": "mind the mean clustered by picture, or measure each picture once",
+    "or end the path earlier (logsnr_range=)": "or end the path earlier (--high)",
+    "measure discrete log P(x) by values=Grid(low, high, levels), or data that are not rounded": "measure data that are not rounded",
+    "expected one that pipe.fit_reference made of other images": "give --reference other pictures",
+    "give prompts= that the pilot's images are told": "give --prompt or --prompts, which its pictures are told, or --pilot 0",
+    "read with Outcome.load, or `mmg-diffusers collect`": "read with `mmg-diffusers collect`",
+    ", for which there is no room (set_precision_check(0))": ", for which there is no room",
+    "take it out with mmg_diffusers.pairs.prompts.replace_word, which moves the tokens after it": "leave it out with --replace-by ''",
+    "take it out with mmg_diffusers.pairs.prompts.replace_word": "leave it out with --replace-by ''",
+    " Its denoiser works without one: MMGPipeline(pipe).denoiser(z, logsnr).": " `mmg-diffusers likelihood` says how likely pictures are.",
+    "say null='last_class' (--null last_class)": "say --null last_class",
+    "read its frames first, as with diffusers.utils.load_video, and choose as many as are measured": "give a folder of its frames, as many as are measured",
+    ", a model that ships with the package (mmg_diffusers.shapes_model(": ", a model that ships with the package (",
     "Candidates(..., groups=)": "--vary",
     "Candidates.vary": "--vary",
     "marginal=Candidates([...]) (--marginal prompts, or a file)": "--marginal prompts, or a file",
@@ -50,6 +64,7 @@ _RANGES = {
     ),
     re.compile(r"\blogsnr_range=\([^,)]*, ([^,)]*)\)"): r"--high \1",
 }
+_SOFT = re.compile(r"\bSoftPlan\(prompts=(\d+)\)")
 _PYTHON = re.compile(
     rf"(?<![\w-])(?:({'|'.join(_NAMES)})=(True|'[^']*'|torch\.\w+|[\w.]*)|^({'|'.join(_NAMES)})(?= (?:is|are) ))"
 )
@@ -70,7 +85,7 @@ def of_a_shell(message: str) -> str:
         message = message.replace(python, shell)
     for python, shell in _RANGES.items():
         message = python.sub(shell, message)
-    return _PYTHON.sub(named, message)
+    return _PYTHON.sub(named, _SOFT.sub(r"--soft \1", message))
 
 
 def shorten(text: str, most: int = LONGEST) -> str:

@@ -10,13 +10,14 @@ from typing import get_args
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.options import ShippedName
+from mmg_diffusers.files.hub import PATIENCE, check_data_set
 
 SHIPPED = get_args(ShippedName)
 INDEX = "model_index.json"
-# Seconds that the hub may take to answer.
-PATIENCE = 2.0
 # Sources that are no single path: patterns of shards, and fresh pairs of the Shapes world.
 _PATTERN = re.compile(r"[{*?\[]")
+# Endings of files of two variables.
+_FILES = (".npz", ".npy", ".csv", ".parquet")
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -54,6 +55,23 @@ def check_arguments(model: str, source: str | Path | None = None, revision: str 
         raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
     if not is_model(model):
         check_hub(model, revision)
+
+
+def check_data(source: str) -> None:
+    """Refuse a data set that is neither here nor on the hub.
+
+    Args:
+        source: as it was typed: a file, a folder, or an id on the hub.
+
+    Raises:
+        FileNotFoundError, ValueError, ConnectionError: as `mmg_diffusers.files.hub.check_data_set` does.
+    """
+    path = Path(source)
+    if path.exists():
+        return
+    if path.suffix.lower() in _FILES or path.is_absolute() or source.startswith("."):
+        raise FileNotFoundError(f"there is no {source}; expected .npz, .npy, .csv, .parquet or an image data set")
+    check_data_set(source)
 
 
 def _unknown(model: str, source: str | Path | None) -> str:

@@ -94,7 +94,7 @@ def likelihood(
     for some in (table, others):
         if some is not None:
             refuse_unreadable(some)
-    pipe = networks.load()
+    pipe = networks.load(high)
     plan = within(plan, high, pipe)
     reference = saved if others is None else _fitted(pipe, pictures, others, plan.resize)
     result = pipe.log_likelihood(table.images, prompts, reference=reference, plan=plan)

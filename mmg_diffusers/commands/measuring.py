@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from mmg_diffusers.analysis.audit import Audit
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import finite, needs
 from mmg_diffusers.commands.answers import Answer, Grid, of_record
@@ -112,10 +113,10 @@ def estimate(
         check_wanted(wanted, len(pairs.prompts))
     refuse(pairs, marginal, plan)
     if wanted is not None:
-        pipe = networks.load()
+        pipe = networks.load(high)
         return forecast(pipe, pairs, marginal, within(plan, high, pipe), wanted)
     check_writable(output)
-    pipe = networks.load()
+    pipe = networks.load(high)
     result = measure(pipe, pairs, marginal, within(plan, high, pipe))
     record = result.save(output / f"{'filter' if isinstance(result, Filtered) else 'estimate'}.safetensors")
     table = rows_of(result, pairs)
@@ -181,8 +182,11 @@ def report(
     if b is not None:
         refuse_equal(prompts, b)
     refuse(pairs, marginal, plan)
-    pipe = networks.load()
-    second = None if also.model is None else also.second(networks).load()
+    other = None if also.model is None else also.second(networks)
+    if other is not None:
+        other.told(high)  # before the first is loaded
+    pipe = networks.load(high)
+    second = None if other is None else other.load(high)
     # Of a second model the levels are its own, up to the same highest one.
     plan, theirs = within(plan, high, pipe), None if second is None else within(plan, high, second)
     once = replace(plan, keep="pixel" if plan.keep == "level" else plan.keep)
@@ -220,6 +224,16 @@ def report(
     )
     write_whole(output, page.encode())
     values = of_record(result, rows_of(result, pairs))
+    if plan.audit and isinstance(result, Filtered):
+        found = Audit(result)
+        distance, error = found.distance
+        values["audit"] = {
+            "value": distance,
+            "stderr": error,
+            "unit": "nats",
+            "verdict": str(found.verdict),
+            "finding": str(found.finding),
+        }
     if likely is not None:
         values["log p"] = likely.mean()
     if said is not None:
@@ -246,7 +260,7 @@ def audit(question: Question, plan: Plan, networks: Networks, output: Path, *, h
         )
     check_writable(output)
     refuse(pairs, marginal, plan)
-    pipe = networks.load()
+    pipe = networks.load(high)
     result = pipe.audit(pairs.images, pairs.prompts, marginal, plan=within(plan, high, pipe))
     rows = result.filtered.to_pandas()[["pair"]].assign(
         image=pairs.names,

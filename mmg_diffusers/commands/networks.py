@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,23 +29,6 @@ from mmg_diffusers.commands.signature import HOW, MODEL
 if TYPE_CHECKING:
     from mmg_diffusers.pairs.plan import Plan
     from mmg_diffusers.pipelines.pipeline import MMGPipeline
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """While inside, diffusers and transformers show no bars of what they load."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    shown = [(one, one.is_progress_bar_enabled()) for one in (of_diffusers, of_transformers)]
-    for one, _ in shown:
-        one.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for one, before in shown:
-            if before:
-                one.enable_progress_bar()
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,9 @@ class Networks:
 
     def loading(self) -> AbstractContextManager[None]:
         """While inside, bars of what is loaded are shown if bars are."""
-        return _without_bars() if self.silent else nullcontext()
+        from mmg_diffusers.pipelines.progress import calm
+
+        return calm(bars=not self.silent)
 
     def check(self, source: str | Path | None = None) -> None:
         """Refuse a model or a source that is not there, before anything heavy is imported.
@@ -96,11 +80,32 @@ class Networks:
         """
         check_arguments(self.model, source, self.revision)
 
-    def load(self) -> MMGPipeline:
-        """The pipeline, on its device.
+    def told(self, high: float | None = None) -> tuple[float, float] | None:
+        """The log-SNRs that the model's configs tell of, before its weights are read; ``None`` if they do not tell.
+
+        Args:
+            high: the cleanest level that is asked for.
 
         Raises:
-            ValueError, OSError: as `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
+            ValueError: for a level, or a null, that the model does not have.
+        """
+        from mmg_diffusers.pipelines.outline import check_null, outline, range_of
+
+        family = outline(self.place, null=self.null, revision=self.revision)
+        check_null(family)
+        ends = range_of(family)
+        if high is not None and ends is not None:
+            check_high(high, ends)
+        return ends
+
+    def load(self, high: float | None = None) -> MMGPipeline:
+        """The pipeline, on its device.
+
+        Args:
+            high: the cleanest level that is asked for, which is refused before weights are read.
+
+        Raises:
+            ValueError, OSError: as `told`, `MMGPipeline.from_pretrained` and `MMGPipeline.to` do.
         """
         import torch
 
@@ -110,6 +115,8 @@ class Networks:
 
         device = self.device or best_device()
         check_device(device)
+        if high is not None or self.null is not None:
+            self.told(high)
         with self.loading():
             pipe = MMGPipeline.from_pretrained(
                 self.place,
@@ -181,9 +188,19 @@ def within(plan: Plan, high: float | None, pipe: MMGPipeline) -> Plan:
     """
     if high is None:
         return plan
-    low, top = pipe.denoiser.logsnr_range
+    ends = pipe.denoiser.logsnr_range
+    check_high(high, ends)
+    return replace(plan, logsnr_range=(ends[0], high))
+
+
+def check_high(high: float, ends: tuple[float, float]) -> None:
+    """Refuse a highest level that a model was not trained on.
+
+    Raises:
+        ValueError: which says what there is.
+    """
+    low, top = ends
     if not low < high <= top:
         raise ValueError(
             f"--high is {high:g}; expected a log-SNR above {low:.2f}, and {top:.2f} at most, of this model"
         )
-    return replace(plan, logsnr_range=(low, high))

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.answers import Answer, of_record
-from mmg_diffusers.commands.console import Stopped, say, shorten
+from mmg_diffusers.commands.answers import Answer, by_picture, of_record
+from mmg_diffusers.commands.console import Stopped, of_a_shell, say, shorten
 from mmg_diffusers.commands.measuring import PILOT, check_wanted, of_cost
 from mmg_diffusers.commands.networks import Networks, within
 from mmg_diffusers.commands.questions import Going, RunQuestion, check_options
+from mmg_diffusers.files.resumed import told_to
 from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.pairs.likelihood import Likelihood
 from mmg_diffusers.pairs.plan import Plan
@@ -57,22 +58,21 @@ def run(
     if wanted is not None:
         return _forecast(question, going, marginal, plan, networks, wanted, high)
     rows = question.pairs()
-    if process.is_main_process:
-        _say_what_is_there(output)
-    pipe = replace(networks, device=networks.device or str(process.device)).load()
+    pipe = replace(networks, device=networks.device or str(process.device)).load(high)
     if going.cache is not None:
         pipe.set_encoding_cache(folder=going.cache)
     try:
-        outcome = pipe.run(
-            rows,
-            part,
-            marginal=marginal,
-            plan=within(plan, high, pipe),
-            truncate=not going.no_truncate,
-            strict=going.strict,
-            limit=going.limit,
-            progress=not networks.silent,
-        )
+        with told_to(say):
+            outcome = pipe.run(
+                rows,
+                part,
+                marginal=marginal,
+                plan=within(plan, high, pipe),
+                truncate=not going.no_truncate,
+                strict=going.strict,
+                limit=going.limit,
+                progress=not networks.silent,
+            )
     except KeyboardInterrupt as error:
         begun = pairs_in(Shards(output / "shards").listed())
         how = f"the same command goes on from there, and `mmg-diffusers collect {output}` reads it"
@@ -93,11 +93,6 @@ def _kept(output: Path) -> str:
     return f"{count}{of} pairs are kept in {output}"
 
 
-def _say_what_is_there(output: Path) -> None:
-    if pairs_in(Shards(output / "shards").listed()):
-        say(f"going on: {_kept(output)}")
-
-
 def _forecast(
     question: RunQuestion,
     going: Going,
@@ -113,7 +108,7 @@ def _forecast(
     rows = [row.held() for row in islice(source, min(PILOT, count))]
     contexts = [row.given for row in rows if row.given is not None]
     prompts = [row.prompt for row in rows]
-    pipe = networks.load()
+    pipe = networks.load(high)
     plan = within(plan, high, pipe)
     cost = pipe.cost([row.picture() for row in rows], prompts, given=contexts or None, marginal=marginal, plan=plan)
     return of_cost(cost, wanted, count)
@@ -154,6 +149,7 @@ def of_outcome(outcome: Outcome, folder: Path) -> Answer:
     """What a run has; status 3, when pairs were bad."""
     says: list[Any] = [] if outcome.estimate is None else [outcome.estimate]
     says += [f"note: {note}" for note in outcome.notes]
+    clustered = {} if outcome.estimate is None else by_picture(outcome.estimate, outcome.clusters())
     says += [f"pair {failure.place}: {shorten(failure.reason, LONGEST)}" for failure in outcome.failures[:SHOWN]]
     if outcome.failures:
         says.append(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad")
@@ -162,12 +158,13 @@ def of_outcome(outcome: Outcome, folder: Path) -> Answer:
     values = {
         "kind": "run",
         **({} if outcome.estimate is None else of_record(outcome.estimate, outcome.to_pandas())),
+        **clustered,
         "folder": str(folder),
         "pairs there": len(outcome.rows),
         "pairs expected": None if expected is None else expected.pairs,
         "chunks missing": [] if expected is None else expected.missing(listed),
         "bad": {str(failure.place): failure.reason for failure in outcome.failures},
-        "notes": list(outcome.notes),
+        "notes": [of_a_shell(note) for note in outcome.notes],
     }
     wrote = [path for name in ("pairs.parquet", "estimate.safetensors") if (path := folder / name).exists()]
     return Answer(values, says, wrote, 3 if outcome.failures else 0)

@@ -174,16 +174,21 @@ def of_decay(reading: Reading, mean: float, compares: str) -> list[Finding]:
     return found
 
 
+def of_few(count: int, noun: str = "pair") -> list[Finding]:
+    """That a mean is over few pairs, or over few of something else."""
+    if count >= FEW:
+        return []
+    return [
+        Finding(
+            f"{count} {noun}{'s' * (count > 1)}: too few to show the tails of their law; the standard error over {noun}s may be far too small",
+            "pairs",
+        )
+    ]
+
+
 def of_pairs(count: int, mean: Value, compares: str) -> list[Finding]:
     """What the number of pairs and the spread over them leave of the mean."""
-    found: list[Finding] = []
-    if count < FEW:
-        found.append(
-            Finding(
-                f"{count} pair{'s' * (count > 1)}: too few to show the tails of their law; the standard error over pairs may be far too small",
-                "pairs",
-            )
-        )
+    found = of_few(count)
     if compares == "conditions" and mean.value < -2 * mean.stderr:
         found.append(
             Finding(

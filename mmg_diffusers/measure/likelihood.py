@@ -14,6 +14,7 @@ from torch import Tensor
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.control import Control
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
@@ -169,7 +170,7 @@ class LogLikelihood(Measured):
             said.append(
                 f"the network explains x worse than the Gaussian reference, by {-gain.value:.3g} +- {gain.stderr:.2g} nats"
             )
-        return tuple(said)
+        return (*said, *of_few(len(self), "sample"))
 
     def _said_of_clean_end(self, error: float) -> list[str]:
         """What lies above the range, in words; of the mean's standard error."""
@@ -347,7 +348,7 @@ class LogLikelihoodRatio(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what was noted of either; what lies beyond the range is the same reference's for both."""
-        return tuple(dict.fromkeys((*self.one.notes, *self.other.notes)))
+        return (*dict.fromkeys((*self.one.notes, *self.other.notes)), *of_few(len(self), "sample"))
 
     def __repr__(self) -> str:
         return f"LogLikelihoodRatio({self.mean()}, {len(self)} of {self.one.variable} {self.one.event})"

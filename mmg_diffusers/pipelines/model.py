@@ -14,7 +14,7 @@ from torch import nn
 from tqdm import tqdm
 from typing_extensions import Self
 
-from mmg_diffusers.checks import shown, whole
+from mmg_diffusers.checks import shown, somebody_looks, whole
 from mmg_diffusers.denoisers.base import Adapted
 from mmg_diffusers.internals import execution_device, loaded_from
 from mmg_diffusers.pairs.prompts import Prompt
@@ -23,8 +23,10 @@ from mmg_diffusers.pipelines.bench import Bench, Weights, evaluating
 from mmg_diffusers.pipelines.caching import EncodingCache, KeptPrompts, fingerprint
 from mmg_diffusers.pipelines.encoding import Encoder
 from mmg_diffusers.pipelines.identities import as_told
-from mmg_diffusers.pipelines.loading import UNUSED, check_device, check_dtype, load_pipeline
+from mmg_diffusers.pipelines.loading import UNUSED, Where, check_device, check_dtype, load_pipeline
+from mmg_diffusers.pipelines.outline import check_null, outline
 from mmg_diffusers.pipelines.precision import Moved
+from mmg_diffusers.pipelines.progress import calm
 from mmg_diffusers.pipelines.switches import check_switches, switches
 
 if TYPE_CHECKING:
@@ -83,17 +85,19 @@ class PipelineModel:
 
         Raises:
             TypeError: for something that is no path, or no floating-point dtype.
-            ValueError: when the folder is no pipeline, has no safetensors weights or not all of them, or has no adapter.
+            ValueError: when the folder is no pipeline, has no safetensors weights or not all of them, or has no adapter; for a null that
+                the family does not have.
         """
-        pipe = load_pipeline(
-            pretrained_model_name_or_path,
-            torch_dtype=torch_dtype,
-            variant=variant,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        where: Where = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        with calm(bars=somebody_looks()):
+            if null is not None:
+                check_null(outline(pretrained_model_name_or_path, null=null, **where))
+            pipe = load_pipeline(pretrained_model_name_or_path, torch_dtype=torch_dtype, variant=variant, **where)
         made = cls(pipe, null=null)
         made._source = {"model": str(pretrained_model_name_or_path), "revision": revision, "variant": variant}
         return made

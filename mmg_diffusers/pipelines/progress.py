@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,9 +11,44 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from mmg_diffusers.checks import somebody_looks
+
 _WHOLE: ContextVar[Moves | None] = ContextVar("whole", default=None)
 # Of several measurements nobody wants the number of parts that are done, which is no whole number.
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+class _Beside(logging.Filter):
+    """Leaves out what libraries beneath say of image processors that no measurement uses."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "requires torchvision" not in str(record.msg)
+
+
+@contextmanager
+def calm(bars: bool) -> Iterator[None]:
+    """While inside, diffusers and transformers say nothing of parts that no measurement uses, and show bars of what they load or not.
+
+    Args:
+        bars: whether they are shown.
+    """
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.get_logger()  # which makes the handlers
+    handlers, beside = logging.getLogger("transformers").handlers, _Beside()
+    shown = [one for one in (of_diffusers, of_transformers) if not bars and one.is_progress_bar_enabled()]
+    for one in shown:
+        one.disable_progress_bar()
+    for handler in handlers:
+        handler.addFilter(beside)
+    try:
+        yield
+    finally:
+        for one in shown:
+            one.enable_progress_bar()
+        for handler in handlers:
+            handler.removeFilter(beside)
 
 
 class Moves(Protocol):
@@ -54,7 +90,7 @@ def bar(total: int | None, name: str, options: Mapping[str, Any], unit: str = "z
     Args:
         total: how much there is to do, at most; ``None`` if nobody knows.
         name: what it says, unless it is a share.
-        options: of tqdm.
+        options: of tqdm; without any of where it is shown, there is none in a pipe.
         unit: of what is counted.
     """
     whole_bar = _WHOLE.get()
@@ -63,7 +99,8 @@ def bar(total: int | None, name: str, options: Mapping[str, Any], unit: str = "z
         yield share
         share.finish()
         return
-    with tqdm(**{"total": total, "desc": name, "unit": unit, "leave": False, **options}) as one:
+    hidden = "file" not in options and not somebody_looks()
+    with tqdm(**{"total": total, "desc": name, "unit": unit, "leave": False, "disable": hidden, **options}) as one:
         yield one
         if total is not None and one.n < total:
             one.update(total - one.n)

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from mmg_diffusers.checks import file_path, needs, reason, shown
+from mmg_diffusers.checks import file_path, needs, reason, shown, somebody_looks
+from mmg_diffusers.files.resumed import tell
 from mmg_diffusers.files.whole import PARTIAL, claim, write_whole
 from mmg_diffusers.pairs.rows import Label, Row
 from mmg_diffusers.runs.outcome import Outcome, mended
@@ -302,7 +303,7 @@ def run(
         ValueError: when the folder holds other pairs; for a bad row if `strict`.
         OSError: when a shard cannot be written, or the folder of the pictures is away; the shards that were written are kept.
     """
-    shards, count, unread, seen = folder.shards, 0, 0, 0
+    shards, count, unread, seen, told = folder.shards, 0, 0, 0, False
     mine = Part(folder.folder) if part is None else part
     if rank == 0:
         folder.verify()
@@ -310,7 +311,13 @@ def run(
             Expected(-(-total // chunk), total, mine.of).save(folder.folder)
     listed = shards.listed()
     there = pairs_in(mine.within(listed))
-    with tqdm(total=_share(total, chunk, mine), initial=there, desc="pairs", unit="pair", disable=not progress) as bar:
+    with tqdm(
+        total=_share(total, chunk, mine),
+        initial=there,
+        desc="pairs",
+        unit="pair",
+        disable=not (progress and somebody_looks()),
+    ) as bar:
         for number, some in chunks(rows, chunk):
             count, seen = number + 1, seen + len(some)
             if not mine.own(number, rank, world):
@@ -318,6 +325,10 @@ def run(
             some = [row.held() for row in some]
             standing = folder.compare(listed.get(number, []), some)
             unread += len(standing.unread)
+            if rank == 0 and there and not told:  # once these pairs are known to be those that were measured
+                of = "" if total is None else f" of {total}"
+                tell(f"going on: {pairs_in(listed)}{of} pairs are kept in {folder.folder}")
+                told = True
             if not standing.stands:
                 written = shards.write(number, _measured(measure, some, standing, strict))
                 folder.drop(path for path in listed.get(number, []) if path != written)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mmg_diffusers.arrays.checkpoints import cosine_rate
 from mmg_diffusers.arrays.losses import Levels
 from mmg_diffusers.arrays.seeds import generator_of, step_generator
-from mmg_diffusers.checks import finite, whole
+from mmg_diffusers.checks import finite, somebody_looks, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition
 from mmg_diffusers.denoisers.forwards import device_of
 from mmg_diffusers.denoisers.levels import add_noise
@@ -201,7 +201,10 @@ def _trained(
         return float(torch.stack(parts).sum()) / len(watched.x)
 
     best, kept, stale = look(), {key: value.detach().clone() for key, value in weights.items()}, 0
-    with torch.enable_grad(), tqdm(total=plan.steps, desc="soft prompts", disable=not progress) as bar:
+    with (
+        torch.enable_grad(),
+        tqdm(total=plan.steps, desc="soft prompts", disable=not (progress and somebody_looks())) as bar,
+    ):
         for step in range(plan.steps):
             generator = step_generator(seed, step)
             loss = error(trained, torch.randint(len(trained.x), (plan.batch,), generator=generator), generator)

@@ -76,5 +76,9 @@ def test_warnings_say_what_is_close_and_what_is_late():
     assert "1 of 2 pairs are within two standard errors of a tie" in said
     late = preference([[[0.0] * 19 + [3.0], [0.0] * 19 + [3.0]]])
     assert "moves 1 of 1 pairs" in " ".join(late.warnings())
-    assert preference([[[3.0, *[0.0] * 19], [3.0, *[0.0] * 19]]]).warnings() == ()
+    clear = [[3.0, *[0.0] * 19], [3.0, *[0.0] * 19]]
+    assert str(preference([clear] * 19).verdict) == "take with caution (pairs)"
+    assert "19 pairs: too few to show the tails of their law" in preference([clear] * 19).warnings()[0]
+    assert preference([clear] * 20).warnings() == ()
+    assert str(preference([clear] * 20).verdict) == "trust"
     assert len(repr(late)) < 400

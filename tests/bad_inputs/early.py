@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
+from PIL import Image
+
 from tests.bad_inputs.room import CommandFailed, Room, rows
 
-RED, BLUE = "a red circle", "a blue circle"
+RED, BLUE = "a small red circle on the left", "a small blue circle on the left"
+# Commands that measure a picture and its prompt.
+MEASURING = ("estimate", "report", "run", "audit", "likelihood", "compare", "influence", "maps", "words")
 
 
 def of_a_picture(r: Room, name: str, *options: object, prompt: str = RED):
     """A command about one picture and its prompt."""
     told = () if name == "compare" else ("--prompt", prompt)
     return r.command(name, "shapes", r.picture(), *told, "--output", output(r, name), *options)
+
+
+def caption_of(name: str) -> tuple[str, ...]:
+    return ("--a", RED, "--b", BLUE) if name == "compare" else ("--marginal", "shapes") if name == "audit" else ()
 
 
 def output(r: Room, name: str) -> Path:
@@ -25,6 +33,14 @@ def of_text(r: Room, name: str):
 
 def switch(r: Room, *options: object):
     return r.command("switch", "shapes", "--output", r.folder / "out", *options)
+
+
+def fit(r: Room, *options: object):
+    """Of eight different pictures, which are enough to fit to."""
+    for k in range(8):
+        (r.folder / "pictures").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (30 * k, 0, 0)).save(r.folder / "pictures" / f"{k}.png")
+    return r.command("fit", "shapes", r.folder / "pictures", "--prompt", RED, "--output", r.folder / "out", *options)
 
 
 def likelihood(r: Room, *options: object):
@@ -65,13 +81,74 @@ ROWS = (
             "there is no such file",
         ),
         ("estimate --high nan", lambda r: of_a_picture(r, "estimate", "--high", "nan"), CommandFailed, "--high is nan"),
+        *(
+            (
+                f"{name} --high 50",
+                lambda r, name=name: of_a_picture(r, name, *caption_of(name), "--high", 50),
+                CommandFailed,
+                "--high is 50; expected a log-SNR above -5.36, and 7.07 at most",
+            )
+            for name in MEASURING
+        ),
+        *(
+            (
+                f"{name} --null bogus",
+                lambda r, name=name: of_a_picture(r, name, *caption_of(name), "--null", "bogus"),
+                CommandFailed,
+                "--null is 'bogus'; expected, for Stable Diffusion 1.x/2.x, 'empty'",
+            )
+            for name in MEASURING
+        ),
+        ("fit --null bogus", lambda r: fit(r, "--null", "bogus"), CommandFailed, "--null is 'bogus'"),
+        ("switch --high 50", lambda r: switch(r, "--high", 50), CommandFailed, "--high is 50"),
+        ("switch --null bogus", lambda r: switch(r, "--null", "bogus"), CommandFailed, "--null is 'bogus'"),
+        (
+            "influence --beside, --high above the range of the second model",
+            lambda r: r.command(
+                "influence", "shapes-flow", "--beside", "shapes", "--high", 9, "--output", r.folder / "out"
+            ),
+            CommandFailed,
+            "--high is 9; expected a log-SNR above -5.36",
+        ),
+        (
+            "report --other-model, --high above the range of the second model",
+            lambda r: r.command(
+                "report",
+                "shapes-flow",
+                r.picture(),
+                "--prompt",
+                RED,
+                "--other-model",
+                "shapes",
+                "--high",
+                9,
+                "--output",
+                r.folder / "page.html",
+            ),
+            CommandFailed,
+            "--high is 9; expected a log-SNR above -5.36",
+        ),
+        (
+            "maps --band 5:20",
+            lambda r: of_a_picture(r, "maps", "--band", "5:20"),
+            CommandFailed,
+            "expected rising log-SNRs between -5.36 and 7.07",
+        ),
+        (
+            "estimate --device gpu",
+            lambda r: of_a_picture(r, "estimate", "--device", "gpu"),
+            CommandFailed,
+            "the device 'gpu'",
+        ),
         ("words, text in a .png", lambda r: of_text(r, "words"), CommandFailed, "cannot be read"),
         ("maps, text in a .png", lambda r: of_text(r, "maps"), CommandFailed, "cannot be read"),
         ("influence, text in a .png", lambda r: of_text(r, "influence"), CommandFailed, "cannot be read"),
         ("words --word blue", lambda r: of_a_picture(r, "words", "--word", "blue"), CommandFailed, "no prompt has"),
         (
             "words, a prompt that is not among the candidates",
-            lambda r: of_a_picture(r, "words", "--marginal", r.file("c.txt", f"{BLUE}\na green circle\n")),
+            lambda r: of_a_picture(
+                r, "words", "--marginal", r.file("c.txt", f"{BLUE}\na small green circle on the left\n")
+            ),
             CommandFailed,
             "not among the 2 candidates",
         ),

@@ -16,6 +16,7 @@ from mmg_diffusers import Estimate, MMGPipeline, shapes_model
 from mmg_diffusers.commands import early
 from mmg_diffusers.commands.answers import Answer, Grid, plain
 from mmg_diffusers.commands.app import EXAMPLES, app
+from mmg_diffusers.commands.texts import TITLES
 from mmg_diffusers.measure.value import Value
 from mmg_diffusers.runs.shard_files import Shards
 from mmg_diffusers.worlds.shapes import Shapes
@@ -198,6 +199,12 @@ def test_ctrl_c_says_what_is_kept_and_a_resumed_run_what_was_there(at_desk, tmp_
     assert f"`mmg-diffusers collect {tmp_path / 'out'}` reads it" in said
     again = answered(*command)
     assert again.startswith(f"going on: 32 of 40 pairs are kept in {tmp_path / 'out'}")
+    assert "mind the mean clustered by picture" in again
+    assert "\nmean, clustered by picture: " in again
+    assert "outcome.clusters" not in again
+    other = refused(*command, "--seed", 1)
+    assert "belongs to" in other
+    assert "going on" not in other
     monkeypatch.setattr(type(pipe), "measure", stopping_at_once)
     done = call("estimate", "shapes", "pairs.csv", "--output", tmp_path / "e")
     assert (done.exit_code, "stopped: nothing was written" in done.output) == (130, True)
@@ -222,6 +229,9 @@ def stopping_at_once(*arguments, **options):
         (["influence", "pictures", "pictures"], "pictures is no model: it has no model_index.json"),
         (["estimate", "shapes", "nowhere"], "there is no nowhere; expected an image, a folder or a table"),
         (["likelihood", HUB, "pictures"], "and the hub does not answer"),
+        (["benchmark", "consistency", "--data", "nothing"], "there is no file or folder 'nothing'"),
+        (["train", HUB, "--output", "a"], "and the hub does not answer"),
+        (["arrays", "no thing"], "it is no id of a data set on the hub"),
         (["report", "shapes", "pictures", "--output", "page.pdf"], "give page.html, and print it to PDF"),
     ],
 )
@@ -389,3 +399,20 @@ def test_runner_keeps_streams_apart():
     done = CliRunner().invoke(app, ["estimate", "shape-plain", "x", "--json"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "did you mean" in done.stderr
+
+
+def test_a_page_with_likelihood_takes_options_of_the_measurement(at_desk, tmp_path):
+    """An audit and a form of information are of the measurement; how likely the pictures are has its own steps."""
+    few = ("report", "shapes", "pairs.csv", "--levels", 3, "--device", "cpu", "--likelihood")
+    against = ("--marginal", "shapes", "--audit", "--output", tmp_path / "audit.html", "--json")
+    told = strict(answered(*few, *against))
+    page = (tmp_path / "audit.html").read_text()
+    assert "<h2>How likely</h2>" in page
+    assert TITLES["audit"] in page
+    assert "the null branch is" in told["audit"]["finding"]
+    assert told["audit"]["unit"] == "nats"
+    assert {"value", "stderr", "unit"} == set(told["log p"])
+    gap = strict(answered(*few, "--integrand", "gap", "--output", tmp_path / "gap.html", "--json"))
+    assert gap["mean"]["value"] == pytest.approx(np.mean([row["gap"] for row in gap["rows"]["table"]]), abs=1e-6)
+    assert gap["log p"]["value"] == pytest.approx(told["log p"]["value"])  # of the same levels, whatever it is beside
+    assert "<h2>How likely</h2>" in (tmp_path / "gap.html").read_text()

@@ -6,7 +6,9 @@ import re
 
 import pytest
 import torch
+from tqdm import tqdm
 
+from mmg_diffusers.commands.studies.benchmarks import tasks
 from mmg_diffusers.files.records import versions
 from tests.commands.calling import ROOT, answered, refused, run
 
@@ -32,11 +34,22 @@ def test_benchmarks(tmp_path, capsys):
 
 def test_high_mi_benchmark(tmp_path, capsys):
     small = ["--train", 1000, "--test", 200, "--steps", 10, "--workers", 1, "--output", tmp_path, "--seeds", 1]
-    answered("benchmark", "high-mi", "--task", "multinormal-sparse-3-3-2-200.0", *small)
+    answered("benchmark", "high-mi", "--task", "multinormal-sparse-3-3-2-200.0", *small, "--quiet")
     said = capsys.readouterr().out
     assert "strength 200" in said
     row = next(line for line in said.splitlines() if "strength 200" in line)
     assert row.split("|")[4].strip() == "-"  # one seed has no spread
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_shows_no_bar(tmp_path, monkeypatch, quiet):
+    told = []
+    monkeypatch.setattr(
+        tasks, "tqdm", lambda *arguments, **options: (told.append(options["disable"]), tqdm(disable=True))[1]
+    )
+    (tmp_path / "a-task.0.json").write_text('{"kept": 1}')
+    assert tasks.run(["a-task"], [0], tasks.Plan.quick(), tmp_path, 1, quiet) == [{"kept": 1}]
+    assert told == [True if quiet else None]  # None: only where nobody would see it move
 
 
 def test_scaling(tmp_path, capsys, monkeypatch):

@@ -152,6 +152,11 @@ def test_a_group_is_handed_over_whole():
             "the pilot saw log-SNR -2.00 to 2.00 of -8.00 to 8.00; it was of another network; take a reference that mmg-diffusers "
             "likelihood --reference PICTURES writes for this one",
         ),
+        (
+            "is too small; use mean(cluster=outcome.clusters())",
+            "is too small; mind the mean clustered by picture, or measure each picture once",
+        ),
+        ("expected SoftPlan(prompts=3) or more", "expected --soft 3 or more"),
         ("the noise levels are few", "the noise levels are few"),
     ],
 )

@@ -479,7 +479,7 @@ def test_x_that_the_reference_was_fitted_on_are_told():
     run = Density(GaussianReference.fit(x))
     denoiser = gaussian_of(torch.eye(2).double())
     assert any("5 of 5 x are among the points" in text for text in run(denoiser, x[:5], logsnr_range=RANGE).warnings())
-    assert run(denoiser, normals(5, 2, seed=1), logsnr_range=RANGE).warnings() == ()
+    assert run(denoiser, normals(20, 2, seed=1), logsnr_range=RANGE).warnings() == ()
 
 
 # ---- records, counts, company ----

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -347,8 +348,13 @@ def test_a_long_prompt_is_reported(pipe, sample):
     assert any("does not see" in note for note in out.warnings())
 
 
-def test_the_progress_bar_can_be_turned_off(sample, capfd):
+def test_no_bar_moves_in_a_pipe_and_none_that_is_turned_off(sample, capfd, monkeypatch):
     own = MMGPipeline.from_pretrained(shapes_model())
+    own(sample.images[0], "a red circle", levels=2)
+    said = capfd.readouterr().err  # no terminal
+    assert "%|" not in said
+    assert "torchvision" not in said
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     own(sample.images[0], "a red circle", levels=2)
     assert "MMG" in capfd.readouterr().err
     own.set_progress_bar_config(disable=True)

@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -396,7 +397,8 @@ def bar_of(text):
     return [int(found) for found in re.findall(r"(\d+)/12 ", text)]
 
 
-def test_the_bar_counts_all_processes_and_begins_at_what_is_done(tmp_path, undisturbed, capfd):
+def test_the_bar_counts_all_processes_and_begins_at_what_is_done(tmp_path, undisturbed, capfd, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     folder = RunFolder(tmp_path, {})
     run_chunks(measure, ROWS[:2], folder, chunk=2, progress=False)
     other = threading.Thread(target=finish, args=(folder,), kwargs={"rank": 1, "world": 2})

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmg_diffusers.commands.answers import Answer, place
+from mmg_diffusers.commands.early import check_data
 from mmg_diffusers.commands.options import High, Levels, Output, Overwrite, Quiet, Seed
 
 _COLUMNS = "an array of a .npz, or columns, such as a,b; may be repeated."
@@ -47,6 +48,8 @@ def arrays(
     overwrite: Overwrite = False,
 ) -> Answer:
     """Mutual information of two arrays, or of columns of a table, with its verdict: fits a small denoiser; labels are counted."""
+    if other is None:
+        check_data(source)
     folder = place(output, "runs/arrays", ("estimate.safetensors",), overwrite)
     from mmg_diffusers.commands import two_arrays as work
 
@@ -88,6 +91,7 @@ def train(
     Vectors and labels get a residual MLP, pictures a U-Net up to log-SNR 12. OUTPUT gets a checkpoint, model.safetensors and
     estimate.safetensors.
     """
+    check_data(source)
     from mmg_diffusers.arrays.trainer import TrainSettings
     from mmg_diffusers.commands.studies import train as work
 

@@ -12,6 +12,7 @@ import typer
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.answers import Answer
 from mmg_diffusers.commands.console import Stopped
+from mmg_diffusers.commands.early import check_data
 from mmg_diffusers.commands.options import Levels, Quiet
 
 Family = Literal["bmi", "high-mi"]
@@ -90,6 +91,8 @@ def consistency(
     quiet: Quiet = False,
 ) -> Answer | None:
     """Self-consistency of estimates on pictures. Run what is missing in OUTPUT, then write the table and the figure there."""
+    if world == "digits":
+        check_data(data)
     from mmg_diffusers.arrays.image_data import read_images
     from mmg_diffusers.checks import needs
     from mmg_diffusers.commands.figures import check_plotting

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmg_diffusers.commands.console import of_a_shell
 from mmg_diffusers.commands.page.look import SCRIPT, STYLE
 
 # Longest side of a picture, in pixels, and of one in a table.
@@ -115,7 +116,7 @@ def table(
 
 def warned(texts: Iterable[str]) -> str:
     """Warnings, a paragraph each."""
-    return "".join(f'<p class="warn">{escape(without_folders(text))}</p>' for text in texts)
+    return "".join(f'<p class="warn">{escape(without_folders(of_a_shell(text)))}</p>' for text in texts)
 
 
 def document(title: str, body: str) -> str:

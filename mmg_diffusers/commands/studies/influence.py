@@ -165,7 +165,9 @@ def compare(
     comparison = Comparison()
     wanted = {prompt: _wanted(question, prompt, settings) for prompt in question.prompts}
     for networks in question.models:
-        pipe = networks.load()
+        networks.told(settings.how.high)  # of all of them, before the first is loaded
+    for networks in question.models:
+        pipe = networks.load(settings.how.high)
         pipe.denoiser.convention.at_tau(torch.tensor(at))
         parts = sum(len(asked) + (drawing is not None) for _, _, asked in wanted.values())
         with bar_of_parts(parts, "influence", pipe.progress_bar_config):

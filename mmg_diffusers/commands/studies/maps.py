@@ -159,8 +159,10 @@ def measure_maps(question: Question, settings: StudySettings, networks: Networks
     together = {text: two_words(text, source, marginal) for text in question.together}
     if not asked and not together:
         raise ValueError("nothing was asked for; leave --no-whole out, or name a --word")
-    bands_of(question.bands, -math.inf, math.inf)
-    pipe = networks.load()
+    told = networks.told(settings.how.high)
+    low, high = (-math.inf, math.inf) if told is None else told
+    bands_of(question.bands, low, high if settings.how.high is None else settings.how.high)
+    pipe = networks.load(settings.how.high)
     # Candidates are compared at every level of the path but the last.
     low, high = pipe.denoiser.logsnr_range
     top = (

@@ -127,7 +127,7 @@ def study(
     check_writable(output)
     candidates = question.candidates()
     check_taus(question.taus)
-    pipe = networks.load()
+    pipe = networks.load(settings.how.high)
     plan = settings.with_candidates(pipe)
     switching = switch_prompts(
         pipe,

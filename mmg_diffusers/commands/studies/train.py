@@ -23,6 +23,7 @@ from mmg_diffusers.arrays.variables import Arrays, read_variables
 from mmg_diffusers.commands.answers import Answer, of_record
 from mmg_diffusers.commands.console import Stopped, say
 from mmg_diffusers.files.identity import Identity
+from mmg_diffusers.files.resumed import told_to
 from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.estimators import MMG
@@ -183,11 +184,10 @@ def train(source: str, x: Sequence[str], y: Sequence[str], output: Path, plan: T
     check_writable(output)
     accelerator = join_processes()
     checkpoint = output / "checkpoint.safetensors"
-    if checkpoint.exists() and accelerator.is_main_process:
-        say(f"going on from {checkpoint}")
     shown = not quiet and sys.stderr.isatty()
     try:
-        trained = train_denoiser(data, output, plan, accelerator, progress=shown)
+        with told_to(say):
+            trained = train_denoiser(data, output, plan, accelerator, progress=shown)
     except KeyboardInterrupt as error:
         kept = f"{checkpoint} is kept" if checkpoint.exists() else "no checkpoint was written yet"
         raise Stopped(f"{kept}; the same command goes on from there") from error

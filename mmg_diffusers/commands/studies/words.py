@@ -124,7 +124,7 @@ def measure_words(question: Question, settings: StudySettings, networks: Network
     else:
         settings.check(marginal)
         check_words(prompts, asked, marginal, question.replace_by)
-    pipe = networks.load()
+    pipe = networks.load(settings.how.high)
     plan = settings.with_null(pipe) if isinstance(marginal, NullPrompt) else settings.with_candidates(pipe)
     found = pipe.words(
         images,

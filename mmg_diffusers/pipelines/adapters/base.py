@@ -257,15 +257,23 @@ class Family(ABC):
         lacking = [name for name in self.parts if getattr(self.pipe, name, None) is None and name not in released]
         if lacking:
             raise ValueError(f"the pipeline has no {lacking[0]}; load it with all of {', '.join(self.parts)}")
-        if self.chosen is not None and self.chosen not in self.nulls():
-            kinds = " or ".join(repr(kind) for kind in self.nulls()) or "none at all: it has no unconditional branch"
-            raise ValueError(f"null is {shown(self.chosen)}; expected, for {self.name}, {kinds}")
+        self.check_chosen(self.nulls())
         for encoder, tokenizer in self.encoders().items():
             if getattr(self.pipe, encoder, None) is not None and getattr(self.pipe, tokenizer, None) is None:
                 raise ValueError(f"the pipeline has a {encoder} and no {tokenizer}; load it with both, or with neither")
         reason = self.refusal()
         if reason is not None:
             raise ValueError(reason)
+
+    def check_chosen(self, nulls: Mapping[str, str]) -> None:
+        """Refuse a null that is not among those there are.
+
+        Raises:
+            ValueError: says which there are.
+        """
+        if self.chosen is not None and self.chosen not in nulls:
+            kinds = " or ".join(repr(kind) for kind in nulls) or "none at all: it has no unconditional branch"
+            raise ValueError(f"null is {shown(self.chosen)}; expected, for {self.name}, {kinds}")
 
     def refusal(self) -> str | None:
         """Why this pipeline cannot be measured, and what still works; ``None`` if it can. All of `parts` are there then, but

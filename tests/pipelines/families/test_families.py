@@ -8,6 +8,7 @@ import torch
 
 from mmg_diffusers import MMGPipeline
 from mmg_diffusers.measure.quadrature import StratifiedUniform
+from mmg_diffusers.pipelines.outline import check_null, outline, range_of
 from tests.pipelines.families import parity
 from tests.pipelines.families.oracle import Dressed, TwoPictures
 from tests.pipelines.families.table import ROWS
@@ -157,6 +158,12 @@ def test_a_folder_is_the_same_and_pickles_are_refused(row, tmp_path):
     pipe = pipeline(row.name)
     folder = tmp_path / "model"
     pipe.save_pretrained(folder)
+    # Configs alone tell the same, or nothing.
+    told = outline(folder)
+    assert range_of(told) in (None, parity.model_of(row, pipe).family.convention().logsnr_range)
+    assert dict(told.nulls()) == dict(parity.model_of(row, pipe).family.nulls()) or row.null is not None
+    with pytest.raises(ValueError, match="null is 'none of these'; expected"):
+        check_null(outline(folder, null="none of these"))
     loaded = MMGPipeline.from_pretrained(folder, null=row.null)
     loaded.set_progress_bar_config(disable=True)
     model = parity.model_of(row, pipe)
