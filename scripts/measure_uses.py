@@ -1,4 +1,4 @@
-"""Hold the uses of docs/uses.md against exact truths: selection, memorisation, words that predict edits, binding; prints Markdown tables.
+"""Hold the uses of docs/uses.md against exact truths: selection, memorisation, edits, guidance, binding; prints Markdown tables.
 
     python scripts/measure_uses.py                                  # all protocols: minutes of one free core, an hour of a crowded one
     python scripts/measure_uses.py --protocol memory                # one of them

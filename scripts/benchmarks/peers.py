@@ -49,7 +49,7 @@ TASKS = (
     "fold-20-0.02",
     "exclusive-12-0.3",
 )
-FIELDS = ("peer", "task", "pairs", "seed", "truth", "found", "seconds", "said")
+FIELDS: tuple[str, ...] = ("peer", "task", "pairs", "seed", "truth", "found", "seconds", "said")
 FAILED = "failed"
 Row = dict[str, Any]
 
