@@ -98,7 +98,7 @@ def worlds(seed: int = WORLD) -> tuple[World, ...]:
     """The worlds; those that share a seed share their priors."""
     few, skewed = _prior("few", seed), _prior("skewed", seed)
     return (
-        World("15 captions", Shapes("soft", few), {**COUNTS, **TUNED}, pairs=32),
+        World("15 captions", Shapes("soft", few), {**COUNTS, **TUNED}, pairs=64),
         World("15 captions, hard words", Shapes("hard", few), COUNTS, pairs=16),
         World("skewed prior", Shapes("soft", skewed), {**COUNTS, **SOFT}, pairs=16),
         # Where a size is called large by some and small by others, mostly; the law of size given its word is the same up to that.
