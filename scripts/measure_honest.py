@@ -2,7 +2,7 @@
 
     python scripts/measure_honest.py                        # some minutes of one core
     python scripts/measure_honest.py --stage verdict        # one stage
-    python scripts/measure_honest.py --stage fitted         # marginals fitted to five worlds, an hour of one core
+    python scripts/measure_honest.py --stage fitted         # marginals fitted to six worlds, ten minutes of one core
     python scripts/measure_honest.py --stage digits --digits FOLDER    # candidates of two networks of MNIST's test digits
 
 Every stage is written to OUTPUT as it is done, and read back the next time.

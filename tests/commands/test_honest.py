@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +105,26 @@ def test_odds_are_what_the_gap_is_of(tmp_path):
     assert read.odds.shape == (4,)
     assert bool((read.odds <= math.log(15) + 1e-6).all())
     assert read.odds.tolist() == pytest.approx(read.bound.tolist(), abs=1e-6)
+
+
+def test_coverage_counts_groups_that_hold_the_truth():
+    class Made:
+        def __init__(self, gap, orthogonal):
+            self.nats = {"gap": gap, "orthogonal": orthogonal}
+
+        def using(self, form):
+            return SimpleNamespace(nats=torch.tensor(self.nats[form], dtype=torch.float64))
+
+    def held(bound, gap, orthogonal):
+        read = fitted.Read(Made(gap * 64, orthogonal * 64), torch.ones(128), None, torch.tensor(bound * 64).double())
+        return fitted.coverage(read, 2.05)
+
+    sure = held([1.9, 2.0], [1.0, 1.0], [2.1, 2.2])
+    assert sure["world"] == pytest.approx(1.0)
+    assert sure["width"] == pytest.approx(0.2)
+    low = held([0.9, 1.0], [1.1, 1.2], [1.0, 1.0])
+    assert (low["world"], low["below"], low["above"]) == pytest.approx((0.0, 1.0, 0.0))
+    assert held([2.9, 3.0], [3.1, 3.2], [3.0, 3.0])["above"] == pytest.approx(1.0)
 
 
 class Counting(Denoiser):

@@ -38,7 +38,7 @@ def study(names: tuple[str, ...], output: Path, folder: Path | None = None) -> N
     """Run the stages that are missing in OUTPUT, then print the tables of those that are there.
 
     Args:
-        names: stages; all of them by default, but for ``fitted``, which takes an hour, and the one of digits if there are none.
+        names: stages; all of them by default, but for ``fitted``, which takes ten minutes, and the one of digits if there are none.
         output: keeps what is done.
         folder: with MNIST's own files, for the stage of digits.
 

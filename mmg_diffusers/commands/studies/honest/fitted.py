@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,8 @@ FIT, MEASURED = 1100, 2100
 STEPS, LOW, HIGH, PRUNE = 24, -6.0, 6.0, 1e-5
 # Pairs with the null as it stands, which is far off, those with tuned branches, and levels of nulls.
 NULLS, FEW, LEVELS = 16, 16, 24
+# Pairs of a group whose interval is held against the truth, and groups, where there are twice as many pairs.
+GROUP, GROUPS = 64, 50
 # Pairs of a file: what is done is kept.
 PART = 16
 # The marginal that the others are to be.
@@ -244,6 +247,36 @@ def fitted_lines(world: World, found: Mapping[str, Read]) -> Iterator[str]:
             cells.append(_off((read.odds + read.bound) / 2, read.exact))
             cells.append(plus_minus(mean_over_pairs(read.odds - _given(law.odds)[:count])))
         yield f"| {' | '.join([name, *cells, format(read.estimate.evaluations / count, '.0f'), str(read.estimate.verdict)])} |"
+    for name in world.ways:
+        if len(found[name].exact) >= 2 * GROUP:
+            held = coverage(found[name], world.information())
+            yield ""
+            yield (
+                f"Sandwich of {name}, {GROUPS} groups of {GROUP} of these pairs: holds the world's information in {held['world']:.0%}, too low in "
+                f"{held['below']:.0%}, too high in {held['above']:.0%}; {held['width']:.2f} nats wide"
+            )
+
+
+def coverage(read: Read, information: float, seed: int = 0) -> dict[str, float]:
+    """How often the interval from the bound to the larger form, as in `Sandwich`, two standard errors added at either end, holds what is true.
+
+    Groups of pairs are drawn from those that were measured, without the same one twice in a group.
+
+    Returns:
+        shares: of groups whose interval holds the world's information (``world``), and that lie too high or too low for it (``above``,
+        ``below``); and the mean width.
+    """
+    generator, forms, bound = np.random.default_rng(seed), read.forms(), _given(read.bound)
+    held = {"world": 0.0, "above": 0.0, "below": 0.0, "width": 0.0}
+    for _ in range(GROUPS):
+        rows = torch.from_numpy(generator.choice(len(bound), GROUP, replace=False))
+        low, *others = (mean_over_pairs(values[rows]) for values in (bound, forms["gap"], forms["orthogonal"]))
+        high = max(others)
+        least, most = low.value - 2 * low.stderr, high.value + 2 * high.stderr
+        found = {"world": least <= information <= most, "above": least > information, "below": most < information}
+        for name, value in {**found, "width": high.value - low.value}.items():
+            held[name] += value / GROUPS
+    return held
 
 
 def _given(values: Tensor | None) -> Tensor:

@@ -27,8 +27,8 @@ PLAIN = FitPlan()
 COUNTS: Ways = {"2,000 images": (2000, PLAIN), "300 images": (300, PLAIN)}
 # Steps and images are few, for their cost.
 SOFT: Ways = {"300 images, 12 soft prompts": (300, FitPlan(SoftPlan(12, steps=100)))}
-SHORT = TunePlan(settings=replace(TunePlan().settings, steps=100))
-TUNED: Ways = {"300 images, both branches tuned": (300, FitPlan(branches=SHORT))}
+SHORT = TunePlan(settings=replace(TunePlan().settings, steps=300))
+TUNED: Ways = {"600 images, both branches tuned": (600, FitPlan(branches=SHORT))}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def worlds(seed: int = WORLD) -> tuple[World, ...]:
     """The worlds; those that share a seed share their priors."""
     few, skewed = _prior("few", seed), _prior("skewed", seed)
     return (
-        World("15 captions", Shapes("soft", few), {**COUNTS, **TUNED}, pairs=32),
+        World("15 captions", Shapes("soft", few), {**COUNTS, **TUNED}, pairs=160),
         World("15 captions, hard words", Shapes("hard", few), COUNTS, pairs=16),
         World("skewed prior", Shapes("soft", skewed), {**COUNTS, **SOFT}, pairs=16),
         # Where a size is called large by some and small by others, mostly; the law of size given its word is the same up to that.
