@@ -18,7 +18,8 @@ import typer
 from numpy.typing import NDArray
 
 from mmg_diffusers import Estimate, estimate_mi
-from mmg_diffusers.arrays.floors import gaussian, nearest_neighbours, normal_scores
+from mmg_diffusers.arrays.floors import gaussian, nearest_neighbours, normal_scores, read
+from mmg_diffusers.arrays.judging import unseen_of
 from mmg_diffusers.commands.console import with_messages
 from mmg_diffusers.worlds.tasks import Task, bmi_tasks, everyday_tasks, get_task, second_tasks
 
@@ -38,6 +39,8 @@ FIELDS: tuple[str, ...] = (
 NUMBERS = [name for name in FIELDS if name not in ("task", "parts", "said")]
 # Nearest neighbours in more dimensions are looked for in this many pairs at most.
 SOME, NEAR = 4000, 10
+# The share of few pairs that each of five folds is fitted to.
+FITTED = 0.68
 
 
 def measure(task: Task, pairs: int, seed: int, fit: bool = True) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def measure(task: Task, pairs: int, seed: int, fit: bool = True) -> dict[str, An
     x, y = task.sample(pairs, seed)
     row: dict[str, Any] = {"task": task.key, "pairs": pairs, "seed": seed, "truth": task.mi_nats}
     began = time.process_time()
-    row |= _found(x, y, seed) if fit else _nothing("not fitted")
+    row |= _found(x, y, seed) if fit else _nothing(_told(x, y, seed))
     row["seconds"] = time.process_time() - began
     rng = np.random.default_rng(seed)
     left, right = (normal_scores(values.astype(float), rng) for values in (x, y))
@@ -64,6 +67,18 @@ def _found(x: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, Any]:
     errors = found.allowance.errors if isinstance(found, Estimate) and found.allowance else {}
     parts = ", ".join(f"{name} {nats:.4f}" for name, nats in errors.items())
     return {"found": value, "stderr": stderr, "parts": parts, "said": "; ".join(found.warnings())}
+
+
+def _told(x: NDArray[Any], y: NDArray[Any], seed: int) -> str:
+    """What the Gaussian part alone, with all of its error, is told as where a fit learns nothing else."""
+    floors = read(x, y, seed)
+    if floors.gaussian is None:
+        return "not fitted"
+    value, stderr = floors.gaussian.value[:2]
+    unseen = unseen_of(floors, x.shape[1] + y.shape[1], round(FITTED * len(x)), value, told=True)
+    return (
+        f"not fitted; the Gaussian part is {value:.3f} ± {math.hypot(stderr, 0.0 if unseen is None else unseen[0]):.3f}"
+    )
 
 
 def _nothing(said: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from mmg_diffusers.measure.value import Labels, Value
 
 # With fewer pairs than this in the mean occupied cell the corrected bias is no longer small beside the rest.
 FULL = 5.0
+# The share of pairs that are alone in their cell, up to which so many cells are known that the bias is.
+ALONE = 0.02
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,17 @@ class Table:
 
     @cached_property
     def unsure(self) -> float:
-        """By how much two ways to take the bias off differ, the jackknife and (rows - 1)(columns - 1) / 2n, in nats.
+        """How much of the bias may be left, in nats: 0 if the cells that were met hold enough pairs, and few hold a single one.
 
-        0 if the cells that were met hold enough pairs in the mean, where the jackknife is right; of those that hold one or two
-        neither is.
+        Two ways to take the bias off are compared, the jackknife and the degrees of freedom of the cells that were met. The
+        share of pairs that are alone in a cell tells how many cells were not met (Good 1953): of them, too, the bias may come.
         """
-        if self.count >= FULL * self.occupied:
+        alone = float((self.counts == 1).sum()) / self.count
+        if self.count >= FULL * self.occupied and alone <= ALONE:
             return 0.0
-        return abs(self.nats - (self.plug_in - self.freedom / 2 / self.count))
+        rows, columns = (int((self.counts.sum(axis) > 0).sum()) for axis in (1, 0))
+        met = max(self.occupied - rows - columns + 1, 0) / 2 / self.count
+        return abs(self.nats - (self.plug_in - met)) + alone**2 * min(self.freedom / 2 / self.count, self.plug_in)
 
     @cached_property
     def chance(self) -> float:

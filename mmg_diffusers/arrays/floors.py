@@ -37,6 +37,8 @@ TWO, THREES = 4, 600
 HELD = 5
 # A reading counts as found if chance gives it in fewer cases than this.
 CHANCE = 1e-3
+# ... and what bends in fewer than this, since its shuffles know nothing of what least squares took out of many columns.
+SURE = 1e-4
 # ... or, without a test, if it is so many of its errors above what the bias of small distances may be, in nats.
 SIGMAS, SLIGHT = 3, 0.01
 # So many pairs more than columns are needed for a Gaussian part.
@@ -87,7 +89,7 @@ class Floors:
     @property
     def bends(self) -> float:
         """About how many nats second and third powers show beyond the Gaussian part; 0 if that may be chance."""
-        return next((r.value.value for r in self.readings if r.name == BENDS and _beyond_chance(r)), 0.0)
+        return next((r.value.value for r in self.readings if r.name == BENDS and (r.chance or 0.0) < SURE), 0.0)
 
     def above(self, value: Value) -> float:
         """By how many nats a value is above a reading that is believed both ways, beyond the errors of both; 0 if it is not."""

@@ -96,7 +96,9 @@ def judge(
     instead = told_in_closed_form(floors, fitted, settings) if closed else None
     settled = {**estimate.settings, "readings": floors.record()}
     said: list[str] = []
-    unseen = unseen_of(floors, model, (instead or measured).value, told=instead is not None)
+    coordinates = sum(math.prod(shape) for shape in model.network.shapes.values())
+    pairs = int(model.settings["pairs_fitted"])
+    unseen = unseen_of(floors, coordinates, pairs, (instead or measured).value, told=instead is not None)
     if unseen is not None:
         errors["unseen among many columns"] = unseen[0]
         said.append(unseen[1])
@@ -128,18 +130,18 @@ def judge(
     return replace(estimate, settings=settled, notes=(*said, *estimate.notes), allowance=Allowance(known, instead))
 
 
-def unseen_of(floors: Floors, model: FittedModel, nats: float, told: bool) -> tuple[float, str] | None:
+def unseen_of(floors: Floors, coordinates: int, pairs: int, nats: float, told: bool) -> tuple[float, str] | None:
     """What few pairs of many columns may hide, in nats, and what to say of it; ``None`` if little can be hidden.
 
     A share of what is found, and what powers show to bend. The share was chosen on the spirals of two seeds at 500 and 1,000 pairs.
 
     Args:
-        floors, model: as in `judge`.
+        floors: the cheap readings.
+        coordinates: columns of both variables.
+        pairs: that were fitted to.
         nats: what was found.
         told: whether this is the Gaussian part, since nothing else was learned.
     """
-    coordinates = sum(math.prod(shape) for shape in model.network.shapes.values())
-    pairs = int(model.settings["pairs_fitted"])
     few = bool(floors.readings) and coordinates >= NEAR and pairs < TO_FIT
     if not few and not (told and floors.bends > 0):
         return None

@@ -75,3 +75,22 @@ def test_sparse_tables_are_warned_of():
     rng = np.random.default_rng(0)
     found = Counted.of(rng.integers(40, size=500), rng.integers(40, size=500))
     assert any("merge rare labels" in text for text in found.warnings())
+
+
+@pytest.mark.parametrize(
+    ("key", "count", "most"),
+    [("rounded-0.05-0.1", 4000, 0.15), ("rounded-0.05-0.1", 1000, 0.8), ("confused-25-0.4", 1000, 0.3)],
+)
+def test_the_error_of_cells_that_hold_few_pairs_holds_the_bias_and_not_much_more(key, count, most):
+    """Grids of many cells that cannot be met: their number is no measure of the bias."""
+    task = get_task(key)
+    value, stderr = estimate_mi(*task.sample(count, 31)).mean()
+    assert abs(value - task.mi_nats) < 2 * stderr
+    assert stderr < most
+
+
+def test_labels_that_are_nearly_all_alone_in_their_cell_tell_nothing():
+    x, y = np.random.default_rng(32).integers(100, size=(2, 1000))
+    value, stderr = Counted.of(x, y).mean()
+    assert value > 1
+    assert value < 2 * stderr

@@ -140,6 +140,13 @@ ROWS = (
             "function of columns 0 and 1 of x",
         ),
         (
+            "y the product of three of 8 columns",
+            lambda r: mi(WIDE, WIDE[:, :3].prod(1)),
+            ValueError,
+            "function of the columns of x",
+        ),
+        ("y the greatest of 8 columns", lambda r: mi(WIDE, WIDE.max(1)), ValueError, "function of the columns of x"),
+        (
             "one of y a fold of one of 8",
             lambda r: mi(WIDE, np.c_[Y, np.abs(WIDE[:, 3])]),
             ValueError,
