@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmg_diffusers.arrays.base import MultiDenoiser, View
-from mmg_diffusers.arrays.fitting import Fit
+from mmg_diffusers.arrays.fitting import Fit, FitSettings
 from mmg_diffusers.arrays.image_networks import ImageNetwork
 from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing
 from mmg_diffusers.arrays.networks import VectorNetwork
@@ -119,7 +119,15 @@ class FittedModel(Brief):
                 "fit_gain_nats": round(self.fitted.gained, 5),
             },
         )
-        return replace(estimate, notes=(*estimate.notes, *self.preprocessing.notes))
+        return replace(estimate, notes=(*self._unfinished(estimate), *estimate.notes, *self.preprocessing.notes))
+
+    def _unfinished(self, estimate: Estimate) -> tuple[str, ...]:
+        """What there is to say of a training that still gained when its steps were used up."""
+        fit = self.settings.get("fit", {})
+        if "pilot" not in fit:
+            return ()  # trained by a `Trainer`, which has looks and no rounds
+        said = self.fitted.unfinished(FitSettings(**fit), estimate.mean().value)
+        return () if said is None else (said,)
 
     # ---- files ----
 

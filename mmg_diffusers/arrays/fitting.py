@@ -36,6 +36,8 @@ __all__ = ["Fit", "FitSettings", "Fitter", "Levels", "crossed", "fit", "held_out
 
 # Pairs from which decay is as light as many pairs allow, and those up to which it is thirty times as strong.
 ENOUGH, FEW = 50_000, 7_000
+# Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
+GAINING, GAINING_SHARE = 0.01, 0.05
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,22 @@ class Fit:
     gained: float
     settled: bool
     rounds: tuple[float, ...]
+
+    def unfinished(self, settings: FitSettings, nats: float) -> str | None:
+        """What to say of a training that was cut short, since its last round still gained; ``None`` if it was not.
+
+        Args:
+            settings: that it was made with.
+            nats: what was found.
+        """
+        gain = max(self.rounds[-1], 0.0) if self.rounds else 0.0
+        share = GAINING_SHARE * abs(nats)
+        if gain <= min(GAINING, max(share, settings.least_gain)) or (self.steps < settings.steps and gain <= share):
+            return None
+        return (
+            f"the last round of training still gained {gain:.3f} nats: it was cut short; pass "
+            f"settings=FitSettings(steps={2 * settings.steps}) or more pairs"
+        )
 
 
 class Fitter:

@@ -19,8 +19,6 @@ from mmg_diffusers.measure.value import Value
 from mmg_diffusers.measure.verdict import Finding
 
 READINGS = "readings"
-# Gains of the last round, in nats and as a share of what was found, from which it is said that training was cut short.
-GAINING, GAINING_SHARE = 0.01, 0.05
 # Pairs to fit to from which a network sees what bends in as many columns as neighbours tell little of; so many are left of `MANY`.
 TO_FIT = 1800
 # Of so few pairs of so many columns: the share of what is found that may be unseen beside it, and the most that bends may be.
@@ -107,16 +105,9 @@ def judge(
         errors["training"] = settings.least_gain
         settled["told"] = "nothing was learnt beyond the Gaussian part, which is given in closed form"
     else:
-        cut = fitted.steps >= settings.steps
         gain = max(fitted.rounds[-1], 0.0) if fitted.rounds else 0.0
         errors["certificate"] = abs(estimate.certificate.value) / 2
         errors["training"] = max(gain, settings.least_gain)
-        least = min(GAINING, max(GAINING_SHARE * abs(measured.value), settings.least_gain))
-        if gain > least and (cut or gain > GAINING_SHARE * abs(measured.value)):
-            said.append(
-                f"the last round of training still gained {gain:.3f} nats: it was cut short; pass "
-                f"settings=FitSettings(steps={2 * settings.steps}) or more pairs"
-            )
         apart = amiss(floors, measured)
         if apart > 0:
             errors[READINGS] = apart

@@ -164,12 +164,13 @@ def cell(row: Row | None) -> str:
 
 
 def rms(rows: list[Row], peer: str) -> str:
-    """Of the tasks that it found a number for; how many it did not is told."""
+    """Of the tasks that it found a number for; how many they are is told if they are not all."""
     mine = [row for row in rows if row["peer"] == peer]
     errors = [row["found"] - row["truth"] for row in mine if math.isfinite(row["found"])]
     if not errors:
         return ""
-    rest = f" (of {len(errors)})" if len(errors) < len(mine) else ""
+    tasks = len({(row["task"], row["seed"]) for row in rows})
+    rest = f" (of {len(errors)})" if len(errors) < tasks else ""
     return f"{math.sqrt(np.square(errors).mean()):.3f}{rest}"
 
 

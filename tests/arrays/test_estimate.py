@@ -1,6 +1,7 @@
 """From arrays to an estimate: preprocessing, fitting, and the front door."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -276,3 +277,17 @@ def test_repeated_columns_are_said():
     x, y = correlated(2000)
     found = estimate_mi(np.concatenate([x, x], 1), y, settings=QUICK)
     assert any("repeat others" in text for text in found.warnings())
+
+
+def test_a_fitted_model_says_that_its_last_round_still_gained():
+    """A spiral that is not learned reads too low, and its certificate does not always see that."""
+    task = get_task("spiral-multinormal-sparse-3-3-2-200.0")
+    x, y = task.sample(3000, 0)
+    short = fit_model({"x": x, "y": y}, settings=FitSettings(steps=60, pilot=30, batch=128))
+    found = short.estimate(dict(zip("xy", task.sample(500, 1), strict=True)))
+    (said,) = (text for text in found.warnings() if "last round" in text)
+    assert "steps=120" in said
+    assert found.mean().value < 0.95 * task.mi_nats
+    # One that gains no more says nothing.
+    done = replace(short, fitted=replace(short.fitted, rounds=(0.5, 0.001)))
+    assert not any("last round" in text for text in done.estimate({"x": x[:500], "y": y[:500]}).warnings())
