@@ -14,6 +14,8 @@ from mmg_diffusers.checks import shown
 
 # Of the rows, the share that has to be a copy of another before they are kept together.
 COPIES = 1e-3
+# A row that is met so often, and in so large a share of all, is a value with a mass of its own (columns that are zero together), not copies.
+ATOM, ATOM_SHARE = 30, 0.01
 # A correlation of neighbouring rows counts from so many of its errors, in a variable of each side.
 SIGMAS = 5.0
 # Lengths of memory after which rows count as independent, and the fewest blocks that a series is cut into.
@@ -160,10 +162,16 @@ def _untied(column: Array) -> bool:
 
 
 def _copies(joined: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], int] | None:
+    """A number for each row, the same for copies, the first row of each number, and how many rows are copies; ``None`` if hardly any are."""
     # The bytes of whole rows; adding 0 makes -0 the same as 0.
     packed = np.ascontiguousarray(joined + 0.0)
     keys = packed.view(np.dtype((np.void, packed.dtype.itemsize * packed.shape[1]))).reshape(-1)
-    _, first, number = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, number, times = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    alone = np.flatnonzero((times > max(ATOM, ATOM_SHARE * len(joined)))[number])
+    if len(alone):  # each by itself, as many rows as there are
+        number = number.copy()
+        number[alone] = len(first) + np.arange(len(alone))
+        _, first, number = np.unique(number, return_index=True, return_inverse=True)
     repeated = len(joined) - len(first)
     if repeated <= COPIES * len(joined):
         return None
