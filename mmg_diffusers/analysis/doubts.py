@@ -7,6 +7,9 @@ from typing import Any
 
 from mmg_diffusers.measure.verdict import DONT, LEAST, Finding, Verdict, unpacked_notes
 
+# How a word is taken out among candidates, where a verdict is that of the candidates' posterior.
+AMONG = "replaced by what other candidates say in its place"
+
 
 def verdict_of(nats: float, difference: float, stderr: float, beyond: float) -> Verdict:
     """How far the nats of a word that was taken out can be believed: with caution, or not.
@@ -45,14 +48,18 @@ def doubts(labels: Sequence[str], verdicts: Sequence[Verdict], how: str) -> list
     if doubted:
         names = ", ".join(list(dict.fromkeys(labels[k] for k in doubted))[:4])
         about = ", ".join(dict.fromkeys(name for k in doubted for name in verdicts[k].about))
+        remedy = (
+            "`verdicts` says what was found; take more steps and paths (levels, draws), and more pairs"
+            if how == AMONG
+            else "replace words by others (Candidates.vary), along a path that ends where its posterior stands still"
+        )
         said.append(
             Finding(
-                f"{len(doubted)} of {len(verdicts)} words are not to be trusted ({about}), such as {names}; replace words by others "
-                "(Candidates.vary), along a path that ends where its posterior stands still",
+                f"{len(doubted)} of {len(verdicts)} words are not to be trusted ({about}), such as {names}; {remedy}",
                 "words",
             )
         )
-    if all(verdict.grade != "trust" for verdict in verdicts):
+    if how != AMONG and all(verdict.grade != "trust" for verdict in verdicts):
         said.append(
             Finding(
                 f"words were {how}: what is left need not be a prompt that the network knows, and no check tells; words that are "

@@ -11,11 +11,15 @@ from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
 
 if TYPE_CHECKING:
     import pandas
+
+# What two results should have in common, so that their noise cancels.
+HOW = ("seed", "quadrature", "draws", "logsnr_range", "integrand")
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +116,7 @@ class Excess(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
-        return self.notes
+        return (*self.notes, *of_few(len(self)))
 
     def __str__(self) -> str:
         line = f"{self.mean()} above {self.against} in the mean over {len(self)} pairs"
@@ -152,6 +156,14 @@ class Excess(Measured):
         return replace(first, **joined, notes=same_origin(parts, "excess"))
 
 
+def _unlike(model: Measured, other: Measured) -> tuple[str, ...]:
+    """What the two were measured with that is not the same, and adds to what they differ by."""
+    own, held = (getattr(result, "settings", {}) for result in (model, other))
+    off = [name for name in HOW if name in own and name in held and own[name] != held[name]]
+    said = ", ".join(f"{name} {shown(own[name])} and {shown(held[name])}" for name in off)
+    return (f"the two were measured with {said}: what that does is in the excess",) if off else ()
+
+
 def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Excess:
     """How much more a model says of pairs than is true, or than a held-out model says.
 
@@ -160,14 +172,19 @@ def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Exces
 
     Args:
         model: what it says, one number a pair.
-        other: the exact pointwise informations `(N,)` in nats, or what the other model says of the same pairs, by their ids.
+        other: the exact pointwise informations `(N,)` in nats, or what the other model says of the same pairs, in the same way. Pairs are
+            told by their ids, which by default are their places: no result knows its pictures, so give both the same ones.
 
     Raises:
         TypeError: for what is neither.
-        ValueError: for another number of pairs, other ids, or numbers that are not finite.
+        ValueError: for another number of pairs, other ids, a result of another kind, or numbers that are not finite.
     """
     of_type(model, Measured, "model", "a result, such as pipe(images, prompts)")
     if isinstance(other, Measured):
+        if other.KIND != model.KIND:
+            raise ValueError(
+                f"the model's result is of the kind {shown(model.KIND)} and the other's {shown(other.KIND)}; measure both in one way, such as pipe(images, prompts)"
+            )
         if not torch.equal(other.pair_ids, model.pair_ids):
             raise ValueError(
                 f"the two results are of the pairs {shown(model.pair_ids)} and {shown(other.pair_ids)}; measure the same pairs, in one order"
@@ -177,7 +194,7 @@ def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Exces
             other.stderr.nan_to_num(),
             f"what {shown(str(getattr(other, 'settings', {}).get('model', 'another model')))} says",
         )
-        notes = tuple(f"the other: {text}" for text in getattr(other, "notes", ()))
+        notes = (*_unlike(model, other), *(f"the other: {text}" for text in getattr(other, "notes", ())))
     else:
         nats = torch.as_tensor(other, dtype=torch.float64)
         error, against, notes = torch.zeros_like(nats), "the exact information", ()

@@ -204,11 +204,17 @@ class PathRecorder:
         self.maps: list[Tensor] = []
         self.moved = False
         self.missed = 0
+        self.last = float("-inf")
+
+    def _reach(self, logsnr: float, rows: int | None = None) -> None:
+        """Begin anew if this step is of another run: at a noisier level than the last one, or of another number of images."""
+        if logsnr < self.last or (rows is not None and self.maps and len(self.maps[-1]) != rows):
+            self.clear()
+        self.last = logsnr
 
     def add(self, logsnr: float, conditional: Tensor, other: Tensor, moved: bool) -> None:
         """A step's two predictions `(N, C, *pixels)`, or of tokens `(N, T, C)`, as the network makes them."""
-        if self.levels and logsnr < self.levels[-1]:
-            self.clear()
+        self._reach(logsnr, len(conditional))
         if logsnr == float("-inf") or (self.levels and logsnr == self.levels[-1]):
             self.missed += 1
             return
@@ -220,8 +226,9 @@ class PathRecorder:
         self.maps.append((square.sum(-1) if square.ndim == 3 else square.sum(1)).float())
         self.moved |= moved
 
-    def skip(self) -> None:
+    def skip(self, logsnr: float) -> None:
         """A step that ran one branch alone."""
+        self._reach(logsnr)
         self.missed += 1
 
     def read(self) -> PathInfluence:

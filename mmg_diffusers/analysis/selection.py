@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value
 
@@ -22,6 +23,9 @@ Score = Callable[[Sequence[Any], Sequence[str]], Tensor | Sequence[float]]
 """From images and their prompts to one number an image; more is better."""
 Features = Callable[[Tensor], Tensor]
 """From images `(M, H, W, 3)` to `(M, F)`, distances between which say how alike they are."""
+
+INFORMATION = "i(image; prompt)"
+"""What the score is called if it is an information, and so in nats."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +96,8 @@ class Selected(Measured):
         """How far the chosen score lies above the mean of all, in the mean over prompts."""
         off = self.nats - self.score.mean(1)
         count = len(off)
-        return Value(float(off.mean()), float(off.std() / count**0.5) if count > 1 else float("nan"))
+        unit = "nats" if self.by.startswith(INFORMATION) else "of the score"
+        return Value(float(off.mean()), float(off.std() / count**0.5) if count > 1 else float("nan"), unit)
 
     @property
     def evaluations(self) -> int:
@@ -149,7 +154,7 @@ class Selected(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
-        return self.notes
+        return (*self.notes, *of_few(len(self.prompts), "prompt"))
 
     def __str__(self) -> str:
         line = (

@@ -250,6 +250,28 @@ class Word:
         return places.pop()
 
 
+def check_named(words: object) -> None:
+    """Refuse what is no list of words; a text alone would be read letter by letter.
+
+    Raises:
+        TypeError: which says how to give a word.
+    """
+    if words is not None and (isinstance(words, str) or not isinstance(words, Sequence)):
+        raise TypeError(f'words is {shown(words)}; expected a list of words, such as ["red", "@2"]')
+
+
+def refuse_twice(found: Sequence[object], words: Sequence[str | Word]) -> None:
+    """Refuse words of which two were found at the same place.
+
+    Raises:
+        ValueError: which names both.
+    """
+    for place, one in enumerate(found):
+        if one in found[:place]:
+            first, again = (str(words[k]) for k in (list(found).index(one), place))
+            raise ValueError(f"the words {shown(first)} and {shown(again)} are the same one; name each once")
+
+
 def without(prompt: str, words: Sequence[Word], by: str | None = None) -> Prompt:
     """The prompt without some of its words.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 
 from mmg_diffusers.checks import of_type, shown
-from mmg_diffusers.pairs.prompts import check_caption, find_word
+from mmg_diffusers.pairs.prompts import Word, check_caption, find_word
 
 # A product of many words is a mistake before it is a measurement.
 MOST = 4096
@@ -17,7 +17,7 @@ def vary(prompt: str, words: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ..
 
     Args:
         prompt: text; its own words are among the alternatives.
-        words: of the prompt, or several in a row, with what may be said in the place of each.
+        words: of the prompt, by text or by place (``"@2"``), or several in a row, with what may be said in the place of each.
 
     Returns:
         the prompts, the given one first, and what each says at the place of every word: one label a prompt, by word.
@@ -31,7 +31,8 @@ def vary(prompt: str, words: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ..
     of_type(words, Mapping, "what is varied", 'a mapping of words to alternatives, such as {"red": ["blue", "green"]}')
     if not words:
         raise ValueError("no word to vary was given; expected one or more, with its alternatives")
-    spans = {word: find_word(prompt, word) for word in words}
+    found = {word: Word.parse(word).find(prompt) for word in words}
+    spans = {word: find_word(prompt, *found[word]) for word in words}
     rising = sorted(words, key=lambda word: spans[word])
     for before, after in pairwise(rising):
         if spans[after][0] < spans[before][1]:
@@ -46,7 +47,7 @@ def vary(prompt: str, words: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ..
             raise ValueError(f"{shown(word)} has no alternatives; expected at least one")
         for other in others:
             check_caption(other, f"an alternative of {shown(word)}")
-        choices = (word, *others)
+        choices = (found[word][0], *others)
         repeated = next((choice for choice in choices if choices.count(choice) > 1), None)
         if repeated is not None:
             raise ValueError(f"{shown(repeated)} is there twice among {shown(word)} and its alternatives")

@@ -73,6 +73,11 @@ class InformationGuider(BaseGuidance):
             raise AttributeError(name)
         return getattr(inner, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Pipelines and people set options of a guider; on the wrapper alone they would change nothing.
+        own = name in ("recorder", "_internal_dict")
+        object.__setattr__(self if own else self.inner, name, value)
+
     def new(self, **kwargs: Any) -> InformationGuider:
         """A copy, around a copy of the inner guider with some of its options changed."""
         # From its record: diffusers' own `new` takes what was given by position for a default, and leaves it out.
@@ -114,12 +119,12 @@ class InformationGuider(BaseGuidance):
         out = self.inner(data)
         held = {getattr(part, self._identifier_key): part.noise_pred for part in data}
         conditional, other = held.get("pred_cond"), held.get("pred_uncond")
-        if conditional is None or other is None:
-            self.recorder.skip()
-            return out
         told = torch.as_tensor(self.inner._timestep).double().cpu().flatten()[0]
-        moved = not torch.equal(out[0], conditional)
-        self.recorder.add(float(self.recorder.convention.at_timestep(told)), conditional, other, moved)
+        logsnr = float(self.recorder.convention.at_timestep(told))
+        if conditional is None or other is None:
+            self.recorder.skip(logsnr)
+            return out
+        self.recorder.add(logsnr, conditional, other, not torch.equal(out[0], conditional))
         return out
 
     def __repr__(self) -> str:
@@ -131,8 +136,16 @@ class InformationGuider(BaseGuidance):
 
 def _record(part: Any) -> dict[str, Any]:
     """What makes a part of diffusers again, as JSON can hold it."""
-    config = {key: value for key, value in part.config.items() if not key.startswith("_")}
+    config = {key: _plain(value) for key, value in part.config.items() if not key.startswith("_")}
     return {"_class_name": type(part).__name__, **config}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: records of what has them, such as which layers a guider skips, and lists of arrays."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    made = getattr(value, "to_dict", None) or getattr(value, "tolist", None)
+    return value if made is None else made()
 
 
 def _made(record: dict[str, Any], among: Any, noun: str) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmg_diffusers.analysis.by_word import Words
 from mmg_diffusers.analysis.preference import Preference
 from mmg_diffusers.analysis.ranking import Funnel, Ranked
-from mmg_diffusers.analysis.selection import Score, Selected, scored
+from mmg_diffusers.analysis.selection import INFORMATION, Score, Selected, scored
 from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.measure.value import repeated
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
@@ -201,6 +201,8 @@ class UsingModel(PilotingModel):
         whole(n, "n", 2)
         if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not prompts:
             raise TypeError(f"the prompts are {shown(prompts)}; expected a list of at least one")
+        for place, prompt in enumerate(prompts):
+            check_text(prompt, f"prompts[{place}]")
         if not isinstance(score, Marginal) and not callable(score):
             raise TypeError(
                 f"score is {shown(score)}; expected NullPrompt(), Candidates(...) or a function of images and prompts"
@@ -216,7 +218,7 @@ class UsingModel(PilotingModel):
         rows = 0
         if isinstance(score, Marginal):
             found = self.measure(images, texts, None, score, chosen)
-            values, error, rows, by = found.nats, found.stderr, found.evaluations, f"i(image; prompt), {score.label}"
+            values, error, rows, by = found.nats, found.stderr, found.evaluations, f"{INFORMATION}, {score.label}"
             notes, settings = (*drawn.notes, *found.notes), dict(found.settings)
         else:
             values, by = scored(score, images, texts), getattr(score, "__name__", type(score).__name__)

@@ -54,7 +54,7 @@ class Watch:
     def _give_up(self) -> None:
         """A call that no second one followed was a step of one branch."""
         if self._waiting is not None:
-            self._recorder.skip()
+            self._recorder.skip(self._waiting[1])
         self._waiting = None
 
     def _seen(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.analysis.by_word import NONE_SHARED, SHARED, SharedByTwo, Words
-from mmg_diffusers.analysis.doubts import verdict_of
+from mmg_diffusers.analysis.doubts import AMONG, verdict_of
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.analysis.words import all_but, decompose, parts_by_place
 from mmg_diffusers.checks import Brief, of_type, shown
@@ -21,7 +21,7 @@ from mmg_diffusers.measure.moments import form_of
 from mmg_diffusers.measure.verdict import Verdict
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Plan
-from mmg_diffusers.pairs.prompts import Prompt, Word, find_word, without, words_of
+from mmg_diffusers.pairs.prompts import Prompt, Word, check_named, find_word, refuse_twice, without, words_of
 from mmg_diffusers.pairs.videos import VideoLike
 from mmg_diffusers.pipelines.progress import bar_of_parts
 
@@ -98,6 +98,7 @@ def read_words(
     Raises:
         TypeError, ValueError: for marginals that do not fit, and words that there are not.
     """
+    check_named(words)
     if isinstance(marginal, Marginal):
         return _of_one(asked, words, marginal, mask)
     of_type(marginal, Sequence, "marginal", "NullPrompt(), Candidates, or a list of one for each image")
@@ -120,8 +121,10 @@ def check_words(
     """Find out whether words can be read, before anything is measured.
 
     Raises:
+        TypeError: for a single text in place of a list of words.
         ValueError: as `read_words` does.
     """
+    check_named(words)
     if isinstance(marginal, Candidates):
         _check_mask(mask)
         _named(prompts, words, marginal)
@@ -173,6 +176,8 @@ def _left(
             )
     if not any(own):
         raise ValueError("no prompt has a word to read")
+    for prompt, some in zip(prompts, own, strict=True):
+        refuse_twice([word.find(prompt) for word in some], some)
     return own, [[without(prompt, [word], mask) for word in some] for prompt, some in zip(prompts, own, strict=True)]
 
 
@@ -241,6 +246,7 @@ def _named(
             if place not in parts:
                 raise ValueError(f"the candidates do not differ in {shown(name)}; they differ in {', '.join(parts)}")
             named[at] = place
+    refuse_twice(named, words or named)
     place_of = {text: k for k, text in enumerate(marginal.prompts)}
     absent = [prompt for prompt in prompts if prompt not in place_of]
     if absent:
@@ -274,7 +280,7 @@ def _named_among(
     shared = (
         _shared_among(asked, marginal, parts, named, gathered) if asked.together and len(named) > 1 else NONE_SHARED
     )
-    return gathered.words("replaced by what other candidates say in its place", shared)
+    return gathered.words(AMONG, shared)
 
 
 def _span(prompt: str, name: str, text: str) -> tuple[int, int]:

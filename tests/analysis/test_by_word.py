@@ -9,7 +9,7 @@ import torch
 import mmg_diffusers
 from mmg_diffusers.analysis import Words
 from mmg_diffusers.analysis.by_word import SharedByTwo
-from mmg_diffusers.analysis.doubts import verdict_of
+from mmg_diffusers.analysis.doubts import AMONG, verdict_of
 from mmg_diffusers.measure.verdict import Finding, Verdict
 
 DOUBTED = Verdict((Finding("it may be no prompt", "context"), Finding("they differ", "certificate", "don't")))
@@ -109,3 +109,11 @@ def test_how_far_a_word_that_was_taken_out_is_believed():
     assert reading().grades == ("trust", "don't", "trust")
     assert reading().verdict.grade == "with caution"
     assert "no check tells" in " ".join(reading(verdicts=(verdict_of(2.0, 0.3, 0.1, 0.05),) * 3).warnings())
+
+
+def test_words_among_candidates_are_not_sent_to_candidates():
+    (said,) = reading(verdicts=(DOUBTED,) * 3, how=AMONG).warnings()
+    assert "3 of 3 words are not to be trusted" in said
+    assert "Candidates.vary" not in said
+    caution = Verdict((Finding("few pairs", "pairs"),))
+    assert reading(verdicts=(caution,) * 3, how=AMONG).warnings() == ()

@@ -1,11 +1,13 @@
 """Excess information, of numbers that are known and of an exact world."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import mmg_diffusers
 from mmg_diffusers import MMG
-from mmg_diffusers.analysis import Excess, excess
+from mmg_diffusers.analysis import Excess, PathInfluence, excess
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
 from mmg_diffusers.measure.quadrature import Trapezoid
 from tests.conftest import joint
@@ -75,6 +77,17 @@ def test_files_and_merging(tmp_path):
 def test_what_it_cannot_be_held_against(other, error, says):
     with pytest.raises(error, match=says):
         excess(made([1.0, 2.0, 3.0]), other)
+
+
+def test_results_that_were_measured_otherwise():
+    one = replace(made([1.0, 2.0, 3.0]), settings={"seed": 1, "draws": 2, "model": "a"})
+    assert "3 pairs: too few" in excess(one, one).warnings()[0]
+    (said,) = excess(one, replace(one, settings={"seed": 3, "draws": 2, "model": "b"})).notes
+    assert said.startswith("the two were measured with seed 1 and 3")
+    assert excess(one, replace(one, settings={"seed": 1, "model": "b"})).notes == ()
+    path = PathInfluence(torch.tensor([0.0, 1.0]).double(), torch.ones(3, 2).double(), torch.ones(3, 2, 1), True)
+    with pytest.raises(ValueError, match="kind 'excess' and the other's 'path influence'"):
+        excess(one, path)
 
 
 def test_other_pairs():

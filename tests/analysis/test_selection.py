@@ -1,5 +1,7 @@
 """The best of several images, of numbers that are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -21,6 +23,9 @@ def test_numbers():
     assert found.nats.tolist() == [3.0, 6.0]
     # 3 - 2 and 6 - 2.
     assert tuple(found.gain) == (2.5, pytest.approx(1.5))
+    assert found.gain.unit == "of the score"
+    assert replace(found, by="i(image; prompt), Candidates").gain.unit == "nats"
+    assert "2 prompts: too few" in found.warnings()[0]
     assert found.evaluations == 140
     assert list(found.to_pandas()["chosen"]) == [False, True, False, True, False, False]
 

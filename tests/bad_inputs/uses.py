@@ -5,6 +5,7 @@ import json
 import torch
 
 from mmg_diffusers import Candidates, Funnel, Negatives, Sieve, excess
+from mmg_diffusers.analysis import PathInfluence
 from mmg_diffusers.commands.studies.uses import aro
 from mmg_diffusers.measure.influence import Influence
 from tests.bad_inputs.room import IMAGE, CommandFailed, rows
@@ -13,6 +14,7 @@ RED, BLUE = "a red circle", "a blue circle"
 CURVE = Influence(torch.linspace(-2, 2, 5).double(), torch.linspace(1, 0, 5).double()[None], torch.zeros(1, 5).double())
 
 CASE = {"image_path": "gone.png", "true_caption": RED, "false_caption": BLUE, **dict.fromkeys(aro.BOX, 8)}
+SOME = torch.tensor([0.0, 1.0]).double()
 # What must not be asked: no network, and no folder for results.
 UNTOUCHED = (None, None)
 
@@ -55,6 +57,19 @@ ROWS = (
             "no prompt has the word 'blue'",
         ),
         ("a place of no prompt", lambda r: r.pipe.words(IMAGE, RED, words=["@9"]), ValueError, "no word @9"),
+        ("words that are text", lambda r: r.pipe.words(IMAGE, RED, words="red"), TypeError, "a list of words"),
+        (
+            "one word by its text and its place",
+            lambda r: r.pipe.words(IMAGE, RED, words=["red", "@1"]),
+            ValueError,
+            "'red' and '@1' are the same one",
+        ),
+        (
+            "one word twice among candidates",
+            lambda r: r.pipe.words(IMAGE, RED, marginal=Candidates([RED, BLUE]), words=["red", "@1"]),
+            ValueError,
+            "are the same one",
+        ),
         ("no prompt", lambda r: r.pipe.words(IMAGE, None), TypeError, "prompts is a NoneType"),
         ("negatives", lambda r: r.pipe.words(IMAGE, RED, marginal=Negatives(1)), ValueError, "cannot isolate a word"),
         (
@@ -124,6 +139,7 @@ ROWS = (
     *rows(
         "pipe.select",
         ("one image", lambda r: r.pipe.select([RED], 1), ValueError, "n is 1"),
+        ("None among prompts", lambda r: r.pipe.select([RED, None], 2), TypeError, r"prompts\[1\] is a NoneType"),
         ("text for prompts", lambda r: r.pipe.select(RED, 2), TypeError, "a list of at least one"),
         ("a number for a score", lambda r: r.pipe.select([RED], 2, score=3), TypeError, "expected NullPrompt"),
         (
@@ -149,6 +165,12 @@ ROWS = (
         "excess",
         ("a number", lambda r: excess(3.0, [0.0]), TypeError, "expected a result"),
         ("another number of pairs", lambda r: excess(r.estimate, [0.0]), ValueError, "exact informations of shape"),
+        (
+            "a result of another kind",
+            lambda r: excess(r.estimate, PathInfluence(SOME, torch.ones(6, 2).double(), torch.ones(6, 2, 1), True)),
+            ValueError,
+            "kind 'estimate' and the other's 'path influence'",
+        ),
         ("NaN", lambda r: excess(r.estimate, [float("nan")] * 6), ValueError, "not finite"),
     ),
     *rows(

@@ -3,6 +3,7 @@
 import pytest
 
 from mmg_diffusers import Candidates
+from mmg_diffusers.commands.studies.words import varied
 
 
 def test_all_that_a_prompt_could_have_said():
@@ -20,6 +21,22 @@ def test_all_that_a_prompt_could_have_said():
         "left": ("left", "right") * 3,
     }
     assert made.candidates == 6
+
+
+def test_a_word_that_is_there_twice_is_varied_by_its_place():
+    made = Candidates.vary("a red dot on a red square", {"@1": ["blue"], "@5": ["blue"]})
+    assert made.prompts == (
+        "a red dot on a red square",
+        "a red dot on a blue square",
+        "a blue dot on a red square",
+        "a blue dot on a blue square",
+    )
+    assert made.parts == {"@1": ("red", "red", "blue", "blue"), "@5": ("red", "blue") * 2}
+    own = varied(["a red dot", "a blue dot"], {"@1": ["red", "blue", "green"]})
+    assert [one.prompts for one in own] == [
+        ("a red dot", "a blue dot", "a green dot"),
+        ("a blue dot", "a red dot", "a green dot"),
+    ]
 
 
 def test_the_order_of_words_changes_labels_and_not_prompts():
@@ -40,7 +57,9 @@ def test_the_order_of_words_changes_labels_and_not_prompts():
     [
         ("a red circle", {}, ValueError, "no word to vary"),
         ("a red circle", {"blue": ["red"]}, ValueError, "no 'blue' in the prompt"),
-        ("red on red", {"red": ["blue"]}, ValueError, "occurs 2 times"),
+        ("red on red", {"red": ["blue"]}, ValueError, "occurs 2 times.*by its place: @0 or @2"),
+        ("red on red", {"@7": ["blue"]}, ValueError, "no word @7"),
+        ("a red circle", {"@1": ["blue"], "red": ["green"]}, ValueError, "overlap"),
         ("a red circle", {"red": "blue"}, TypeError, "expected a list of texts"),
         ("a red circle", {"red": []}, ValueError, "no alternatives"),
         ("a red circle", {"red": ["red"]}, ValueError, "there twice"),

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from diffusers.guiders import AutoGuidance, BaseGuidance, ClassifierFreeGuidance
+from diffusers.guiders import (
+    AutoGuidance,
+    BaseGuidance,
+    ClassifierFreeGuidance,
+    PerturbedAttentionGuidance,
+    SkipLayerGuidance,
+    SmoothedEnergyGuidance,
+)
+from diffusers.hooks import LayerSkipConfig, SmoothedEnergyGuidanceConfig
 from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 from diffusers.modular_pipelines.modular_pipeline import BlockState
 
@@ -194,6 +202,58 @@ def test_steps_of_one_branch_are_counted(modular):
     drawn(made, InformationGuider(ClassifierFreeGuidance(1.0), pipe.scheduler))
     with pytest.raises(ValueError, match="draw with guidance"):
         made.guider.read()
+
+
+def test_only_the_last_run_is_read(modular):
+    pipe, made = modular
+    guider = InformationGuider(ClassifierFreeGuidance(5.0, stop=0.7), pipe.scheduler)
+    with MMGPipeline(pipe).watch() as seen:
+        drawn(made, guider)
+        # Later steps than those of the run before are no continuation of it.
+        guider._start, guider._stop = 0.4, 1.0
+        drawn(made, guider)
+        late = guider.read(), seen.read()
+        guider.guidance_scale = 1.0
+        drawn(made, guider)
+    for found in late:
+        assert found.square.shape == (2, 2)
+        assert found.missed == 1
+    assert guider.inner.guidance_scale == 1.0
+    for one in (guider, seen):
+        with pytest.raises(ValueError, match="0 steps ran both branches"):
+            one.read()
+
+
+def test_a_run_of_another_number_of_images_is_another_run():
+    recorder = InformationGuider(ClassifierFreeGuidance(2.0), ddim()).recorder
+    for rows, levels in ((2, (-3.0, -2.0)), (3, (-1.0, 0.0))):  # the first one was broken off
+        for level in levels:
+            recorder.add(level, torch.ones(rows, 1, 2, 2), torch.zeros(rows, 1, 2, 2), True)
+    assert recorder.read().square.shape == (3, 2)
+
+
+LAYER = {"indices": [0], "fqn": "mid_block.attentions.0.transformer_blocks"}
+SCORES = {"skip_attention": False, "skip_attention_scores": True, "skip_ff": False}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SkipLayerGuidance(5.0, 2.0, 0.0, 1.0, skip_layer_config=LayerSkipConfig(**LAYER)),
+        lambda: PerturbedAttentionGuidance(
+            5.0, 2.0, 0.0, 1.0, perturbed_guidance_config=[LayerSkipConfig(**LAYER, **SCORES)]
+        ),
+        lambda: SmoothedEnergyGuidance(5.0, 2.0, 0.0, 1.0, seg_guidance_config=SmoothedEnergyGuidanceConfig(**LAYER)),
+    ],
+)
+def test_guiders_of_a_third_branch_draw_the_same_and_are_saved(modular, tmp_path, make):
+    pipe, made = modular
+    plain = drawn(made, make())
+    guider = InformationGuider(make(), pipe.scheduler)
+    guider.save_pretrained(tmp_path)
+    for one in (guider, InformationGuider.from_pretrained(tmp_path)):
+        np.testing.assert_array_equal(drawn(made, one), plain)
+        assert one.read().square.shape == (2, 3)
 
 
 class Holder(DiffusionPipeline):

@@ -34,7 +34,7 @@ def words(
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            help="A word and what else could stand in its place, such as red=blue,green: makes candidates of each prompt."
+            help="A word, or its place such as @2, and what else could stand there, such as red=blue,green: makes candidates of each prompt."
         ),
     ] = None,
     replace_by: ReplaceBy = None,

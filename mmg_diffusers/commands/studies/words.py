@@ -30,6 +30,7 @@ from mmg_diffusers.commands.word_page import word_page
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.pairs.images import ImageLike, read_picture
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
+from mmg_diffusers.pairs.prompts import Word
 from mmg_diffusers.pairs.videos import read_video
 from mmg_diffusers.pipelines.wording import check_words
 from mmg_diffusers.worlds.shapes import WORD_PLACES, Shapes
@@ -63,7 +64,7 @@ class Question:
 
 
 def read_variations(texts: tuple[str, ...]) -> dict[str, list[str]]:
-    """Words with their alternatives, as a command line gives them: ``red=blue,green``.
+    """Words with their alternatives, as a command line gives them: ``red=blue,green``, or ``@1=red,blue,green`` by place.
 
     Raises:
         ValueError: for text without a word, ``=`` and alternatives, or a word twice.
@@ -91,6 +92,10 @@ def varied(prompts: list[str], variations: Mapping[str, list[str]]) -> Marginal 
     made: list[Candidates] = []
     for prompt in prompts:
         own = {word: others for word, others in variations.items() if f" {word} " in f" {prompt} "}
+        for word in (name for name in variations if name.startswith("@")):
+            # A place has another word in another prompt, which may be one of its alternatives.
+            said, _ = Word.parse(word).find(prompt)
+            own[word] = [other for other in variations[word] if other != said]
         if not own:
             raise ValueError(f"--vary names {', '.join(variations)}, none of which is in the prompt {prompt!r:.80}")
         made.append(Candidates.vary(prompt, own))
