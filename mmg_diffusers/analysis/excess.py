@@ -13,6 +13,7 @@ from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -128,7 +129,7 @@ class Excess(Measured):
             "against": self.against,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -136,7 +137,7 @@ class Excess(Measured):
         """From what `packed` gave."""
         held: dict[str, Any] = {name: record[name] for name in ("against", "settings", "versions")}
         held |= {name: tensors[name] for name in cls._TENSORS}
-        return cls(**held, notes=tuple(record["notes"]))
+        return cls(**held, notes=unpacked_notes(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[Excess]) -> Excess:

@@ -30,7 +30,10 @@ def linear_errors(x: Tensor, logsnr: Tensor) -> Tensor:
 
     With v the variance of x, averaged over dimensions: a^2 v / (a^2 v + s^2).
     """
-    variance = float(widened(x).flatten(1).var(0).mean())
+    return _linear(float(widened(x).flatten(1).var(0).mean()), logsnr)
+
+
+def _linear(variance: float, logsnr: Tensor) -> Tensor:
     signal, noise = torch.sigmoid(logsnr.double()), torch.sigmoid(-logsnr.double())
     return signal * variance / (signal * variance + noise)
 
@@ -153,22 +156,24 @@ def of_unknown_levels(curve: Curve, x: Tensor) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def of_unknown_candidates(curve: CandidateCurve, x: Tensor) -> tuple[Finding, ...]:
-    """What evidence of candidates for variables `(N, *event)` says of levels that the network does not know; nothing of fewer than 16.
+def of_unknown_candidates(curve: CandidateCurve) -> tuple[Finding, ...]:
+    """What evidence of candidates says of levels that the network does not know; nothing of fewer than 16 variables.
 
     They are told by what the mixture of candidates leaves of the noise: with the right posterior it leaves least. Evidence adds up over
     dimensions and levels, so that levels are held closer to the best multiple of z here than a difference of two branches is.
     """
-    if curve.error is None or len(x) < FEWEST:
+    if curve.error is None or curve.square is None or len(curve.square) < FEWEST:
         return ()
     levels = curve.logsnr[:-1]
-    unknown = unknown_levels(curve.error.nanmean(1) / x[0].numel(), linear_errors(x, levels), *CLOSE)
+    linear = _linear(float(curve.square.mean()) / curve.dimensions, levels)
+    unknown = unknown_levels(curve.error.nanmean(1) / curve.dimensions, linear, *CLOSE)
     if not bool(unknown.any()):
         return ()
     text = _unknown(levels, unknown, "the network, told the candidates, errs", "known_range(denoiser, x, cond)")
     return (
         Finding(
-            f"{text}, or weigh evidence by band, as calibrate does, and the mean of filter_labels by itself", "range"
+            f"{text} (logsnr_range= of a pipeline), or weigh evidence by band, as calibrate does, and the mean of a filter by itself",
+            "range",
         ),
     )
 
