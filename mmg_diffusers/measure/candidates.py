@@ -60,7 +60,7 @@ class CandidateCurve(Record, Brief):
             raise ValueError(
                 f"the scores are {tuple(self.score.shape)}; expected (variables, draws, {steps}, candidates)"
             )
-        named = {"scores": self.score, "levels": self.logsnr, "innovations": self.innovation}
+        named = {"scores": self.score, "levels": self.logsnr, "innovations": self.innovation, "squares": self.square}
         for name, values in named.items():
             if values is None:
                 continue

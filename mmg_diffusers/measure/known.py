@@ -76,7 +76,8 @@ def known_range(
     """Find the range of levels that a network knows, for one that was trained on fewer than it can be told.
 
     A flow trained on logit-normal times hardly ever saw the ends of [0, 1]; where it errs there by more than z itself, scaled as fits best,
-    levels are cut: from both ends, as far as they are unknown.
+    levels are cut. What is left is the longest run of levels that are known: near an end a network often errs at some, and at the last by
+    chance not.
 
     Args:
         denoiser: the network.
@@ -124,7 +125,7 @@ def known_range(
             f"the network errs more than the best multiple of z at all levels from log-SNR {float(grid[0]):.2f} to {float(grid[-1]):.2f}; "
             f"is it {shown(type(denoiser).__name__)} of these data, in its own convention? check_denoiser says more"
         )
-    first, last = (~unknown).nonzero().flatten()[[0, -1]].tolist()
+    first, last = _longest_run(~unknown)
     ends = (low if first == 0 else float(grid[first]), high if last == len(grid) - 1 else float(grid[last]))
     cut = [f"{'below' if end == 0 else 'above'} {ends[end]:.2f}" for end in (0, 1) if ends[end] != (low, high)[end]]
     note = None
@@ -136,6 +137,14 @@ def known_range(
             "trust",
         )
     return KnownLevels(ends, grid, errors.mean(0), linear, note)
+
+
+def _longest_run(known: Tensor) -> tuple[int, int]:
+    """First and last place of the longest run of those that are true; there is one."""
+    places = known.nonzero().flatten()
+    breaks = (places.diff() > 1).nonzero().flatten() + 1
+    longest = max(torch.tensor_split(places, breaks.tolist()), key=len)
+    return int(longest[0]), int(longest[-1])
 
 
 def of_unknown_levels(curve: Curve, x: Tensor) -> tuple[Finding, ...]:
