@@ -21,6 +21,9 @@ def test_malformed_input_is_refused(row, pipe, tmp_path):
 
 
 def test_the_page_has_every_row():
-    shown = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    page = PAGE.read_text().splitlines()
+    shown = [line.split(" | ") for line in page if line.startswith("| ")]
     kept = [(line[0].removeprefix("| "), line[1]) for line in shown[1:]]
     assert kept == [(cell(row.entry), cell(row.wrong)) for row in ROWS]
+    (counted,) = [line for line in page if " malformed inputs over " in line]
+    assert counted.startswith(f"{len(ROWS)} malformed inputs over {len({row.entry for row in ROWS})} groups")

@@ -22,8 +22,10 @@ from mmg_diffusers.analysis.calibration import (
 from mmg_diffusers.checks import MOST, Brief, needs, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -225,7 +227,7 @@ class Classification(Record, Brief):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this posterior before it."""
-        return self.notes
+        return (*self.notes, *of_unknown_candidates(self.curve))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, the most probable candidate, its probability, and log q of every candidate."""
@@ -251,7 +253,7 @@ class Classification(Record, Brief):
             "calibration": asdict(self.calibration),
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -259,7 +261,7 @@ class Classification(Record, Brief):
         """From what `packed` gave."""
         curve = CandidateCurve.unpacked(within(tensors, "curve"), record["curve"])
         calibration = Calibration(**{name: tuple(values) for name, values in record["calibration"].items()})
-        made = (record["settings"], record["versions"], tuple(record["notes"]))
+        made = (record["settings"], record["versions"], unpacked_notes(record["notes"]))
         return cls(curve, tuple(record["candidates"]), tensors["prior"], calibration, *made)
 
     @staticmethod

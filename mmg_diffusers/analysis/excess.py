@@ -14,6 +14,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +133,7 @@ class Excess(Measured):
             "against": self.against,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -140,7 +141,7 @@ class Excess(Measured):
         """From what `packed` gave."""
         held: dict[str, Any] = {name: record[name] for name in ("against", "settings", "versions")}
         held |= {name: tensors[name] for name in cls._TENSORS}
-        return cls(**held, notes=tuple(record["notes"]))
+        return cls(**held, notes=unpacked_notes(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[Excess]) -> Excess:

@@ -21,6 +21,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.judging import of_pairs
+from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value
 from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
@@ -138,7 +139,7 @@ class Filtered(Followed, Measured):
     @cached_property
     def _found(self) -> tuple[str, ...]:
         """What there is to say of the path and its posterior, whichever form is read."""
-        said = list(self.notes)
+        said = [*self.notes, *of_unknown_candidates(self.evidence)]
         moved, high = self.settled, float(self.logsnr[-1])
         if moved >= high - 1e-9:
             said.append(

@@ -15,6 +15,7 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.noise import integrate
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid
 
 if TYPE_CHECKING:
@@ -153,14 +154,14 @@ class PathInfluence(Measured):
             "missed": self.missed,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> PathInfluence:
         """From what `packed` gave."""
         held = {name: record[name] for name in ("moved", "missed", "settings", "versions")}
-        return cls(**tensors, **held, notes=tuple(record["notes"]))
+        return cls(**tensors, **held, notes=unpacked_notes(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[PathInfluence]) -> PathInfluence:

@@ -15,6 +15,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -174,14 +175,14 @@ class Selected(Measured):
             "by": self.by,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Selected:
         """From what `packed` gave."""
         held: dict[str, Any] = {name: record[name] for name in ("drawing", "scoring", "by", "settings", "versions")}
-        held |= {name: tuple(record[name]) for name in ("prompts", "notes")}
+        held |= {"prompts": tuple(record["prompts"]), "notes": unpacked_notes(record["notes"])}
         return cls(**tensors, **held)
 
     @staticmethod

@@ -15,9 +15,9 @@ from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import finite, of_type, shown
 from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import memory_notes
+from mmg_diffusers.denoisers.precision import widened
 from mmg_diffusers.measure.batches import Pairs, check_condition
 from mmg_diffusers.measure.candidates import CandidateCurve, NoisePath, measure_candidates
-from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.verdict import of_network
 from mmg_diffusers.pairs.mixture import Mixture
 
@@ -129,9 +129,10 @@ class _Comparison:
 
     def follow(self, truth: Tensor | None = None) -> tuple[CandidateCurve, dict[str, object], tuple[str, ...]]:
         """The evidence, the settings of its record, and what to say of it."""
+        pairs = Pairs.of(self.x)
         curve = measure_candidates(
             self.denoiser,
-            Pairs.of(self.x),
+            pairs,
             self.labels.conditions,
             self.path,
             truth=truth,
@@ -139,6 +140,10 @@ class _Comparison:
             seed=self.seed,
             batch_size=self.batch_size,
         )
+        if len(pairs) > 1:
+            # All variables are at hand, so that they are held against their mean.
+            wide = widened(pairs.x).flatten(1).cpu()
+            curve = replace(curve, square=(wide - wide.mean(0)).square().sum(1) * len(wide) / (len(wide) - 1))
         settings = {
             "quadrature": repr(self.path.quadrature),
             "logsnr_range": [float(curve.logsnr[0]), float(curve.logsnr[-1])],
@@ -149,7 +154,6 @@ class _Comparison:
         notes = (
             *self.denoiser.notes,
             *of_network(self.denoiser),
-            *of_unknown_candidates(curve, self.x),
             *memory_notes(self.denoiser),
         )
         return curve, settings, notes

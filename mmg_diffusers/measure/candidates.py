@@ -13,6 +13,7 @@ from torch import Tensor
 from mmg_diffusers.checks import Brief, callback, finite, of_type, whole
 from mmg_diffusers.denoisers.base import Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.forwards import Forwards, device_of
+from mmg_diffusers.denoisers.precision import widened
 from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.batches import Pairs, Progress, blocks, check_condition, range_within
 from mmg_diffusers.measure.measured import Record, prefixed, to_merge
@@ -35,6 +36,8 @@ class CandidateCurve(Record, Brief):
     `innovation` `(N, D, L)` comes with it: the part of each step's likelihood ratio whose expectation is 0.
     `error` `(N, D, L)` is what the mixture leaves of the noise, |eps - e|^2, summed over the event, at those L levels; not a number
     where a single candidate was left and not followed, and missing in older records. `null`, if it was asked for, compares the mixture with the unconditional branch at the same noise.
+    `square` `(N,)` float64 is how far each variable lies from 0, or from their mean where all are at hand, squared and summed over its
+    `dimensions`; what `error` is held against, and missing in older records.
     """
 
     FORMAT = "mmg_diffusers.CandidateCurve/1"
@@ -48,6 +51,8 @@ class CandidateCurve(Record, Brief):
     innovation: Tensor | None = None
     null: Curve | None = None
     error: Tensor | None = None
+    square: Tensor | None = None
+    dimensions: int = 0
 
     def __post_init__(self) -> None:
         count, steps = len(self.score), len(self.logsnr) - 1
@@ -55,7 +60,7 @@ class CandidateCurve(Record, Brief):
             raise ValueError(
                 f"the scores are {tuple(self.score.shape)}; expected (variables, draws, {steps}, candidates)"
             )
-        named = {"scores": self.score, "levels": self.logsnr, "innovations": self.innovation}
+        named = {"scores": self.score, "levels": self.logsnr, "innovations": self.innovation, "squares": self.square}
         for name, values in named.items():
             if values is None:
                 continue
@@ -68,6 +73,11 @@ class CandidateCurve(Record, Brief):
                 f"the pair_ids of a comparison are {tuple(self.pair_ids.shape)}; expected {count} different ones"
             )
         whole(self.evaluations, "the evaluations of a comparison", 0)
+        whole(self.dimensions, "the dimensions of a comparison", 0)
+        if self.square is not None and (self.square.shape != (count,) or self.dimensions == 0):
+            raise ValueError(
+                f"the squares of a comparison are {tuple(self.square.shape)}, of {self.dimensions} dimensions; expected ({count},), of 1 or more"
+            )
         for name, values in {"innovations": self.innovation, "errors": self.error}.items():
             if values is not None and values.shape != self.score.shape[:3]:
                 raise ValueError(
@@ -77,8 +87,10 @@ class CandidateCurve(Record, Brief):
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""
         tensors = {name: getattr(self, name) for name in ("score", "logsnr", "pair_ids")}
-        tensors |= {name: held for name in ("innovation", "error") if (held := getattr(self, name)) is not None}
-        record: dict[str, Any] = {"evaluations": self.evaluations}
+        tensors |= {
+            name: held for name in ("innovation", "error", "square") if (held := getattr(self, name)) is not None
+        }
+        record: dict[str, Any] = {"evaluations": self.evaluations, "dimensions": self.dimensions}
         for name in COMPARED:
             held = getattr(self, name)
             if held is not None:
@@ -93,7 +105,7 @@ class CandidateCurve(Record, Brief):
         curves: dict[str, Any] = {
             name: Curve.unpacked(within(tensors, name), record[name]) for name in COMPARED if name in record
         }
-        return cls(**rest, evaluations=record["evaluations"], **curves)
+        return cls(**rest, evaluations=record["evaluations"], dimensions=record.get("dimensions", 0), **curves)
 
     def padded(self, slots: int) -> CandidateCurve:
         """The same with more slots, in which there is nobody: their scores are 0, and count only beside a prior above 0."""
@@ -123,6 +135,7 @@ class CandidateCurve(Record, Brief):
         innovations = [curve.innovation for curve in curves if curve.innovation is not None]
         nulls = [curve.null for curve in curves if curve.null is not None]
         errors = [curve.error for curve in curves if curve.error is not None]
+        squares = [curve.square for curve in curves if curve.square is not None]
         if any(len(some) not in (0, len(curves)) for some in (mixtures, innovations, nulls)):
             raise ValueError(
                 "some comparisons have the mixture of candidates, or the null branch, beside them and some do not; measure all "
@@ -138,6 +151,8 @@ class CandidateCurve(Record, Brief):
             Curve.merge(nulls) if nulls else None,
             # Shards of another version may have none: what is known of some levels alone is left out.
             torch.cat(errors) if len(errors) == len(curves) else None,
+            torch.cat(squares) if len(squares) == len(curves) else None,
+            first.dimensions,
         )
 
 
@@ -274,7 +289,9 @@ def measure_candidates(
         if scores.null is not None:
             beside = scores.null.curve(grid[:-1], block.pairs.ids, scores.evaluations)
         ids, rows_run = block.pairs.ids, scores.evaluations
-        curves.append(CandidateCurve(scores.score, grid, ids, rows_run, mixture, innovation, beside, scores.error))
+        square = widened(block.pairs.x).square().flatten(1).sum(1).cpu()
+        made = CandidateCurve(scores.score, grid, ids, rows_run, mixture, innovation, beside, scores.error)
+        curves.append(replace(made, square=square, dimensions=block.pairs.x[0].numel()))
     return CandidateCurve.merge(curves)
 
 

@@ -30,7 +30,10 @@ def linear_errors(x: Tensor, logsnr: Tensor) -> Tensor:
 
     With v the variance of x, averaged over dimensions: a^2 v / (a^2 v + s^2).
     """
-    variance = float(widened(x).flatten(1).var(0).mean())
+    return _linear(float(widened(x).flatten(1).var(0).mean()), logsnr)
+
+
+def _linear(variance: float, logsnr: Tensor) -> Tensor:
     signal, noise = torch.sigmoid(logsnr.double()), torch.sigmoid(-logsnr.double())
     return signal * variance / (signal * variance + noise)
 
@@ -73,7 +76,8 @@ def known_range(
     """Find the range of levels that a network knows, for one that was trained on fewer than it can be told.
 
     A flow trained on logit-normal times hardly ever saw the ends of [0, 1]; where it errs there by more than z itself, scaled as fits best,
-    levels are cut: from both ends, as far as they are unknown.
+    levels are cut. What is left is the longest run of levels that are known: near an end a network often errs at some, and at the last by
+    chance not.
 
     Args:
         denoiser: the network.
@@ -121,7 +125,7 @@ def known_range(
             f"the network errs more than the best multiple of z at all levels from log-SNR {float(grid[0]):.2f} to {float(grid[-1]):.2f}; "
             f"is it {shown(type(denoiser).__name__)} of these data, in its own convention? check_denoiser says more"
         )
-    first, last = (~unknown).nonzero().flatten()[[0, -1]].tolist()
+    first, last = _longest_run(~unknown)
     ends = (low if first == 0 else float(grid[first]), high if last == len(grid) - 1 else float(grid[last]))
     cut = [f"{'below' if end == 0 else 'above'} {ends[end]:.2f}" for end in (0, 1) if ends[end] != (low, high)[end]]
     note = None
@@ -133,6 +137,14 @@ def known_range(
             "trust",
         )
     return KnownLevels(ends, grid, errors.mean(0), linear, note)
+
+
+def _longest_run(known: Tensor) -> tuple[int, int]:
+    """First and last place of the longest run of those that are true; there is one."""
+    places = known.nonzero().flatten()
+    breaks = (places.diff() > 1).nonzero().flatten() + 1
+    longest = max(torch.tensor_split(places, breaks.tolist()), key=len)
+    return int(longest[0]), int(longest[-1])
 
 
 def of_unknown_levels(curve: Curve, x: Tensor) -> tuple[Finding, ...]:
@@ -153,22 +165,24 @@ def of_unknown_levels(curve: Curve, x: Tensor) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def of_unknown_candidates(curve: CandidateCurve, x: Tensor) -> tuple[Finding, ...]:
-    """What evidence of candidates for variables `(N, *event)` says of levels that the network does not know; nothing of fewer than 16.
+def of_unknown_candidates(curve: CandidateCurve) -> tuple[Finding, ...]:
+    """What evidence of candidates says of levels that the network does not know; nothing of fewer than 16 variables.
 
     They are told by what the mixture of candidates leaves of the noise: with the right posterior it leaves least. Evidence adds up over
     dimensions and levels, so that levels are held closer to the best multiple of z here than a difference of two branches is.
     """
-    if curve.error is None or len(x) < FEWEST:
+    if curve.error is None or curve.square is None or len(curve.square) < FEWEST:
         return ()
     levels = curve.logsnr[:-1]
-    unknown = unknown_levels(curve.error.nanmean(1) / x[0].numel(), linear_errors(x, levels), *CLOSE)
+    linear = _linear(float(curve.square.mean()) / curve.dimensions, levels)
+    unknown = unknown_levels(curve.error.nanmean(1) / curve.dimensions, linear, *CLOSE)
     if not bool(unknown.any()):
         return ()
     text = _unknown(levels, unknown, "the network, told the candidates, errs", "known_range(denoiser, x, cond)")
     return (
         Finding(
-            f"{text}, or weigh evidence by band, as calibrate does, and the mean of filter_labels by itself", "range"
+            f"{text} (logsnr_range= of a pipeline), or weigh evidence by band, as calibrate does, and the mean of a filter by itself",
+            "range",
         ),
     )
 

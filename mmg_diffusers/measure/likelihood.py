@@ -20,6 +20,7 @@ from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.terms import Ends, ReferenceTerms
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -260,7 +261,7 @@ class LogLikelihood(Measured):
             "control": None if self.control is None else self.control.record(),
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -275,7 +276,7 @@ class LogLikelihood(Measured):
             Control.of_record(record["control"]),
             record["settings"],
             record["versions"],
-            tuple(record["notes"]),
+            unpacked_notes(record["notes"]),
         )
 
 

@@ -22,6 +22,7 @@ from mmg_diffusers.measure.batches import Pairs
 from mmg_diffusers.measure.candidates import CandidateCurve, measure_candidates
 from mmg_diffusers.measure.ceiling import ceiling_of
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.measured import prefixed
 from mmg_diffusers.measure.verdict import Finding
 from mmg_diffusers.pairs.classes import as_prompts
@@ -200,7 +201,7 @@ class Fitted(Marginal):
         curve = follow(bench, part.soft, pairs, plan)
         assert curve.mixture is not None
         settings = {**bench.path_settings(plan, curve.logsnr), "base": "a mixture of fitted prompts", **said}
-        return Estimate(curve.mixture, plan.integrand, settings)
+        return Estimate(curve.mixture, plan.integrand, settings, notes=of_unknown_candidates(curve))
 
     # ---- files ----
 

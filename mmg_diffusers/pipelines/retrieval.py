@@ -11,6 +11,7 @@ from torch import Tensor
 from mmg_diffusers.analysis.ranking import Funnel, Ranked, left_behind
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.quadrature import AtLevels
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.plan import Plan
@@ -51,6 +52,7 @@ def rank(
     plan.check(bench.convention, candidates=count)
     paths = short_paths(bench, plan, funnel)
     curve, _, remarks = bench.against_each_other(images, ids, among, paths[0], ())
+    remarks = (*remarks, *of_unknown_candidates(curve))
     log_q, rows = log_posterior(among.probability, curve, funnel.trust), curve.evaluations
     stay = funnel.in_play(log_q)
     for sieve, path in zip(funnel.then, paths[1:], strict=True):

@@ -246,3 +246,26 @@ def test_errors_of_the_mixture_are_kept_with_the_evidence(sample, tmp_path):
     one, other = (replace(made.curve, pair_ids=torch.arange(20) + start) for start in (0, 20))
     assert len(CandidateCurve.merge([one, other]).error) == 40
     assert CandidateCurve.merge([one, replace(other, error=None)]).error is None
+
+
+class Patchy(Misled):
+    """Errs at the noisy end but for the very last levels."""
+
+    def forward(self, z, logsnr, cond=None):
+        return self.exact(z, logsnr, cond) if float(logsnr[0]) < -8.0 else super().forward(z, logsnr, cond)
+
+
+def test_unknown_levels_next_to_an_end_that_is_known_are_cut(sample):
+    known = known_range(Patchy(), sample.x)
+    assert -4.1 < known.logsnr_range[0] < -3.0
+    assert known.logsnr_range[1] == 9.0
+    assert "below -3." in known.note
+    assert (
+        classify(
+            Patchy(),
+            sample.x,
+            {"label": torch.arange(5)},
+            path=NoisePath(Trapezoid(17), logsnr_range=known.logsnr_range),
+        ).warnings()
+        == ()
+    )

@@ -201,6 +201,14 @@ ROWS = (
             ValueError,
             r"expected \(1, 1, 1\)",
         ),
+        (
+            "squares of no dimensions",
+            lambda r: CandidateCurve(
+                torch.zeros(1, 1, 1, 2).double(), LEVELS, torch.arange(1), 0, square=torch.ones(1).double()
+            ),
+            ValueError,
+            r"of 0 dimensions; expected \(1,\)",
+        ),
         ("a mixture of other names", lambda r: mixture(slots=[[0, 2]]), ValueError, "slots of a mixture must be"),
         ("a mixture with a prior of sum 2", lambda r: mixture(prior=[[1.0, 1.0]]), ValueError, "do not sum to 1"),
         ("a mixture with a truth of 2", lambda r: mixture(truth=[2]), ValueError, "truths of a mixture must be"),
