@@ -91,7 +91,9 @@ def candidates(compare: Comparison, variant: str, pairs: int, fitted: int) -> di
 
 def first_paths(found: Classification, count: int) -> Classification:
     """What so many paths alone would have found: later ones do not change earlier ones."""
-    return replace(found, curve=replace(found.curve, score=found.curve.score[:, :count]))
+    curve = found.curve
+    kept = {"score": curve.score[:, :count], "error": None if curve.error is None else curve.error[:, :count]}
+    return replace(found, curve=replace(curve, **kept))
 
 
 def against(pointwise: torch.Tensor, exact: torch.Tensor, variant: str) -> dict[str, Any]:

@@ -485,8 +485,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the linear part without the noise's scale",
         "arrays/networks.py",
-        "linear = s * residual / variance",
-        "linear = residual / variance",
+        "_Started(hidden, s * scaled * deviation,",
+        "_Started(hidden, scaled * deviation,",
         "arrays/test_networks.py arrays/test_estimate.py",
     ),
     Mutant(

@@ -32,6 +32,7 @@ def test_benchmarks(tmp_path, capsys):
     assert "other settings" in said
 
 
+@pytest.mark.slow
 def test_high_mi_benchmark(tmp_path, capsys):
     small = ["--train", 1000, "--test", 200, "--steps", 10, "--workers", 1, "--output", tmp_path, "--seeds", 1]
     answered("benchmark", "high-mi", "--task", "multinormal-sparse-3-3-2-200.0", *small, "--quiet")
@@ -82,6 +83,7 @@ def test_calls_for_error(capsys):
         assert "papers" in row[2] or float(row[-1].split(" ")[0]) > 4
 
 
+@pytest.mark.slow
 def test_overhead(capsys):
     script = ROOT / "scripts" / "benchmarks" / "overhead.py"
     threads = torch.get_num_threads()

@@ -12,6 +12,7 @@ from mmg_diffusers.measure.candidates import CandidateCurve
 from tests.commands.calling import ROOT, call, run
 
 
+@pytest.mark.slow
 def test_train_shapes_resumes_to_the_same_model(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import train_shapes

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mmg_diffusers.checks import shown
+
 # Names of the protocol's four ways; the first two have to know which words are nouns and adjectives.
 TAGGED = ("nouns and adjectives", "all but nouns and adjectives")
 PLAIN = ("within trigrams", "trigrams")
@@ -64,7 +66,7 @@ def shuffles(
     """
     words = caption.split(" ")
     if tags is not None and len(tags) != len(words):
-        raise ValueError(f"{len(tags)} tags for the {len(words)} words of {caption!r}; expected one for each word")
+        raise ValueError(f"{len(tags)} tags for the {len(words)} words of {shown(caption)}; expected one for each word")
     found: dict[str, str] = {}
     for way in (*(TAGGED if tags is not None else ()), *PLAIN):
         for _ in range(TRIES):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmg_diffusers.checks import shown
 from mmg_diffusers.worlds.pairs import CAPTIONS, SIDE, Pairs
 
 # The seeds of the pairs that scripts/train_pairs.py trains on: so many in a part.
@@ -82,7 +83,9 @@ def tokens_of(texts: Sequence[str]) -> Tensor:
     for text in texts:
         own = text.split(" ")
         if len(own) > LONGEST or not set(own) <= set(known):
-            raise ValueError(f"{text!r} has no words of Pairs' captions; expected up to {LONGEST} of {list(WORDS[1:])}")
+            raise ValueError(
+                f"{shown(text)} has no words of Pairs' captions; expected up to {LONGEST} of {list(WORDS[1:])}"
+            )
         rows.append([known[word] for word in own] + [0] * (LONGEST - len(own)))
     return torch.tensor(rows)
 
