@@ -24,6 +24,7 @@ from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -251,7 +252,7 @@ class Classification(Record, Brief):
             "calibration": asdict(self.calibration),
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -259,7 +260,7 @@ class Classification(Record, Brief):
         """From what `packed` gave."""
         curve = CandidateCurve.unpacked(within(tensors, "curve"), record["curve"])
         calibration = Calibration(**{name: tuple(values) for name, values in record["calibration"].items()})
-        made = (record["settings"], record["versions"], tuple(record["notes"]))
+        made = (record["settings"], record["versions"], unpacked_notes(record["notes"]))
         return cls(curve, tuple(record["candidates"]), tensors["prior"], calibration, *made)
 
     @staticmethod

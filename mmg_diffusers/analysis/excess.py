@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -112,7 +114,7 @@ class Excess(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
-        return self.notes
+        return (*self.notes, *of_few(len(self)))
 
     def __str__(self) -> str:
         line = f"{self.mean()} above {self.against} in the mean over {len(self)} pairs"
@@ -128,7 +130,7 @@ class Excess(Measured):
             "against": self.against,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -136,7 +138,7 @@ class Excess(Measured):
         """From what `packed` gave."""
         held: dict[str, Any] = {name: record[name] for name in ("against", "settings", "versions")}
         held |= {name: tensors[name] for name in cls._TENSORS}
-        return cls(**held, notes=tuple(record["notes"]))
+        return cls(**held, notes=unpacked_notes(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[Excess]) -> Excess:
@@ -177,7 +179,7 @@ def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Exces
             other.stderr.nan_to_num(),
             f"what {shown(str(getattr(other, 'settings', {}).get('model', 'another model')))} says",
         )
-        notes = tuple(f"the other: {text}" for text in getattr(other, "notes", ()))
+        notes = tuple(_of_other(note) for note in getattr(other, "notes", ()))
     else:
         nats = torch.as_tensor(other, dtype=torch.float64)
         error, against, notes = torch.zeros_like(nats), "the exact information", ()
@@ -199,3 +201,8 @@ def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Exces
         settings,
         notes=(*getattr(model, "notes", ()), *notes),
     )
+
+
+def _of_other(note: str) -> str:
+    said = f"the other: {note}"
+    return Finding(said, note.about, note.grade) if isinstance(note, Finding) else said

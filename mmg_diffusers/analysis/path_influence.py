@@ -13,8 +13,10 @@ from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.noise import integrate
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ class PathInfluence(Measured):
             said.append(
                 f"{self.missed} of {self.missed + len(self.logsnr)} steps ran one branch alone, or at pure noise: they are not in it"
             )
-        return tuple(said)
+        return (*said, *of_few(len(self), "image"))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row an image: its place, nats, stderr, and the log-SNR at which half of it had come."""
@@ -153,14 +155,14 @@ class PathInfluence(Measured):
             "missed": self.missed,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> PathInfluence:
         """From what `packed` gave."""
         held = {name: record[name] for name in ("moved", "missed", "settings", "versions")}
-        return cls(**tensors, **held, notes=tuple(record["notes"]))
+        return cls(**tensors, **held, notes=unpacked_notes(record["notes"]))
 
     @staticmethod
     def merge(parts: Sequence[PathInfluence]) -> PathInfluence:

@@ -17,7 +17,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -210,7 +210,7 @@ class Preference(Measured):
             "evaluations": self.evaluations,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -226,7 +226,7 @@ class Preference(Measured):
             tensors.get("maps"),
             record["settings"],
             record["versions"],
-            tuple(record["notes"]),
+            unpacked_notes(record["notes"]),
         )
 
     @staticmethod

@@ -12,8 +12,10 @@ from torch import Tensor
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.checks import finite, needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -240,7 +242,7 @@ class Ranked(Measured):
             said.append(
                 f"the best caption of {int((~best).sum())} of {len(self)} images was left behind by the short path; keep more (Funnel(keep=))"
             )
-        return tuple(said)
+        return (*said, *of_few(len(self), "image"))
 
     def __str__(self) -> str:
         line = (
@@ -261,14 +263,14 @@ class Ranked(Measured):
             "of": self.of,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Ranked:
         """From what `packed` gave."""
         held: dict[str, Any] = {name: record[name] for name in ("evaluations", "of", "settings", "versions")}
-        held |= {name: tuple(record[name]) for name in ("captions", "notes")}
+        held |= {"captions": tuple(record["captions"]), "notes": unpacked_notes(record["notes"])}
         held |= {name: tensors[name] for name in cls._TENSORS}
         return cls(**held)
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -149,7 +151,7 @@ class Selected(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
-        return self.notes
+        return (*self.notes, *of_few(len(self), "prompt"))
 
     def __str__(self) -> str:
         line = (
@@ -169,14 +171,14 @@ class Selected(Measured):
             "by": self.by,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Selected:
         """From what `packed` gave."""
         held: dict[str, Any] = {name: record[name] for name in ("drawing", "scoring", "by", "settings", "versions")}
-        held |= {name: tuple(record[name]) for name in ("prompts", "notes")}
+        held |= {"prompts": tuple(record["prompts"]), "notes": unpacked_notes(record["notes"])}
         return cls(**tensors, **held)
 
     @staticmethod

@@ -17,6 +17,7 @@ from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured
 from mmg_diffusers.measure.value import Labels, Value
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 # With fewer pairs than this in the mean occupied cell the corrected bias is no longer small beside the rest.
 FULL = 5.0
@@ -199,7 +200,7 @@ class Counted(Measured):
         return tensors, {
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -211,5 +212,5 @@ class Counted(Measured):
             tensors["column"],
             record["settings"],
             record["versions"],
-            tuple(record["notes"]),
+            unpacked_notes(record["notes"]),
         )

@@ -20,6 +20,7 @@ from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.terms import Ends, ReferenceTerms
 from mmg_diffusers.measure.value import Value, mean_over_pairs
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -260,7 +261,7 @@ class LogLikelihood(Measured):
             "control": None if self.control is None else self.control.record(),
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "notes": list(self.notes),
+            "notes": packed_notes(self.notes),
         }
 
     @classmethod
@@ -275,7 +276,7 @@ class LogLikelihood(Measured):
             Control.of_record(record["control"]),
             record["settings"],
             record["versions"],
-            tuple(record["notes"]),
+            unpacked_notes(record["notes"]),
         )
 
 
@@ -289,6 +290,7 @@ class LogLikelihoodRatio(Measured):
 
     FORMAT = "mmg_diffusers.LogLikelihoodRatio/1"
     KIND = "log-likelihood ratio"
+    SYMBOL: ClassVar[str] = "log p"
 
     one: LogLikelihood
     other: LogLikelihood
@@ -351,13 +353,11 @@ class LogLikelihoodRatio(Measured):
         return (*dict.fromkeys((*self.one.notes, *self.other.notes)), *of_few(len(self), "sample"))
 
     def __repr__(self) -> str:
-        return f"LogLikelihoodRatio({self.mean()}, {len(self)} of {self.one.variable} {self.one.event})"
+        return f"{type(self).__name__}({self.mean()}, {len(self)} of {self.one.variable} {self.one.event})"
 
     def __str__(self) -> str:
         low, high = self.one.logsnr_range
-        first = (
-            f"log p - log p' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
-        )
+        first = f"{self.SYMBOL} - {self.SYMBOL}' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
         return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
