@@ -18,7 +18,7 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Grade, Verdict, packed_notes
+from mmg_diffusers.measure.verdict import Grade, Verdict, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -243,8 +243,10 @@ class Words(Measured):
         tensors = {name: getattr(self, name) for name in self._TENSORS}
         tensors |= {name: kept for name in ("maps", "maps_error") if (kept := getattr(self, name)) is not None}
         tensors |= prefixed("shared", {"entries": self.shared.entries, "parts": self.shared.parts})
-        record = {name: list(getattr(self, name)) for name in ("prompts", "labels", "notes")}
-        return tensors, record | {
+        return tensors, {
+            "prompts": list(self.prompts),
+            "labels": list(self.labels),
+            "notes": packed_notes(self.notes),
             "verdicts": [packed_notes(verdict.findings) for verdict in self.verdicts],
             "how": self.how,
             "evaluations": self.evaluations,
@@ -255,10 +257,12 @@ class Words(Measured):
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Words:
         """From what `packed` gave."""
-        texts = {name: tuple(record[name]) for name in ("prompts", "labels", "notes")}
-        held: dict[str, Any] = {name: tensors[name] for name in cls._TENSORS} | texts
+        held: dict[str, Any] = {name: tensors[name] for name in cls._TENSORS}
         return cls(
             **held,
+            prompts=tuple(record["prompts"]),
+            labels=tuple(record["labels"]),
+            notes=unpacked_notes(record["notes"]),
             verdicts=verdicts_in(record),
             how=record["how"],
             evaluations=record["evaluations"],

@@ -14,7 +14,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -195,7 +195,7 @@ def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Exces
             other.stderr.nan_to_num(),
             f"what {shown(str(getattr(other, 'settings', {}).get('model', 'another model')))} says",
         )
-        notes = (*_unlike(model, other), *(f"the other: {text}" for text in getattr(other, "notes", ())))
+        notes = (*_unlike(model, other), *(_of_other(note) for note in getattr(other, "notes", ())))
     else:
         nats = torch.as_tensor(other, dtype=torch.float64)
         error, against, notes = torch.zeros_like(nats), "the exact information", ()
@@ -217,3 +217,8 @@ def excess(model: Measured, other: Measured | Tensor | Sequence[float]) -> Exces
         settings,
         notes=(*getattr(model, "notes", ()), *notes),
     )
+
+
+def _of_other(note: str) -> str:
+    said = f"the other: {note}"
+    return Finding(said, note.about, note.grade) if isinstance(note, Finding) else said

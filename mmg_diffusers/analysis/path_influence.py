@@ -13,6 +13,7 @@ from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.noise import integrate
 from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
@@ -121,7 +122,7 @@ class PathInfluence(Measured):
             said.append(
                 f"{self.missed} of {self.missed + len(self.logsnr)} steps ran one branch alone, or at pure noise: they are not in it"
             )
-        return tuple(said)
+        return (*said, *of_few(len(self), "image"))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row an image: its place, nats, stderr, and the log-SNR at which half of it had come."""

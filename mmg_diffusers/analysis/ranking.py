@@ -12,6 +12,7 @@ from torch import Tensor
 from mmg_diffusers.analysis.classification import Classification
 from mmg_diffusers.checks import finite, needs, of_type, shown, whole
 from mmg_diffusers.files.records import versions
+from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
@@ -241,7 +242,7 @@ class Ranked(Measured):
             said.append(
                 f"the best caption of {int((~best).sum())} of {len(self)} images was left behind by the short path; keep more (Funnel(keep=))"
             )
-        return tuple(said)
+        return (*said, *of_few(len(self), "image"))
 
     def __str__(self) -> str:
         line = (

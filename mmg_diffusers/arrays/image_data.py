@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mmg_diffusers.arrays.values import named
 from mmg_diffusers.checks import needs, reason, shown, somebody_looks
-from mmg_diffusers.files.hub import check_data_set
+from mmg_diffusers.files.hub import check_data_set, kept_if_away
 from mmg_diffusers.files.idx import read_idx
 from mmg_diffusers.pairs.images import load_image
 
@@ -70,7 +70,8 @@ def read_images(source: str | Path, image: str = "image", label: str = "label", 
             f"{path} is no image data set; expected a folder (idx files, parquet, pictures) or a parquet file"
         )
     check_data_set(str(source))
-    return _read_datasets(image, label, path=str(source), split=split)
+    with kept_if_away(str(source)):
+        return _read_datasets(image, label, path=str(source), split=split)
 
 
 def _seen(paths: Iterable[Path], folder: Path) -> list[Path]:

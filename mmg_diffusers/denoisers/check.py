@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmg_diffusers.checks import of_type, shown, whole
+from mmg_diffusers.checks import Brief, of_type, shown, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type
 from mmg_diffusers.denoisers.conventions import Convention, DiscreteVP, Karras, RectifiedFlow
 from mmg_diffusers.denoisers.interpolant import Interpolant
@@ -105,8 +105,8 @@ def present(cond: Condition) -> dict[str, Tensor]:
     return {**cond, "present": torch.ones(len(next(iter(cond.values()))))}
 
 
-@dataclass(frozen=True)
-class DenoiserCheck:
+@dataclass(frozen=True, repr=False)
+class DenoiserCheck(Brief):
     """Errors of a denoiser along its range, per dimension: E|eps - e(z)|^2 / d at `logsnr`, `(L,)` each.
 
     `error` is that of the marginal, not a number for a denoiser that has none; `conditional` is that of the conditional

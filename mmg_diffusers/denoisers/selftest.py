@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, shown, whole
+from mmg_diffusers.checks import Brief, of_type, shown, whole
 from mmg_diffusers.denoisers.base import Adapted, Condition, Denoiser, check_denoiser_type, condition_rows
 from mmg_diffusers.denoisers.check import (
     BETTER,
@@ -42,8 +42,8 @@ SCALES = (0.2, 0.5, 2.0, 5.0)
 Verdict = Literal["passed", "failed", "cannot tell"]
 
 
-@dataclass(frozen=True)
-class SelfTest:
+@dataclass(frozen=True, repr=False)
+class SelfTest(Brief):
     """What a network's errors say of the way in which it is used.
 
     Args:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mmg_diffusers.checks import shown
+from mmg_diffusers.checks import needs, shown
 
 # Seconds that the hub may take to answer.
 PATIENCE = 2.0
@@ -29,7 +31,7 @@ def check_data_set(text: str) -> None:
         raise FileNotFoundError(f"{nowhere}, and it is no id of a data set on the hub, which is OWNER/NAME")
     if _kept(text):
         return
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
@@ -37,7 +39,7 @@ def check_data_set(text: str) -> None:
             f"{nowhere}, none of that name is kept here, and HF_HUB_OFFLINE is set; download it first, or give a folder"
         )
     try:
-        get_hf_file_metadata(hf_hub_url(text, "README.md", repo_type="dataset"), timeout=PATIENCE)
+        _ask(text)
     except EntryNotFoundError:
         return  # a data set without a card
     except GatedRepoError as error:
@@ -53,6 +55,46 @@ def check_data_set(text: str) -> None:
             f"{nowhere}, none of that name is kept here, and the hub does not answer ({type(error).__name__}); go on with a network, "
             "or give a folder"
         ) from error
+
+
+@contextmanager
+def kept_if_away(text: str) -> Iterator[None]:
+    """While inside, a data set that is kept here is read without the hub, if that does not answer.
+
+    It is asked first, since of what is kept `datasets` takes the newest configuration, whichever that is.
+
+    Args:
+        text: the id of a data set, as `check_data_set` takes it.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError
+
+    away = False
+    if _kept(text) and not constants.HF_HUB_OFFLINE:
+        try:
+            _ask(text)
+        except EntryNotFoundError:
+            pass
+        except Exception:  # of a network, or of a hub that has it no more
+            away = True
+    if not away:
+        yield
+        return
+    needs("datasets", "data")
+    from datasets import config
+
+    held = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = held
+
+
+def _ask(text: str) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    get_hf_file_metadata(hf_hub_url(text, "README.md", repo_type="dataset"), timeout=PATIENCE)
 
 
 def _kept(text: str) -> bool:

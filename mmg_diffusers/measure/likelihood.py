@@ -290,6 +290,7 @@ class LogLikelihoodRatio(Measured):
 
     FORMAT = "mmg_diffusers.LogLikelihoodRatio/1"
     KIND = "log-likelihood ratio"
+    SYMBOL: ClassVar[str] = "log p"
 
     one: LogLikelihood
     other: LogLikelihood
@@ -352,13 +353,11 @@ class LogLikelihoodRatio(Measured):
         return (*dict.fromkeys((*self.one.notes, *self.other.notes)), *of_few(len(self), "sample"))
 
     def __repr__(self) -> str:
-        return f"LogLikelihoodRatio({self.mean()}, {len(self)} of {self.one.variable} {self.one.event})"
+        return f"{type(self).__name__}({self.mean()}, {len(self)} of {self.one.variable} {self.one.event})"
 
     def __str__(self) -> str:
         low, high = self.one.logsnr_range
-        first = (
-            f"log p - log p' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
-        )
+        first = f"{self.SYMBOL} - {self.SYMBOL}' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
         return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

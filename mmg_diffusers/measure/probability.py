@@ -122,6 +122,7 @@ class LogProbabilityRatio(LogLikelihoodRatio):
 
     FORMAT = "mmg_diffusers.LogProbabilityRatio/1"
     KIND = "log-probability ratio"
+    SYMBOL = "log P"
 
     @property
     def _decoding(self) -> Tensor:

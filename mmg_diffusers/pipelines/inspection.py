@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmg_diffusers.checks import reason
+from mmg_diffusers.checks import Brief, reason
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.denoisers.predictions import TARGETS
 from mmg_diffusers.pipelines.adapters import Family, family_of, find_family
@@ -26,8 +26,8 @@ MEASURES = ("information by the null prompt", "candidates", "likelihood", "maps"
 _SAID = ("family", "null", "flow_shift", "told_time", "unconditional_branch", "variable", "frames", "dtype")
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Brief):
     """What was found in a model.
 
     Args:

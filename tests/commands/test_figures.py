@@ -10,12 +10,14 @@ from mmg_diffusers.analysis import over_reference
 from mmg_diffusers.commands.figures import (
     check_plotting,
     plot_curves,
+    plot_errors,
     plot_influence,
     plot_levels,
     plot_map_grid,
     plot_maps,
     plot_mmse,
     plot_switching,
+    plot_words,
     pyplot,
     save_figure,
     style,
@@ -23,6 +25,7 @@ from mmg_diffusers.commands.figures import (
 from mmg_diffusers.commands.figures.base import COLOURS, CYCLE
 from mmg_diffusers.denoisers import GaussianReference
 from mmg_diffusers.measure import MMG, Density, StratifiedUniform, Trapezoid
+from mmg_diffusers.measure.value import Value
 from mmg_diffusers.pipelines import convention_from_config
 
 
@@ -188,3 +191,20 @@ def test_a_paper_has_its_style(estimate, tmp_path):
         style(0)
     with pytest.raises(ValueError, match="font_sise"):
         style(font_sise=3)
+
+
+def test_words_that_have_nothing_to_do_with_each_other_show_nothing():
+    words = {"red": Value(1.4, 0.1), "circle": Value(1.1, 0.1), "left": Value(0.7, 0.1)}
+    alone = {"interaction": Value(0.0, 0.0), "redundancy": Value(0.8, 0.1), "synergy": Value(0.8, 0.1)}
+    alike = {"interaction": Value(0.5, 0.1), "redundancy": Value(0.9, 0.1), "synergy": Value(0.4, 0.1)}
+    top, bottom = plot_words(words, {"red, circle": alone, "red, left": alike}).axes
+    assert [bar.get_width() for bar in bottom.patches] == [0.0, 0.5]
+    assert [label.get_text() for label in bottom.get_yticklabels()] == ["red, circle", "red, left"]
+    assert "interaction of two words, nats" in bottom.get_xlabel()
+    assert [bar.get_width() for bar in top.patches] == [1.4, 1.1, 0.7]
+
+
+def test_grey_bands_are_told():
+    (axes,) = plot_errors(["a: 0.41 nats"], [0.01], [0.02]).axes
+    assert "grey: within 0.05 and 0.1" in axes.get_xlabel()
+    assert [patch.get_width() for patch in axes.patches] == [0.2, 0.1]

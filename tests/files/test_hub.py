@@ -1,9 +1,16 @@
 """What the hub says of a data set, asked once."""
 
-import huggingface_hub
-import pytest
-from huggingface_hub import errors
+import shutil
+from pathlib import Path
 
+import datasets
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import constants, errors
+from PIL import Image
+
+from mmg_diffusers.arrays.image_data import read_images
 from mmg_diffusers.files import hub
 
 
@@ -48,3 +55,36 @@ def test_data_sets_of_the_hub(tmp_path, monkeypatch):
         (tmp_path / kept).mkdir(parents=True)
         hub.check_data_set("owner/name")
         (tmp_path / kept).rmdir()
+
+
+def test_what_is_kept_is_read_without_a_hub_that_does_not_answer(tmp_path, monkeypatch):
+    pictures = [Image.fromarray(np.full((4, 4, 3), 60 * k, np.uint8)) for k in range(3)]
+    rows = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 0]}).cast_column("image", datasets.Image())
+    kept = tmp_path / "datasets" / "owner___name" / "default" / "0.0.0" / "0123"
+    rows.to_parquet(str(tmp_path / "rows.parquet"))
+    made = datasets.load_dataset("parquet", data_files=str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "made"))
+    for file in made["train"].cache_files:  # as `datasets` lays out what it loaded from the hub
+        source = Path(file["filename"])
+        shutil.copytree(source.parent, kept)
+        (kept / source.name).rename(kept / source.name.replace("parquet-", "name-"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    asked = []
+
+    def away(url, timeout):
+        asked.append(timeout)
+        raise OSError("no route")
+
+    def again(*of, **named):
+        pytest.fail("the hub was asked again")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", away)
+    monkeypatch.setattr("time.sleep", again)  # between one try and the next
+    read = read_images("owner/name")
+    assert read.images.shape == (3, 4, 4, 3)
+    assert read.labels.tolist() == [0, 1, 0]
+    assert asked == [hub.PATIENCE]
+    assert not constants.HF_HUB_OFFLINE
+    assert not datasets.config.HF_HUB_OFFLINE

@@ -47,17 +47,20 @@ def plot_words(
 ) -> Figure:
     """Information of words as bars, with lines of two standard errors, and below it what two words share.
 
+    Of redundancy and synergy the difference is drawn, the interaction, which is 0 for words that have nothing to do with each other:
+    by the definition of a pointwise minimum these are redundant and synergistic in equal measure.
+
     Args:
         words: by name, such as "colour" or "colour and shape", given the rest of the prompt.
-        shared: for every two words, parts by name, such as redundancy and synergy.
+        shared: for every two words, parts by name, the "interaction" among them.
         exact: true values, marked, by the names of `words`.
         ax: axes to draw into, a second one if there is `shared`; a new figure by default.
         title: above the axes.
     """
     rows = [len(words), *([len(shared)] if shared else [])]
     if ax is None:
-        height = 0.32 * len(words) + 0.75 * (rows[1] if shared else 0) + 1.4
-        figure, made = subplots(len(rows), 1, figsize=(6, height), squeeze=False, height_ratios=[1, 2.2][: len(rows)])
+        height = 0.32 * sum(rows) + 0.7 * len(rows) + 0.7
+        figure, made = subplots(len(rows), 1, figsize=(6, height), squeeze=False, height_ratios=rows)
         axes: Sequence[Axes] = list(made[:, 0])
     else:
         axes = ax
@@ -75,23 +78,13 @@ def plot_words(
     axes[0].axvline(0, color=GREY, linewidth=0.8)
     axes[0].set(xlabel=GIVEN_THE_REST, title=title)
     if shared:
-        names = list(next(iter(shared.values())))
-        place = np.arange(len(shared))[::-1].astype(float)
-        width = 0.8 / len(names)
-        for k, name in enumerate(names):
-            values = np.array([(parts[name].value, parts[name].stderr) for parts in shared.values()])
-            axes[1].barh(
-                place + 0.4 - (k + 0.5) * width,
-                values[:, 0],
-                xerr=2 * np.nan_to_num(values[:, 1]),
-                height=width,
-                color=colour_of(name, k),
-                label=name,
-            )
+        place = np.arange(len(shared))[::-1]
+        values = np.array([(parts["interaction"].value, parts["interaction"].stderr) for parts in shared.values()])
+        error = 2 * np.nan_to_num(values[:, 1])
+        axes[1].barh(place, values[:, 0], xerr=error, height=0.6, color=colour_of("interaction", 0), alpha=0.8)
         axes[1].set_yticks(place, list(shared), fontsize="small")
         axes[1].axvline(0, color=GREY, linewidth=0.8)
-        axes[1].set(xlabel="nats of two words")
-        axes[1].legend(frameon=False, fontsize="small")
+        axes[1].set(xlabel="interaction of two words, nats\n(above 0 they tell the same, below 0 more together)")
     return figure
 
 
@@ -162,7 +155,8 @@ def plot_errors(names: Sequence[str], error: Sequence[float], spread: Sequence[f
     ax.errorbar(error, place, xerr=bars, fmt="o", markersize=3, color=COLOURS["gap"], linewidth=1)
     ax.set_yticks(place, list(names), fontsize="x-small")
     ax.locator_params(axis="x", nbins=5)
-    ax.set(xlabel="estimate - truth, nats (bars: 2 sd over seeds)", title=title)
+    ax.set(xlabel="estimate - truth, nats\n(bars: 2 sd over seeds; grey: within 0.05 and 0.1)", title=title)
+    ax.margins(y=0.01)
     return figure
 
 

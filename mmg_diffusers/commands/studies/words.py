@@ -175,11 +175,18 @@ def study(question: Question, settings: StudySettings, networks: Networks, outpu
     pictures = [look(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(images)]
     write_whole(output / "words.html", word_page(words, pictures, "What each word says").encode())
     known_too = ("exact",) if exact else ()
+    curves = {name: words.of(name).influence() for name in means}
+    halves = {name: curve.half() for name, curve in curves.items() if curve.arrives}
     rows = [
-        (name, plus_minus(value), *(f"{exact[name]:.3f}" if name in exact else "" for _ in known_too))
-        for name, value in means.items()
+        (
+            name,
+            plus_minus(means[name]),
+            plus_minus(halves[name], 2) if name in halves else "",
+            *(f"{exact[name]:.3f}" if name in exact else "" for _ in known_too),
+        )
+        for name in sorted(means, key=lambda name: -means[name].value)
     ]
-    says: list[object] = [Grid(("given the rest of the prompt", "nats", *known_too), rows)]
+    says: list[object] = [Grid(("given the rest of the prompt", "nats", "half at log-SNR", *known_too), rows)]
     first = sorted(shared.items(), key=lambda item: -abs(next(iter(item[1].values()))[0]))[:SHOWN]
     says += [
         f"{name}: " + ", ".join(f"{part} {plus_minus(value)}" for part, value in parts.items()) for name, parts in first
@@ -189,5 +196,6 @@ def study(question: Question, settings: StudySettings, networks: Networks, outpu
     says += warned(words.warnings())
     wrote = [output / f"words.{ending}" for ending in ("csv", "json", "html", "safetensors")]
     wrote.append(save_figure(plot_words(means, shared, exact=exact), output / "words.png"))
-    values = {**of_record(words), "given the rest of the prompt": means, "shared by two": shared, "exact": exact}
+    told = {"given the rest of the prompt": means, "half": halves, "shared by two": shared, "exact": exact}
+    values = {**of_record(words), **told}
     return Answer(values, says, wrote)

@@ -253,7 +253,7 @@ def write(summaries: Sequence[Summary], folder: Path) -> str:
     write_whole(folder / "table.md", (text + "\n").encode())
     write_whole(folder / "table.csv", rows.getvalue().encode())
     figure = plot_errors(
-        [f"{s.name} ({s.truth:.2f})" for s in summaries],
+        [f"{s.name}: {s.truth:.2f} nats" for s in summaries],
         [s.means[HEADLINE] - s.truth for s in summaries],
         [s.spreads[HEADLINE] for s in summaries],
         title=HEADLINE,
