@@ -21,6 +21,7 @@ from mmg_diffusers.measure.divergence import EntropyEstimator, Interaction
 from mmg_diffusers.measure.likelihood import LogLikelihoodRatio
 from mmg_diffusers.measure.measured import Measured
 from mmg_diffusers.measure.quadrature import Trapezoid
+from mmg_diffusers.measure.verdict import MORE, in_short
 from mmg_diffusers.pipelines.drawing import Drawn
 from mmg_diffusers.pipelines.inspection import Inspection
 from mmg_diffusers.runs import Outcome
@@ -105,6 +106,25 @@ def test_a_repr_is_short_and_has_no_tables_of_numbers(results):
         assert text.startswith(type(result).__name__ + "("), name
         assert "tensor([[" not in text, name
         assert not re.search(r"0x[0-9a-f]{6}", text), name
+
+
+def test_print_shows_less_than_four_hundred_characters(results):
+    for name, result in results.items():
+        assert len(str(result)) < SHORT, name
+
+
+def test_what_print_leaves_out_is_named():
+    head = ["verdict: trust", "1.0000 +- 0.1000 nats"]
+    few = "it ends early; give more levels"
+    assert in_short(head, [few]) == "\n".join([*head, f"warning: {few}"])
+    assert in_short(head, []) == "\n".join(head)
+    for number in range(1, 30):
+        said = in_short(head, [f"{k} " * number for k in range(10)])
+        whole = said.count("warning: ") == 10 and MORE not in said
+        assert whole or said.endswith(f"\n{MORE}")
+        assert len(said) < SHORT
+    long = in_short(["x" * 380], [few])
+    assert long == "x" * 380 + f"\n{MORE}"
 
 
 def test_what_was_found_weighs_as_much_in_a_file(results, tmp_path):

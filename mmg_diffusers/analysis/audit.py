@@ -15,7 +15,7 @@ from mmg_diffusers.measure.judging import scale_of
 from mmg_diffusers.measure.measured import Measured, to_merge
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.value import Value, mean_over_pairs, stderr_over_pairs
-from mmg_diffusers.measure.verdict import Finding, weighed, worst
+from mmg_diffusers.measure.verdict import Finding, in_short, weighed, worst
 
 if TYPE_CHECKING:
     import pandas
@@ -184,7 +184,7 @@ class Audit(Measured):
             f"gap with the null {self.with_null}, with the mixture {self.with_mixture}; difference {self.excess}",
             f"log-SNR at which the null can be trusted: {bands}",
         ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+        return in_short(lines, self.warnings())
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""

@@ -18,7 +18,7 @@ from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Grade, Verdict, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Grade, Verdict, in_short, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -222,13 +222,13 @@ class Words(Measured):
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])
         means = self.means()
-        best = sorted(means, key=lambda label: -means[label].value)[:6]
+        best = sorted(means, key=lambda label: -means[label].value)[:4]
         lines = [
             f"{len(self.owner)} words of {len(self.prompts)} prompts, {self.how}, given the rest (log-SNR {low:.2f} to {high:.2f}, "
             f"{self.evaluations} evaluations)",
             *(f"{label}: {means[label]}" for label in best),
         ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+        return in_short(lines, self.warnings())
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""

@@ -14,7 +14,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +121,7 @@ class Excess(Measured):
 
     def __str__(self) -> str:
         line = f"{self.mean()} above {self.against} in the mean over {len(self)} pairs"
-        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", line], self.warnings())
 
     # ---- files ----
 

@@ -24,7 +24,7 @@ from mmg_diffusers.measure.judging import of_pairs
 from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weighing import Contributions
 from mmg_diffusers.pairs.mixture import Mixture
 
@@ -225,7 +225,7 @@ class Filtered(Followed, Measured):
         if not bool((self.trust == 1).all()):
             shares = ", ".join(f"{share:.2f}" for share in self.trust.mean(0).tolist())
             lines.append(f"evidence is believed as far as other pairs say, by band from noisy to clean: {shares}")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+        return in_short(lines, self.warnings())
 
     # ---- files ----
 

@@ -16,7 +16,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.noise import integrate
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class PathInfluence(Measured):
             f"{'path influence' if self.moved else 'orthogonal'}: {self.mean()} over {len(self)} images (log-SNR {low:.2f} to {high:.2f} in "
             f"{len(self.logsnr)} steps, no evaluation of its own)"
         )
-        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", line], self.warnings())
 
     # ---- files ----
 

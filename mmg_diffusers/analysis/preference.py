@@ -17,7 +17,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -197,7 +197,7 @@ class Preference(Measured):
             f"a fits better by {self.mean()} in the mean over {len(self)} pairs, and better than b in {100 * self.share().value:.0f} % of "
             f"them (log-SNR {low:.2f} to {high:.2f}, {self.score.shape[1]} paths, {self.evaluations} evaluations)"
         )
-        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", line], self.warnings())
 
     # ---- files ----
 

@@ -15,7 +15,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -249,7 +249,7 @@ class Ranked(Measured):
             f"{len(self.captions)} captions ranked for {len(self)} images: {self.followed.double().sum(1).mean():.1f} of them followed to the "
             f"end, {self.evaluations} evaluations, {100 * self.evaluations / self.of:.1f} % of {self.of}"
         )
-        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", line], self.warnings())
 
     # ---- files ----
 

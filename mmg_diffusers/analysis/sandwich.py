@@ -17,7 +17,7 @@ from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.judging import of_ceiling, of_pairs
 from mmg_diffusers.measure.measured import Measured, prefixed, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding
+from mmg_diffusers.measure.verdict import Finding, in_short
 from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:
@@ -128,16 +128,13 @@ class Sandwich(Measured):
         return tuple(dict.fromkeys((*said, *above, *kept, *of_pairs(len(self), self.mean(), "bound"))))
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"verdict: {self.verdict}",
-                f"between {self.below} and {self.above}, over {len(self)} pairs; the middle is {self.mean()}",
-                "below: log q of candidates, at most the information in expectation whatever the network: fails by chance alone",
-                f"above: the {self._above.integrand} form against {self.fitted.settings['base']}, at least the information if the conditional branch is right: "
-                "fails where that errs",
-                *(f"warning: {text}" for text in self.warnings()),
-            ]
-        )
+        lines = [
+            f"verdict: {self.verdict}",
+            f"between {self.below} and {self.above}, over {len(self)} pairs; the middle is {self.mean()}",
+            "below: log q of candidates, fails by chance alone",
+            f"above: the {self._above.integrand} form against {self.fitted.settings['base']}, fails where the conditional branch errs",
+        ]
+        return in_short(lines, self.warnings())
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, the middle and its error, and both readings."""

@@ -15,7 +15,7 @@ from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -162,7 +162,7 @@ class Selected(Measured):
             f"the best of {self.images.shape[1]} images for {len(self.prompts)} prompts, by {self.by}: {self.gain.value:.3f} +- {self.gain.stderr:.3f} "
             f"above the mean; {self.drawing} rows of drawing and {self.scoring} of scoring"
         )
-        return "\n".join([f"verdict: {self.verdict}", line, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", line], self.warnings())
 
     # ---- files ----
 

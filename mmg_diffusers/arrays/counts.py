@@ -17,7 +17,7 @@ from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
 
 # With fewer pairs than this in the mean occupied cell the corrected bias is no longer small beside the rest.
 FULL = 5.0
@@ -198,7 +198,7 @@ class Counted(Measured):
     def __str__(self) -> str:
         rows, columns = self.table.counts.shape
         line = f"{self.mean()} over {len(self)} pairs (table of {rows} x {columns} counts, p = {self.chance:.2g})"
-        return "\n".join([line, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([line], self.warnings())
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"counts": torch.from_numpy(self.table.counts), "row": self.row, "column": self.column}

@@ -30,7 +30,7 @@ from mmg_diffusers.measure.noise import own_stderr
 from mmg_diffusers.measure.reading import Reading
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Estimate(Reading, Measured):
             f"{self.mean()} over {len(self)} pairs ({self.integrand}, log-SNR {low:.2f} to {high:.2f}, "
             f"{self.evaluations} evaluations, certificate {self.certificate.value:.4f} +- {self.certificate.stderr:.4f})",
         ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings())])
+        return in_short(lines, self.warnings())
 
     # ---- maps ----
 

@@ -20,7 +20,7 @@ from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.terms import Ends, ReferenceTerms
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas
@@ -204,7 +204,7 @@ class LogLikelihood(Measured):
             f"resolution {self.ends.resolution:.3g}; log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations, below the range "
             f"at most {self.ends.low[1]:.3g} nats more)"
         )
-        return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", first], self.warnings())
 
     # ---- tables and files ----
 
@@ -358,7 +358,7 @@ class LogLikelihoodRatio(Measured):
     def __str__(self) -> str:
         low, high = self.one.logsnr_range
         first = f"{self.SYMBOL} - {self.SYMBOL}' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
-        return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", first], self.warnings())
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmg_diffusers.checks import of_type
 from mmg_diffusers.measure.likelihood import NEGLIGIBLE, LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.terms import ReferenceTerms
+from mmg_diffusers.measure.verdict import in_short
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class LogProbability(LogLikelihood):
             f"log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations; at most {ends.low[1]:.3g} nats more below the "
             f"range, and {ends.high[1]:.3g} above it)"
         )
-        return "\n".join([f"verdict: {self.verdict}", first, *(f"warning: {text}" for text in self.warnings())])
+        return in_short([f"verdict: {self.verdict}", first], self.warnings())
 
 
 @dataclass(frozen=True, repr=False)

@@ -219,7 +219,7 @@ def test_a_sandwich_has_the_bound_below_and_the_fitted_above(sandwich, tmp_path)
     assert high == pytest.approx(above.mean().value + 2 * above.mean().stderr)
     said = str(sandwich)
     assert "fails by chance alone" in said
-    assert "fails where that errs" in said
+    assert "fails where the conditional branch errs" in said
     again = mmg_diffusers.load(sandwich.save(tmp_path / "s.safetensors"))
     assert isinstance(again, Sandwich)
     assert str(again) == said
