@@ -175,16 +175,19 @@ class Audit(Measured):
             }
         )
 
-    def __str__(self) -> str:
+    def lines(self) -> list[str]:
+        """What is said of the null branch, before its warnings."""
         bands = ", ".join(f"{low:.2f} to {high:.2f}" for low, high in self.bands()) or "none"
-        lines = [
+        return [
             f"verdict on the null branch: {self.verdict}",
             f"null branch against the mixture of {self.filtered.mixture.slots.shape[1]} candidates, {len(self)} pairs: "
             f"{self.distance} apart",
             f"gap with the null {self.with_null}, with the mixture {self.with_mixture}; difference {self.excess}",
             f"log-SNR at which the null can be trusted: {bands}",
         ]
-        return in_short(lines, self.warnings())
+
+    def __str__(self) -> str:
+        return in_short(self.lines(), self.warnings())
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""

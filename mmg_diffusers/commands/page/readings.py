@@ -187,7 +187,7 @@ def of_filter(result: Filtered, convention: Convention | None, draw: Figures) ->
 def _audit(audit: Audit, figures: list[str], draw: Figures) -> str:
     """How far the null branch is from the mixture, as a paragraph; its curve is added to the figures."""
     figures.append(draw(lambda ax: plot_audit(audit, ax=ax), title_of("audit")))
-    said = "".join(f"<p>{escape(line)}</p>" for line in str(audit).split("\nwarning: ")[0].splitlines())
+    said = "".join(f"<p>{escape(line)}</p>" for line in audit.lines())
     return f'<h2>The null branch</h2><div class="audit">{said}</div>'
 
 
