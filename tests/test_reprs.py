@@ -16,12 +16,12 @@ from mmg_diffusers.checks import LONGEST_REPR
 from mmg_diffusers.denoisers.check import DenoiserCheck
 from mmg_diffusers.denoisers.exact import GaussianReference
 from mmg_diffusers.denoisers.selftest import SelfTest
+from mmg_diffusers.files.printed import MORE, in_full, in_short
 from mmg_diffusers.measure import Density, Grid
 from mmg_diffusers.measure.divergence import EntropyEstimator, Interaction
 from mmg_diffusers.measure.likelihood import LogLikelihoodRatio
 from mmg_diffusers.measure.measured import Measured
 from mmg_diffusers.measure.quadrature import Trapezoid
-from mmg_diffusers.measure.verdict import MORE, in_short
 from mmg_diffusers.pipelines.drawing import Drawn
 from mmg_diffusers.pipelines.inspection import Inspection
 from mmg_diffusers.runs import Outcome
@@ -124,6 +124,8 @@ def test_what_print_leaves_out_is_named():
         assert whole or said.endswith(f"\n{MORE}")
         assert len(said) < SHORT
     long = in_short(["x" * 380], [few])
+    with in_full():
+        assert in_short(head, [few] * 9) == "\n".join([*head, *[f"warning: {few}"] * 9])
     assert long == "x" * 380 + f"\n{MORE}"
 
 

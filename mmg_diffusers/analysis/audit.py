@@ -10,12 +10,13 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import needs
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.judging import scale_of
 from mmg_diffusers.measure.measured import Measured, to_merge
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.value import Value, mean_over_pairs, stderr_over_pairs
-from mmg_diffusers.measure.verdict import Finding, in_short, weighed, worst
+from mmg_diffusers.measure.verdict import Finding, weighed, worst
 
 if TYPE_CHECKING:
     import pandas

@@ -15,10 +15,11 @@ from mmg_diffusers.analysis.doubts import doubts, verdicts_in
 from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Grade, Verdict, in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Grade, Verdict, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas

@@ -17,6 +17,7 @@ from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.analysis.reliability import Reliability
 from mmg_diffusers.checks import needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.candidates import CandidateCurve
 from mmg_diffusers.measure.estimate import Estimate
@@ -24,7 +25,7 @@ from mmg_diffusers.measure.judging import of_pairs
 from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weighing import Contributions
 from mmg_diffusers.pairs.mixture import Mixture
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from mmg_diffusers.analysis.influence import Influence
 from mmg_diffusers.checks import finite, needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas

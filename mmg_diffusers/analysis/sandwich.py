@@ -12,12 +12,13 @@ from torch import Tensor
 
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.checks import needs, of_type, shown
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import within
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.judging import of_ceiling, of_pairs
 from mmg_diffusers.measure.measured import Measured, prefixed, to_merge
 from mmg_diffusers.measure.value import Labels, Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import Finding, in_short
+from mmg_diffusers.measure.verdict import Finding
 from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown, whole
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.judging import of_few
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value
-from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas

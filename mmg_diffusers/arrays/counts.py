@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmg_diffusers.arrays.columns import Array
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.measured import Measured
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 # With fewer pairs than this in the mean occupied cell the corrected bias is no longer small beside the rest.
 FULL = 5.0

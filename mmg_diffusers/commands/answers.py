@@ -17,6 +17,7 @@ import typer
 from mmg_diffusers.commands.console import console, errors_as_messages, of_a_shell, say, shorten
 from mmg_diffusers.commands.options import Json
 from mmg_diffusers.commands.signature import expanded, signed
+from mmg_diffusers.files.printed import in_full
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +103,8 @@ class Answer:
                 elif hasattr(one, "__rich_console__"):
                     (on or console).print(one)
                 else:
-                    say(of_a_shell(str(one)))
+                    with in_full():
+                        say(of_a_shell(str(one)))
             if BY_PICTURE in self.values:
                 say(f"{BY_PICTURE}: {self.values[BY_PICTURE]}")
             for path in self.wrote:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown, two_ends
 from mmg_diffusers.denoisers.conventions import Convention
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
 from mmg_diffusers.measure.allowance import Allowance
 from mmg_diffusers.measure.ceiling import ceiling_of, joined
@@ -30,7 +31,7 @@ from mmg_diffusers.measure.noise import own_stderr
 from mmg_diffusers.measure.reading import Reading
 from mmg_diffusers.measure.tolerance import Tolerance
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import Finding, in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
 from mmg_diffusers.measure.weights import trapezoid_over, trapezoid_within
 
 if TYPE_CHECKING:

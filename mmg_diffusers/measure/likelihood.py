@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import needs, of_type, shown
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.control import Control
 from mmg_diffusers.measure.judging import of_few
@@ -20,7 +21,7 @@ from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.noise import integrate, stderr_of_pairs
 from mmg_diffusers.measure.terms import Ends, ReferenceTerms
 from mmg_diffusers.measure.value import Value, mean_over_pairs
-from mmg_diffusers.measure.verdict import in_short, packed_notes, unpacked_notes
+from mmg_diffusers.measure.verdict import packed_notes, unpacked_notes
 
 if TYPE_CHECKING:
     import pandas

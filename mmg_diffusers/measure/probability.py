@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.checks import of_type
+from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.measure.likelihood import NEGLIGIBLE, LogLikelihood, LogLikelihoodRatio
 from mmg_diffusers.measure.terms import ReferenceTerms
-from mmg_diffusers.measure.verdict import in_short
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ GRADES: tuple[Grade, ...] = get_args(Grade)
 CAUTION, DONT = 0.05, 0.15
 # Answers below this, in nats, are held against this.
 LEAST = 0.2
-# Characters that `print` shows of a result, and what is said where that is not all.
-SHORT, MORE = 400, "(all of it: .warnings())"
 
 _MODES = (
     nn.Dropout,
@@ -113,21 +111,6 @@ class Verdict:
     def __str__(self) -> str:
         words = {"trust": "trust", "with caution": "take with caution", "don't": "don't trust"}[self.grade]
         return words + (f" ({', '.join(self.about)})" if self.about else "")
-
-
-def in_short(lines: Sequence[str], warnings: Sequence[str]) -> str:
-    """What `print` shows of a result: its lines, and as much of its warnings as leaves all of it below 400 characters."""
-    text = "\n".join(lines)
-    for number, warning in enumerate(warnings):
-        after = 0 if number + 1 == len(warnings) else len(MORE) + 1
-        line, room = f"\nwarning: {warning}", SHORT - 1 - len(text)
-        if len(line) + after <= room:
-            text += line
-            continue
-        room -= len(MORE) + 1
-        cut = line[: max(room - 4, 0)].rpartition(" ")[0]
-        return f"{text}{cut} ...\n{MORE}" if len(cut) > 40 else f"{text}\n{MORE}"
-    return text
 
 
 def packed_notes(notes: Sequence[str]) -> list[Any]:
