@@ -6,7 +6,6 @@ python scripts/benchmark_everyday.py --family bmi --pairs 500 --pairs 1000 --out
 python scripts/benchmark_everyday.py --family bmi --pairs 500 --no-fit    # nearest neighbours and the Gaussian part alone
 """
 
-import csv
 import math
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from mmg_diffusers import Estimate, estimate_mi
 from mmg_diffusers.arrays.floors import gaussian, nearest_neighbours, normal_scores, read
 from mmg_diffusers.arrays.judging import unseen_of
 from mmg_diffusers.commands.console import with_messages
+from mmg_diffusers.commands.studies.benchmarks.rows import append_row, read_rows
 from mmg_diffusers.worlds.tasks import Task, bmi_tasks, everyday_tasks, get_task, second_tasks
 
 FIELDS: tuple[str, ...] = (
@@ -133,10 +133,7 @@ def main(
 ) -> None:
     """Print one row a task, size and seed, and a summary by size."""
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    if output is not None and output.exists():
-        with output.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows: list[dict[str, Any]] = [] if output is None else [*read_rows(output)]
     done = {(row["task"], int(row["pairs"]), int(row["seed"])) for row in rows}
     typer.echo(
         "| task | pairs | seed | truth | found | nearest neighbours | Gaussian part | s | what was said |\n|---|--:|--:|--:|--:|--:|--:|--:|---|"
@@ -151,13 +148,7 @@ def main(
                 rows.append(measure(get_task(key), count, seed, fit))
                 typer.echo(shown(rows[-1]))
                 if output is not None:
-                    output.parent.mkdir(parents=True, exist_ok=True)
-                    fresh = not output.exists()
-                    with output.open("a", newline="") as file:
-                        writer = csv.DictWriter(file, FIELDS)
-                        if fresh:
-                            writer.writeheader()
-                        writer.writerow(rows[-1])
+                    append_row(output, FIELDS, rows[-1])
     typer.echo("\n" + summary(rows))
 
 

@@ -88,6 +88,8 @@ def losses(
     Returns:
         `(A, B)` or `(A, E, B)` errors, summed over coordinates, and `(B,)` or `(E, B)` squared differences.
     """
+    if isinstance(network, VectorNetwork) and all(roles.diffused == assignments[0].diffused for roles in assignments):
+        return _vector_losses(network, data, assignments, logsnr, eps)
     errors: list[Tensor] = []
     seen: dict[str, Tensor] = {}
     differ: list[Tensor] = []
@@ -99,8 +101,6 @@ def losses(
         copies = logsnr.shape[-1] // x.shape[logsnr.ndim - 1]
         return x if copies == 1 else x.repeat(copies, *[1] * (x.ndim - 1))
 
-    if isinstance(network, VectorNetwork) and all(roles.diffused == assignments[0].diffused for roles in assignments):
-        return _vector_losses(network, data, assignments, logsnr, eps)
     for roles in assignments:
         clean = {name: repeated(data[name]) for name in network.shapes if name in roles.diffused}
         noisy = {name: add_noise(x, logsnr, eps[name]) for name, x in clean.items()}

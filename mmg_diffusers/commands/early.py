@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import get_args
 
 from mmg_diffusers.checks import shown
 from mmg_diffusers.commands.options import ShippedName
-from mmg_diffusers.files.hub import PATIENCE, check_data_set
+from mmg_diffusers.files.hub import PATIENCE, check_data_set, refusals, refuse_offline
 
 SHIPPED = get_args(ShippedName)
 INDEX = "model_index.json"
@@ -89,39 +88,19 @@ def check_hub(model: str, revision: str | None = None) -> None:
         ValueError: when the hub has no such model, or no pipeline in it.
         ConnectionError: when it does not answer.
     """
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
     if isinstance(try_to_load_from_cache(model, INDEX, revision=revision), str):
         return
     kept = f"{model} is not kept here"
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise ConnectionError(f"{kept}, and HF_HUB_OFFLINE is set; download it first, or give a folder")
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
+    refuse_offline(kept)
     try:
-        get_hf_file_metadata(hf_hub_url(model, INDEX, revision=revision), timeout=PATIENCE)
-    except GatedRepoError as error:
-        raise ValueError(
-            f"{model} is gated on the hub: ask for access on its page, and log in with `hf auth login`"
-        ) from error
+        with refusals("model", model, f"there is no folder {model}", f"{kept}, there is no such folder"):
+            get_hf_file_metadata(hf_hub_url(model, INDEX, revision=revision), timeout=PATIENCE)
     except RevisionNotFoundError as error:
         raise ValueError(
             f"{model} has no revision {shown(revision)} on the hub; leave --revision out, or name another"
         ) from error
-    except RepositoryNotFoundError as error:
-        raise ValueError(
-            f"there is no folder {model}, and no model of that name on the hub (or it is private: log in with `hf auth login`)"
-        ) from error
     except EntryNotFoundError as error:
         raise ValueError(f"{model} on the hub is no pipeline of diffusers: it has no {INDEX}") from error
-    except Exception as error:  # of a network, by whatever the client is built on
-        raise ConnectionError(
-            f"{kept}, there is no such folder, and the hub does not answer ({type(error).__name__}); go on with a network, or give "
-            "a folder"
-        ) from error

@@ -1,4 +1,4 @@
-"""Whether the hub has a data set, asked once and not for long: libraries beneath try again for half a minute."""
+"""Whether the hub has a model or a data set, asked once and not for long: libraries beneath try again for half a minute."""
 
 from __future__ import annotations
 
@@ -31,29 +31,65 @@ def check_data_set(text: str) -> None:
         raise FileNotFoundError(f"{nowhere}, and it is no id of a data set on the hub, which is OWNER/NAME")
     if _kept(text):
         return
+    from huggingface_hub.errors import EntryNotFoundError
+
+    absent = f"{nowhere}, none of that name is kept here"
+    refuse_offline(absent)
+    with refusals("data set", f"the data set {text}", nowhere, absent):
+        try:
+            _ask(text)
+        except EntryNotFoundError:
+            return  # a data set without a card
+
+
+def refuse_offline(absent: str) -> None:
+    """Raise a ConnectionError where the hub must not be asked.
+
+    Args:
+        absent: what is not kept here, in words.
+    """
     from huggingface_hub import constants
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise ConnectionError(
-            f"{nowhere}, none of that name is kept here, and HF_HUB_OFFLINE is set; download it first, or give a folder"
-        )
+        raise ConnectionError(f"{absent}, and HF_HUB_OFFLINE is set; download it first, or give a folder")
+
+
+@contextmanager
+def refusals(kind: str, named: str, nowhere: str, absent: str) -> Iterator[None]:
+    """While the hub is asked, say in words why it has none, or does not answer; what lies in a repository that is there is for the caller.
+
+    Args:
+        kind: "model" or "data set".
+        named: what it is called.
+        nowhere: that there is no file or folder of that name.
+        absent: that none is kept here either.
+
+    Raises:
+        ValueError: when the hub has none of that name, or not for this user.
+        ConnectionError: when it does not answer.
+    """
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     try:
-        _ask(text)
-    except EntryNotFoundError:
-        return  # a data set without a card
+        yield
     except GatedRepoError as error:
         raise ValueError(
-            f"the data set {text} is gated on the hub: ask for access on its page, and log in with `hf auth login`"
+            f"{named} is gated on the hub: ask for access on its page, and log in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
         raise ValueError(
-            f"{nowhere}, and no data set of that name on the hub (or it is private: log in with `hf auth login`)"
+            f"{nowhere}, and no {kind} of that name on the hub (or it is private: log in with `hf auth login`)"
         ) from error
+    except (EntryNotFoundError, RevisionNotFoundError):
+        raise
     except Exception as error:  # of a network, by whatever the client is built on
         raise ConnectionError(
-            f"{nowhere}, none of that name is kept here, and the hub does not answer ({type(error).__name__}); go on with a network, "
-            "or give a folder"
+            f"{absent}, and the hub does not answer ({type(error).__name__}); go on with a network, or give a folder"
         ) from error
 
 

@@ -10,7 +10,6 @@ takes longer than `--limit` seconds of CPU is stopped, and its row says so. A pa
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -28,6 +27,7 @@ import typer
 from peer_estimators import ESTIMATORS
 
 from mmg_diffusers.commands.console import with_messages
+from mmg_diffusers.commands.studies.benchmarks.rows import append_row, read_rows
 from mmg_diffusers.worlds.tasks import Task, get_task
 
 # What pip is asked for, by package. benchmark-mi 0.1.3 admits versions of jax that its own equinox cannot be imported with.
@@ -115,27 +115,13 @@ def row_of(peer: str, task: Task, pairs: int, seed: int, answer: dict[str, Any])
 
 def read(path: Path) -> list[Row]:
     """The rows of a file, numbers as numbers; none if there is no file."""
-    if not path.exists():
-        return []
     kinds = {"pairs": int, "seed": int, "truth": float, "found": float, "seconds": float}
-    with path.open(newline="") as file:
-        return [{name: kinds.get(name, str)(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{name: kinds.get(name, str)(value) for name, value in row.items()} for row in read_rows(path)]
 
 
 def failed(row: Row) -> bool:
     """Whether a row is of an error, which is tried again; one that was stopped is not."""
     return row["said"].startswith(FAILED)
-
-
-def append(path: Path, row: Row) -> None:
-    """Add a row to a file, with a head if it is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def table(rows: list[Row]) -> str:
@@ -207,7 +193,7 @@ def run(
                     typer.echo(f"skipped: {package} is not in {environment}; run with --install", err=True)
                     continue
                 rows.append(row_of(peer, task, pairs, seed, answer))
-                append(output, rows[-1])
+                append_row(output, FIELDS, rows[-1])
                 typer.echo(f"{peer}, {key}, {pairs}: {cell(rows[-1])} of {task.mi_nats:.3f}", err=True)
     return rows
 

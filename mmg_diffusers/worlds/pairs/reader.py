@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmg_diffusers.checks import of_type
 from mmg_diffusers.worlds.pairs.render import RADIUS, SHAPE_PLACES, SIDE
 from mmg_diffusers.worlds.pairs.world import PairFactors
-from mmg_diffusers.worlds.shapes.reader import rgb_to_hsv_hue
+from mmg_diffusers.worlds.shapes.reader import coloured, rgb_to_hsv_hue
 from mmg_diffusers.worlds.shapes.render import AREA, coverage
 
 Array = NDArray[np.float64]
@@ -23,17 +22,7 @@ def read_pairs(images: NDArray[np.floating]) -> PairFactors:
     Raises:
         ValueError: for another shape of array, or values outside [0, 1].
     """
-    of_type(images, np.ndarray, "images", f"an array (N, {SIDE}, {SIDE}, 3)")
-    images = np.asarray(images, dtype=float)
-    if images.ndim != 4 or images.shape[1:] != (SIDE, SIDE, 3):
-        raise ValueError(f"expected images of shape (N, {SIDE}, {SIDE}, 3), got {images.shape}")
-    if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
-        raise ValueError("expected pixels in [0, 1]; divide 8-bit images by 255")
-    # Only the objects have chroma; their fully covered pixels set the scale.
-    chroma = images.max(-1) - images.min(-1)
-    full = np.quantile(chroma.reshape(len(images), -1), 0.95, axis=1).clip(0.05)
-    alpha = np.clip(chroma / full[:, None, None], 0, 1)
-    alpha = np.where(alpha < 0.15, 0.0, alpha)
+    images, alpha = coloured(images, SIDE, 0.95)
     own = _divided(alpha)
     hue, shape, x, y = (np.zeros((len(images), 2)) for _ in range(4))
     for which in (0, 1):

@@ -42,17 +42,7 @@ def read_images(images: NDArray[np.floating]) -> Reading:
     Raises:
         ValueError: for another shape of array, or values outside [0, 1].
     """
-    of_type(images, np.ndarray, "images", f"an array (N, {SIZE}, {SIZE}, 3)")
-    images = np.asarray(images, dtype=float)
-    if images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3):
-        raise ValueError(f"expected images of shape (N, {SIZE}, {SIZE}, 3), got {images.shape}")
-    if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
-        raise ValueError("expected pixels in [0, 1]; divide 8-bit images by 255")
-    # Only the object has chroma; its fully covered pixels set the scale.
-    chroma = images.max(-1) - images.min(-1)
-    full = np.quantile(chroma.reshape(len(images), -1), 0.985, axis=1).clip(0.05)
-    alpha = np.clip(chroma / full[:, None, None], 0, 1)
-    alpha = np.where(alpha < 0.15, 0.0, alpha)
+    images, alpha = coloured(images, SIZE, 0.985)
     area = alpha.sum((1, 2)).clip(1.0)
     grid = np.arange(SIZE) + 0.5
     cx = (alpha * grid).sum((1, 2)) / area
@@ -70,6 +60,32 @@ def read_images(images: NDArray[np.floating]) -> Reading:
             shape=shape,
         )
     )
+
+
+def coloured(images: NDArray[np.floating], size: int, full: float) -> tuple[Array, Array]:
+    """Check pictures, and find how far each pixel belongs to an object: only objects have chroma.
+
+    Args:
+        images: `(N, size, size, 3)` in [0, 1].
+        size: of a picture.
+        full: quantile of a picture's chroma at which a pixel is fully covered.
+
+    Returns:
+        the pictures in float64, and `(N, size, size)` of 0 to 1.
+
+    Raises:
+        ValueError: for another shape of array, or values outside [0, 1].
+    """
+    of_type(images, np.ndarray, "images", f"an array (N, {size}, {size}, 3)")
+    pixels: Array = np.asarray(images, dtype=np.float64)
+    if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+        raise ValueError(f"expected images of shape (N, {size}, {size}, 3), got {pixels.shape}")
+    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError("expected pixels in [0, 1]; divide 8-bit images by 255")
+    chroma = pixels.max(-1) - pixels.min(-1)
+    scale = np.quantile(chroma.reshape(len(pixels), -1), full, axis=1).clip(0.05)
+    alpha = np.clip(chroma / scale[:, None, None], 0, 1)
+    return pixels, np.where(alpha < 0.15, 0.0, alpha)
 
 
 def rgb_to_hsv_hue(rgb: Array) -> Array:
