@@ -6,6 +6,7 @@ Among the nearest rows of many columns no function is smooth; what holds for all
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.arrays.rows import grid_of
 
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
+
 # Terms that an equation has at most, the most that its degree may be, and rows that it has more than terms.
 TERMS, DEGREE, ROOM = 250, 4, 40
 # Rows that determine a plane and those that are counted on it; how near, in units of the column's spread.
 PLANES, COUNTED, ON = 60, 2000, 1e-7
+# Inputs from which a third of the planes is tried: they take long, and no rows are near.
+WIDE = 20
 # The share of rows on one plane from which they are no accident; and of rows in which a column is a copy of another.
 SHARE, COPIED = 0.04, 0.02
 # Lines through two rows that are tried for every two columns.
@@ -118,15 +124,18 @@ def left_by_pieces(inputs: Array, columns: Array) -> Array:
 
     So are seen maxima and minima, columns that are chosen by others, absolute values and their sums: pieces of planes.
     """
+    from scipy.spatial import KDTree
+
     found = np.full(columns.shape[1], np.inf)
-    order = np.random.default_rng(0).permutation(len(inputs))
+    all_rows = KDTree(_scaled(inputs))
     for k, column in enumerate(columns.T):
-        once = order[met_once(column)[order]]
+        once = np.flatnonzero(met_once(column))
         # Of values on a grid many meet by chance.
         if len(once) < 4 * (inputs.shape[1] + ROOM) or grid_of(np.unique(column)) is not None:
             continue
         x, y = inputs[once], column[once]
-        if _copied(x, y) or _on_lines(x, y) or _on_planes(x, y):
+        tree = all_rows if len(once) == len(inputs) else KDTree(_scaled(x))
+        if _copied(x, y) or _on_lines(x, y) or _on_planes(tree, y):
             found[k] = 0.0
     return found
 
@@ -152,20 +161,17 @@ def _on_lines(x: Array, y: Array) -> bool:
     return False
 
 
-def _on_planes(x: Array, y: Array) -> bool:
-    """Whether planes through the nearest rows of some hold many others."""
-    from scipy.spatial import KDTree
-
-    dim = x.shape[1]
-    if dim < 2:
+def _on_planes(tree: KDTree, y: Array) -> bool:
+    """Whether planes through the nearest rows of some hold many others; the tree holds the inputs of all rows."""
+    if tree.m < 2:
         return False
-    near = dim + 4
-    tree = KDTree(_scaled(x))
+    near = tree.m + 4
+    half = PLANES // 2 if tree.m < WIDE else PLANES // 6
     # Where the column is far out, its nearest rows are the most likely to lie on one piece.
-    far = np.argsort(-np.abs(y - np.median(y)))[: PLANES // 2]
-    chosen = np.concatenate([far, np.random.default_rng(2).permutation(len(y))[: PLANES // 2]])
+    far = np.argsort(-np.abs(y - np.median(y)))[:half]
+    chosen = np.concatenate([far, np.random.default_rng(2).permutation(len(y))[:half]])
     rows = np.asarray(tree.query(tree.data[chosen], k=near)[1])
-    design = np.hstack([np.ones((len(x), 1)), np.asarray(tree.data)])
+    design = np.hstack([np.ones((tree.n, 1)), np.asarray(tree.data)])
     tolerance = ON * _spread(y)
     for those in rows:
         answer = np.linalg.lstsq(design[those], y[those], rcond=None)[0]

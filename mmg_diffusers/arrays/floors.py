@@ -27,6 +27,8 @@ BENDS = "bends beyond the Gaussian part"
 BOTH_WAYS, CLOSE = 2.0, 0.05
 # Pairs that readings look at, and those that neighbours in more than a few dimensions are counted among.
 MOST, MOST_NEIGHBOURS = 10_000, 4_000
+# Values that the Gaussian part, which is cheaper, is read from.
+MOST_VALUES = 2_000_000
 # Dimensions in all up to which nearest neighbours are believed: beyond, they tell less than there is, and slowly.
 NEAR = 10
 # Cells of a table of ranks, coarse to fine, by column of x and of y.
@@ -91,6 +93,11 @@ class Floors:
         """About how many nats second and third powers show beyond the Gaussian part; 0 if that may be chance."""
         return next((r.value.value for r in self.readings if r.name == BENDS and (r.chance or 0.0) < SURE), 0.0)
 
+    @property
+    def bends_read(self) -> bool:
+        """Whether second and third powers were looked at."""
+        return any(r.name == BENDS for r in self.readings)
+
     def above(self, value: Value) -> float:
         """By how many nats a value is above a reading that is believed both ways, beyond the errors of both; 0 if it is not."""
         for reading in self.readings:
@@ -134,14 +141,14 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         seed: breaks ties, and chooses the rows if there are many.
     """
     rng = np.random.default_rng([seed, 2])
-    if len(x) > MOST:
-        rows = rng.permutation(len(x))[:MOST]
-        x, y = x[rows], y[rows]
+    every = x, y
+    rows = np.arange(len(x)) if len(x) <= MOST else rng.permutation(len(x))
+    x, y = x[rows[:MOST]], y[rows[:MOST]]
     labels = x.ndim == 1, y.ndim == 1
     if all(labels):
         table = Table.of(x, y)
         return Floors((Reading("table of counts", Value(table.nats, table.stderr), table.chance),))
-    left, right = (np.asarray(v, dtype=float).reshape(len(v), -1) for v in (x, y))
+    left, right = _columns(x), _columns(y)
     best = screen(left, right, labels=labels)
     found = [best] if best is not None else []
     if len(left) >= HELD * 2 * TWO**3:
@@ -151,7 +158,9 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         one, two = normal_scores(left, rng), normal_scores(right, rng)
         total = one.shape[1] + two.shape[1]
         if len(one) > total + ROOM:
-            found.append(Reading(GAUSSIAN, *gaussian(one, two)))
+            more = rows[: max(MOST, MOST_VALUES // total)]
+            scores = (one, two) if len(more) <= MOST else tuple(normal_scores(_columns(v[more]), rng) for v in every)
+            found.append(Reading(GAUSSIAN, *gaussian(*scores)))
             beyond = bent(one, two, seed) if total > 2 else None
             if beyond is not None:
                 found.append(Reading(BENDS, Value(beyond.nats, 0.0), beyond.chance))
@@ -167,6 +176,10 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
             value = nearest_neighbours(one[:, [i]], two[:, [j]])
             found.append(Reading(f"nearest neighbours of columns {i} and {j}", value))
     return Floors(tuple(found))
+
+
+def _columns(values: NDArray[np.generic]) -> Array:
+    return np.asarray(values, dtype=float).reshape(len(values), -1)
 
 
 # ---- one by one ----

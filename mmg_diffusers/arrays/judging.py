@@ -36,8 +36,11 @@ def amiss(floors: Floors, value: Value) -> float:
 
 
 def first(settings: FitSettings, floors: Floors, coordinates: int) -> FitSettings:
-    """How to fit at first: a short look is enough if nearest neighbours see no more than the Gaussian part, and nothing bends."""
-    if coordinates > NEAR or floors.gaussian is None or floors.bends > 0:
+    """How to fit at first: a short look is enough if no reading sees more than the Gaussian part, and nothing bends.
+
+    Of many columns, of which neighbours tell little, what bends has to have been looked at.
+    """
+    if floors.gaussian is None or floors.bends > 0 or (coordinates > NEAR and not floors.bends_read):
         return settings
     return replace(settings, pilot=min(settings.pilot, LOOK))
 

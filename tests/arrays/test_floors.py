@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmg_diffusers.arrays.floors import (
+    GAUSSIAN,
     Floors,
     Reading,
     gaussian,
@@ -131,3 +132,10 @@ def test_two_columns_are_seen_that_tell_together_what_neither_tells_alone():
     assert screen_two(x, rng.standard_normal((4000, 3))).chance > 1e-3
     # Too many threes of columns would take long.
     assert screen_two(rng.standard_normal((1000, 50)), y[:1000]) is None
+
+
+def test_the_gaussian_part_is_read_from_all_pairs():
+    x, y = pairs(60_000, 2, 0.6, seed=5)
+    few, every = (next(r.value for r in read(x[:n], y[:n]).readings if r.name == GAUSSIAN) for n in (10_000, 60_000))
+    assert abs(every.value + math.log(1 - 0.36)) < 3 * every.stderr
+    assert abs(every.stderr / few.stderr - 6**-0.5) < 0.02
