@@ -69,12 +69,12 @@ def kind_of(values: NDArray[np.generic], name: str) -> Kind:
         return Kind(label, {}, label, tuple(notes))
     steps: dict[int, float] = {}
     for k, column in enumerate(numbers.T):
-        values, times = np.unique(column, return_counts=True)
-        steps |= _grid(k, values, len(column))
-        if len(values) > 1 and times.max() > NEARLY * len(column):
+        found, times = np.unique(column, return_counts=True)
+        steps |= _grid(k, found, len(column))
+        if len(found) > 1 and times.max() > NEARLY * len(column):
             notes.append(
                 f"column {k} of {name} is nearly constant: {len(column) - int(times.max())} of {len(column)} rows differ from "
-                f"{values[times.argmax()]:.4g}, and all that it tells lies in them; add such rows, or leave it out"
+                f"{found[times.argmax()]:.4g}, and all that it tells lies in them; add such rows, or leave it out"
             )
     if len(steps) > 0:
         first, step = next(iter(steps.items()))
