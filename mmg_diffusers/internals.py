@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 def execution_device(pipe: Any) -> torch.device:
     """Where the networks of a pipeline run, also if hooks bring them there from elsewhere."""
-    return pipe._execution_device if hasattr(pipe, "_execution_device") else pipe.device
+    found = getattr(pipe, "_execution_device", None)  # asked once: it walks over all modules
+    return pipe.device if found is None else found
 
 
 def changeable_inputs(pipe: Any) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """The command line, with small arguments."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 from mmg_diffusers import Estimate, load
 from mmg_diffusers.analysis.filtering import Filtered
 from mmg_diffusers.commands.console import with_messages
+from mmg_diffusers.commands.entry import main
 from mmg_diffusers.commands.running import of_outcome
 from mmg_diffusers.pairs.rows import Label
 from mmg_diffusers.runs.shards import Failure, Outcome
@@ -268,15 +268,16 @@ def test_likelihood(world, tmp_path):
         assert message in " ".join(said.output.split())
 
 
-def test_nothing_moves_where_the_output_is_no_terminal(tmp_path):
+def test_nothing_moves_where_the_output_is_no_terminal(tmp_path, monkeypatch, capfd):
+    """In this process; `test_answers.test_no_bar_moves_in_a_pipe` has one of its own."""
     path = tmp_path / "a.png"
     Image.new("RGB", (32, 32), "red").save(path)
-    done = subprocess.run(
-        [sys.executable, "-m", "mmg_diffusers", "estimate", "shapes", path, "--prompt", "a circle", "--levels", "2"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert "%|" not in done.stderr
-    assert "nats over 1 pair" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    line = ["mmg-diffusers", "estimate", "shapes", str(path), "--prompt", "a circle", "--levels", "2"]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capfd.readouterr()
+    assert stop.value.code == 0, said.err
+    assert "%|" not in said.err
+    assert "nats over 1 pair" in said.out

@@ -101,7 +101,7 @@ def test_oracle_in_the_networks_place(row):
     out = model(
         torch.stack(images * (count // 2)),
         list(row.prompts) * (count // 2),
-        quadrature=StratifiedUniform(24),
+        quadrature=StratifiedUniform(16),
         integrand="gap",
         antithetic=True,
         seed=5,
