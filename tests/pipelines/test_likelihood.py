@@ -65,13 +65,13 @@ def test_a_reference_with_a_pilot_leaves_less_noise_at_the_same_cost(pipe, sampl
     assert (len(piloted.fitted.rows), len(piloted.pilot.rows)) == (80, 16)
     assert not torch.isin(piloted.pilot.rows, piloted.fitted.rows).any()
     plain = pipe.fit_reference(others)
-    one, two = (pipe.log_likelihood(images, reference=held, levels=48, draws=2) for held in (plain, piloted))
+    one, two = (pipe.log_likelihood(images, reference=held, levels=24, draws=2) for held in (plain, piloted))
     assert two.evaluations <= one.evaluations + 4 * 2 * 2  # levels of the model that fall together are one
     assert float(two.stderr.square().mean()) < 0.6 * float(one.stderr.square().mean())
     error = float((one.stderr.square() + two.stderr.square()).mean().sqrt())
     assert float((one.nats - two.nats).square().mean().sqrt()) < 3 * error
     # Told prompts, the same levels; so what both share cancels.
-    told = pipe.log_likelihood(images, sample.prompts, reference=piloted, levels=48, draws=2)
+    told = pipe.log_likelihood(images, sample.prompts, reference=piloted, levels=24, draws=2)
     assert float(told.versus(two).stderr.mean()) < float(two.stderr.mean())
     own = pipe.log_likelihood([others[0], others[1]], reference=piloted, levels=4).warnings()
     assert any("1 of 2 x are among the points" in said for said in own)
