@@ -22,6 +22,7 @@ from mmg_diffusers.runs.shard_files import Shards
 from mmg_diffusers.worlds.shapes import Shapes
 from tests.commands.calling import answered, call, refused
 from tests.commands.test_light import after
+from tests.hub import answering
 
 HUB = "of-nobody/a-model-that-is-not-there"
 
@@ -252,27 +253,14 @@ def test_what_is_told_at_once(desk, arguments, says):
 
 def test_models_of_the_hub(tmp_path, monkeypatch):
     """What the hub says of a model that is not kept here."""
-    import huggingface_hub
     from huggingface_hub import errors
 
-    asked = []
-
-    def answer(error):
-        def metadata(url, timeout):
-            asked.append(timeout)
-            if error is not None:
-                raise error
-
-        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
-
-    def of(kind):
-        return kind.__new__(kind)
-
+    answer, asked = answering(monkeypatch)
     for error, says in (
-        (of(errors.RepositoryNotFoundError), "no model of that name on the hub"),
-        (of(errors.GatedRepoError), "is gated on the hub"),
-        (of(errors.RevisionNotFoundError), "has no revision"),
-        (of(errors.EntryNotFoundError), "is no pipeline of diffusers"),
+        (errors.RepositoryNotFoundError, "no model of that name on the hub"),
+        (errors.GatedRepoError, "is gated on the hub"),
+        (errors.RevisionNotFoundError, "has no revision"),
+        (errors.EntryNotFoundError, "is no pipeline of diffusers"),
     ):
         answer(error)
         with pytest.raises(ValueError, match=says):
@@ -282,7 +270,7 @@ def test_models_of_the_hub(tmp_path, monkeypatch):
         early.check_hub(HUB)
     answer(None)
     early.check_arguments(HUB, tmp_path)
-    assert set(asked) == {early.PATIENCE}
+    assert {timeout for _, timeout in asked} == {early.PATIENCE}
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set"):
         early.check_hub(HUB)

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import dblquad, quad
 from scipy.stats import gamma, nbinom, norm
 
-from mmg_diffusers.worlds.tasks import get_task, second_tasks
+from mmg_diffusers.worlds.tasks import second_tasks
 from mmg_diffusers.worlds.tasks.maps import Warp
 from mmg_diffusers.worlds.tasks.second import (
     Beside,
@@ -134,13 +134,3 @@ def test_maps_are_bijections_and_other_columns_tell_nothing():
     x, y = TASKS["warp-6-6-0.8"].sample(4000, 9)
     found = np.corrcoef(Warp(6, 3).undone(x), Warp(6, 4).undone(y), rowvar=False)[:6, 6:]
     assert np.abs(np.diag(found) - 0.8).max() < 4 * 0.36 / math.sqrt(4000)
-
-
-@pytest.mark.parametrize("key", TASKS)
-def test_samples_have_the_promised_shape_and_repeat(key):
-    task = get_task(key)
-    assert task == TASKS[key]
-    (x, y), again = task.sample(7, 3), task.sample(7, 3)
-    assert (x.shape, y.shape) == ((7, task.dim_x), (7, task.dim_y))
-    assert np.array_equal(x, again[0])
-    assert np.array_equal(y, again[1])
