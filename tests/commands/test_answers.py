@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mmg_diffusers import Estimate, MMGPipeline, shapes_model
-from mmg_diffusers.commands import early
+from mmg_diffusers.commands import demo, early
 from mmg_diffusers.commands.answers import Answer, Grid, plain
 from mmg_diffusers.commands.app import EXAMPLES, app
 from mmg_diffusers.commands.texts import TITLES
@@ -58,6 +58,8 @@ def at_desk(desk, monkeypatch, pipe):
     """The desk as the working folder, with the shipped model read once."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(MMGPipeline, "from_pretrained", lambda place, **options: pipe)
+    monkeypatch.setattr(demo, "PATHS", 1)
+    monkeypatch.setattr(demo, "CALIBRATED", 3)
     return desk
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmg_diffusers import Estimate, load
 from mmg_diffusers.analysis.filtering import Filtered
+from mmg_diffusers.commands import demo
 from mmg_diffusers.commands.console import with_messages
 from mmg_diffusers.commands.entry import main
 from mmg_diffusers.commands.running import of_outcome
@@ -158,8 +159,9 @@ def test_estimate_against_candidates(world, tmp_path):
         assert says in " ".join(said.output.split())
 
 
-def test_demo(tmp_path):
-    said = call("demo", "--pairs", 4, "--levels", 6, "--steps", 6, "--output", tmp_path / "demo", "--quiet")
+def test_demo(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "CALIBRATED", 4)
+    said = call("demo", "--pairs", 3, "--levels", 4, "--steps", 4, "--output", tmp_path / "demo", "--quiet")
     assert said.exit_code == 0, said.output
     for word in (
         "verdict on the null prompt: ",
@@ -177,7 +179,7 @@ def test_demo(tmp_path):
         with Image.open(tmp_path / "demo" / name) as picture:
             assert min(picture.size) > 200
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert summary["pairs"] == 4
+    assert summary["pairs"] == 3
     record = Estimate.load(tmp_path / "demo" / "estimate.safetensors")
     assert summary["gap"][0] == pytest.approx(record.using("gap").mean().value)
 

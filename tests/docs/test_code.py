@@ -16,7 +16,7 @@ from PIL import Image
 import mmg_diffusers
 from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.arrays import FitSettings
-from mmg_diffusers.commands import app, early, two_arrays
+from mmg_diffusers.commands import app, demo, early, two_arrays
 from mmg_diffusers.pairs import plan
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 from tests.commands.calling import call, run
@@ -134,6 +134,8 @@ def desk(tmp_path, monkeypatch, load):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "LEVELS", 2)
     monkeypatch.setattr(plan, "STEPS", 3)
+    monkeypatch.setattr(demo, "PATHS", 1)
+    monkeypatch.setattr(demo, "CALIBRATED", 3)
     monkeypatch.setattr(MMGPipeline, "from_pretrained", load)
     monkeypatch.setattr(early, "check_hub", lambda model, revision=None: None)
     real = mmg_diffusers.estimate_mi
@@ -156,8 +158,8 @@ class Halving(torch.nn.Module):
 
 def given(page, sample, pipe):
     """What a page takes for granted."""
-    images, prompts = list(sample.images[:4]), list(sample.prompts[:4])
-    candidates = list(dict.fromkeys([*prompts, *CAPTIONS[:3]]))
+    images, prompts = list(sample.images[:2]), list(sample.prompts[:2])
+    candidates = list(dict.fromkeys([*sample.prompts[:4], *CAPTIONS[:3]]))
     names = {
         "__name__": page,
         "MMGPipeline": MMGPipeline,
