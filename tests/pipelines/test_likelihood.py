@@ -5,7 +5,7 @@ import torch
 
 from mmg_diffusers import MMGPipeline, load
 from mmg_diffusers.denoisers.references import GaussianReference
-from mmg_diffusers.measure import Density, StratifiedUniform
+from mmg_diffusers.measure import Density, StratifiedUniform, density
 from mmg_diffusers.pairs import Likelihood, Plan
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.worlds.shapes import Shapes
@@ -78,14 +78,16 @@ def test_a_reference_with_a_pilot_leaves_less_noise_at_the_same_cost(pipe, sampl
     assert any("1 of 2 x are among those of the pilot" in said for said in own)
 
 
-def test_a_pilot_is_told_what_its_images_are(pipe, sample):
+def test_a_pilot_is_told_what_its_images_are(pipe, sample, monkeypatch):
+    monkeypatch.setattr(density, "PILOT_LEVELS", 8)
     shown = Shapes("soft").sample(20, 5)
     told, alone = (pipe.fit_reference(list(shown.images), prompts, pilot=8) for prompts in (shown.prompts, None))
     assert told.pilot.data == alone.pilot.data
     assert told.pilot.shares != alone.pilot.shares
 
 
-def test_maps_take_the_levels_of_a_pilot_without_its_control(pipe, sample):
+def test_maps_take_the_levels_of_a_pilot_without_its_control(pipe, sample, monkeypatch):
+    monkeypatch.setattr(density, "PILOT_LEVELS", 8)
     piloted = pipe.fit_reference(list(Shapes("soft").sample(20, 5).images), pilot=8)
     found = pipe.log_likelihood(list(sample.images), reference=piloted, levels=4, keep="pixel")
     torch.testing.assert_close(found.pixel_map()[0].sum((1, 2)), found.nats)
