@@ -157,8 +157,8 @@ def test_correlated_normals():
 
 def test_information_that_has_to_be_learnt():
     """Against numerical integration: y given x is normal, so I = h(y) - h(noise), and h(y) by quadrature."""
-    x, y = bent(20000)
-    value, stderr = estimate_mi(x, y, settings=FitSettings(steps=600, pilot=200)).mean()
+    x, y = bent(10000)
+    value, stderr = estimate_mi(x, y, settings=FitSettings(steps=400, pilot=200)).mean()
     nodes = np.linspace(-8, 8, 2001)
     weights = np.exp(-(nodes**2) / 2)
     grid = np.linspace(-4, 46, 8000)
@@ -269,13 +269,14 @@ def test_the_smaller_variable_is_diffused():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1000, 3))
     y = x[:, :1] + rng.standard_normal((1000, 1))
-    assert fit_model({"x": x, "y": y}, settings=QUICK).diffused == "y"
-    assert fit_model({"x": x, "y": (y[:, 0] > 0).astype(int)}, settings=QUICK).diffused == "x"
+    brief = FitSettings(steps=1, pilot=1, batch=8)
+    assert fit_model({"x": x, "y": y}, settings=brief).diffused == "y"
+    assert fit_model({"x": x, "y": (y[:, 0] > 0).astype(int)}, settings=brief).diffused == "x"
 
 
 def test_repeated_columns_are_said():
-    x, y = correlated(2000)
-    found = estimate_mi(np.concatenate([x, x], 1), y, settings=QUICK)
+    x, y = correlated(1000)
+    found = estimate_mi(np.concatenate([x, x], 1), y, settings=FitSettings(steps=1, pilot=1, batch=8))
     assert any("repeat others" in text for text in found.warnings())
 
 

@@ -56,7 +56,7 @@ def test_the_gaussian_part_of_many_columns_and_few_pairs_is_taken_with_caution()
     assert not any(text.about == "few pairs" for text in few.verdict.findings)
 
 
-@pytest.mark.parametrize("dims", [1, 5, 20])
+@pytest.mark.parametrize("dims", [1, 20])
 def test_independence_has_an_honest_error(dims):
     x, y = np.random.default_rng(dims).standard_normal((2, 2000, dims))
     found = estimate_mi(x, y, settings=LOOK)

@@ -61,9 +61,10 @@ def varied(prompt):
 
 
 def test_words_among_candidates_are_what_the_posterior_says(pipe, hard):
-    images, among = list(hard.images), [varied(prompt) for prompt in hard.prompts]
-    found = pipe.words(images, hard.prompts, marginal=among, prune=0.0, seed=4, together=True, **PATH)
-    for k, (prompt, candidates) in enumerate(zip(hard.prompts, among, strict=True)):
+    images, prompts = list(hard.images[:2]), hard.prompts[:2]
+    among = [varied(prompt) for prompt in prompts]
+    found = pipe.words(images, prompts, marginal=among, prune=0.0, seed=4, together=True, **PATH)
+    for k, (prompt, candidates) in enumerate(zip(prompts, among, strict=True)):
         read = pipe.classify(images[k : k + 1], candidates.prompts, draws=2, prune=0.0, seed=4, pair_ids=[k], **PATH)
         colour, side = candidates.parts
         total = read.curve.score.sum(2)[0]
@@ -79,7 +80,7 @@ def test_words_among_candidates_are_what_the_posterior_says(pipe, hard):
         row = found.shared.parts[k].tolist()
         assert row == pytest.approx([float(getattr(split, part)) for part in SHARED], abs=2e-3)
     nats, stderr = found.pixel_map()
-    assert nats.shape == stderr.shape == (6, 32, 32)
+    assert nats.shape == stderr.shape == (4, 32, 32)
     assert set(found.grades) <= {"trust", "with caution"}
 
 
