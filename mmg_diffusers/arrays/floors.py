@@ -65,8 +65,13 @@ class Floors:
 
     @property
     def least(self) -> Reading | None:
-        """The reading that asks for most: the greatest value less two of its errors, if that is above 0."""
-        found = [r for r in self.readings if _sure(r.value) > 0 and _beyond_chance(r) and r.name != BENDS]
+        """The reading that asks for most: the greatest value less two of its errors, if that is above 0.
+
+        What has no test of its own has to be clear of chance, unless bends have shown already that there is something to see.
+        """
+        bent = self.bends > 0
+        real = [r for r in self.readings if _beyond_chance(r) or (bent and r.chance is None)]
+        found = [r for r in real if _sure(r.value) > 0 and r.name != BENDS]
         return max(found, key=lambda r: _sure(r.value)) if found else None
 
     def missed(self, value: Value) -> tuple[Reading, float] | None:
