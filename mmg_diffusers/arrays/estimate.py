@@ -137,7 +137,8 @@ def estimate_mi(
             others, so that all are measured. By default 5 for fewer than 3,000 pairs, and a share of 0.3 of more. The
             networks are trained side by side, by as many threads as torch has.
         workers: processes that folds are shared among, of one thread each; no more than there are folds are started. They go in
-            step, so that the number is that of one process up to rounding.
+            step, so that the number is that of one process up to rounding. Of 1,000 pairs two take no less time than one, of many
+            more they do (docs/benchmarks.md). A script that asks for them does so beneath ``if __name__ == "__main__":``.
         blocks: one label a row, the same for rows that depend on each other, or how many rows in a row do. They are not parted,
             and count once in the error. By default copies of a row, and long pieces of a series.
         estimator: integrand and quadrature; see `FittedModel.estimate`.
