@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -83,6 +83,9 @@ class Crew:
     Args:
         processes: how many, with this one. Of one nothing is started.
 
+    Raises:
+        ValueError: in a process that may start no others.
+
     Others are started anew (spawned), so that a script which makes a crew runs again in each of them up to its
     ``if __name__ == "__main__":``.
     """
@@ -92,6 +95,10 @@ class Crew:
         self._others: list[tuple[Any, Connection]] = []
 
     def __enter__(self) -> Crew:
+        if self.processes > 1 and current_process().daemon:
+            raise ValueError(
+                f"workers is {self.processes} in a process that may start no others, as those of a pool may not; leave workers out"
+            )
         context = get_context("spawn")
         with _no_interrupt():
             for number in range(1, self.processes):

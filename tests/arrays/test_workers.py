@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import current_process
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_a_crew_does_jobs_and_tells_of_errors():
         with pytest.raises(RuntimeError, match=r"has ended \(exit code 9\).*__main__"):
             crew.run(jobs.leave)
     assert torch.get_num_threads() == threads
+
+
+def test_a_process_of_a_pool_starts_none(monkeypatch):
+    monkeypatch.setitem(current_process()._config, "daemon", True)
+    with pytest.raises(ValueError, match="workers is 2 in a process that may start no others"):
+        Crew(2).__enter__()
+    with Crew(1) as crew:
+        assert len(crew.run(jobs.told, [1])) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes")
