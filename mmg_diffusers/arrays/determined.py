@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.columns import Array
-from mmg_diffusers.arrays.equations import left_by_equations, left_by_pieces, left_by_products, met_once, polynomials
+from mmg_diffusers.arrays.equations import (
+    left_by_equations,
+    left_by_pieces,
+    left_by_products,
+    left_by_sums,
+    met_once,
+    polynomials,
+)
 
 # What a smooth function leaves of a column, beside its spread, among the nearest rows: below this it is determined. Noise of
 # this size would be 11 nats.
@@ -52,7 +59,7 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
             for chosen in choices:
                 left = _left(_scaled(inputs[:, chosen]), outputs[:, wanted], once)
                 if len(chosen) == len(kept):
-                    for look in (left_by_products, left_by_equations, left_by_pieces):
+                    for look in (left_by_products, left_by_equations, left_by_sums, left_by_pieces):
                         left = np.minimum(left, look(inputs[:, chosen], outputs[:, wanted]))
                 if float(left.min()) < LEFT:
                     which = {1: f"column {chosen[0]}", 2: f"columns {chosen[0]} and {chosen[-1]}"}.get(

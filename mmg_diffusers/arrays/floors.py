@@ -20,7 +20,7 @@ from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.arrays.counts import Table
 from mmg_diffusers.measure.value import Value
 
-GAUSSIAN = "Gaussian part"
+GAUSSIAN, NEIGHBOURS = "Gaussian part", "nearest neighbours"
 # The reading of what second and third powers show beyond it; no floor, since it is right to second order only.
 BENDS = "bends beyond the Gaussian part"
 # Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
@@ -67,8 +67,13 @@ class Floors:
 
     @property
     def least(self) -> Reading | None:
-        """The reading that asks for most: the greatest value less two of its errors, if that is above 0."""
-        found = [r for r in self.readings if _sure(r.value) > 0 and _beyond_chance(r) and r.name != BENDS]
+        """The reading that asks for most: the greatest value less two of its errors, if that is above 0.
+
+        What has no test of its own has to be clear of chance, unless bends have shown already that there is something to see.
+        """
+        bent = self.bends > 0
+        real = [r for r in self.readings if _beyond_chance(r) or (bent and r.chance is None)]
+        found = [r for r in real if _sure(r.value) > 0 and r.name != BENDS]
         return max(found, key=lambda r: _sure(r.value)) if found else None
 
     def missed(self, value: Value) -> tuple[Reading, float] | None:
@@ -170,7 +175,7 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
             # Believed both ways if neither farther neighbours nor a table see anything else.
             sure = total == 2 and len(one) >= MANY and _agree(value, nearest_neighbours(one[few], two[few], 10))
             sure = sure and (best is None or _sure(best.value) <= value.value)
-            found.append(Reading("nearest neighbours", value, both_ways=sure))
+            found.append(Reading(NEIGHBOURS, value, both_ways=sure))
         elif best is not None and best.chance is not None and best.chance < CHANCE:
             i, j = (int(part) for part in best.name.removeprefix("columns ").split(" and "))
             value = nearest_neighbours(one[:, [i]], two[:, [j]])
