@@ -349,6 +349,11 @@ class VectorNetwork(GaussianStart):
         """
         if not 0 <= index < self.members:
             raise IndexError(f"there are {self.members} members, no number {index}")
-        one = VectorNetwork(covariance=self.covariance[index], **self.config).to(self.null.device)
-        one.load_state_dict({key: value[index : index + 1] for key, value in self.state_dict().items()})
-        return one
+        return part_of(self, slice(index, index + 1))
+
+
+def part_of(network: VectorNetwork, members: slice) -> VectorNetwork:
+    """Take some members out as a stack of their own, with a copy of their weights."""
+    some = VectorNetwork(covariance=network.covariance[members], **network.config).to(network.null.device)
+    some.load_state_dict({key: value[members] for key, value in network.state_dict().items()})
+    return some

@@ -160,7 +160,9 @@ class Halving(torch.nn.Module):
 
 def given(page, sample, pipe):
     """What a page takes for granted."""
-    count = 4 if page in ("docs/guides/captions.md", "docs/guides/marginals.md") else 2  # negatives come from other pairs
+    count = (
+        4 if page in ("docs/guides/captions.md", "docs/guides/marginals.md") else 2
+    )  # negatives come from other pairs
     images, prompts = list(sample.images[:count]), list(sample.prompts[:count])
     candidates = list(dict.fromkeys([*sample.prompts[:4], *CAPTIONS[:3]]))
     names = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmg_diffusers import Candidates, Masked, MMGPipeline
+from mmg_diffusers import Candidates, Masked, MMGPipeline, NullPrompt
 from mmg_diffusers.analysis import Funnel, Sieve, decompose
 from mmg_diffusers.analysis.by_word import SHARED
 from mmg_diffusers.worlds.shapes import CAPTIONS, WORDS, Shapes
@@ -204,6 +204,10 @@ def test_select_by_log_q_and_by_a_function(pipe):
     torch.testing.assert_close(found.score.flatten(), again.nats)
     assert found.scoring == again.evaluations
     assert found.by == "i(image; prompt), Candidates"
+    # The prompts are each other's candidates if nothing else is said; the null prompt is warned of.
+    usual, null = (pipe.select(prompts, 2, score=score, steps=3, seed=5, levels=4) for score in (None, NullPrompt()))
+    torch.testing.assert_close(usual.score, found.score)
+    assert any("hardly better than chance" in note for note in null.warnings())
     bright = pipe.select(
         prompts, 2, score=lambda images, texts: [float(image.mean()) for image in images], steps=3, seed=5
     )
@@ -215,6 +219,8 @@ def test_select_by_log_q_and_by_a_function(pipe):
 def test_select_refuses_what_cannot_score(pipe):
     with pytest.raises(TypeError, match="expected NullPrompt"):
         pipe.select(CAPTIONS[:1], 2, score=3)
+    with pytest.raises(ValueError, match="has no other prompts beside it"):
+        pipe.select(CAPTIONS[:1], 2)
     with pytest.raises(ValueError, match="n is 1"):
         pipe.select(CAPTIONS[:1], 1)
     with pytest.raises(ValueError, match="not among the 2 candidates"):
