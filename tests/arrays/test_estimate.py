@@ -13,6 +13,7 @@ from mmg_diffusers.arrays.estimate import fit_model
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, Fitter, fit, held_out_loss, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.workers import Part
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.worlds.tasks import get_task
 
@@ -252,7 +253,7 @@ def test_a_wider_range_is_tried_where_held_out_pairs_show_information_at_the_end
             {"x": 1, "y": 1}, torch.tensor([[[1, rho], [rho, 1]]]).double(), logsnr_range=(-8.0, 12.0)
         )
         parts = [({}, {"x": x, "y": y})]
-        assert folds_module.lies_beyond(network, parts, paired("x", ["y"]), 0) == beyond
+        assert folds_module.lies_beyond(network, parts, paired("x", ["y"]), 0, Part.whole(1)) == beyond
 
 
 def test_pairs_of_ones_own_to_measure():
