@@ -193,9 +193,9 @@ def test_the_mean_of_the_paths_posteriors_of_measure_shapes(monkeypatch):
 def test_measure_shapes(tmp_path, capsys):
     arguments = [
         "--pairs",
-        "4",
+        "2",
         "--fitted",
-        "4",
+        "2",
         "--draws",
         "2",
         "--steps",
