@@ -21,7 +21,7 @@ from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.losses import BINS, losses
 from mmg_diffusers.arrays.networks import VectorNetwork
-from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.preprocess import Preprocessing, fit_turned
 from mmg_diffusers.arrays.seeds import generator_of
 from mmg_diffusers.arrays.values import named
 from mmg_diffusers.measure.estimate import Estimate
@@ -99,7 +99,8 @@ def fit_members(
     Raises:
         ValueError: as `Preprocessing.fit` and `fit` do.
     """
-    preprocessings = [Preprocessing.fit(train) for train, _ in parts]
+    made = [fit_turned(train, held, (settings or FitSettings()).steps, seed) for train, held in parts]
+    preprocessings = [preprocessing for preprocessing, _ in made]
     if any(other.sizes != preprocessings[0].sizes for other in preprocessings):
         # One part keeps a column that another leaves out: no stack, but one range, so that they can be joined.
         alone = [
@@ -147,10 +148,10 @@ def fit_members(
             diffused,
             given,
             tuple(asked.base),
-            replace(fitted, network=member),
+            replace(fitted, network=member, turned=() if turned is None else turned.rounds),
             {**record, "pairs_fitted": len(next(iter(train.values())))},
         )
-        for preprocessing, member, (train, _) in zip(preprocessings, networks, parts, strict=True)
+        for (preprocessing, turned), member, (train, _) in zip(made, networks, parts, strict=True)
     ]
 
 
