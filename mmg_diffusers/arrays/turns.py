@@ -189,7 +189,7 @@ def wound(x: Tensor, y: Tensor) -> float:
 
 
 def _linear(features: int, out: int, generator: torch.Generator, bound: float | None = None) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, features, out)
+    layer = nn.Linear(features, out, device="meta").to_empty(device="cpu")  # torch's global generator stays as it is
     bound = 1 / math.sqrt(features) if bound is None else bound
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.zeros_(layer.bias)
