@@ -99,7 +99,9 @@ def fit_members(
     Raises:
         ValueError: as `Preprocessing.fit` and `fit` do.
     """
-    made = [fit_turned(train, held, (settings or FitSettings()).steps, seed) for train, held in parts]
+    # A step of turns costs half as much as one of the network that follows.
+    most = 2 * (settings or FitSettings()).steps
+    made = [fit_turned(train, held, most, seed) for train, held in parts]
     preprocessings = [preprocessing for preprocessing, _ in made]
     if any(other.sizes != preprocessings[0].sizes for other in preprocessings):
         # One part keeps a column that another leaves out: no stack, but one range, so that they can be joined.
