@@ -88,13 +88,12 @@ def whole(value: object, name: str, least: int, hint: str = "") -> int:
         TypeError: for anything but a whole number; a truth value is none.
         ValueError: for less than `least`, or for more than 64 bits hold.
     """
-    refused = TypeError(f"{name} is {shown(value)}, a {type(value).__name__}; expected a whole number")
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise refused
     try:
-        number = operator.index(value)
-    except TypeError as error:  # an array of several, or a tensor of floats
-        raise refused from error
+        if isinstance(value, bool):
+            raise TypeError("a truth value")
+        number = operator.index(cast("SupportsIndex", value))
+    except TypeError as error:  # no number at all, an array of several, or a tensor of floats
+        raise TypeError(f"{name} is {shown(value)}, a {type(value).__name__}; expected a whole number") from error
     if number < least:
         raise ValueError(f"{name} is {shown(number)}; expected at least {least}{hint}")
     if number > MOST:

@@ -15,7 +15,22 @@ from torch import Tensor, nn
 
 def execution_device(pipe: Any) -> torch.device:
     """Where the networks of a pipeline run, also if hooks bring them there from elsewhere."""
-    return pipe._execution_device if hasattr(pipe, "_execution_device") else pipe.device
+    networks = (part for part in pipe.components.values() if isinstance(part, nn.Module))
+    # diffusers looks for hooks in slow walks over all modules, some times as long as to encode a small image.
+    if not any(map(_hooked, networks)) or not hasattr(type(pipe), "_execution_device"):
+        return pipe.device
+    return pipe._execution_device
+
+
+def _hooked(network: nn.Module) -> bool:
+    """Whether accelerate or diffusers hooked a module, so that it may run elsewhere than where its weights are."""
+    left = [network]
+    while left:
+        module = left.pop()
+        if "_hf_hook" in module.__dict__ or "_diffusers_hook" in module.__dict__:
+            return True
+        left.extend(child for child in module._modules.values() if child is not None)
+    return False
 
 
 def changeable_inputs(pipe: Any) -> tuple[str, ...]:

@@ -52,6 +52,23 @@ def test_hooks_of_sequential_offload_hold_the_weights(plain):
     assert devices == {torch.device("cpu")}
 
 
+def test_hooks_of_any_kind_say_where_a_pipeline_runs(plain):
+    from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+
+    networks = [part for part in plain.components.values() if isinstance(part, torch.nn.Module)]
+    hook = ModelHook()
+    hook.execution_device = "meta"
+    for network in networks:
+        add_hook_to_module(network, hook)
+    assert internals.execution_device(plain) == torch.device("meta")
+    for network in networks:
+        remove_hook_from_module(network)
+    assert not any(map(internals._hooked, networks))
+    plain.unet.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+    assert internals._hooked(plain.unet)
+    assert internals.execution_device(plain) == torch.device("cpu")
+
+
 def test_a_network_without_hooks_has_none(plain):
     assert internals.offloaded_weights(plain.unet) is None
     assert internals.execution_device_of_hook(plain.unet) is None

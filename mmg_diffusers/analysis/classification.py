@@ -22,6 +22,7 @@ from mmg_diffusers.analysis.calibration import (
 from mmg_diffusers.checks import MOST, Brief, needs, shown, whole
 from mmg_diffusers.files.records import versions, within
 from mmg_diffusers.measure.candidates import CandidateCurve
+from mmg_diffusers.measure.judging import of_steps
 from mmg_diffusers.measure.known import of_unknown_candidates
 from mmg_diffusers.measure.measured import Record, prefixed, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
@@ -227,7 +228,7 @@ class Classification(Record, Brief):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about this posterior before it."""
-        return (*self.notes, *of_unknown_candidates(self.curve))
+        return (*self.notes, *of_steps(self.curve.logsnr), *of_unknown_candidates(self.curve))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, the most probable candidate, its probability, and log q of every candidate."""

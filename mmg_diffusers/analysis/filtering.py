@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Below this, in nats, an error of the step is not worth a warning.
 COARSE = 0.05
+# A path that ends below this log-SNR has seen more noise than signal.
+NOISY_END = 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,6 +149,15 @@ class Filtered(Followed, Measured):
                 Finding(
                     f"the posterior still moves at the end of the path, log-SNR {high:.2f}: follow it further, or, if that is the "
                     "model's clean end, mind that its errors weigh most there",
+                    "range",
+                )
+            )
+        told = float(self.entropy_by_level[:, -1].mean())
+        if high < NOISY_END and told < self.mixture.ceiling / 2:
+            said.append(
+                Finding(
+                    f"the path ends at log-SNR {high:.2f}, more noise than picture, where the posterior has told {told:.2f} of "
+                    f"{self.mixture.ceiling:.2f} nats: what cleaner levels tell is not in this bound",
                     "range",
                 )
             )

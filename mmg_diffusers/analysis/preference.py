@@ -15,7 +15,7 @@ from mmg_diffusers.checks import finite, needs, of_type, shown
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.files.printed import in_short
 from mmg_diffusers.files.records import versions
-from mmg_diffusers.measure.judging import of_few
+from mmg_diffusers.measure.judging import of_few, of_steps
 from mmg_diffusers.measure.measured import Measured, same_origin, to_merge
 from mmg_diffusers.measure.value import Value, mean_over_pairs
 from mmg_diffusers.measure.verdict import Finding, packed_notes, unpacked_notes
@@ -169,7 +169,7 @@ class Preference(Measured):
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""
-        said = list(self.notes)
+        said = [*self.notes, *of_steps(self.logsnr)]
         close = self.nats.abs() < 2 * self.stderr
         if bool(close.any()):
             said.append(

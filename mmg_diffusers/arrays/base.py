@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmg_diffusers.arrays.values import named
 from mmg_diffusers.checks import shown
 from mmg_diffusers.denoisers.base import Condition, Denoiser
+from mmg_diffusers.denoisers.levels import add_noise
 
 # Devices whose numbers have 32 bits at most.
 _NO_FLOAT64 = {"mps"}
@@ -61,6 +62,34 @@ class MultiDenoiser(nn.Module, ABC):
         Each value has as many rows as what it was made of, or one. By default the variables as they are.
         """
         return dict(given)
+
+    def losses(
+        self, data: Mapping[str, Tensor], assignments: Sequence[Roles], logsnr: Tensor, eps: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Squared errors of all assignments at one shared noise, and how far their predictions of a variable differ: see `losses.losses`."""
+        errors: list[Tensor] = []
+        seen: dict[str, Tensor] = {}
+        differ: list[Tensor] = []
+
+        def square(difference: Tensor) -> Tensor:
+            return difference.square().flatten(logsnr.ndim).sum(-1)
+
+        def repeated(x: Tensor) -> Tensor:
+            copies = logsnr.shape[-1] // x.shape[logsnr.ndim - 1]
+            return x if copies == 1 else x.repeat(copies, *[1] * (x.ndim - 1))
+
+        for roles in assignments:
+            clean = {name: repeated(data[name]) for name in self.shapes if name in roles.diffused}
+            noisy = {name: add_noise(x, logsnr, eps[name]) for name, x in clean.items()}
+            given = self.read({name: data[name] for name in self.shapes if name in roles.given})
+            parts = self(noisy, logsnr, {name: repeated(x) for name, x in given.items()})
+            errors.append(sum((square(eps[name] - part) for name, part in parts.items()), torch.zeros(())))
+            for name, part in parts.items():
+                if name in seen:
+                    differ.append(square(part.detach() - seen[name]))
+                else:
+                    seen[name] = part.detach()
+        return torch.stack(errors), sum(differ, torch.zeros_like(errors[0].detach()))
 
     def snap(self, logsnr: Tensor) -> Tensor:
         """The levels that the network knows, nearest to those asked for; by default all that there are. Any shape, float64."""

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmg_diffusers.arrays.columns import Array
-from mmg_diffusers.arrays.equations import left_by_equations, left_by_pieces, left_by_products, met_once, polynomials
+from mmg_diffusers.arrays.equations import (
+    left_by_equations,
+    left_by_pieces,
+    left_by_products,
+    left_by_sums,
+    met_once,
+    polynomials,
+)
 
 # What a smooth function leaves of a column, beside its spread, among the nearest rows: below this it is determined. Noise of
 # this size would be 11 nats.
@@ -48,10 +55,11 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
             wanted = untied[target][:COLUMNS]
             if target == source or not wanted or not kept:
                 continue
+            once = np.stack([met_once(column) for column in outputs[:, wanted].T], 1)
             for chosen in choices:
-                left = _left(_scaled(inputs[:, chosen]), outputs[:, wanted])
+                left = _left(_scaled(inputs[:, chosen]), outputs[:, wanted], once)
                 if len(chosen) == len(kept):
-                    for look in (left_by_products, left_by_equations, left_by_pieces):
+                    for look in (left_by_products, left_by_equations, left_by_sums, left_by_pieces):
                         left = np.minimum(left, look(inputs[:, chosen], outputs[:, wanted]))
                 if float(left.min()) < LEFT:
                     which = {1: f"column {chosen[0]}", 2: f"columns {chosen[0]} and {chosen[-1]}"}.get(
@@ -69,11 +77,12 @@ def _scaled(values: Array) -> Array:
     return (values - values.mean(0)) / np.maximum(values.std(0), 1e-300)
 
 
-def _left(inputs: Array, columns: Array) -> Array:
+def _left(inputs: Array, columns: Array, once: NDArray[np.bool_]) -> Array:
     """What is left of each column among the nearest rows, in units of its spread: the median of the densest, a quartile of all.
 
     Where rows lie densest the remainder of a curve is least, but a fold may run right there: others are looked at as well.
-    A row whose value in a column stands elsewhere too says nothing of it, since a column may rest at one value.
+    A row whose value in a column stands elsewhere too, so that it was not met `once`, says nothing of it, since a column may rest at
+    one value.
     """
     from scipy.spatial import KDTree
 
@@ -97,8 +106,7 @@ def _left(inputs: Array, columns: Array) -> Array:
         answer = np.linalg.lstsq(design, target, rcond=None)[0]
         left.append(np.sqrt(np.square(target - design @ answer).sum(0) / (near - terms)))
     found: list[float] = []
-    for column, part in zip(columns.T, np.array(left).T, strict=True):
-        alone = met_once(column)[some[looked]]
+    for alone, part in zip(once[some[looked]].T, np.array(left).T, strict=True):
         near_by, any_where = part[:DENSE][alone[:DENSE]], part[alone]
         least = [float(np.quantile(some, q)) for some, q in ((near_by, 0.5), (any_where, 0.25)) if len(some) > FEWEST]
         found.append(min(least, default=np.inf))

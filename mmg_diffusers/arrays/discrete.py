@@ -58,7 +58,7 @@ def kind_of(values: NDArray[np.generic], name: str) -> Kind:
         )
         discrete = place.reshape(-1) if len(classes) * MET <= len(values) else None
         numbers = values.astype(float)[:, None]
-        return Kind(numbers, _grids(numbers), discrete, tuple(notes))
+        return Kind(numbers, _grid(0, np.unique(numbers), len(numbers)), discrete, tuple(notes))
     numbers = np.asarray(values, dtype=float)
     label = _indicators(numbers)
     if label is not None:
@@ -67,14 +67,15 @@ def kind_of(values: NDArray[np.generic], name: str) -> Kind:
             "label itself, as integers"
         )
         return Kind(label, {}, label, tuple(notes))
+    steps: dict[int, float] = {}
     for k, column in enumerate(numbers.T):
-        values, times = np.unique(column, return_counts=True)
-        if len(values) > 1 and times.max() > NEARLY * len(column):
+        found, times = np.unique(column, return_counts=True)
+        steps |= _grid(k, found, len(column))
+        if len(found) > 1 and times.max() > NEARLY * len(column):
             notes.append(
                 f"column {k} of {name} is nearly constant: {len(column) - int(times.max())} of {len(column)} rows differ from "
-                f"{values[times.argmax()]:.4g}, and all that it tells lies in them; add such rows, or leave it out"
+                f"{found[times.argmax()]:.4g}, and all that it tells lies in them; add such rows, or leave it out"
             )
-    steps = _grids(numbers)
     if len(steps) > 0:
         first, step = next(iter(steps.items()))
         few = len(np.unique(numbers[:, first]))
@@ -86,15 +87,10 @@ def kind_of(values: NDArray[np.generic], name: str) -> Kind:
     return Kind(numbers, steps, _discrete(numbers), tuple(notes))
 
 
-def _grids(numbers: Array) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for k, column in enumerate(numbers.T):
-        values = np.unique(column)
-        if 2 < len(values) <= ROUNDED * len(column):
-            step = grid_of(values)
-            if step is not None:
-                found[k] = step
-    return found
+def _grid(column: int, values: Array, count: int) -> dict[int, float]:
+    """The step of a column whose sorted different values, few beside so many rows, lie on a grid; nothing if they do not."""
+    step = grid_of(values) if 2 < len(values) <= ROUNDED * count else None
+    return {} if step is None else {column: step}
 
 
 def _discrete(numbers: Array) -> NDArray[np.int64] | None:

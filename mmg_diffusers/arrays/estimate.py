@@ -16,10 +16,11 @@ from mmg_diffusers.arrays.discrete import kind_of
 from mmg_diffusers.arrays.fitted import FittedModel, check_estimator
 from mmg_diffusers.arrays.fitting import FitSettings
 from mmg_diffusers.arrays.floors import Floors, read
-from mmg_diffusers.arrays.folds import MANY, Asked, fit_members, joined
+from mmg_diffusers.arrays.folds import MANY, Asked, Fold, fit_and_measure, fit_members, joined
 from mmg_diffusers.arrays.judging import again, disagreement, first, judge
 from mmg_diffusers.arrays.rows import Rows, examine
 from mmg_diffusers.arrays.values import as_array, named, pairs_in
+from mmg_diffusers.arrays.workers import Crew
 from mmg_diffusers.checks import callback, file_path, finite, of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.measure.estimate import Estimate
@@ -111,6 +112,7 @@ def estimate_mi(
     test: tuple[ArrayLike | Tensor, ...] | None = None,
     test_share: float | None = None,
     folds: int | None = None,
+    workers: int = 1,
     blocks: ArrayLike | None = None,
     estimator: MMG | MINDE | None = None,
     settings: FitSettings | None = None,
@@ -134,6 +136,9 @@ def estimate_mi(
         folds: in place of it, into how many parts the pairs are cut, each of which is measured by a network fitted to the
             others, so that all are measured. By default 5 for fewer than 3,000 pairs, and a share of 0.3 of more. The
             networks are trained side by side, by as many threads as torch has.
+        workers: processes that folds are shared among, of one thread each; no more than there are folds are started. They go in
+            step, so that the number is that of one process up to rounding. Of 1,000 pairs two take no less time than one, of many
+            more they do (docs/benchmarks.md). A script that asks for them does so beneath ``if __name__ == "__main__":``.
         blocks: one label a row, the same for rows that depend on each other, or how many rows in a row do. They are not parted,
             and count once in the error. By default copies of a row, and long pieces of a series.
         estimator: integrand and quadrature; see `FittedModel.estimate`.
@@ -146,10 +151,12 @@ def estimate_mi(
         beyond the pairs' own are in ``.allowance``; a `Counted` of two discrete variables.
 
     Raises:
-        ValueError: for lengths that differ, too few pairs, values that are not finite, constant columns, or variables of
-            which one determines the other.
+        ValueError: for lengths that differ, too few pairs, values that are not finite, constant columns, variables of
+            which one determines the other, or workers where one network is fitted.
+        RuntimeError: when a worker has ended before its folds were measured.
     """
     seed = _checked(settings, seed, progress)
+    workers = whole(workers, "workers", 1)
     check_estimator(estimator)
     names = ("x", "y") if given is None else ("x", "y", "c")
     values = (x, y) if given is None else (x, y, given)
@@ -173,6 +180,11 @@ def estimate_mi(
         measured = slice(None) if others is None else slice(count, None)
         told = {"seed": seed, "told": "both variables are discrete, and their table of counts says it all"}
         return Counted.of(discrete[0][measured], discrete[1][measured], settings=told, notes=notes)
+    if workers > 1 and folds is None:
+        raise ValueError(
+            f"workers is {workers}, and one network is fitted to a share of the pairs, which one process does; pass folds={FOLDS} in place of "
+            "the share, or leave workers out"
+        )
     refuse_determined(ours)
     rows = examine(ours, blocks)
     data = {name: kind.spread(rng) for name, kind in kinds.items()}
@@ -195,57 +207,47 @@ def estimate_mi(
             for _, kept in parts:
                 _refuse_unknown(data[name], kept, name)
     independent = rows.independent(count, FEWEST)
-    floors = Floors()
-    if given is None and independent is not None:
-        floors = read(*(data[name][independent] for name in names), seed=seed)
     size = sum(1 if value.ndim == 1 else value.shape[1] for value in data.values())
     # Few pairs need fewer weights, and fewer of them a step; several networks are trained at once.
     small = {} if folds is None or fewest >= MANY else {"batch": FEW_BATCH}
     usual = FitSettings.for_size(size, fewest, **small)
-    chosen = settings or first(usual, floors, size)
     measured = np.concatenate([aside for aside, _ in parts])
     those = Rows() if others is not None else rows.of(measured)
     base = () if given is None else ("c",)
+    held_out = min(max(0.05, HELD_OUT / fewest), MOST_HELD_OUT)
 
     def taken(which: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         return {name: value[which] for name, value in data.items()}
 
-    def fitted(how: FitSettings) -> list[FittedModel]:
-        held_out = min(max(0.05, HELD_OUT / fewest), MOST_HELD_OUT)
-        if folds is None:
-            kept = parts[0][1]
-            together = None if rows.blocks is None else rows.blocks[kept]
-            return [
-                fit_model(
-                    taken(kept),
-                    base=base,
-                    settings=how,
-                    held_out=held_out,
-                    blocks=together,
-                    seed=seed,
-                    progress=progress,
-                )
-            ]
-        cut = [(kept, *rows.of(kept).part(len(kept), held_out, rng)) for _, kept in parts]
-        pieces = [(taken(kept[fit]), taken(kept[held])) for kept, held, fit in cut]
-        return fit_members(
-            pieces, Asked(base=base, width=FEW_WIDTH if small else WIDTH), how, seed=seed, progress=progress
+    def by_one(how: FitSettings) -> tuple[list[Estimate], FittedModel]:
+        aside, kept = parts[0]
+        together = None if rows.blocks is None else rows.blocks[kept]
+        model = fit_model(
+            taken(kept), base=base, settings=how, held_out=held_out, blocks=together, seed=seed, progress=progress
         )
+        return [model.estimate(taken(aside), estimator=estimator, seed=seed)], model
+
+    def by_folds(how: FitSettings) -> tuple[list[Estimate], FittedModel]:
+        cut = [(aside, kept, *rows.of(kept).part(len(kept), held_out, rng)) for aside, kept in parts]
+        pieces = [Fold(taken(kept[fit]), taken(kept[held]), taken(aside)) for aside, kept, held, fit in cut]
+        asked = Asked(base=base, width=FEW_WIDTH if small else WIDTH)
+        done = crew.run(fit_and_measure, pieces, asked, how, estimator, seed, progress=progress)
+        return [one for estimates, _ in done for one in estimates], done[0][1]
 
     def attempt(how: FitSettings) -> Estimate:
-        models = fitted(how)
-        estimate, more = joined(
-            [
-                model.estimate(taken(aside), estimator=estimator, seed=(seed + k) % 2**63)
-                for k, (model, (aside, _)) in enumerate(zip(models, parts, strict=True))
-            ]
-        )
-        return judge(estimate, models[0], floors, those, closed=estimator is None, more=more)
+        estimates, model = by_one(how) if folds is None else by_folds(how)
+        estimate, more = joined(estimates)
+        return judge(estimate, model, floors, those, closed=estimator is None, more=more)
 
-    found = attempt(chosen)
-    if disagreement(found) > 0 and settings is None:
-        second = attempt(again(usual, floors, size))
-        found = min(found, second, key=disagreement)
+    # Others start while this process takes the readings.
+    with Crew(min(workers, folds or 1)) as crew:
+        floors = Floors()
+        if given is None and independent is not None:
+            floors = read(*(data[name][independent] for name in names), seed=seed)
+        found = attempt(settings or first(usual, floors, size))
+        if disagreement(found) > 0 and settings is None:
+            second = attempt(again(usual, floors, size))
+            found = min(found, second, key=disagreement)
     return replace(found, notes=(*rows.notes, *notes, *found.notes))
 
 

@@ -29,6 +29,7 @@ from mmg_diffusers.arrays.losses import (
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import step_generator
 from mmg_diffusers.arrays.turns import still_gains
+from mmg_diffusers.arrays.workers import Part
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.files.identity import Identity
 
@@ -165,6 +166,7 @@ class Fitter:
         checkpoint: file to go on from, and to write to.
         origin: what the data are, by name, in what JSON can hold: a checkpoint that states another is refused. By default
             the `Identity` of `data`.
+        part: which members of a larger stack the network's are, the others being trained in other processes.
 
     Raises:
         ValueError: for a checkpoint that is broken, or of other settings, data or another network.
@@ -180,7 +182,9 @@ class Fitter:
         seed: int = 0,
         checkpoint: Path | None = None,
         origin: Mapping[str, Any] | None = None,
+        part: Part | None = None,
     ) -> None:
+        self.part = part or Part.whole(network.members)
         self.network, self.assignments, self.settings = network, tuple(assignments), settings
         self.seed = whole(seed, "seed", 0)
         self.data = {name: _stacked(values, network.members) for name, values in data.items()}
@@ -249,7 +253,7 @@ class Fitter:
         logsnr = self.levels.draw(size, generator).repeat(2).expand(network.members, -1)
         eps: dict[str, Tensor] = {}
         for name, values in batch.items():
-            half = torch.randn((network.members, size, values.shape[-1]), generator=generator)
+            half = self.part.noise(size, values.shape[-1], generator)
             eps[name] = torch.cat([half, -half], 1)
         errors, differ = losses(network, batch, self.assignments, logsnr, eps)
         # Members do not share weights, so the sum over them trains each as if alone.
@@ -258,7 +262,7 @@ class Fitter:
             group["lr"] = self._rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.levels.see(logsnr[0], differ.mean(0))
+        self.levels.see(logsnr[0], self.part.all(differ).mean(0))
         self.step += 1
 
     def _rate(self) -> float:
@@ -268,9 +272,14 @@ class Fitter:
         return cosine_rate(self.settings.lr, done, length, self.settings.warmup)
 
 
-def _told(network: VectorNetwork, data: Mapping[str, Tensor], assignments: Sequence[Roles]) -> float:
+def _held_out(network: VectorNetwork, data: Mapping[str, Tensor], assignments: Sequence[Roles], part: Part) -> Tensor:
+    """`held_out_losses` of all members, wherever they are trained."""
+    return part.all(held_out_losses(network, data, assignments).expand(network.members, -1)).mean(0)
+
+
+def _told(network: VectorNetwork, data: Mapping[str, Tensor], assignments: Sequence[Roles], part: Part) -> float:
     """What held-out pairs tell of the information between the first assignment and the second, in nats."""
-    apart = held_out_losses(network, data, assignments)
+    apart = _held_out(network, data, assignments, part)
     return float(apart[0] - apart[1])
 
 
@@ -290,6 +299,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int], object] | None = None,
     origin: Mapping[str, Any] | None = None,
+    part: Part | None = None,
 ) -> Fit:
     """Train round by round, as long as held-out pairs gain; ends with the weights of the best round.
 
@@ -301,6 +311,7 @@ def fit(
         settings, seed, checkpoint: as in `Fitter`.
         progress: called with the steps done.
         origin: as in `Fitter`; by default the `Identity` of `data` and that of `held_out`.
+        part: as in `Fitter`. All processes end their rounds together.
 
     Raises:
         ValueError: as `Fitter` does.
@@ -310,18 +321,19 @@ def fit(
     few = {name: _stacked(values[..., :4000, :], network.members) for name, values in held_out.items()}
     # A checkpoint that is refused is refused before a network runs, and one that is taken replaces what it was made with.
     fresh = copy.deepcopy(network)
-    fitter = Fitter(network, data, assignments, settings, seed=seed, checkpoint=checkpoint, origin=origin)
-    start = held_out_loss(fresh, few, assignments)
+    part = part or Part.whole(network.members)
+    fitter = Fitter(network, data, assignments, settings, seed=seed, checkpoint=checkpoint, origin=origin, part=part)
+    start = float(_held_out(fresh, few, assignments, part).mean())
     chance = 2 / next(iter(few.values())).shape[1] ** 0.5
     for number, end in enumerate(settings.rounds):
         if number < len(fitter.gains):
             continue  # a round that ended before the checkpoint
         reached = sum(max(gain, 0.0) for gain in fitter.gains)
         slow = number and fitter.gains[-1] < (settings.least_gain if number == 1 else settings.least_more)
-        if slow and (not settings.least or _told(network, few, assignments) > settings.least - chance):
+        if slow and (not settings.least or _told(network, few, assignments, part) > settings.least - chance):
             break
         fitter.run(end, progress)
-        fitter.gains.append(start - held_out_loss(network, few, assignments) - reached)
+        fitter.gains.append(start - float(_held_out(network, few, assignments, part).mean()) - reached)
         if fitter.gains[-1] > 0:
             fitter.best = {key: value.clone() for key, value in network.state_dict().items()}
         fitter.save()

@@ -20,13 +20,15 @@ from mmg_diffusers.arrays.columns import Array
 from mmg_diffusers.arrays.counts import Table
 from mmg_diffusers.measure.value import Value
 
-GAUSSIAN = "Gaussian part"
+GAUSSIAN, NEIGHBOURS = "Gaussian part", "nearest neighbours"
 # The reading of what second and third powers show beyond it; no floor, since it is right to second order only.
 BENDS = "bends beyond the Gaussian part"
 # Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
 BOTH_WAYS, CLOSE = 2.0, 0.05
 # Pairs that readings look at, and those that neighbours in more than a few dimensions are counted among.
 MOST, MOST_NEIGHBOURS = 10_000, 4_000
+# Values that the Gaussian part, which is cheaper, is read from.
+MOST_VALUES = 2_000_000
 # Dimensions in all up to which nearest neighbours are believed: beyond, they tell less than there is, and slowly.
 NEAR = 10
 # Cells of a table of ranks, coarse to fine, by column of x and of y.
@@ -65,8 +67,13 @@ class Floors:
 
     @property
     def least(self) -> Reading | None:
-        """The reading that asks for most: the greatest value less two of its errors, if that is above 0."""
-        found = [r for r in self.readings if _sure(r.value) > 0 and _beyond_chance(r) and r.name != BENDS]
+        """The reading that asks for most: the greatest value less two of its errors, if that is above 0.
+
+        What has no test of its own has to be clear of chance, unless bends have shown already that there is something to see.
+        """
+        bent = self.bends > 0
+        real = [r for r in self.readings if _beyond_chance(r) or (bent and r.chance is None)]
+        found = [r for r in real if _sure(r.value) > 0 and r.name != BENDS]
         return max(found, key=lambda r: _sure(r.value)) if found else None
 
     def missed(self, value: Value) -> tuple[Reading, float] | None:
@@ -90,6 +97,11 @@ class Floors:
     def bends(self) -> float:
         """About how many nats second and third powers show beyond the Gaussian part; 0 if that may be chance."""
         return next((r.value.value for r in self.readings if r.name == BENDS and (r.chance or 0.0) < SURE), 0.0)
+
+    @property
+    def bends_read(self) -> bool:
+        """Whether second and third powers were looked at."""
+        return any(r.name == BENDS for r in self.readings)
 
     def above(self, value: Value) -> float:
         """By how many nats a value is above a reading that is believed both ways, beyond the errors of both; 0 if it is not."""
@@ -134,14 +146,14 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         seed: breaks ties, and chooses the rows if there are many.
     """
     rng = np.random.default_rng([seed, 2])
-    if len(x) > MOST:
-        rows = rng.permutation(len(x))[:MOST]
-        x, y = x[rows], y[rows]
+    every = x, y
+    rows = np.arange(len(x)) if len(x) <= MOST else rng.permutation(len(x))
+    x, y = x[rows[:MOST]], y[rows[:MOST]]
     labels = x.ndim == 1, y.ndim == 1
     if all(labels):
         table = Table.of(x, y)
         return Floors((Reading("table of counts", Value(table.nats, table.stderr), table.chance),))
-    left, right = (np.asarray(v, dtype=float).reshape(len(v), -1) for v in (x, y))
+    left, right = _columns(x), _columns(y)
     best = screen(left, right, labels=labels)
     found = [best] if best is not None else []
     if len(left) >= HELD * 2 * TWO**3:
@@ -151,7 +163,9 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         one, two = normal_scores(left, rng), normal_scores(right, rng)
         total = one.shape[1] + two.shape[1]
         if len(one) > total + ROOM:
-            found.append(Reading(GAUSSIAN, *gaussian(one, two)))
+            more = rows[: max(MOST, MOST_VALUES // total)]
+            scores = (one, two) if len(more) <= MOST else tuple(normal_scores(_columns(v[more]), rng) for v in every)
+            found.append(Reading(GAUSSIAN, *gaussian(*scores)))
             beyond = bent(one, two, seed) if total > 2 else None
             if beyond is not None:
                 found.append(Reading(BENDS, Value(beyond.nats, 0.0), beyond.chance))
@@ -161,12 +175,16 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
             # Believed both ways if neither farther neighbours nor a table see anything else.
             sure = total == 2 and len(one) >= MANY and _agree(value, nearest_neighbours(one[few], two[few], 10))
             sure = sure and (best is None or _sure(best.value) <= value.value)
-            found.append(Reading("nearest neighbours", value, both_ways=sure))
+            found.append(Reading(NEIGHBOURS, value, both_ways=sure))
         elif best is not None and best.chance is not None and best.chance < CHANCE:
             i, j = (int(part) for part in best.name.removeprefix("columns ").split(" and "))
             value = nearest_neighbours(one[:, [i]], two[:, [j]])
             found.append(Reading(f"nearest neighbours of columns {i} and {j}", value))
     return Floors(tuple(found))
+
+
+def _columns(values: NDArray[np.generic]) -> Array:
+    return np.asarray(values, dtype=float).reshape(len(values), -1)
 
 
 # ---- one by one ----

@@ -20,11 +20,13 @@ from mmg_diffusers.arrays.base import Roles
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.losses import BINS, losses
-from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.networks import VectorNetwork, part_of
 from mmg_diffusers.arrays.preprocess import Preprocessing, fit_turned
 from mmg_diffusers.arrays.seeds import generator_of
 from mmg_diffusers.arrays.values import named
+from mmg_diffusers.arrays.workers import ALONE, Part, Place
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.estimators import MINDE, MMG
 from mmg_diffusers.measure.moments import Curve
 from mmg_diffusers.measure.value import mean_over_pairs
 
@@ -43,11 +45,15 @@ FOLDS = "folds"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is fitted: I(diffused; given | base), by networks of a width; the variable that is in neither is diffused."""
+    """What is fitted: I(diffused; given | base), by networks of a width; the variable that is in neither is diffused.
+
+    `high` is where the range of levels ends at the least.
+    """
 
     given: tuple[str, ...] = ("y",)
     base: tuple[str, ...] = ()
     width: int = 64
+    high: float = HIGH
 
     def roles(self, data: Data, preprocessing: Preprocessing) -> tuple[str, tuple[str, ...]]:
         """The variable to diffuse, and those that are given.
@@ -85,7 +91,7 @@ def fit_members(
     checkpoint: Path | None = None,
     progress: Callable[[int], object] | None = None,
     origin: Mapping[str, Any] | None = None,
-    least_high: float = HIGH,
+    place: Place = ALONE,
 ) -> list[FittedModel]:
     """Fit one network to each part, side by side in one stack, over one range of levels.
 
@@ -94,7 +100,7 @@ def fit_members(
         asked: what is fitted.
         settings: of the training; chosen from the data's width by default.
         seed, checkpoint, progress, origin: as in `fit`.
-        least_high: where the range of levels ends at the least.
+        place: this process among those that fit the stack together; the models of its own part of it are returned.
 
     Raises:
         ValueError: as `Preprocessing.fit` and `fit` do.
@@ -103,11 +109,17 @@ def fit_members(
     most = 2 * (settings or FitSettings()).steps
     made = [fit_turned(train, held, most, seed) for train, held in parts]
     preprocessings = [preprocessing for preprocessing, _ in made]
+    part = place.part(len(parts))
     if any(other.sizes != preprocessings[0].sizes for other in preprocessings):
         # One part keeps a column that another leaves out: no stack, but one range, so that they can be joined.
         alone = [
-            fit_members([part], asked, settings, seed=seed, progress=progress, least_high=HIGHEST) for part in parts
+            fit_members([one], replace(asked, high=HIGHEST), settings, seed=seed, progress=progress)
+            for one in parts[part.mine]
         ]
+        steps = torch.tensor([models[0].fitted.steps for models in alone])
+        others = int(part.all(steps).sum()) - int(steps.sum())
+        if progress is not None and others:
+            progress(others)
         return [model for models in alone for model in models]
     preprocessing = preprocessings[0]
     sizes = preprocessing.sizes
@@ -115,31 +127,34 @@ def fit_members(
     ready = [(p(train), p(held)) for p, (train, held) in zip(preprocessings, parts, strict=True)]
     settings = settings or FitSettings.for_size(sum(sizes.values()))
     rho = max((float(p.correlations.max()) for p in preprocessings if len(p.correlations)), default=0.0)
-    high = float(np.clip(-math.log(1 - rho**2) + 7, least_high, HIGHEST))
+    high = float(np.clip(-math.log(1 - rho**2) + 7, asked.high, HIGHEST))
     roles = paired(diffused, given, asked.base)
     covariance = torch.stack([p.covariance for p in preprocessings])
     while True:
         network = VectorNetwork(
             sizes, covariance, logsnr_range=(LOW, high), width=asked.width, waves=settings.waves, seed=seed
         )
+        if place.processes > 1:
+            network = part_of(network, part.mine)
         fitted = fit(
             network,
-            _stacked([train for train, _ in ready], longest=True),
-            _stacked([held for _, held in ready], longest=False),
+            _stacked([train for train, _ in ready], longest=True, part=part),
+            _stacked([held for _, held in ready], longest=False, part=part),
             roles,
             settings,
             seed=seed,
             checkpoint=checkpoint,
             progress=progress,
             origin=origin,
+            part=part,
         )
         network.eval().requires_grad_(False)
-        if high >= HIGHEST or fitted.settled or not lies_beyond(network, ready, roles, seed):
+        if high >= HIGHEST or fitted.settled or not lies_beyond(network, ready, roles, seed, part):
             break
         # The branches still differ at the clean end: information lies beyond.
         high = HIGHEST
         checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-wide{checkpoint.suffix}")
-    networks = [network] if len(parts) == 1 else [network.member(k) for k in range(len(parts))]
+    networks = [network] if network.members == 1 else [network.member(k) for k in range(network.members)]
     for member in networks:
         member.eval().requires_grad_(False)
     record = {"fit": asdict(settings), "fit_seed": seed, "width": asked.width, "range": [LOW, high]}
@@ -153,8 +168,42 @@ def fit_members(
             replace(fitted, network=member, turned=() if turned is None else turned.rounds),
             {**record, "pairs_fitted": len(next(iter(train.values())))},
         )
-        for (preprocessing, turned), member, (train, _) in zip(made, networks, parts, strict=True)
+        for (preprocessing, turned), member, (train, _) in zip(made[part.mine], networks, parts[part.mine], strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Pairs to fit, pairs that decide when to stop, and pairs to measure, by name."""
+
+    train: Data
+    held: Data
+    own: Data
+
+
+def fit_and_measure(
+    place: Place,
+    folds: Sequence[Fold],
+    asked: Asked,
+    settings: FitSettings,
+    estimator: MMG | MINDE | None,
+    seed: int,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[list[Estimate], FittedModel]:
+    """Fit a network to each fold, and measure its own pairs.
+
+    Args:
+        place: this process among those that do so together: of its own folds the estimates, and the model of the first, are returned.
+        folds, asked, settings, estimator, seed, progress: as of `fit_members` and `FittedModel.estimate`.
+    """
+    parts = [(fold.train, fold.held) for fold in folds]
+    models = fit_members(parts, asked, settings, seed=seed, progress=progress, place=place)
+    mine = place.part(len(folds)).mine
+    measured = [
+        model.estimate(folds[k].own, estimator=estimator, seed=(seed + k) % 2**63)
+        for k, model in zip(range(mine.start, mine.stop), models, strict=True)
+    ]
+    return measured, models[0]
 
 
 def lies_beyond(
@@ -162,33 +211,40 @@ def lies_beyond(
     ready: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]],
     roles: tuple[Roles, ...],
     seed: int,
+    part: Part,
 ) -> bool:
     """Whether held-out pairs show information at the clean end of the range, beyond chance.
 
     Branches of a short training on few pairs differ there for no other reason than that they are not trained.
     """
-    held = _stacked([held for _, held in ready], longest=False)
+    held = _stacked([held for _, held in ready], longest=False, part=part)
     data = {name: (v if v.ndim == 3 else v[None])[:, :AT_END].float().repeat(1, NOISES, 1) for name, v in held.items()}
     count = next(iter(data.values())).shape[1]
     generator = generator_of(seed)
     low, high = network.logsnr_range
     logsnr = high - (high - low) / BINS * torch.rand(count, generator=generator).double()
-    eps = {name: torch.randn(v.shape, generator=generator) for name, v in data.items()}
+    eps = {name: part.noise(count, v.shape[-1], generator) for name, v in data.items()}
     with torch.no_grad():
         errors, _ = losses(network, data, roles, logsnr.expand(network.members, -1), eps)
-    apart = (errors[0] - errors[1]).reshape(network.members, NOISES, -1).mean(1).double().flatten()
+    apart = (errors[0] - errors[1]).reshape(network.members, NOISES, -1).mean(1).double()
+    apart = part.all(apart).flatten()
     return float(apart.mean()) > SIGMAS * float(apart.std()) / math.sqrt(len(apart))
 
 
-def _stacked(parts: Sequence[Mapping[str, Tensor]], longest: bool) -> dict[str, Tensor]:
-    """`(E, N, d)` by name: parts of different lengths repeat their first pairs to the longest, or end at the shortest."""
+def _stacked(parts: Sequence[Mapping[str, Tensor]], longest: bool, part: Part) -> dict[str, Tensor]:
+    """`(E, N, d)` by name, of the members trained here: parts of different lengths repeat their first pairs to the longest, or end
+    at the shortest.
+    """
     if len(parts) == 1:
         return dict(parts[0])
-    lengths = [len(next(iter(part.values()))) for part in parts]
+    lengths = [len(next(iter(values.values()))) for values in parts]
     count = max(lengths) if longest else min(lengths)
     return {
         name: torch.stack(
-            [part[name][torch.arange(count) % length] for part, length in zip(parts, lengths, strict=True)]
+            [
+                values[name][torch.arange(count) % length]
+                for values, length in zip(parts[part.mine], lengths[part.mine], strict=True)
+            ]
         )
         for name in parts[0]
     }

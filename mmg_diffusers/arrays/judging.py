@@ -10,7 +10,7 @@ import numpy as np
 
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import Fit, FitSettings
-from mmg_diffusers.arrays.floors import NEAR, Floors
+from mmg_diffusers.arrays.floors import GAUSSIAN, NEAR, NEIGHBOURS, Floors
 from mmg_diffusers.arrays.folds import FOLDS, MANY
 from mmg_diffusers.arrays.rows import Rows
 from mmg_diffusers.measure.allowance import DEPENDENT, Allowance
@@ -36,8 +36,11 @@ def amiss(floors: Floors, value: Value) -> float:
 
 
 def first(settings: FitSettings, floors: Floors, coordinates: int) -> FitSettings:
-    """How to fit at first: a short look is enough if nearest neighbours see no more than the Gaussian part, and nothing bends."""
-    if coordinates > NEAR or floors.gaussian is None or floors.bends > 0:
+    """How to fit at first: a short look is enough if no reading sees more than the Gaussian part, and nothing bends.
+
+    Of many columns, of which neighbours tell little, what bends has to have been looked at.
+    """
+    if floors.gaussian is None or floors.bends > 0 or (coordinates > NEAR and not floors.bends_read):
         return settings
     return replace(settings, pilot=min(settings.pilot, LOOK))
 
@@ -117,6 +120,11 @@ def judge(
                 # The whole holds no less than a part, so that the reading is nearer to it than the fit.
                 instead = missed[0].value
                 settled["told"] = f"the fit found less than {missed[0].name}, whose reading stands in its place"
+        elif coordinates < NEAR and pairs < TO_FIT:
+            short = hardly_found(floors, measured)
+            if short is not None:
+                errors["bends hardly found"] = short[0]
+                said.append(short[1])
     known = {name: round(error, 6) for name, error in errors.items() if error > 0}
     return replace(estimate, settings=settled, notes=(*said, *estimate.notes), allowance=Allowance(known, instead))
 
@@ -148,6 +156,26 @@ def unseen_of(floors: Floors, coordinates: int, pairs: int, nats: float, told: b
     return allowed, Finding(
         f"this is the Gaussian part: a relation of {coordinates} columns that bends would be seen neither by what is fitted to {pairs} pairs nor "
         f"by nearest neighbours; pass {MANY} pairs or more to look for one",
+        "few pairs",
+    )
+
+
+def hardly_found(floors: Floors, value: Value) -> tuple[float, str] | None:
+    """What a fit of few pairs may have left of what powers show to bend, in nats, and what to say of it.
+
+    ``None`` if nothing bends, or if it has found more than nearest neighbours, which see little of what bends in several columns and of few
+    pairs: then it has learnt. Powers show about as much as there is, and more of long tails: half of what was not found is allowed.
+    """
+    near = [r.value for r in floors.readings if r.name == NEIGHBOURS]
+    straight = [r.value.value for r in floors.readings if r.name == GAUSSIAN]
+    if floors.bends <= 0 or not near or not straight or value.value > near[0].value + near[0].stderr:
+        return None
+    beyond = value.value - straight[0]
+    if beyond >= floors.bends:
+        return None
+    return (floors.bends - beyond) / 2, Finding(
+        f"second and third powers show about {floors.bends:.2f} nats beyond the Gaussian part, of which {beyond:.2f} were found, no more than nearest "
+        f"neighbours see: the number is likely too small; pass {MANY} pairs or more",
         "few pairs",
     )
 

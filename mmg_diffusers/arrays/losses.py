@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from mmg_diffusers.arrays.base import GaussianStart, MultiDenoiser, Roles, levels_on
-from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import generator_of
-from mmg_diffusers.denoisers.levels import add_noise
 
 BINS = 40
 # If the last bin holds more than this share of the largest one, the range ends too early.
@@ -88,60 +86,7 @@ def losses(
     Returns:
         `(A, B)` or `(A, E, B)` errors, summed over coordinates, and `(B,)` or `(E, B)` squared differences.
     """
-    if isinstance(network, VectorNetwork) and all(roles.diffused == assignments[0].diffused for roles in assignments):
-        return _vector_losses(network, data, assignments, logsnr, eps)
-    errors: list[Tensor] = []
-    seen: dict[str, Tensor] = {}
-    differ: list[Tensor] = []
-
-    def square(difference: Tensor) -> Tensor:
-        return difference.square().flatten(logsnr.ndim).sum(-1)
-
-    def repeated(x: Tensor) -> Tensor:
-        copies = logsnr.shape[-1] // x.shape[logsnr.ndim - 1]
-        return x if copies == 1 else x.repeat(copies, *[1] * (x.ndim - 1))
-
-    for roles in assignments:
-        clean = {name: repeated(data[name]) for name in network.shapes if name in roles.diffused}
-        noisy = {name: add_noise(x, logsnr, eps[name]) for name, x in clean.items()}
-        given = network.read({name: data[name] for name in network.shapes if name in roles.given})
-        parts = network(noisy, logsnr, {name: repeated(x) for name, x in given.items()})
-        errors.append(sum((square(eps[name] - part) for name, part in parts.items()), torch.zeros(())))
-        for name, part in parts.items():
-            if name in seen:
-                differ.append(square(part.detach() - seen[name]))
-            else:
-                seen[name] = part.detach()
-    return torch.stack(errors), sum(differ, torch.zeros_like(errors[0].detach()))
-
-
-def _vector_losses(
-    network: VectorNetwork,
-    data: Mapping[str, Tensor],
-    assignments: Sequence[Roles],
-    logsnr: Tensor,
-    eps: Mapping[str, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """The same for branches that diffuse the same variables, in one pass: the small operations of two are what takes time."""
-
-    def beside(values: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-        chosen = [values[name] for name in network.sizes if name in names]
-        whole = chosen[0] if len(chosen) == 1 else torch.cat(chosen, -1) if chosen else noise[..., :0]
-        copies = logsnr.shape[-1] // whole.shape[-2]
-        whole = whole if copies == 1 else torch.cat([whole] * copies, -2)
-        return whole.float() if logsnr.ndim == 2 else whole.float()[None]
-
-    diffused = assignments[0].diffused
-    noise = torch.cat([eps[name] for name in network.sizes if name in diffused], -1)
-    noise = noise if logsnr.ndim == 2 else noise[None]
-    levels = logsnr if logsnr.ndim == 2 else logsnr[None]
-    z = add_noise(beside(data, diffused), levels, noise)
-    roles = [Roles(*(tuple(n for n in network.sizes if n in names) for names in each)) for each in assignments]
-    found = network.together([(each, beside(data, each.given)) for each in roles], z, levels)
-    errors = torch.stack([(noise - one).square().sum(-1) for one in found])
-    seen = [one.detach() for one in found]
-    differ = sum(((one - seen[0]).square().sum(-1) for one in seen[1:]), torch.zeros_like(errors[0].detach()))
-    return (errors, differ) if logsnr.ndim == 2 else (errors[:, 0], differ[0])
+    return network.losses(data, assignments, logsnr, eps)
 
 
 def listed(assignments: Sequence[Roles]) -> list[list[list[str]]]:

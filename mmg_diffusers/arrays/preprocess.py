@@ -23,6 +23,8 @@ __all__ = ["Column", "Preprocessing", "Variable", "as_array"]
 FEW, TIES = 32, 10
 # Squared correlations above 1 minus this mean that one variable determines the other.
 DETERMINED = 1e-10
+# Pairs whose order is compared first.
+ORDERED = 5000
 
 
 @dataclass(frozen=True)
@@ -354,19 +356,29 @@ def _determined(names: list[str]) -> str:
 
 def _refuse_monotone(data: Mapping[str, NDArray[np.generic]]) -> None:
     """Refuse a column that orders the pairs just as a column of another variable does, forwards or backwards."""
+    # What some of the pairs tell apart need not be sorted whole.
+    if _ordered_alike({name: values[:ORDERED] for name, values in data.items()}) is not None:
+        alike = _ordered_alike(data)
+        if alike is not None:
+            raise ValueError(_determined(list(alike)))
+
+
+def _ordered_alike(data: Mapping[str, NDArray[np.generic]]) -> tuple[str, str] | None:
+    """Two variables that hold columns of one order, or its reverse; columns with ties are left out."""
     seen: dict[bytes, str] = {}
     for name, values in data.items():
         orders: dict[bytes, str] = {}
         for column in np.asarray(values, dtype=float).T:
             if len(np.unique(column)) < len(column):
-                continue  # ties: two noisy columns may share a few values
+                continue  # two noisy columns may share a few values
             order = np.argsort(column)
             # One name for an order and its reverse.
             key = min(order.tobytes(), order[::-1].tobytes())
             if key in seen:
-                raise ValueError(_determined([seen[key], name]))
+                return seen[key], name
             orders[key] = name
         seen |= orders
+    return None
 
 
 def _refuse_determined(names: list[str], rho: Array, labels: bool) -> None:

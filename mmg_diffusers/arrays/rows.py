@@ -20,6 +20,8 @@ ATOM, ATOM_SHARE = 30, 0.01
 SIGMAS = 5.0
 # Lengths of memory after which rows count as independent, and the fewest blocks that a series is cut into.
 MEMORIES, FEWEST_BLOCKS = 5, 10
+# Rows in a row whose memory is looked for.
+FOLLOWED = 20_000
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,10 @@ def _memory(arrays: list[NDArray[np.generic]]) -> float | None:
         columns = np.asarray(values, dtype=float).reshape(len(values), -1)
         if bool((np.diff(columns, axis=0) >= 0).all(0).any() or (np.diff(columns, axis=0) <= 0).all(0).any()):
             return None
-        ranks = rankdata(columns, axis=0)
+        ranks = rankdata(columns[:FOLLOWED], axis=0)
         ranks = (ranks - ranks.mean(0)) / np.maximum(ranks.std(0), 1e-12)
         strongest.append(float((ranks[1:] * ranks[:-1]).mean(0).max()))
-    least = SIGMAS / math.sqrt(len(arrays[0]))
+    least = SIGMAS / math.sqrt(min(len(arrays[0]), FOLLOWED))
     if len(strongest) < 2 or min(strongest) < least:
         return None
     first, second = sorted(strongest)[-2:]

@@ -35,6 +35,8 @@ _NAMES = {
     "captions": "--captions",
     "limit": "--limit",
     "test_share": "--test-share",
+    "folds": "--folds",
+    "workers": "--workers",
     "mask": "--replace-by",
     "integrand": "--integrand",
 }

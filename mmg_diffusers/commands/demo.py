@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # The candidates' posterior has settled below this level; two paths scatter less than one, more would take too long here.
 SETTLED, PATHS = 5.0, 2
+# Pairs at the least that the calibration is fitted to.
+CALIBRATED = 8
 CALIBRATION_SEED = 2**30
 
 
@@ -145,7 +147,7 @@ def demonstrate(
         batch_size: rows per forward pass.
     """
     world = Shapes("soft")
-    test, other = world.sample(pairs, seed), world.sample(max(8, pairs // 2), CALIBRATION_SEED ^ seed)
+    test, other = world.sample(pairs, seed), world.sample(max(CALIBRATED, pairs // 2), CALIBRATION_SEED ^ seed)
     # The same pairs' exact values: how much of a difference is these pairs and not the model.
     exact = torch.from_numpy(world.pointwise(test.factors, test.caption))
     with bar_of_parts(3, "demo", pipe.progress_bar_config):

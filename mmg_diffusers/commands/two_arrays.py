@@ -62,6 +62,16 @@ class Question:
         return x, y, given[0] if given else None
 
 
+@dataclass(frozen=True)
+class How:
+    """What `estimate_mi` is asked for besides: `test_share`, `folds`, `workers` and `seed`, as it takes them."""
+
+    test_share: float | None = None
+    folds: int | None = None
+    workers: int = 1
+    seed: int = 0
+
+
 def read_array(source: str) -> Array:
     """The array of a ``.npy``.
 
@@ -78,9 +88,7 @@ def read_array(source: str) -> Array:
         raise ValueError(f"{path} cannot be used: {reason(error)}") from error
 
 
-def estimate(
-    question: Question, test_share: float | None, folds: int | None, seed: int, output: Path, quiet: bool
-) -> Answer:
+def estimate(question: Question, how: How, output: Path, quiet: bool) -> Answer:
     """Estimate the information of two variables, and write the record.
 
     Raises:
@@ -89,6 +97,6 @@ def estimate(
     x, y, given = question.read()
     check_writable(output)
     with tqdm(desc="training", unit="step", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
-        found = estimate_mi(x, y, given=given, test_share=test_share, folds=folds, seed=seed, progress=bar.update)
+        found = estimate_mi(x, y, given=given, progress=bar.update, **vars(how))
     record = found.save(output / "estimate.safetensors")
     return Answer(of_record(found), [found], [record])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,18 @@ def read_record(path: str | Path, kind: str) -> bytes:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on."""
-    known = {"python": platform.python_version()}
-    for package in ("mmg-diffusers", "torch", "diffusers", "transformers"):
-        try:
-            known[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return known
+    packages = ("mmg-diffusers", "torch", "diffusers", "transformers")
+    known = {package: version for package in packages if (version := _version(package)) is not None}
+    return {"python": platform.python_version(), **known}
+
+
+@cache
+def _version(package: str) -> str | None:
+    """Read once: to parse what is installed takes longer than to measure a small image."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

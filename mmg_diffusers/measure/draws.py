@@ -31,8 +31,8 @@ class PairDraws:
     def __init__(self, seed: int, pair: int, draw: int = 0) -> None:
         self._key = np.array([whole(seed, "seed", 0), whole(pair, "pair id", 0)], dtype=np.uint64)
         # The generator counts in the low words; the high words separate streams.
-        self._levels = [0, 0, draw, 0]
-        self._normals = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, 1 + draw]))
+        self._levels, self._noise = [0, 0, draw, 0], [0, 0, 0, 1 + draw]
+        self._stream: np.random.Generator | None = None
 
     def uniform(self, count: int) -> Tensor:
         """`(count,)` float64 in [0, 1), the same at every call; what places the draw's levels."""
@@ -41,9 +41,11 @@ class PairDraws:
 
     def normals(self, count: int, event: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         """The next `(count, *event)` standard normal numbers."""
+        if self._stream is None:
+            self._stream = np.random.Generator(np.random.Philox(key=self._key, counter=self._noise))
         if dtype == torch.float64:
-            return torch.from_numpy(self._normals.standard_normal((count, *event)))
-        return torch.from_numpy(self._normals.standard_normal((count, *event), dtype=np.float32))
+            return torch.from_numpy(self._stream.standard_normal((count, *event)))
+        return torch.from_numpy(self._stream.standard_normal((count, *event), dtype=np.float32))
 
 
 def brownian_path(

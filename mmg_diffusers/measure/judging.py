@@ -39,6 +39,8 @@ BANDS = 8
 OFF = 3.5
 # Fewer pairs than these do not show the tails of their law.
 FEW = 20
+# Steps in log-SNR over which a prediction is taken to stand still; longer ones weigh (e^h - 1) / h times too much.
+COARSE = 1.0
 
 
 class Imbalance(NamedTuple):
@@ -206,6 +208,21 @@ def of_pairs(count: int, mean: Value, compares: str) -> list[Finding]:
             )
         )
     return found
+
+
+def of_steps(logsnr: Tensor) -> list[Finding]:
+    """What the steps of a path of noise, between levels `(L + 1,)`, leave of evidence that is added up along it."""
+    step = float(logsnr.diff().max())
+    if step <= COARSE:
+        return []
+    return [
+        Finding(
+            f"the path's {len(logsnr) - 1} steps are as long as {step:.1f} in log-SNR, within which predictions change, and weigh too much: take "
+            f"{math.ceil(2 * float(logsnr[-1] - logsnr[0]))} (levels=), or follow a part of the path (logsnr_range=)",
+            "steps",
+            "don't" if step > 2 * COARSE else "with caution",
+        )
+    ]
 
 
 def of_null(settings: Mapping[str, Any], notes: Sequence[str]) -> list[Finding]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -16,7 +17,7 @@ from mmg_diffusers.checks import file_path, needs, of_type
 from mmg_diffusers.files.records import pack, read_record, unpack
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.value import Labels, Value
-from mmg_diffusers.measure.verdict import Verdict
+from mmg_diffusers.measure.verdict import GRADES, Finding, Verdict
 from mmg_diffusers.measure.weighing import Contributions
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mmg_diffusers.measure.influence import Influence
 
 
+_NUMBER = re.compile(r"-?\d[\d.,]*")
 # Warnings that a notebook shows of a result, and letters of each.
 _LINES, _LONGEST_LINE = 3, 160
 
@@ -231,7 +233,21 @@ def same_origin(parts: Sequence[P], kind: str) -> tuple[str, ...]:
                 raise ValueError(
                     f"{kind}s were measured with two versions of {package}, {one} and {another}; measure all shards with one"
                 )
-    return tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return told_once(dict.fromkeys(note for part in parts for note in part.notes))
+
+
+def told_once(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes, and of findings about levels that differ in their numbers alone, as chunks of pairs give them, the one that weighs most."""
+    kept: dict[tuple[str, str], str] = {}
+    for note in notes:
+        if not isinstance(note, Finding) or note.about != "range":
+            kept[note, ""] = note
+            continue
+        alike = (_NUMBER.sub("", note), note.about)
+        other = kept.get(alike)
+        if not isinstance(other, Finding) or GRADES.index(note.grade) > GRADES.index(other.grade):
+            kept[alike] = note
+    return tuple(kept.values())
 
 
 def prefixed(room: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -110,7 +110,7 @@ class Folder:
                     f"of what is in {self.path}, {len(left_out)} are left out, {what} (such as {min(left_out)})"
                 )
         if captioned:
-            notes.append(f"captions are those of the text files beside the pictures of {self.path}")
+            notes.append(f"the captions are those of the text files beside the pictures of {self.path}")
         return tuple(notes)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmg_diffusers.checks import of_type, whole
+from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.pairs.captions import Captions
 from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames, as_prompt, name_of
@@ -64,12 +64,26 @@ def rows_of_table(table: PairTable) -> Iterator[Row]:
         yield Row(place, image, prompt, None if table.given is None else table.given[place])
 
 
+def _of_one_split(source: Iterable[Any]) -> Iterable[Any]:
+    """What `datasets.load_dataset` holds by the names of splits, if it is one; anything else as it is."""
+    if not isinstance(source, Mapping) or not source or not all(hasattr(part, "features") for part in source.values()):
+        return source
+    splits = list(source)
+    if len(splits) > 1:
+        raise TypeError(
+            f"the source is a {type(source).__name__} of the splits {', '.join(map(shown, splits[:4]))}; choose one, as with "
+            f"data[{shown(splits[0])}] or load_dataset(..., split={shown(splits[0])})"
+        )
+    return source[splits[0]]
+
+
 class Source:
     """Rows of a path, a data set, or a list of mappings.
 
     Args:
         source: what `read_pairs` reads; webdataset shards (``.tar``), as one path, a folder of them, or a pattern such as
-            ``pairs-{000..012}.tar``; a `datasets.Dataset`, map-style or streaming; mappings; or another `Source`.
+            ``pairs-{000..012}.tar``; a `datasets.Dataset`, map-style or streaming, or the
+            dict of a single split; mappings; or another `Source`.
         prompt: for all images; takes the place of a column.
         folder: of the paths that a data set names, see `rows_of_dataset`; a table's paths lie in the folder of the table.
         captions: which are measured of a picture that has several; the first, by default. Those at random depend on their seed and
@@ -124,10 +138,11 @@ class Source:
             self._rows, self.notes = read, read.notes
             return
         of_type(source, Iterable, "the source", "a path, or a data set of rows")
+        source = _of_one_split(source)
         if isinstance(source, Mapping):
             raise TypeError(
-                f"the source is a {type(source).__name__} of {', '.join(map(repr, list(source)[:4]))}; expected rows: choose a "
-                "split, or make rows of columns with datasets.Dataset.from_dict"
+                f"the source is a {type(source).__name__} of {', '.join(map(repr, list(source)[:4]))}; expected rows, which "
+                "datasets.Dataset.from_dict makes of columns"
             )
         if isinstance(source, Iterator):
             raise TypeError(

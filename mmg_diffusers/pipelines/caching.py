@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -113,9 +112,8 @@ def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return total.hexdigest()
 
 
-@cache
 def _versions() -> dict[str, str]:
-    """Of the packages that encode; read once, since that takes longer than to encode a small image."""
+    """Of the packages that encode."""
     return {name: version for name, version in versions().items() if name != "python"}
 
 
@@ -240,27 +238,28 @@ class RememberingCodec:
         One by one: a batch rounds differently from its parts, and the clean end magnifies that; so an image's latent, like
         its noise, does not depend on the images beside it.
         """
-        maker = self._maker("image")
+        device = self.codec.device
+        maker = self._maker("image", device)
 
         def encode(image: Tensor) -> Encoding:
             content = f"{tuple(image.shape)} {image.dtype} ".encode() + image.contiguous().numpy().tobytes()
             return self._recall(maker, content, lambda: {"x": self.codec.encode_images(image[None])})
 
-        return torch.cat([encode(image)["x"] for image in images]).to(self.codec.device)
+        return torch.cat([encode(image)["x"] for image in images]).to(device)
 
     def prompts(self, prompts: Sequence[Prompt | Null]) -> list[Encoding]:
         """Prompts, or the null, to conditions of one row each."""
-        maker = self._maker("prompt")
+        device = self.codec.device
+        maker = self._maker("prompt", device)
 
         def encode(prompt: Prompt | Null) -> Encoding:
             # A masked prompt is encoded by code of our own, whose version is part of what made it.
             way = f"{_MASKING} " if isinstance(prompt, Masked) else ""
             return self._recall(maker, (way + repr(prompt)).encode(), lambda: self.codec.encode(prompt))
 
-        device = self.codec.device
         return [{name: value.to(device) for name, value in encode(prompt).items()} for prompt in prompts]
 
-    def _maker(self, kind: Literal["image", "prompt"]) -> str | None:
+    def _maker(self, kind: Literal["image", "prompt"], device: torch.device) -> str | None:
         """A hash of what makes encodings of a kind; nothing where that is not known."""
         origin: Origin | None = self.codec.origin(kind)
         weights = None if origin is None else fingerprint(origin.networks)
@@ -272,7 +271,7 @@ class RememberingCodec:
             "weights": weights,
             "tokenizers": [vocabulary(tokenizer) for tokenizer in origin.tokenizers],
             "settings": dict(origin.settings),
-            "device": self.codec.device.type,
+            "device": device.type,
             "versions": _versions(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -15,6 +15,7 @@ from mmg_diffusers.analysis.ranking import Funnel, Ranked
 from mmg_diffusers.analysis.selection import INFORMATION, Score, Selected, scored
 from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.measure.value import repeated
+from mmg_diffusers.measure.verdict import Finding
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.plan import Options, Plan
 from mmg_diffusers.pairs.prompts import Prompt, Word, check_text
@@ -26,6 +27,12 @@ from mmg_diffusers.pipelines.retrieval import rank, short_paths
 from mmg_diffusers.pipelines.sampling import SamplerLevels
 from mmg_diffusers.pipelines.watching import Calls, Watch
 from mmg_diffusers.pipelines.wording import Asked, read_words
+
+# Measured by scripts/measure_uses.py --protocol selection.
+_BY_NULL = Finding(
+    "the null prompt chose hardly better than chance, or worse, where the truth is known: choose by score=Candidates([...])",
+    "null alone",
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -178,7 +185,7 @@ class UsingModel(PilotingModel):
         prompts: Sequence[str],
         n: int,
         *,
-        score: Marginal | Score = NULL,
+        score: Marginal | Score | None = None,
         steps: int = 50,
         guidance: float = 1.0,
         plan: Plan | None = None,
@@ -189,8 +196,8 @@ class UsingModel(PilotingModel):
         Args:
             prompts: P of them.
             n: images a prompt, at least two.
-            score: what the information is measured against: the null prompt, or `Candidates` (log q), all prompts among them; or a
-                function of images and prompts that gives a number for each image.
+            score: what the information is measured against: `Candidates` (log q), all prompts among them, or the null prompt; or a
+                function of images and prompts that gives a number for each image. By default the prompts are each other's candidates.
             steps, guidance: of drawing, as in `mmg_diffusers.draw`.
             plan: how images are scored, as in ``pipe(images, prompts)``. Its seed names the noise of drawing too.
 
@@ -203,6 +210,14 @@ class UsingModel(PilotingModel):
             raise TypeError(f"the prompts are {shown(prompts)}; expected a list of at least one")
         for place, prompt in enumerate(prompts):
             check_text(prompt, f"prompts[{place}]")
+        if score is None:
+            others = list(dict.fromkeys(prompts))
+            if len(others) < 2:
+                raise ValueError(
+                    f"score is not given, and {shown(others[0])} has no other prompts beside it to be told from; pass score=Candidates([...]), "
+                    "itself among texts that differ from it in what matters"
+                )
+            score = Candidates(others)
         if not isinstance(score, Marginal) and not callable(score):
             raise TypeError(
                 f"score is {shown(score)}; expected NullPrompt(), Candidates(...) or a function of images and prompts"
@@ -220,6 +235,8 @@ class UsingModel(PilotingModel):
             found = self.measure(images, texts, None, score, chosen)
             values, error, rows, by = found.nats, found.stderr, found.evaluations, f"{INFORMATION}, {score.label}"
             notes, settings = (*drawn.notes, *found.notes), dict(found.settings)
+            if isinstance(score, NullPrompt):
+                notes = (*notes, _BY_NULL)
         else:
             values, by = scored(score, images, texts), getattr(score, "__name__", type(score).__name__)
             notes, settings = drawn.notes, {"model": str(self._source["model"])}

@@ -129,6 +129,24 @@ def test_an_unfinished_or_bold_posterior_is_warned_of(mixture):
     assert any("still moves at the end of the path, log-SNR 0.00" in text for text in short.warnings())
 
 
+def test_a_bound_over_noise_alone_is_taken_with_caution(mixture):
+    """A path that ends where hardly anything is told yet has a bound that holds, and says nothing."""
+    denoiser, x, cond = mixture
+    truth = cond["label"][:300]
+
+    def over(low, high):
+        path = NoisePath(Trapezoid(24), logsnr_range=(low, high))
+        curve = measure_candidates(denoiser, Pairs.of(x[:300]), {"label": torch.arange(3)}, path, truth=truth)
+        prior = torch.full((300, 3), 1 / 3, dtype=torch.float64)
+        return Filtered(curve, Mixture(("one", "two", "three"), torch.arange(3).expand(300, -1), prior, truth))
+
+    noisy, whole = over(-8.0, -5.0), over(-8.0, 6.0)
+    assert noisy.mean().value < 0.1
+    assert any("more noise than picture, where the posterior has told" in text for text in noisy.warnings())
+    assert noisy.verdict.grade != "trust"
+    assert not any("more noise than picture" in text for text in whole.warnings())
+
+
 def test_the_step_error_vanishes_for_small_steps_of_any_network(mixture):
     denoiser, x, cond = mixture
     # Means twice as far apart as they are: a network that is wrong, and bold.

@@ -82,3 +82,10 @@ def test_warnings_say_what_is_close_and_what_is_late():
     assert preference([clear] * 20).warnings() == ()
     assert str(preference([clear] * 20).verdict) == "trust"
     assert len(repr(late)) < 400
+
+
+@pytest.mark.parametrize(("levels", "grade"), [(8, "trust"), (3, "with caution"), (1, "don't")])
+def test_long_steps_are_said(levels, grade):
+    """From log-SNR -2 to 2: steps of 0.5, 1.33 and 4."""
+    steps = [note for note in preference(torch.ones(30, 2, levels)).verdict.findings if note.about == "steps"]
+    assert [note.grade for note in steps] == ([] if grade == "trust" else [grade])

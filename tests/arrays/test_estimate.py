@@ -13,6 +13,7 @@ from mmg_diffusers.arrays.estimate import fit_model
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, Fitter, fit, held_out_loss, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
+from mmg_diffusers.arrays.workers import Part
 from mmg_diffusers.measure.proposals import gap_fitted, published_adaptive
 from mmg_diffusers.worlds.tasks import get_task
 
@@ -157,8 +158,8 @@ def test_correlated_normals():
 
 def test_information_that_has_to_be_learnt():
     """Against numerical integration: y given x is normal, so I = h(y) - h(noise), and h(y) by quadrature."""
-    x, y = bent(20000)
-    value, stderr = estimate_mi(x, y, settings=FitSettings(steps=600, pilot=200)).mean()
+    x, y = bent(10000)
+    value, stderr = estimate_mi(x, y, settings=FitSettings(steps=400, pilot=200)).mean()
     nodes = np.linspace(-8, 8, 2001)
     weights = np.exp(-(nodes**2) / 2)
     grid = np.linspace(-4, 46, 8000)
@@ -252,7 +253,7 @@ def test_a_wider_range_is_tried_where_held_out_pairs_show_information_at_the_end
             {"x": 1, "y": 1}, torch.tensor([[[1, rho], [rho, 1]]]).double(), logsnr_range=(-8.0, 12.0)
         )
         parts = [({}, {"x": x, "y": y})]
-        assert folds_module.lies_beyond(network, parts, paired("x", ["y"]), 0) == beyond
+        assert folds_module.lies_beyond(network, parts, paired("x", ["y"]), 0, Part.whole(1)) == beyond
 
 
 def test_pairs_of_ones_own_to_measure():
@@ -269,13 +270,14 @@ def test_the_smaller_variable_is_diffused():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1000, 3))
     y = x[:, :1] + rng.standard_normal((1000, 1))
-    assert fit_model({"x": x, "y": y}, settings=QUICK).diffused == "y"
-    assert fit_model({"x": x, "y": (y[:, 0] > 0).astype(int)}, settings=QUICK).diffused == "x"
+    brief = FitSettings(steps=1, pilot=1, batch=8)
+    assert fit_model({"x": x, "y": y}, settings=brief).diffused == "y"
+    assert fit_model({"x": x, "y": (y[:, 0] > 0).astype(int)}, settings=brief).diffused == "x"
 
 
 def test_repeated_columns_are_said():
-    x, y = correlated(2000)
-    found = estimate_mi(np.concatenate([x, x], 1), y, settings=QUICK)
+    x, y = correlated(1000)
+    found = estimate_mi(np.concatenate([x, x], 1), y, settings=FitSettings(steps=1, pilot=1, batch=8))
     assert any("repeat others" in text for text in found.warnings())
 
 

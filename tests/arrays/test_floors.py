@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mmg_diffusers.arrays.floors import (
+    BENDS,
+    GAUSSIAN,
     Floors,
     Reading,
     gaussian,
@@ -131,3 +133,22 @@ def test_two_columns_are_seen_that_tell_together_what_neither_tells_alone():
     assert screen_two(x, rng.standard_normal((4000, 3))).chance > 1e-3
     # Too many threes of columns would take long.
     assert screen_two(rng.standard_normal((1000, 50)), y[:1000]) is None
+
+
+def test_the_gaussian_part_is_read_from_all_pairs():
+    x, y = pairs(60_000, 2, 0.6, seed=5)
+    few, every = (next(r.value for r in read(x[:n], y[:n]).readings if r.name == GAUSSIAN) for n in (10_000, 60_000))
+    assert abs(every.value + math.log(1 - 0.36)) < 3 * every.stderr
+    assert abs(every.stderr / few.stderr - 6**-0.5) < 0.02
+
+
+def test_bends_lend_their_certainty_to_a_reading_without_a_test():
+    """Student-t 3 x 3 of 500 pairs: neighbours within three errors of 0 are a floor where powers show that there is something."""
+    floors = read(*get_task("student-identity-3-3-3").sample(500, 722), seed=722)
+    assert floors.bends > 0
+    assert floors.least.name == "nearest neighbours"
+    assert floors.least.value.value < 3 * floors.least.value.stderr + 0.01
+    assert floors.gaussian is None
+    straight = Floors(tuple(reading for reading in floors.readings if reading.name != BENDS))
+    assert straight.least is None
+    assert straight.gaussian.name == GAUSSIAN

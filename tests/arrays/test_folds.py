@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmg_diffusers import estimate_mi
-from mmg_diffusers.arrays import estimate as estimate_module
+from mmg_diffusers.arrays import folds as folds_module
 from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings
 from mmg_diffusers.arrays.folds import FOLDS, Asked, fit_members, joined
@@ -28,7 +28,7 @@ def test_every_pair_is_measured_by_a_network_that_did_not_see_it(monkeypatch):
     pieces, measured = [], []
     members, measure = fit_members, FittedModel.estimate
     monkeypatch.setattr(
-        estimate_module,
+        folds_module,
         "fit_members",
         lambda parts, *rest, **options: pieces.extend(parts) or members(parts, *rest, **options),
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmg_diffusers import MMG
+from mmg_diffusers.arrays import networks
 from mmg_diffusers.arrays.networks import Roles, VectorNetwork
 from mmg_diffusers.denoisers.check import check_denoiser
 from mmg_diffusers.denoisers.exact import GaussianDenoiser
@@ -194,7 +195,7 @@ def test_waves_start_as_the_gaussian_law_and_tell_ranks_apart():
     with torch.no_grad():
         wavy.outlet.weight.normal_(generator=generator)
         for row, value, heard in ((2, noisy["x"], (True, True)), (24 + 3, known["y"], (False, True))):
-            wave = wavy._ripples(value)[0][:, 1]
+            wave = networks._ripples(value, wavy.waves)[0][:, 1]
             torch.testing.assert_close(wave, torch.sin(2 * torch.pi * torch.special.ndtr(value[:, 0])))
             before = [wavy(noisy, level, given)["x"] for given in ({}, known)]
             wavy.inlet.weight[0, first + row] += torch.randn(8, generator=generator)

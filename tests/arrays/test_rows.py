@@ -221,9 +221,13 @@ def test_functions_of_some_of_eight_columns_are_seen(function):
         (lambda x: np.maximum(x[:, 0] + x[:, 1], x[:, 2]), 6),
         (lambda x: np.sign(x[:, 0] * x[:, 1]) * x[:, 2], 5),
         (lambda x: np.where(x[:, 2] > 0, 2 * x[:, 0] + 1, 3 * x[:, 1]), 5),
+        (lambda x: np.sin(x.sum(1)), 3),
+        (lambda x: np.sin(x[:, 0] + 2 * x[:, 1] - x[:, 2]), 8),
+        (lambda x: np.cos(2 * x.sum(1)), 4),
+        (lambda x: np.tanh(x.sum(1)), 5),
     ],
 )
-def test_products_quotients_and_pieces_of_several_columns_are_refused(function, columns):
+def test_products_quotients_pieces_and_waves_of_several_columns_are_refused(function, columns):
     rng = np.random.default_rng(11)
     x = rng.standard_normal((1000, columns))
     y = function(x)

@@ -4,7 +4,6 @@ import itertools
 import math
 import pickle
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,8 @@ from mmg_diffusers.arrays.fitting import FitSettings, losses, paired
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, join_processes, rows_of
 from mmg_diffusers.measure.estimate import Estimate
-from tests.launching import torchrun
+from tests.launching import forked
 
-ROOT = Path(__file__).parents[2]
 ROLES = paired("x", ["y"])
 SETTINGS = TrainSettings(steps=12, batch=16, check_every=4, warmup=2)
 
@@ -277,10 +275,9 @@ def test_two_processes_train_one_model(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 1))
     np.savez(tmp_path / "pairs.npz", x=x, y=x**2 + 0.3 * rng.standard_normal((600, 1)))
-    script = ["-m", "mmg_diffusers", "train", tmp_path / "pairs.npz", "--output", tmp_path]
     small = ["--batch", 64, "--lr", 0.005, "--check-every", 40, "--levels", 4, "--width", 8, "--steps", 120]
-    done = torchrun(2, *script, *small, PYTHONPATH=str(ROOT))
-    assert done.stdout.count("wrote") == 2
+    said = forked(2, tmp_path, "train", tmp_path / "pairs.npz", "--output", tmp_path, *small)
+    assert said.count("wrote") == 2
     model = FittedModel.load(tmp_path / "model.safetensors")
     assert model.settings["processes"] == 2
     assert model.fitted.gained > 0.1

@@ -199,6 +199,16 @@ ROWS = (
         ("test_share='a'", lambda r: mi(X, test_share="a"), TypeError, "test_share is 'a'"),
         ("folds=1", lambda r: mi(X, folds=1), ValueError, "folds is 1"),
         ("folds=2.5", lambda r: mi(X, folds=2.5), TypeError, "folds is 2.5"),
+        ("workers=0", lambda r: mi(X, workers=0), ValueError, "workers is 0"),
+        ("workers=1.5", lambda r: mi(X, workers=1.5), TypeError, "workers is 1.5"),
+        ("workers='two'", lambda r: mi(X, workers="two"), TypeError, "workers is 'two'"),
+        ("workers=None", lambda r: mi(X, workers=None), TypeError, "workers is None"),
+        (
+            "workers for a share of the pairs",
+            lambda r: mi(X, workers=2, test_share=0.3),
+            ValueError,
+            "workers is 2, and one network is fitted.*pass folds=5",
+        ),
         (
             "folds and test_share",
             lambda r: mi(X, folds=5, test_share=0.3),

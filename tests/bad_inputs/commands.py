@@ -137,6 +137,12 @@ ROWS = (
     *rows(
         "mmg-diffusers arrays, train",
         ("arrays, no such file", lambda r: study(r, "arrays", r.folder / "x.npz"), CommandFailed, "there is no"),
+        (
+            "arrays, workers of 0",
+            lambda r: study(r, "arrays", "x.npy", "y.npy", "--workers", 0),
+            CommandFailed,
+            "workers",
+        ),
         ("arrays, y in a table", lambda r: study(r, "arrays", "x.npy", "y.csv"), CommandFailed, "are .npy each"),
         (
             "arrays, names beside two files",

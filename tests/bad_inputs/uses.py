@@ -139,6 +139,7 @@ ROWS = (
     *rows(
         "pipe.select",
         ("one image", lambda r: r.pipe.select([RED], 1), ValueError, "n is 1"),
+        ("one prompt, and no score", lambda r: r.pipe.select([RED], 2), ValueError, "no other prompts beside it"),
         ("None among prompts", lambda r: r.pipe.select([RED, None], 2), TypeError, r"prompts\[1\] is a NoneType"),
         ("text for prompts", lambda r: r.pipe.select(RED, 2), TypeError, "a list of at least one"),
         ("a number for a score", lambda r: r.pipe.select([RED], 2, score=3), TypeError, "expected NullPrompt"),

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mmg_diffusers import Estimate, MMGPipeline, shapes_model
-from mmg_diffusers.commands import early
+from mmg_diffusers.commands import demo, early
 from mmg_diffusers.commands.answers import Answer, Grid, plain
 from mmg_diffusers.commands.app import EXAMPLES, app
 from mmg_diffusers.commands.texts import TITLES
@@ -22,6 +22,7 @@ from mmg_diffusers.runs.shard_files import Shards
 from mmg_diffusers.worlds.shapes import Shapes
 from tests.commands.calling import answered, call, refused
 from tests.commands.test_light import after
+from tests.hub import answering
 
 HUB = "of-nobody/a-model-that-is-not-there"
 
@@ -57,6 +58,8 @@ def at_desk(desk, monkeypatch, pipe):
     """The desk as the working folder, with the shipped model read once."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(MMGPipeline, "from_pretrained", lambda place, **options: pipe)
+    monkeypatch.setattr(demo, "PATHS", 1)
+    monkeypatch.setattr(demo, "CALIBRATED", 3)
     return desk
 
 
@@ -243,38 +246,23 @@ def test_what_is_told_at_once(desk, arguments, says):
         "sys.stderr = sys.stdout\n"
         "from mmg_diffusers.commands.entry import main\n"
     )
-    lines = f"{code}try:\n    main()\nexcept SystemExit as end:\n    print('STATUS', end.code)\n"
-    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=60)
-    assert says in " ".join(done.stdout.split()), done.stdout + done.stderr
-    assert "STATUS 2" in done.stdout
-    seconds, heavy = after(f"{code}try:\n    main()\nexcept SystemExit:\n    pass")
+    seconds, heavy, said = after(f"{code}try:\n    main()\nexcept SystemExit as end:\n    print('STATUS', end.code)")
+    assert says in " ".join(said.split())
+    assert "STATUS 2" in said
     assert heavy == "[]"
     assert seconds < 3
 
 
 def test_models_of_the_hub(tmp_path, monkeypatch):
     """What the hub says of a model that is not kept here."""
-    import huggingface_hub
     from huggingface_hub import errors
 
-    asked = []
-
-    def answer(error):
-        def metadata(url, timeout):
-            asked.append(timeout)
-            if error is not None:
-                raise error
-
-        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
-
-    def of(kind):
-        return kind.__new__(kind)
-
+    answer, asked = answering(monkeypatch)
     for error, says in (
-        (of(errors.RepositoryNotFoundError), "no model of that name on the hub"),
-        (of(errors.GatedRepoError), "is gated on the hub"),
-        (of(errors.RevisionNotFoundError), "has no revision"),
-        (of(errors.EntryNotFoundError), "is no pipeline of diffusers"),
+        (errors.RepositoryNotFoundError, "no model of that name on the hub"),
+        (errors.GatedRepoError, "is gated on the hub"),
+        (errors.RevisionNotFoundError, "has no revision"),
+        (errors.EntryNotFoundError, "is no pipeline of diffusers"),
     ):
         answer(error)
         with pytest.raises(ValueError, match=says):
@@ -284,7 +272,7 @@ def test_models_of_the_hub(tmp_path, monkeypatch):
         early.check_hub(HUB)
     answer(None)
     early.check_arguments(HUB, tmp_path)
-    assert set(asked) == {early.PATIENCE}
+    assert {timeout for _, timeout in asked} == {early.PATIENCE}
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set"):
         early.check_hub(HUB)

@@ -1,5 +1,6 @@
 """Without an extra everything else works, and what misses it says so before anything is measured."""
 
+import json
 import subprocess
 import sys
 
@@ -30,20 +31,35 @@ def without(packages, code):
     )
 
 
-def command(packages, *arguments):
-    """What the command line says without some packages; loading a model would end it with status 99."""
-    return without(
+def commands(packages, lines):
+    """Status and messages of commands of one process without some packages; loading a model would end one with status 99."""
+    done = without(
         packages,
+        "import contextlib, io, json\n"
         "from unittest import mock\n"
-        f"sys.argv = {['mmg-diffusers', *map(str, arguments)]}\n"
         "import mmg_diffusers\n"
         + (
             ""
             if "typer" in packages
             else "mock.patch('mmg_diffusers.pipelines.pipeline.MMGPipeline.from_pretrained', side_effect=lambda *a, **k: sys.exit(99)).start()\n"
         )
-        + "from mmg_diffusers.commands.entry import main\nmain()\n",
+        + f"""
+from mmg_diffusers.commands.entry import main
+found = []
+for line in {[["mmg-diffusers", *map(str, line)] for line in lines]}:
+    sys.argv = line
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as stop:
+            found.append((stop.code, said.getvalue()))
+        else:
+            found.append((0, said.getvalue()))
+print(json.dumps(found))
+""",
     )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra():
@@ -78,36 +94,54 @@ def test_measuring_needs_no_extra():
 
 def test_the_command_line_says_how_it_is_installed():
     for missing in ("typer", "rich"):
-        done = command((missing, "typer"), "--help")
-        assert done.returncode == 2
-        assert done.stderr == "mmg-diffusers: typer is not installed; pip install 'mmg-diffusers[cli]'\n"
+        ((status, said),) = commands((missing, "typer"), [["--help"]])
+        assert status == 2
+        assert said == "mmg-diffusers: typer is not installed; pip install 'mmg-diffusers[cli]'\n"
 
 
 @pytest.mark.parametrize(
-    ("missing", "arguments"),
+    ("missing", "lines"),
     [
-        ("pandas", ["estimate", "shapes", "{picture}", "--prompt", "a"]),
-        ("pandas", ["estimate", "shapes", "{picture}", "--prompt", "a", "--plan", "0.1"]),
-        ("pandas", ["likelihood", "shapes", "{picture}", "--output", "{out}"]),
-        ("pandas", ["run", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"]),
-        ("pyarrow", ["run", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"]),
-        ("pandas", ["audit", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"]),
-        ("pandas", ["report", "shapes", "{picture}", "--prompt", "a", "--plan", "0.1"]),
-        ("matplotlib", ["influence", "--pairs", "2", "--output", "{out}"]),
-        ("pyarrow", ["collect", "{out}", "--table", "{out}/x.parquet"]),
-        ("pandas", ["collect", "{out}", "--table", "{out}/x.csv"]),
-        ("matplotlib", ["report", "shapes", "{picture}", "--prompt", "a"]),
-        ("matplotlib", ["demo", "--output", "{out}"]),
+        (
+            "pandas",
+            [
+                ["estimate", "shapes", "{picture}", "--prompt", "a"],
+                ["estimate", "shapes", "{picture}", "--prompt", "a", "--plan", "0.1"],
+                ["likelihood", "shapes", "{picture}", "--output", "{out}"],
+                ["run", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"],
+                ["audit", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"],
+                ["report", "shapes", "{picture}", "--prompt", "a", "--plan", "0.1"],
+                ["collect", "{out}", "--table", "{out}/x.csv"],
+            ],
+        ),
+        (
+            "pyarrow",
+            [
+                ["run", "shapes", "{picture}", "--prompt", "a", "--output", "{out}"],
+                ["collect", "{out}", "--table", "{out}/x.parquet"],
+            ],
+        ),
+        (
+            "matplotlib",
+            [
+                ["influence", "--pairs", "2", "--output", "{out}"],
+                ["report", "shapes", "{picture}", "--prompt", "a"],
+                ["demo", "--output", "{out}"],
+            ],
+        ),
     ],
+    ids=["pandas", "pyarrow", "matplotlib"],
 )
-def test_commands_name_the_extra_before_they_measure(tmp_path, missing, arguments):
+def test_commands_name_the_extra_before_they_measure(tmp_path, missing, lines):
     picture = tmp_path / "grey.png"
     Image.new("RGB", (32, 32), "grey").save(picture)
-    filled = [text.format(picture=picture, out=tmp_path / "out") for text in arguments]
-    done = command((missing,), *filled)
+    filled = [[text.format(picture=picture, out=tmp_path / "out") for text in line] for line in lines]
     extra = "plot" if missing in PLOT else "data"
-    assert done.returncode == 2, done.stderr
-    assert f"{missing} is not installed; pip install 'mmg-diffusers[{extra}]'" in done.stderr
+    found = commands((missing,), filled)
+    assert len(found) == len(lines)
+    for line, (status, said) in zip(lines, found, strict=True):
+        assert status == 2, (line, said)
+        assert f"{missing} is not installed; pip install 'mmg-diffusers[{extra}]'" in said, line
     assert not (tmp_path / "out").exists()
 
 

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     ("fit", "steps"): "of a training",
     ("fit", "output"): "with a file that others do not write",
     ("arrays", "folds"): "by the number of pairs, if it is not set",
+    ("arrays", "workers"): "of one fit, which one process does unless others are asked for",
     ("train", "test_share"): "of a training that holds out pairs to watch as well",
     ("train", "output"): "goes on where it stopped",
     ("run", "output"): "goes on where it stopped",

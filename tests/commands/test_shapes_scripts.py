@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmg_diffusers.analysis.classification import Classification
+from mmg_diffusers.commands import demo
 from mmg_diffusers.measure.candidates import CandidateCurve
 from tests.commands.calling import ROOT, call, run
 
@@ -192,9 +193,9 @@ def test_the_mean_of_the_paths_posteriors_of_measure_shapes(monkeypatch):
 def test_measure_shapes(tmp_path, capsys):
     arguments = [
         "--pairs",
-        "4",
+        "2",
         "--fitted",
-        "4",
+        "2",
         "--draws",
         "2",
         "--steps",
@@ -224,10 +225,8 @@ def test_measure_shapes(tmp_path, capsys):
     assert os.stat(tmp_path / "null-soft.json").st_mtime_ns == before
 
 
-def test_the_demo_takes_the_largest_seed():
-    from mmg_diffusers import MMGPipeline, shapes_model
-    from mmg_diffusers.commands.demo import demonstrate
-
-    pipe = MMGPipeline.from_pretrained(shapes_model())
-    shown = demonstrate(pipe, pairs=2, levels=2, steps=2, seed=2**63 - 1)
+def test_the_demo_takes_the_largest_seed(pipe, monkeypatch):
+    monkeypatch.setattr(demo, "PATHS", 1)
+    monkeypatch.setattr(demo, "CALIBRATED", 2)
+    shown = demo.demonstrate(pipe, pairs=2, levels=2, steps=2, seed=2**63 - 1)
     assert len(shown.estimate) == 2

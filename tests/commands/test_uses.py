@@ -39,7 +39,7 @@ def test_every_protocol_is_run_and_read_back(tmp_path, capsys):
         "| the excess rises with every step of copies |",
         "| slope of exact on measured nats 1 ± 0.1 |",
         "3 groups of 4 pictures",
-        "8 pictures under each of 12 schedules, 4 steps.",
+        "4 pictures under each of 12 schedules, 4 steps.",
         "| bar | at most 2 standard errors above the swept optimum | 15% below the best constant | at most 3% of the sweep's",
         "| measured, among candidates, scale 5 |",
         "| at equal rows a caption | 4 rows | 8 rows |",

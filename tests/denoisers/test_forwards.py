@@ -49,10 +49,10 @@ class Small(Denoiser):
 @pytest.mark.parametrize("holds", [40, 7, 1])
 def test_batches_shrink_until_they_fit(mixture, holds, error):
     oracle, x, cond = mixture
-    x, cond = x[:8], {"label": cond["label"][:8]}
+    x, cond = x[:4], {"label": cond["label"][:4]}
 
     def measure(denoiser, seed=0, ids=None):
-        return MMG("gap", Trapezoid(8), draws=2)(denoiser, x, cond, seed=seed, pair_ids=ids, batch_size=64)
+        return MMG("gap", Trapezoid(5), draws=2)(denoiser, x, cond, seed=seed, pair_ids=ids, batch_size=64)
 
     expected = measure(Small(oracle, 64))
     small = Small(oracle, holds, error)
@@ -67,7 +67,7 @@ def test_batches_shrink_until_they_fit(mixture, holds, error):
     again = measure(small, seed=1)
     assert small.failed == 0
     assert again.notes == found.notes
-    merged = Estimate.merge([found, measure(small, ids=torch.arange(8, 16))])
+    merged = Estimate.merge([found, measure(small, ids=torch.arange(4, 8))])
     assert merged.notes == found.notes
 
 

@@ -51,7 +51,7 @@ def test_a_mistake_is_named(pipe, data, name):
     change, scale, says = MISTAKES[name]
     wrong = copy.copy(pipe.denoiser)
     wrong.convention = Changed(wrong.convention, change)
-    found = self_test(wrong, scale * x, condition, **FEW)
+    found = self_test(wrong, scale * x, condition, levels=3)
     assert found.verdict == "failed"
     assert says in found.findings[0]
 

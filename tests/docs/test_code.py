@@ -16,7 +16,8 @@ from PIL import Image
 import mmg_diffusers
 from mmg_diffusers import MMGPipeline, NullPrompt, shapes_model
 from mmg_diffusers.arrays import FitSettings
-from mmg_diffusers.commands import app, early, two_arrays
+from mmg_diffusers.commands import app, demo, early, two_arrays
+from mmg_diffusers.measure import density
 from mmg_diffusers.pairs import plan
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes
 from tests.commands.calling import call, run
@@ -42,9 +43,9 @@ SMALL = {
     "fit": "--quiet",
     "run": "--levels 2 --quiet",
     "demo": "--pairs 2 --levels 2 --steps 3",
-    "influence": "--pairs 2 --levels 2 --steps 3",
-    "maps": "--pairs 2 --levels 2 --steps 3",
-    "words": "--pairs 2 --levels 2 --steps 3",
+    "influence": "--pairs 1 --levels 2 --steps 3",
+    "maps": "--pairs 1 --levels 2 --steps 3",
+    "words": "--pairs 1 --levels 2 --steps 3",
     "switch": "--count 1 --times 2 --sampling-steps 2 --levels 3",
     "train": "--steps 2 --batch 4 --check-every 1 --levels 3 --width 8 --width 8",
 }
@@ -134,6 +135,9 @@ def desk(tmp_path, monkeypatch, load):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "LEVELS", 2)
     monkeypatch.setattr(plan, "STEPS", 3)
+    monkeypatch.setattr(density, "PILOT_LEVELS", 8)
+    monkeypatch.setattr(demo, "PATHS", 1)
+    monkeypatch.setattr(demo, "CALIBRATED", 3)
     monkeypatch.setattr(MMGPipeline, "from_pretrained", load)
     monkeypatch.setattr(early, "check_hub", lambda model, revision=None: None)
     real = mmg_diffusers.estimate_mi
@@ -156,8 +160,11 @@ class Halving(torch.nn.Module):
 
 def given(page, sample, pipe):
     """What a page takes for granted."""
-    images, prompts = list(sample.images[:4]), list(sample.prompts[:4])
-    candidates = list(dict.fromkeys([*prompts, *CAPTIONS[:3]]))
+    count = (
+        4 if page in ("docs/guides/captions.md", "docs/guides/marginals.md") else 2
+    )  # negatives come from other pairs
+    images, prompts = list(sample.images[:count]), list(sample.prompts[:count])
+    candidates = list(dict.fromkeys([*sample.prompts[:4], *CAPTIONS[:3]]))
     names = {
         "__name__": page,
         "MMGPipeline": MMGPipeline,

@@ -12,28 +12,18 @@ from PIL import Image
 
 from mmg_diffusers.arrays.image_data import read_images
 from mmg_diffusers.files import hub
+from tests.hub import answering
 
 
 def test_data_sets_of_the_hub(tmp_path, monkeypatch):
-    asked = []
+    answer, asked = answering(monkeypatch)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_CACHE", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
 
-    def answer(error):
-        def metadata(url, timeout):
-            asked.append((url, timeout))
-            if error is not None:
-                raise error
-
-        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
-
-    def of(kind):
-        return kind.__new__(kind)
-
     for error, says in (
-        (of(errors.RepositoryNotFoundError), "no data set of that name on the hub"),
-        (of(errors.GatedRepoError), "is gated on the hub"),
+        (errors.RepositoryNotFoundError, "no data set of that name on the hub"),
+        (errors.GatedRepoError, "is gated on the hub"),
     ):
         answer(error)
         with pytest.raises(ValueError, match=says):
@@ -41,7 +31,7 @@ def test_data_sets_of_the_hub(tmp_path, monkeypatch):
     answer(OSError("no route"))
     with pytest.raises(ConnectionError, match="the hub does not answer"):
         hub.check_data_set("owner/name")
-    for fine in (None, of(errors.EntryNotFoundError)):  # of a data set without a card
+    for fine in (None, errors.EntryNotFoundError):  # of a data set without a card
         answer(fine)
         hub.check_data_set("owner/name")
     assert {timeout for _, timeout in asked} == {hub.PATIENCE}

@@ -43,7 +43,7 @@ def test_minde_is_the_orthogonal_form_on_its_range(gaussian):
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0, 5.0, 10.0])
 def test_minde_outside_the_norm(gaussian, sigma):
     oracle, x, cond = gaussian
-    found = MINDE(sigma, draws=4)(oracle, x, cond)
+    found = MINDE(sigma, draws=2)(oracle, x, cond)
     value, stderr = found.mean()
     truth = oracle.mutual_information(*MINDE_RANGE)
     assert abs(value - truth) < 4 * stderr < 0.4
@@ -80,7 +80,7 @@ def test_outside_survives_a_file(gaussian, tmp_path):
 def test_minde_j_equals_c():
     cov = joint(0.8, 0.3)
     network = VectorNetwork({"x": 2, "y": 2}, cov)
-    pairs = draw(cov, 2000).float()
+    pairs = draw(cov, 1200).float()
     x, y = pairs[:, :2], pairs[:, 2:]
     truth = -0.5 * (math.log(1 - 0.64) + math.log(1 - 0.09))
     c = MINDE(draws=2)(network.view("x"), x, {"y": y}).mean()
@@ -136,7 +136,7 @@ def test_kl_of_two_gaussians():
     for one, other in ((s, t), (t, s)):
         for form in ("gap", "orthogonal"):
             estimator = MMG(form, StratifiedUniform(64), 2)
-            found = kl_divergence(model(one), model(other), draw(one, 3000), estimator=estimator, logsnr_range=RANGE)
+            found = kl_divergence(model(one), model(other), draw(one, 1500), estimator=estimator, logsnr_range=RANGE)
             assert abs(found.mean().value - exact(one, other)) < 4 * found.mean().stderr + 2e-3
             assert found.mean().stderr < 0.05
     assert abs(exact(s, t) - exact(t, s)) > 0.05
@@ -147,7 +147,7 @@ def test_interaction_of_a_and_two_noisy_copies():
     """A, A + N1, A + N2: positive, the copies share what they know of A."""
     cov = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.5, 1.0], [1.0, 1.0, 1.8]], dtype=torch.float64)
     network = VectorNetwork({"a": 1, "b": 1, "c": 1}, cov)
-    values = draw(cov, 4000).float()
+    values = draw(cov, 2000).float()
     found = interaction_information(
         network.view("a"),
         values[:, :1],

@@ -16,6 +16,7 @@ from mmg_diffusers.denoisers.check import foreign, present
 from mmg_diffusers.denoisers.conventions import RectifiedFlow
 from mmg_diffusers.measure import OutsideNorm
 from mmg_diffusers.measure.judging import imbalance
+from mmg_diffusers.measure.measured import told_once
 from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.measure.verdict import Finding, Verdict, of_network
 
@@ -95,6 +96,16 @@ def test_findings_of_notes_are_kept_in_files_and_merged(tmp_path):
     assert str(again) == str(made)
     other = measured(world.exact(), world.sample(24, 2), pair_ids=torch.arange(100, 124)).noting(*made.notes)
     assert str(Estimate.merge([made, other]).verdict) == "don't trust (audit)"
+
+
+def test_what_chunks_say_of_levels_is_said_once():
+    def of(levels, grade="don't", about="range"):
+        return Finding(f"at {levels} of 33 levels, log-SNR -5.36 to -{levels}.25, it does not know them", about, grade)
+
+    other = Finding("at the noisy end it errs", "range")
+    assert told_once([of(2, "with caution"), of(3), other, of(4)]) == (of(3), other)
+    assert told_once([of(2, about="audit"), of(3, about="audit")]) == (of(2), of(3))
+    assert told_once(["pair 1 is black", "pair 2 is black"]) == ("pair 1 is black", "pair 2 is black")
 
 
 def test_half_of_gap_less_outside_is_what_errors_add_to_gap():

@@ -269,6 +269,19 @@ def test_an_imagefolder_of_classes(tmp_path):
     assert [row.prompt for row in Source(dataset).named()] == ["apple", "pear"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_that_is_loaded_without_a_split(tmp_path, streaming):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "1.png").write_bytes(picture("red"))
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,text\n1.png,{split}\n")
+    one = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "test"), streaming=streaming)
+    assert [row.prompt for row in Source(one).named()] == ["test"]
+    both = datasets.load_dataset("imagefolder", data_dir=str(tmp_path), streaming=streaming)
+    with pytest.raises(TypeError, match=r"of the splits 'train', 'test'; choose one, as with data\['train'\]"):
+        Source(both)
+
+
 # ---- shards ----
 
 

@@ -5,7 +5,7 @@ import torch
 
 from mmg_diffusers import MMGPipeline, load
 from mmg_diffusers.denoisers.references import GaussianReference
-from mmg_diffusers.measure import Density, StratifiedUniform
+from mmg_diffusers.measure import Density, StratifiedUniform, density
 from mmg_diffusers.pairs import Likelihood, Plan
 from mmg_diffusers.runs import Outcome
 from mmg_diffusers.worlds.shapes import Shapes
@@ -65,27 +65,29 @@ def test_a_reference_with_a_pilot_leaves_less_noise_at_the_same_cost(pipe, sampl
     assert (len(piloted.fitted.rows), len(piloted.pilot.rows)) == (80, 16)
     assert not torch.isin(piloted.pilot.rows, piloted.fitted.rows).any()
     plain = pipe.fit_reference(others)
-    one, two = (pipe.log_likelihood(images, reference=held, levels=48, draws=2) for held in (plain, piloted))
+    one, two = (pipe.log_likelihood(images, reference=held, levels=24, draws=2) for held in (plain, piloted))
     assert two.evaluations <= one.evaluations + 4 * 2 * 2  # levels of the model that fall together are one
     assert float(two.stderr.square().mean()) < 0.6 * float(one.stderr.square().mean())
     error = float((one.stderr.square() + two.stderr.square()).mean().sqrt())
     assert float((one.nats - two.nats).square().mean().sqrt()) < 3 * error
     # Told prompts, the same levels; so what both share cancels.
-    told = pipe.log_likelihood(images, sample.prompts, reference=piloted, levels=48, draws=2)
+    told = pipe.log_likelihood(images, sample.prompts, reference=piloted, levels=24, draws=2)
     assert float(told.versus(two).stderr.mean()) < float(two.stderr.mean())
     own = pipe.log_likelihood([others[0], others[1]], reference=piloted, levels=4).warnings()
     assert any("1 of 2 x are among the points" in said for said in own)
     assert any("1 of 2 x are among those of the pilot" in said for said in own)
 
 
-def test_a_pilot_is_told_what_its_images_are(pipe, sample):
+def test_a_pilot_is_told_what_its_images_are(pipe, sample, monkeypatch):
+    monkeypatch.setattr(density, "PILOT_LEVELS", 8)
     shown = Shapes("soft").sample(20, 5)
     told, alone = (pipe.fit_reference(list(shown.images), prompts, pilot=8) for prompts in (shown.prompts, None))
     assert told.pilot.data == alone.pilot.data
     assert told.pilot.shares != alone.pilot.shares
 
 
-def test_maps_take_the_levels_of_a_pilot_without_its_control(pipe, sample):
+def test_maps_take_the_levels_of_a_pilot_without_its_control(pipe, sample, monkeypatch):
+    monkeypatch.setattr(density, "PILOT_LEVELS", 8)
     piloted = pipe.fit_reference(list(Shapes("soft").sample(20, 5).images), pilot=8)
     found = pipe.log_likelihood(list(sample.images), reference=piloted, levels=4, keep="pixel")
     torch.testing.assert_close(found.pixel_map()[0].sum((1, 2)), found.nats)

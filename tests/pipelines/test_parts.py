@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from mmg_diffusers import Candidates, MMGPipeline, NullPrompt, Plan, shapes_model
 from mmg_diffusers.worlds.shapes import Shapes
 
-OPTIONS = {"levels": 4, "seed": 3}
+OPTIONS = {"levels": 2, "seed": 3}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_what_is_changed_after_wrapping_is_measured(own, sample, change):
     # The empty prompt is the null prompt, whatever was changed.
     assert own(images, "", **OPTIONS).nats.abs().max() == 0
     names = ["a red circle", "a blue square"]
-    scores = [pipe.classify(images, names, levels=4).posterior for pipe in (own, fresh(own))]
+    scores = [pipe.classify(images, names, levels=2).posterior for pipe in (own, fresh(own))]
     assert torch.equal(*scores)
 
 

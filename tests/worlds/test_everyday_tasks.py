@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 from scipy.stats import gamma, multivariate_normal, nbinom, norm, poisson
 
-from mmg_diffusers.worlds.tasks import everyday_tasks, get_task
+from mmg_diffusers.worlds.tasks import everyday_tasks
 from mmg_diffusers.worlds.tasks.cut import Cut, Exclusive, Rectified, WaveOfTwo
 from mmg_diffusers.worlds.tasks.everyday import Blob, Counts, Fold, Modes, Rounded, Wave, random_table
 from mmg_diffusers.worlds.tasks.maps import Warp
@@ -191,14 +191,3 @@ def test_rows_that_are_no_independent_draws():
     x, y = TASKS["repeated-5-5"].sample(1000, 11)
     rows, counts = np.unique(np.hstack([x, y]), axis=0, return_counts=True)
     assert (len(rows), set(counts)) == (200, {5})
-
-
-@pytest.mark.parametrize("key", TASKS)
-def test_samples_have_the_promised_shape_and_repeat(key):
-    task = get_task(key)
-    assert task == TASKS[key]
-    (x, y), again = task.sample(7, 3), task.sample(7, 3)
-    assert (x.shape, y.shape) == ((7, task.dim_x), (7, task.dim_y))
-    assert np.array_equal(x, again[0])
-    assert np.array_equal(y, again[1])
-    assert not np.array_equal(task.sample(7, 4)[0], x)

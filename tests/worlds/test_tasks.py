@@ -15,7 +15,15 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import multivariate_t, norm, rankdata
 
-from mmg_diffusers.worlds.tasks import Task, bmi_tasks, discrete_tasks, get_task, high_mi_tasks
+from mmg_diffusers.worlds.tasks import (
+    Task,
+    bmi_tasks,
+    discrete_tasks,
+    everyday_tasks,
+    get_task,
+    high_mi_tasks,
+    second_tasks,
+)
 from mmg_diffusers.worlds.tasks.laws import AdditiveUniform, Multinormal, Student
 from mmg_diffusers.worlds.tasks.maps import BIMODAL, Spiral, identity, swissroll, wiggly_x, wiggly_y
 
@@ -353,15 +361,15 @@ def test_spike_slab_has_its_atom():
 # The interface.
 
 
-@pytest.mark.parametrize("key", EVERY)
+@pytest.mark.parametrize("key", EVERY | everyday_tasks() | second_tasks())
 def test_samples_have_the_promised_shape_and_repeat(key):
-    task = EVERY[key]
+    task = get_task(key)
     first, again, other = (task.sample(6, seed) for seed in (1, 1, 2))
     assert [v.shape for v in first] == [(6, task.dim_x), (6, task.dim_y)]
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
-    if key not in DISCRETE:
+    if key in BMI | HIGH:
         assert {v.dtype for v in first} == {np.dtype("float64")}
 
 

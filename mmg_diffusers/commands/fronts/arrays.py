@@ -42,6 +42,7 @@ def arrays(
             help="Parts, each measured by what is fitted to the others, so that all are; 5 of fewer than 3,000 pairs.",
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that folds are shared among, one core each.")] = 1,
     seed: Seed = 0,
     quiet: Quiet = False,
     output: Output = None,
@@ -54,7 +55,7 @@ def arrays(
     from mmg_diffusers.commands import two_arrays as work
 
     question = work.Question(source, other, _named(x), _named(y), _named(given))
-    return work.estimate(question, test_share, folds, seed, folder, quiet)
+    return work.estimate(question, work.How(test_share, folds, workers, seed), folder, quiet)
 
 
 def train(

@@ -102,9 +102,9 @@ def _noisy(picture: Pixels, bands: Sequence[tuple[float, float]], over: Influenc
     for low, high in bands:
         level = torch.tensor([(low + high) / 2], dtype=torch.float64)
         noisy = ((add_noise(x, level, noise)[0] + 1) / 2).clamp(0, 1).movedim(0, 2).numpy()
-        told = f"log-SNR {float(level):.1f}"
+        told = f"log-SNR\u00a0{float(level):.1f}"
         if over.convention is not None:
-            told += f", τ {float(over.convention.tau(level)[0]):.2f}"
+            told += f", τ\u00a0{float(over.convention.tau(level)[0]):.2f}"
         made.append(
             f'<figure><img src="{source_of(picture_of(noisy))}" alt="The picture at {told}"><figcaption>{told}</figcaption></figure>'
         )

@@ -34,11 +34,11 @@ class Settings:
         return cls(
             selection.Settings(captions=3, n=4, seeds=(1,), steps=2, levels=3, path=2, training=few),
             memory.Settings(alone=64, planted=4, copies=(8, 64), steps=40, width=32, levels=4, seeds=(1, 2)),
-            edits.Settings(swaps=8, steps=1, path=2, levels=3, chosen_on=4),
+            edits.Settings(swaps=4, steps=1, path=2, levels=3, chosen_on=4),
             binding.Settings(pairs=4, variants=("soft",), steps=2, training=towers.Training(pictures=512, passes=1)),
             aro.Settings(cases=4, steps=2),
             guidance.Settings(
-                captions=4,
+                captions=2,
                 seeds=(1, 2),
                 steps=4,
                 constants=(2.0, 5.0),
