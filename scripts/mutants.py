@@ -496,6 +496,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "warmup) * 1.0 * (1 + math.cos",
         "arrays/test_trainer.py arrays/test_checkpoints.py",
     ),
+    Mutant(
+        "an angle that what it turns decides, without an inverse",
+        "arrays/turns.py",
+        "0.3 * (radii - 2), norm",
+        "0.3 * (radii - 2) + 0.3 * turned[..., 0], norm",
+        "arrays/test_turns.py",
+    ),
     # ---- tuning, verdicts, counts, captions ----
     Mutant(
         "what was tuned on a picture may measure it",

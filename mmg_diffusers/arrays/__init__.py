@@ -2,7 +2,7 @@
 
 May import `runs`, `analysis`, `pairs`, `measure` and below; must not import `pipelines` or `worlds`. What is trained and how stands in `losses`,
 `fitting` (vectors in memory) and `trainer` (any source, any number of processes); networks in `base`, `networks` and
-`image_networks`; labels compared by any denoiser in `labels`; data in `values`, `columns`, `preprocess`, `image_preprocess`; files in `variables`, `image_data`, `checkpoints`.
+`image_networks`; labels compared by any denoiser in `labels`; data in `values`, `columns`, `preprocess`, `turns`, `image_preprocess`; files in `variables`, `image_data`, `checkpoints`.
 What rows and columns are before anything is fitted is found out in `rows`, `discrete` and `determined`; what can be read without
 a network in `counts` and `floors`, and what a fit is worth beside it in `judging`.
 """

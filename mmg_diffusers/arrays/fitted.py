@@ -117,6 +117,7 @@ class FittedModel(Brief):
                 "diffused": self.diffused,
                 "fit_steps": self.fitted.steps,
                 "fit_gain_nats": round(self.fitted.gained, 5),
+                **({"turned_nats": [round(gain, 5) for gain in self.fitted.turned]} if self.fitted.turned else {}),
             },
         )
         return replace(estimate, notes=(*self._unfinished(estimate), *estimate.notes, *self.preprocessing.notes))
@@ -154,6 +155,7 @@ class FittedModel(Brief):
                 "gained": self.fitted.gained,
                 "settled": self.fitted.settled,
                 "rounds": list(self.fitted.rounds),
+                "turned": list(self.fitted.turned),
             },
             "settings": dict(self.settings),
         }
@@ -188,7 +190,10 @@ class FittedModel(Brief):
                 record["diffused"],
                 tuple(record["given"]),
                 tuple(record["base"]),
-                Fit(network=network, **{**fitted, "rounds": tuple(fitted["rounds"])}),
+                Fit(
+                    network=network,
+                    **{**fitted, "rounds": tuple(fitted["rounds"]), "turned": tuple(fitted.get("turned", ()))},
+                ),
                 record["settings"],
             )
         except (SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:

@@ -28,6 +28,7 @@ from mmg_diffusers.arrays.losses import (
 )
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import step_generator
+from mmg_diffusers.arrays.turns import still_gains
 from mmg_diffusers.arrays.workers import Part
 from mmg_diffusers.checks import finite, whole
 from mmg_diffusers.files.identity import Identity
@@ -118,7 +119,10 @@ class FitSettings:
 
 @dataclass
 class Fit:
-    """A finished training: what it took, and what it reached, in nats of held-out loss: in all, and by round (or look)."""
+    """A finished training: what it took, and what it reached, in nats of held-out loss: in all, and by round (or look).
+
+    `turned` is what each round of turning the variables had gained before, if they were.
+    """
 
     network: MultiDenoiser
     steps: int
@@ -126,6 +130,12 @@ class Fit:
     gained: float
     settled: bool
     rounds: tuple[float, ...]
+    turned: tuple[float, ...] = ()
+
+    @property
+    def last_gain(self) -> float:
+        """What the last round gained, of the training or of turning the variables, whichever is more; 0 at the least."""
+        return max(0.0, *self.rounds[-1:], *self.turned[-1:])
 
     def unfinished(self, settings: FitSettings, nats: float) -> str | None:
         """What to say of a training that was cut short, since its last round still gained; ``None`` if it was not.
@@ -134,9 +144,9 @@ class Fit:
             settings: that it was made with.
             nats: what was found.
         """
-        gain = max(self.rounds[-1], 0.0) if self.rounds else 0.0
-        share = GAINING_SHARE * abs(nats)
-        if gain <= min(GAINING, max(share, settings.least_gain)) or (self.steps < settings.steps and gain <= share):
+        gain, share = self.last_gain, GAINING_SHARE * abs(nats)
+        ended = self.steps < settings.steps and not still_gains(self.turned, nats)
+        if gain <= min(GAINING, max(share, settings.least_gain)) or (ended and gain <= share):
             return None
         return (
             f"the last round of training still gained {gain:.3f} nats: it was cut short; pass "

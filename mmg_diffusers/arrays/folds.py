@@ -21,7 +21,7 @@ from mmg_diffusers.arrays.fitted import FittedModel
 from mmg_diffusers.arrays.fitting import FitSettings, fit, paired
 from mmg_diffusers.arrays.losses import BINS, losses
 from mmg_diffusers.arrays.networks import VectorNetwork, part_of
-from mmg_diffusers.arrays.preprocess import Preprocessing
+from mmg_diffusers.arrays.preprocess import Preprocessing, fit_turned
 from mmg_diffusers.arrays.seeds import generator_of
 from mmg_diffusers.arrays.values import named
 from mmg_diffusers.arrays.workers import ALONE, Part, Place
@@ -105,7 +105,10 @@ def fit_members(
     Raises:
         ValueError: as `Preprocessing.fit` and `fit` do.
     """
-    preprocessings = [Preprocessing.fit(train) for train, _ in parts]
+    # A step of turns costs half as much as one of the network that follows.
+    most = 2 * (settings or FitSettings()).steps
+    made = [fit_turned(train, held, most, seed) for train, held in parts]
+    preprocessings = [preprocessing for preprocessing, _ in made]
     part = place.part(len(parts))
     if any(other.sizes != preprocessings[0].sizes for other in preprocessings):
         # One part keeps a column that another leaves out: no stack, but one range, so that they can be joined.
@@ -162,10 +165,10 @@ def fit_members(
             diffused,
             given,
             tuple(asked.base),
-            replace(fitted, network=member),
+            replace(fitted, network=member, turned=() if turned is None else turned.rounds),
             {**record, "pairs_fitted": len(next(iter(train.values())))},
         )
-        for preprocessing, member, (train, _) in zip(preprocessings[part.mine], networks, parts[part.mine], strict=True)
+        for (preprocessing, turned), member, (train, _) in zip(made[part.mine], networks, parts[part.mine], strict=True)
     ]
 
 

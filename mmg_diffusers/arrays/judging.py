@@ -61,7 +61,8 @@ def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings) -> V
     carries their errors.
     """
     reading = floors.gaussian
-    return reading.value if reading is not None and fitted.gained < settings.least_gain else None
+    found = fitted.gained >= settings.least_gain or fitted.turned
+    return reading.value if reading is not None and not found else None
 
 
 def judge(
@@ -108,9 +109,8 @@ def judge(
         errors["training"] = settings.least_gain
         settled["told"] = "nothing was learnt beyond the Gaussian part, which is given in closed form"
     else:
-        gain = max(fitted.rounds[-1], 0.0) if fitted.rounds else 0.0
         errors["certificate"] = abs(estimate.certificate.value) / 2
-        errors["training"] = max(gain, settings.least_gain)
+        errors["training"] = max(fitted.last_gain, settings.least_gain)
         apart = amiss(floors, measured)
         if apart > 0:
             errors[READINGS] = apart

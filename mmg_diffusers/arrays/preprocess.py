@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mmg_diffusers.arrays.columns import Array, Column
+from mmg_diffusers.arrays.turns import Turned, Turns, fit_turns
 from mmg_diffusers.arrays.values import LARGEST, as_array, named
 from mmg_diffusers.checks import shown
 from mmg_diffusers.files.records import within
@@ -28,7 +29,7 @@ ORDERED = 5000
 
 @dataclass(frozen=True)
 class Variable:
-    """What is done to one variable: columns one by one, then a matrix; or labels to indicators.
+    """What is done to one variable: columns one by one, then a matrix, then turns if there are any; or labels to indicators.
 
     `keep` are the columns that are used, of `width` in the data.
     """
@@ -40,6 +41,7 @@ class Variable:
     width: int
     classes: NDArray[np.generic] | None = None
     notes: tuple[str, ...] = ()
+    turns: Turns | None = None
 
     def check(self, values: NDArray[np.generic]) -> None:
         """Raise a ValueError for values of another kind or width than those of the fit."""
@@ -67,7 +69,8 @@ class Variable:
 
     def __call__(self, values: NDArray[np.generic]) -> Tensor:
         """Make values ready for a network: `(N, d)` float64."""
-        return torch.from_numpy(self.coordinates(values) @ self.matrix)
+        ready = torch.from_numpy(self.coordinates(values) @ self.matrix)
+        return ready if self.turns is None else self.turns.apply_to(ready)
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ class Preprocessing:
                 "deviation": torch.tensor([column.deviation for column in columns], dtype=torch.float64),
                 "ends": torch.tensor([column.ends for column in columns], dtype=torch.float64),
             }
+            if variable.turns is not None:
+                record[name]["turns"] = variable.turns.config
+                parts |= {f"turns/{key}": value for key, value in variable.turns.state_dict().items()}
             if variable.classes is not None:
                 parts["classes"] = torch.from_numpy(variable.classes.astype(np.int64))
             for k, column in enumerate(columns):
@@ -153,7 +159,12 @@ class Preprocessing:
 
         variables: dict[str, Variable] = {}
         for name, kept in record.items():
-            parts = {key: value.numpy() for key, value in within(tensors, name).items()}
+            there = within(tensors, name)
+            turns = None
+            if "turns" in kept:
+                turns = Turns(**kept["turns"]).double().requires_grad_(False)
+                turns.load_state_dict(within(there, "turns"))
+            parts = {key: value.numpy() for key, value in there.items()}
             columns = tuple(
                 Column(
                     float(parts["mean"][k]),
@@ -165,7 +176,7 @@ class Preprocessing:
             )
             classes = None if kept["labels"] is None else parts["classes"].astype(kept["labels"])
             variables[name] = Variable(
-                name, parts["keep"], columns, parts["matrix"], kept["width"], classes, tuple(kept["notes"])
+                name, parts["keep"], columns, parts["matrix"], kept["width"], classes, tuple(kept["notes"]), turns
             )
         return Preprocessing(variables, tensors["covariance"], tensors["correlations"].numpy())
 
@@ -190,33 +201,88 @@ class Preprocessing:
             raise ValueError(
                 f"{named(names)} have {width} columns in all, which need more than {count} pairs to fit; add pairs, or leave columns out"
             )
-        matrices: dict[str, Array] = dict(white)
         if len(names) == 2:
-            one, two = (coordinates[name] @ white[name] for name in names)
-            left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / (count - 1))
-            _refuse_determined(names, rho, all(raw[name].classes is not None for name in names))
-            dims = sorted((one.shape[1], two.shape[1]))
-            real = rho**2 >= 10 / count * max(1.0, dims[1] / 2)
-            rho = np.where(real, rho, 0.0)
-            if real.any():
-                matrices[names[0]] = white[names[0]] @ left
-                matrices[names[1]] = white[names[1]] @ right.T
-                law = np.eye(sum(dims))
-                start = one.shape[1]
-                for k, value in enumerate(rho):
-                    law[k, start + k] = law[start + k, k] = value
-                return Preprocessing(_with(raw, matrices), torch.from_numpy(law), rho)
+            labels = all(raw[name].classes is not None for name in names)
+            basis = _canonical({name: coordinates[name] @ white[name] for name in names}, labels)
+            if basis is not None:
+                turn, law, rho = basis
+                return Preprocessing(_with(raw, {name: white[name] @ turn[name] for name in names}), law, rho)
             # Nothing linear to gain by turning the axes.
             matrices = {name: np.eye(values.shape[1]) for name, values in coordinates.items()}
             blocks = [np.cov(values, rowvar=False).reshape(values.shape[1], -1) for values in coordinates.values()]
             law = torch.block_diag(*(torch.from_numpy(block + 1e-6 * np.eye(len(block))) for block in blocks))
-            return Preprocessing(_with(raw, matrices), law, rho)
+            return Preprocessing(_with(raw, matrices), law, np.zeros(min(matrices[name].shape[0] for name in names)))
         joined = np.concatenate([_centred(coordinates[name] @ white[name]) for name in names], 1)
         law = joined.T @ joined / (count - 1)
         values = np.linalg.eigvalsh(law)
         if values[0] < DETERMINED:
             raise ValueError(_determined(names))
-        return Preprocessing(_with(raw, matrices), torch.from_numpy(law))
+        return Preprocessing(_with(raw, white), torch.from_numpy(law))
+
+    def turned(self, turns: Mapping[str, Turns], data: Mapping[str, NDArray[np.generic]]) -> Preprocessing:
+        """Put turns behind, and the canonical basis of what they give.
+
+        Args:
+            turns: of the variables that are turned, of two in all.
+            data: training part.
+
+        Raises:
+            ValueError: for variables of which one determines the other.
+        """
+        behind = {name: replace(v, turns=turns.get(name)) for name, v in self.variables.items()}
+        given = {name: variable(data[name]).numpy() for name, variable in behind.items()}
+        white = {name: _whitening(values) for name, values in given.items()}
+        basis = _canonical({name: given[name] @ white[name] for name in given}, labels=False)
+        if basis is None:
+            return self
+        turn, law, rho = basis
+        for name, variable in behind.items():
+            matrix = white[name] @ turn[name]
+            if variable.turns is None:
+                behind[name] = replace(variable, matrix=variable.matrix @ matrix)
+            else:
+                last = variable.turns.then(torch.from_numpy(given[name].mean(0)), torch.from_numpy(matrix))
+                behind[name] = replace(variable, turns=last)
+        return Preprocessing(behind, law, rho)
+
+
+def fit_turned(
+    train: Mapping[str, NDArray[np.generic]], held_out: Mapping[str, NDArray[np.generic]], steps: int, seed: int
+) -> tuple[Preprocessing, Turned | None]:
+    """Fit to the training part, and look for turns of two variables of numbers that held-out pairs confirm.
+
+    Raises:
+        ValueError: as `Preprocessing.fit` does.
+    """
+    plain = Preprocessing.fit(train)
+    if len(plain.variables) != 2 or any(variable.classes is not None for variable in plain.variables.values()):
+        return plain, None
+    found = fit_turns(plain(train), plain(held_out), steps, seed)
+    return (plain, None) if found is None else (plain.turned(found.turns, train), found)
+
+
+def _canonical(white: Mapping[str, Array], labels: bool) -> tuple[dict[str, Array], Tensor, Array] | None:
+    """Rotate two whitened variables to their canonical basis: matrices by name, the law there, and its correlations.
+
+    Those that noise explains are 0; ``None`` if all are.
+
+    Raises:
+        ValueError: for variables of which one determines the other.
+    """
+    names, (one, two) = list(white), white.values()
+    count = len(one)
+    left, rho, right = np.linalg.svd(_centred(one).T @ _centred(two) / (count - 1))
+    _refuse_determined(names, rho, labels)
+    dims = sorted((one.shape[1], two.shape[1]))
+    real = rho**2 >= 10 / count * max(1.0, dims[1] / 2)
+    if not real.any():
+        return None
+    rho = np.where(real, rho, 0.0)
+    law = np.eye(sum(dims))
+    start = one.shape[1]
+    for k, value in enumerate(rho):
+        law[k, start + k] = law[start + k, k] = value
+    return {names[0]: left, names[1]: right.T}, torch.from_numpy(law), rho
 
 
 def _with(raw: Mapping[str, Variable], matrices: Mapping[str, Array]) -> dict[str, Variable]:

@@ -14,6 +14,8 @@ from mmg_diffusers.arrays.image_preprocess import ImagePreprocessing
 from mmg_diffusers.arrays.networks import VectorNetwork
 from mmg_diffusers.arrays.seeds import folded, generator_of, seeded, step_generator
 from mmg_diffusers.arrays.trainer import Trainer, TrainSettings, rows_of
+from mmg_diffusers.arrays.turns import fit_turns
+from mmg_diffusers.worlds.tasks.maps import Spiral
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((400, 1))
@@ -34,6 +36,13 @@ def saved(folder):
     return FittedModel.load(model.save(folder / "model.safetensors"))
 
 
+FLAT = RNG.standard_normal((4000, 3))
+WOUND = {
+    "x": torch.from_numpy(Spiral(0, 1)(FLAT)),
+    "y": torch.from_numpy(Spiral(1, 2)(0.9 * FLAT + 0.44 * RNG.standard_normal((4000, 3)))),
+}
+
+
 PICTURES = {"x": RNG.random((20, 4, 4)), "y": RNG.integers(0, 2, 20)}
 WORK = {
     "estimate_mi": lambda folder: estimate_mi(X, Y, settings=QUICK, seed=3),
@@ -43,6 +52,7 @@ WORK = {
     "Trainer": lambda folder: train(),
     "VectorNetwork": lambda folder: VectorNetwork({"x": 2}, torch.eye(2), seed=5).member(0),
     "ImageNetwork": lambda folder: ImageNetwork({"x": (1, 4, 4), "y": (1, 1, 1)}, widths=(8, 8)),
+    "fit_turns": lambda folder: fit_turns(WOUND, WOUND, 100).turns["x"],
     "ImagePreprocessing": lambda folder: ImagePreprocessing.fit(PICTURES),
 }
 
