@@ -156,7 +156,7 @@ def test_the_rate_falls_in_every_round():
 )
 def test_rounds_follow_while_they_gain(monkeypatch, after, steps, gains):
     answers = iter([10.0, *after])
-    monkeypatch.setattr(fitting, "held_out_loss", lambda *args: next(answers))
+    monkeypatch.setattr(fitting, "held_out_losses", lambda *args: torch.full((2,), next(answers), dtype=torch.float64))
     settings = FitSettings(steps=70, pilot=10, batch=4, least_gain=0.003, least_more=0.05)
     network = VectorNetwork({"x": 1, "y": 1}, LAW, width=4)
     data = {name: torch.randn(20, 1) for name in "xy"}
