@@ -211,12 +211,13 @@ def lies_beyond(
     ready: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]],
     roles: tuple[Roles, ...],
     seed: int,
-    part: Part,
+    part: Part | None = None,
 ) -> bool:
     """Whether held-out pairs show information at the clean end of the range, beyond chance.
 
     Branches of a short training on few pairs differ there for no other reason than that they are not trained.
     """
+    part = part or Part.whole(network.members)
     held = _stacked([held for _, held in ready], longest=False, part=part)
     data = {name: (v if v.ndim == 3 else v[None])[:, :AT_END].float().repeat(1, NOISES, 1) for name, v in held.items()}
     count = next(iter(data.values())).shape[1]
