@@ -123,6 +123,8 @@ def test_what_print_leaves_out_is_named():
         whole = said.count("warning: ") == 10 and MORE not in said
         assert whole or said.endswith(f"\n{MORE}")
         assert len(said) < SHORT
+    note = Finding("the captions are those of the text files", grade="trust")
+    assert in_short(head, [few, note]).endswith(f"warning: {few}\nnote: {note}")
     long = in_short(["x" * 380], [few])
     with in_full():
         assert in_short(head, [few] * 9) == "\n".join([*head, *[f"warning: {few}"] * 9])

@@ -198,7 +198,7 @@ class Preference(Measured):
             f"a fits better by {self.mean()} in the mean over {len(self)} pairs, and better than b in {100 * self.share().value:.0f} % of "
             f"them (log-SNR {low:.2f} to {high:.2f}, {self.score.shape[1]} paths, {self.evaluations} evaluations)"
         )
-        return in_short([f"verdict: {self.verdict}", line], self.warnings())
+        return in_short([f"verdict: {self.verdict}", line], self.verdict.told)
 
     # ---- files ----
 

@@ -1,4 +1,4 @@
-"""Tables as files keep them: comma, semicolon or tab separated text, JSON, lines of JSON, parquet."""
+"""Tables as files keep them: text separated by commas, semicolons, tabs or bars, JSON, lines of JSON, parquet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are those of data sets.
 IMAGE_COLUMNS = ("image", "file_name", "path", "img")
 PROMPT_COLUMNS = ("prompt", "text", "caption", "captions", "label")
-_SEPARATORS = (",", ";", "\t")
+# What other columns are called.
+_OTHERS = ("given", "prior")
+_SEPARATORS = (",", ";", "\t", "|")
 
 
 def is_table(path: Path) -> bool:
@@ -58,7 +60,16 @@ def read_frame(path: Path) -> pandas.DataFrame:
         raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
-    return table
+    return table.rename(columns=_as_known(list(table.columns)))
+
+
+def _as_known(columns: Sequence[Any]) -> dict[Any, str]:
+    """Columns that are ours but for capitals and spaces around them, such as ``Image`` or `` prompt``, by our names; none that
+    would take the name of another.
+    """
+    ours = {name: name.strip().lower() for name in columns if isinstance(name, str)}
+    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}
+    return {name: to for name, to in ours.items() if to in known and [*ours.values()].count(to) == 1}
 
 
 def column_of(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[str, list[Any]]:
@@ -82,15 +93,20 @@ def _separated(text: str, separator: str | None) -> pandas.DataFrame:
     import pandas
 
     first = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
-    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, "given", "prior"}
+    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}
+
+    def names(candidate: str) -> list[str]:
+        return next(csv.reader([first], delimiter=candidate), [])
 
     def count(candidate: str) -> int:
-        return len(known & set(next(csv.reader([first], delimiter=candidate), ())))
+        return len(known & {name.strip().lower() for name in names(candidate)})
 
     chosen = separator or max(_SEPARATORS, key=count)  # commas, unless another makes more of them
+    # Where names stand after spaces cells do, and quotes begin after them.
+    spaced = any(name.startswith(" ") for name in names(chosen)[1:])
     # Names are the first row as it stands: pandas would give a repeated name another number.
     stream = io.StringIO(text, newline="")
-    cells = pandas.read_csv(stream, sep=chosen, header=None, dtype=str, keep_default_na=False)
+    cells = pandas.read_csv(stream, sep=chosen, header=None, dtype=str, keep_default_na=False, skipinitialspace=spaced)
     return pandas.DataFrame(cells.to_numpy()[1:], columns=cells.iloc[0].tolist())
 
 

@@ -291,7 +291,12 @@ ROWS = (
         "read_marginal(told, prompts)",
         ("a misspelt word", lambda r: read_marginal("nul", ["a", "b"]), FileNotFoundError, "expected null, prompts"),
         ("negatives:x", lambda r: read_marginal("negatives:x", ["a", "b"]), ValueError, "expected negatives, or"),
-        ("negatives:0", lambda r: read_marginal("negatives:0", ["a", "b"]), ValueError, "count is 0"),
+        (
+            "negatives:0",
+            lambda r: read_marginal("negatives:0", ["a", "b"]),
+            ValueError,
+            "the marginal is 'negatives:0'",
+        ),
         ("prompts that are all the same", lambda r: read_marginal("prompts", ["a", "a"]), ValueError, "need others"),
         ("a file of one line", lambda r: read_marginal(str(r.file("c.txt", "a\n")), ["a"]), ValueError, "at least two"),
         ("a file of bytes", lambda r: read_marginal(str(r.file("c.txt", b"\xff")), ["a"]), ValueError, "is no text"),
