@@ -53,6 +53,12 @@ def hidden(r: Room):
     return r.file("inside/__MACOSX/b.png").parent.parent
 
 
+def nested(r: Room):
+    """A folder whose table lies in a sub-folder, as the hub keeps splits."""
+    r.file("inside/train/0.png")
+    return r.file("inside/train/metadata.csv", "file_name,text\n0.png,a\n").parent.parent
+
+
 def away(r: Room):
     """Two pairs whose folder is not there."""
     return run(r, [{"image": r.folder / "share" / f"{k}.png", "prompt": "a"} for k in range(2)])
@@ -111,7 +117,27 @@ ROWS = (
             "image, file_name",
         ),
         (".csv, no prompts", lambda r: read_pairs(r.table("path,words\n0.png,a\n")), ValueError, "one of prompt, text"),
-        (".csv with bars", lambda r: read_pairs(r.table("image|prompt\n0.png|a\n")), ValueError, r"image\|prompt"),
+        (".csv with carets", lambda r: read_pairs(r.table("image^prompt\n0.png^a\n")), ValueError, r"image\^prompt"),
+        (
+            ".csv, two prompts by capitals",
+            lambda r: read_pairs(r.table("image,Prompt,PROMPT\n0.png,a,b\n")),
+            ValueError,
+            "expected one of prompt",
+        ),
+        (
+            "the name of a file as the prompt",
+            lambda r: read_pairs(r.picture(), str(r.file("prompts.txt", "a"))),
+            ValueError,
+            "which is a file; expected words",
+        ),
+        (
+            "a folder that datasets saved",
+            lambda r: read_pairs(r.file("saved/data.arrow").parent),
+            ValueError,
+            r"datasets\.load_from_disk",
+        ),
+        ("a shard", lambda r: read_pairs(r.file("a.tar")), ValueError, "which only a run reads"),
+        ("metadata in a sub-folder", lambda r: read_pairs(nested(r)), ValueError, "give the folder .*train"),
         (
             ".json of columns",
             lambda r: read_pairs(r.table('{"image": ["0.png"]}', ".json")),
