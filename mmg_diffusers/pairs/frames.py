@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,23 +87,28 @@ def column_of(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tupl
     return name, table[name].tolist()
 
 
+def layout_of(text: str, known: Collection[str], separators: Sequence[str] = _SEPARATORS) -> tuple[str, bool]:
+    """What separates the cells of a table, and whether spaces follow it, told by the first row: whatever makes most names that are known.
+
+    Args:
+        text: of the file.
+        known: names of columns, in small letters.
+        separators: that there may be; the first, unless another makes more names.
+    """
+    first = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
+    names = {one: next(csv.reader([first], delimiter=one), []) for one in separators}
+    chosen = max(separators, key=lambda one: len({name.strip().lower() for name in names[one]} & {*known}))
+    # Where names stand after spaces cells do, and quotes begin after them.
+    return chosen, any(name.startswith(" ") for name in names[chosen][1:])
+
+
 def _separated(text: str, separator: str | None) -> pandas.DataFrame:
-    """Cells of text. What separates them is told by the first row: whatever makes most of the names of it that are known."""
+    """Cells of text."""
     needs("pandas", "data")
     import pandas
 
-    first = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
     known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}
-
-    def names(candidate: str) -> list[str]:
-        return next(csv.reader([first], delimiter=candidate), [])
-
-    def count(candidate: str) -> int:
-        return len(known & {name.strip().lower() for name in names(candidate)})
-
-    chosen = separator or max(_SEPARATORS, key=count)  # commas, unless another makes more of them
-    # Where names stand after spaces cells do, and quotes begin after them.
-    spaced = any(name.startswith(" ") for name in names(chosen)[1:])
+    chosen, spaced = layout_of(text, known, _SEPARATORS if separator is None else (separator,))
     # Names are the first row as it stands: pandas would give a repeated name another number.
     stream = io.StringIO(text, newline="")
     cells = pandas.read_csv(stream, sep=chosen, header=None, dtype=str, keep_default_na=False, skipinitialspace=spaced)

@@ -158,6 +158,11 @@ def test_a_group_is_handed_over_whole():
         ),
         ("expected SoftPlan(prompts=3) or more", "expected --soft 3 or more"),
         ("the noise levels are few", "the noise levels are few"),
+        ("test_share and folds are given; expected one", "--test-share and --folds are given; expected one"),
+        (
+            "expected 'x' among them, or the columns of x named",
+            "expected 'x' among them, or columns of x by their names, --x a,b",
+        ),
         ("prompt is '', which is empty", "--prompt is '', which is empty"),
         ("the prompt is empty", "the prompt is empty"),
         ("draws=3 and tolerance=0.1 are both given", "--draws 3 and --tolerance 0.1 are both given"),
