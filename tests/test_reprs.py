@@ -25,6 +25,7 @@ from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.pipelines.drawing import Drawn
 from mmg_diffusers.pipelines.inspection import Inspection
 from mmg_diffusers.runs import Outcome
+from mmg_diffusers.runs.shard_files import Failure
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_parts
 from tests.analysis.test_by_word import reading
 from tests.analysis.test_preference import SCORE, preference
@@ -106,6 +107,16 @@ def test_a_repr_is_short_and_has_no_tables_of_numbers(results):
         assert text.startswith(type(result).__name__ + "("), name
         assert "tensor([[" not in text, name
         assert not re.search(r"0x[0-9a-f]{6}", text), name
+
+
+def test_results_that_are_no_means_say_what_they_found(results):
+    assert "nats over 3 pairs, from log-SNR -1.00 on" in str(results["influence"])
+    assert "over 48 candidates, which hold 3.871 nats" in str(results["classification"])
+    assert str(results["outcome"]).startswith("0 pairs, none of them bad\nverdict: ")
+    failed = replace(results["outcome"], failures=(Failure(2, "no picture"),), notes=("a", "b"), estimate=None)
+    assert str(failed) == "0 pairs, 1 of them bad (.failures); 2 notes (.notes)"
+    for name in ("influence", "classification", "outcome"):
+        assert results[name]._repr_html_() == f"<pre>{escape(str(results[name]))}</pre>"
 
 
 def test_print_shows_less_than_four_hundred_characters(results):

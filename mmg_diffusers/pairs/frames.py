@@ -60,16 +60,16 @@ def read_frame(path: Path) -> pandas.DataFrame:
         raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
-    return table.rename(columns=_as_known(list(table.columns)))
+    return table.rename(columns=by_our_names(list(table.columns), {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}))
 
 
-def _as_known(columns: Sequence[Any]) -> dict[Any, str]:
-    """Columns that are ours but for capitals and spaces around them, such as ``Image`` or `` prompt``, by our names; none that
-    would take the name of another.
+def by_our_names(columns: Sequence[Any], known: Collection[str]) -> dict[Any, str]:
+    """Columns that are ours but for capitals and spaces around them, such as ``Image`` or `` prompt``, by our names.
+
+    None would take the name of another.
     """
     ours = {name: name.strip().lower() for name in columns if isinstance(name, str)}
-    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}
-    return {name: to for name, to in ours.items() if to in known and [*ours.values()].count(to) == 1}
+    return {name: to for name, to in ours.items() if to in known and to != name and [*ours.values()].count(to) == 1}
 
 
 def column_of(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[str, list[Any]]:

@@ -126,6 +126,18 @@ def test_tables_of_any_kind(tmp_path, name):
     assert held(tmp_path if name.startswith("metadata") else tmp_path / name) == EXPECTED
 
 
+def test_rows_of_mappings_by_names_in_capitals():
+    rows = [
+        {"__key__": str(k), "PNG": picture(colour), "Txt": text}
+        for k, (colour, text) in enumerate(zip(COLOURS, TEXTS, strict=True))
+    ]
+    assert held(rows) == EXPECTED
+    data = datasets.Dataset.from_list([{"Image": row["PNG"], "Caption": row["Txt"]} for row in rows])
+    assert held(data) == EXPECTED
+    assert held(data.cast_column("Image", datasets.Image())) == EXPECTED
+    assert list(Source(data).prompts().prompts) == list(TEXTS)
+
+
 def test_a_column_by_its_own_name_comes_first(tmp_path):
     folder_of(tmp_path)
     (tmp_path / "a.csv").write_text("image,Prompt,prompt\n0.png,no,yes\n")
