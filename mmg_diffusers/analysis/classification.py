@@ -56,8 +56,7 @@ class Classification(Record, Brief):
 
     FORMAT = "mmg_diffusers.Classification/1"
     KIND = "classification"
-    __str__ = _in_words
-
+    __str__ = _in_words  # pyright: ignore[reportAssignmentType]
     curve: CandidateCurve
     candidates: tuple[str, ...]
     prior: Tensor
