@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from dataclasses import fields
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from reprlib import Repr
@@ -67,6 +68,10 @@ class Brief:
         held = [(item.name, getattr(self, item.name)) for item in fields(cast("Any", self))]
         text = ", ".join(f"{name}={shown(value)}" for name, value in held if value is not None)
         return f"{type(self).__name__}({text if len(text) <= LONGEST_REPR else f'{text[: LONGEST_REPR - 4]} ...'})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what `print` does."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def reason(error: BaseException) -> str:

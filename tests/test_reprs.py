@@ -25,6 +25,7 @@ from mmg_diffusers.measure.quadrature import Trapezoid
 from mmg_diffusers.pipelines.drawing import Drawn
 from mmg_diffusers.pipelines.inspection import Inspection
 from mmg_diffusers.runs import Outcome
+from mmg_diffusers.runs.shard_files import Failure
 from mmg_diffusers.worlds.shapes import CAPTIONS, Shapes, caption_parts
 from tests.analysis.test_by_word import reading
 from tests.analysis.test_preference import SCORE, preference
@@ -108,6 +109,16 @@ def test_a_repr_is_short_and_has_no_tables_of_numbers(results):
         assert not re.search(r"0x[0-9a-f]{6}", text), name
 
 
+def test_results_that_are_no_means_say_what_they_found(results):
+    assert "nats over 3 pairs, from log-SNR -1.00 on" in str(results["influence"])
+    assert "over 48 candidates, which hold 3.871 nats" in str(results["classification"])
+    assert str(results["outcome"]).startswith("0 pairs, none of them bad\nverdict: ")
+    failed = replace(results["outcome"], failures=(Failure(2, "no picture"),), notes=("a", "b"), estimate=None)
+    assert str(failed) == "0 pairs, 1 of them bad (.failures); 2 notes (.notes)"
+    for name in ("influence", "classification", "outcome"):
+        assert results[name]._repr_html_() == f"<pre>{escape(str(results[name]))}</pre>"
+
+
 def test_print_shows_less_than_four_hundred_characters(results):
     for name, result in results.items():
         assert len(str(result)) < SHORT, name
@@ -123,6 +134,8 @@ def test_what_print_leaves_out_is_named():
         whole = said.count("warning: ") == 10 and MORE not in said
         assert whole or said.endswith(f"\n{MORE}")
         assert len(said) < SHORT
+    note = Finding("the captions are those of the text files", grade="trust")
+    assert in_short(head, [few, note]).endswith(f"warning: {few}\nnote: {note}")
     long = in_short(["x" * 380], [few])
     with in_full():
         assert in_short(head, [few] * 9) == "\n".join([*head, *[f"warning: {few}"] * 9])

@@ -188,7 +188,7 @@ class Audit(Measured):
         ]
 
     def __str__(self) -> str:
-        return in_short(self.lines(), self.warnings())
+        return in_short(self.lines(), self.verdict.told)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""

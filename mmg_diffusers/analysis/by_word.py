@@ -229,7 +229,7 @@ class Words(Measured):
             f"{self.evaluations} evaluations)",
             *(f"{label}: {means[label]}" for label in best),
         ]
-        return in_short(lines, self.warnings())
+        return in_short(lines, self.verdict.told)
 
     def warnings(self) -> tuple[str, ...]:
         """List what a reader should know about these numbers before them."""

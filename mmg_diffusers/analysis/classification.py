@@ -35,6 +35,14 @@ Parts = Mapping[str, Sequence[Hashable]]
 """What candidates are made of: for every kind of word, one label a candidate (its colour, its shape, ...)."""
 
 
+def _in_words(found: Classification) -> str:
+    surest = found.posterior.max(1).values
+    return (
+        f"posterior of {len(found)} variables over {len(found.candidates)} candidates, which hold {found.entropy:.3f} nats; the most "
+        f"probable one (.best) has probability {float(surest.mean()):.3f} in the mean, and {float(surest.min()):.3f} at least"
+    )
+
+
 @dataclass(frozen=True, repr=False)
 class Classification(Record, Brief):
     """The posterior of N variables over K candidate conditions, and what it says about their information.
@@ -48,7 +56,7 @@ class Classification(Record, Brief):
 
     FORMAT = "mmg_diffusers.Classification/1"
     KIND = "classification"
-
+    __str__ = _in_words  # pyright: ignore[reportAssignmentType]
     curve: CandidateCurve
     candidates: tuple[str, ...]
     prior: Tensor

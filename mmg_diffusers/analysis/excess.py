@@ -122,7 +122,7 @@ class Excess(Measured):
 
     def __str__(self) -> str:
         line = f"{self.mean()} above {self.against} in the mean over {len(self)} pairs"
-        return in_short([f"verdict: {self.verdict}", line], self.warnings())
+        return in_short([f"verdict: {self.verdict}", line], self.verdict.told)
 
     # ---- files ----
 

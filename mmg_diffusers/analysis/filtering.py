@@ -237,7 +237,7 @@ class Filtered(Followed, Measured):
         if not bool((self.trust == 1).all()):
             shares = ", ".join(f"{share:.2f}" for share in self.trust.mean(0).tolist())
             lines.append(f"evidence is believed as far as other pairs say, by band from noisy to clean: {shares}")
-        return in_short(lines, self.warnings())
+        return in_short(lines, self.verdict.told)
 
     # ---- files ----
 

@@ -145,7 +145,7 @@ class PathInfluence(Measured):
             f"{'path influence' if self.moved else 'orthogonal'}: {self.mean()} over {len(self)} images (log-SNR {low:.2f} to {high:.2f} in "
             f"{len(self.logsnr)} steps, no evaluation of its own)"
         )
-        return in_short([f"verdict: {self.verdict}", line], self.warnings())
+        return in_short([f"verdict: {self.verdict}", line], self.verdict.told)
 
     # ---- files ----
 

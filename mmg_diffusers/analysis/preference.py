@@ -194,11 +194,14 @@ class Preference(Measured):
 
     def __str__(self) -> str:
         low, high = float(self.logsnr[0]), float(self.logsnr[-1])
+        mean, share = self.mean(), self.share().value
+        # The one that fits better is named, so that nobody reads a minus as the other's.
+        better, other, sign = ("a", "b", 1) if mean.value >= 0 else ("b", "a", -1)
         line = (
-            f"a fits better by {self.mean()} in the mean over {len(self)} pairs, and better than b in {100 * self.share().value:.0f} % of "
-            f"them (log-SNR {low:.2f} to {high:.2f}, {self.score.shape[1]} paths, {self.evaluations} evaluations)"
+            f"{better} fits better by {Value(sign * mean.value, mean.stderr)} in the mean over {len(self)} pairs, and better than {other} "
+            f"in {100 * (share if sign > 0 else 1 - share):.0f} % of them (log-SNR {low:.2f} to {high:.2f}, {self.score.shape[1]} paths, {self.evaluations} evaluations)"
         )
-        return in_short([f"verdict: {self.verdict}", line], self.warnings())
+        return in_short([f"verdict: {self.verdict}", line], self.verdict.told)
 
     # ---- files ----
 

@@ -250,7 +250,7 @@ class Ranked(Measured):
             f"{len(self.captions)} captions ranked for {len(self)} images: {self.followed.double().sum(1).mean():.1f} of them followed to the "
             f"end, {self.evaluations} evaluations, {100 * self.evaluations / self.of:.1f} % of {self.of}"
         )
-        return in_short([f"verdict: {self.verdict}", line], self.warnings())
+        return in_short([f"verdict: {self.verdict}", line], self.verdict.told)
 
     # ---- files ----
 

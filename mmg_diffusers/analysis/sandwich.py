@@ -135,7 +135,7 @@ class Sandwich(Measured):
             "below: log q of candidates, fails by chance alone",
             f"above: the {self._above.integrand} form against {self.fitted.settings['base']}, fails where the conditional branch errs",
         ]
-        return in_short(lines, self.warnings())
+        return in_short(lines, self.verdict.told)
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a pair: id, the middle and its error, and both readings."""

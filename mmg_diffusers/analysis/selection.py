@@ -163,7 +163,7 @@ class Selected(Measured):
             f"the best of {self.images.shape[1]} images for {len(self.prompts)} prompts, by {self.by}: {self.gain.value:.3f} +- {self.gain.stderr:.3f} "
             f"above the mean; {self.drawing} rows of drawing and {self.scoring} of scoring"
         )
-        return in_short([f"verdict: {self.verdict}", line], self.warnings())
+        return in_short([f"verdict: {self.verdict}", line], self.verdict.told)
 
     # ---- files ----
 

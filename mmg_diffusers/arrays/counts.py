@@ -199,7 +199,7 @@ class Counted(Measured):
     def __str__(self) -> str:
         rows, columns = self.table.counts.shape
         line = f"{self.mean()} over {len(self)} pairs (table of {rows} x {columns} counts, p = {self.chance:.2g})"
-        return in_short([line], self.warnings())
+        return in_short([line], self.verdict.told)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"counts": torch.from_numpy(self.table.counts), "row": self.row, "column": self.column}

@@ -14,6 +14,7 @@ from mmg_diffusers.arrays.image_data import read_images
 from mmg_diffusers.arrays.values import named
 from mmg_diffusers.checks import needs, reason, shown
 from mmg_diffusers.files.text import read_text
+from mmg_diffusers.pairs.frames import layout_of
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -22,8 +23,8 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
     """Read x and y, row by row the same pairs.
 
     Args:
-        source: ``.npz`` with an array for each; ``.npy`` of shape (N, columns); ``.csv`` or ``.parquet`` with columns of
-            numbers; or an image data set (see `read_images`), whose labels are y.
+        source: ``.npz`` with an array for each; ``.npy`` of shape (N, columns); ``.csv``, ``.tsv`` or ``.parquet`` with columns of
+            numbers (of text, separated by commas, semicolons, tabs or bars); or an image data set (see `read_images`), whose labels are y.
         x, y: names of the arrays (one each) or columns (any number); numbers of columns for ``.npy``. By default "x" and
             "y"; "image" and "label" of an image data set.
 
@@ -36,7 +37,8 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
     """
     path = Path(source)
     wanted = {"x": list(x), "y": list(y)}
-    if path.suffix not in (".npz", ".npy", ".csv", ".parquet") or _holds_pictures(path, wanted["x"] or ["image"]):
+    kind = path.suffix.lower()
+    if kind not in (".npz", ".npy", ".csv", ".tsv", ".parquet") or _holds_pictures(path, wanted["x"] or ["image"]):
         names = [(wanted[key] or [default])[0] for key, default in (("x", "image"), ("y", "label"))]
         pictures = read_images(source, image=names[0], label=names[1])
         if pictures.labels is None:
@@ -44,13 +46,13 @@ def read_variables(source: str | Path, x: Sequence[str] = (), y: Sequence[str] =
         return {"x": pictures.images, "y": pictures.labels}
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; expected .npz, .npy, .csv, .parquet or an image data set")
-    if path.suffix in (".npz", ".npy"):
+    if kind in (".npz", ".npy"):
         return _from_numpy(path, wanted)
     return _from_table(path, wanted)
 
 
 def _holds_pictures(path: Path, columns: Sequence[str]) -> bool:
-    if path.suffix != ".parquet" or not path.is_file():
+    if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
     needs("pyarrow", "data")
     import pyarrow
@@ -103,12 +105,19 @@ def _columns_of_array(array: NDArray[np.generic], path: Path, wanted: dict[str, 
 
 def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
     needs("pandas", "data")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         needs("pyarrow", "data")
     import pandas
 
     try:
-        table = pandas.read_csv(StringIO(read_text(path))) if path.suffix == ".csv" else pandas.read_parquet(path)
+        if path.suffix.lower() == ".parquet":
+            table = pandas.read_parquet(path)
+        else:
+            text = read_text(path)
+            separator, spaced = layout_of(
+                text, {name.lower() for key, names in wanted.items() for name in (names or [key])}
+            )
+            table = pandas.read_csv(StringIO(text), sep=separator, skipinitialspace=spaced)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     variables: Arrays = {}
@@ -116,10 +125,14 @@ def _from_table(path: Path, wanted: dict[str, list[str]]) -> Arrays:
         names = names or [key]
         missing = [name for name in names if name not in table.columns]
         if missing:
-            raise ValueError(f"{path} has the columns {named(table.columns)}; expected {shown(missing[0])} among them")
+            else_ = "" if wanted[key] else f", or the columns of {key} named"
+            raise ValueError(
+                f"{path} has the columns {named(table.columns)}; expected {shown(missing[0])} among them{else_}"
+            )
         values = table[names].to_numpy()
         if values.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: columns {named(names)} have dtype {values.dtype}; expected numbers")
+            held = "text" if values.dtype.kind in "OUST" else str(values.dtype)
+            raise ValueError(f"{path}: columns {named(names)} hold {held}; expected numbers")
         # One column of integers is labels; several are counts.
         variables[key] = values if values.dtype.kind == "f" or len(names) == 1 else values.astype(float)
     return variables

@@ -35,8 +35,9 @@ def main(
     ] = False,
 ) -> None:
     """Mutual information with pretrained diffusion models."""
-    # Notes of the libraries beneath about image processors that no measurement uses.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Notes of the libraries beneath: of image processors that no measurement uses, and of long prompts, which records tell of.
+    for library in ("TRANSFORMERS", "DIFFUSERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
 
 
 EXAMPLES = (

@@ -14,11 +14,12 @@ from mmg_diffusers.commands.answers import Answer, Grid, of_record
 from mmg_diffusers.commands.figures import check_plotting, plot_maps, save_figure
 from mmg_diffusers.commands.networks import Networks, within
 from mmg_diffusers.commands.questions import refuse_unreadable
+from mmg_diffusers.commands.texts import error_of
 from mmg_diffusers.files.text import read_lines
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.pairs.images import ImageLike, read_picture
 from mmg_diffusers.pairs.plan import Plan
-from mmg_diffusers.pairs.tables import PairTable, read_pairs, read_pictures
+from mmg_diffusers.pairs.tables import PairTable, check_words, read_pairs, read_pictures
 from mmg_diffusers.pairs.videos import read_video
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def captions(text: str, count: int, name: str) -> list[str]:
 
     Raises:
         FileNotFoundError: for a file that is not there.
-        ValueError: for a file with another number of lines than images.
+        ValueError: for a file with another number of lines than images, or that is no .txt.
     """
     path = Path(text)
     if path.suffix.lower() != ".txt":
+        check_words(text, name)
         return [text] * count
     if not path.is_file():
         raise FileNotFoundError(
@@ -113,7 +115,7 @@ def compare(question: Question, plan: Plan, networks: Networks, output: Path, *,
         figure,
     )
     rows = [
-        (Path(name).name, "a" if nats > 0 else "b", f"{abs(nats):.3f}", f"{error:.3f}")
+        (Path(name).name, "a" if nats > 0 else "b", f"{abs(nats):.3f}", error_of(error))
         for name, nats, error in zip(pairs.names, found.nats.tolist(), found.stderr.tolist(), strict=True)
     ]
     says = [Grid(("image", "fits better", "by nats", "± noise"), rows, 2), found]

@@ -29,6 +29,7 @@ _NAMES = {
     "resize": "--resize",
     "entropy": "--entropy",
     "given": "--given",
+    "prompt": "--prompt",
     "marginal": "--marginal",
     "null": "--null",
     "variant": "--variant",
@@ -55,12 +56,24 @@ _PHRASES = {
     "say null='last_class' (--null last_class)": "say --null last_class",
     "read its frames first, as with diffusers.utils.load_video, and choose as many as are measured": "give a folder of its frames, as many as are measured",
     ", a model that ships with the package (mmg_diffusers.shapes_model(": ", a model that ships with the package (",
+    "test_share and folds are given": "--test-share and --folds are given",
+    ", or the columns of x named": ", or columns of x by their names, --x a,b",
+    ", or the columns of y named": ", or columns of y by their names, --y c",
+    "lower count, or give Candidates": "ask for fewer, or give --marginal prompts",
+    "; expected a file that .save wrote": "; expected a file that a command wrote",
     "Candidates(..., groups=)": "--vary",
     "Candidates.vary": "--vary",
     "marginal=Candidates([...]) (--marginal prompts, or a file)": "--marginal prompts, or a file",
 }
-# A command line has the upper end of a range alone, and a pilot comes with the reference.
+# A command line has the upper end of a range alone, and a pilot comes with the reference; errors of the system have numbers.
 _RANGES = {
+    re.compile(r"^\[Errno \d+\] "): "",
+    re.compile(r"\bquadrature: '\w+\(nodes=(\d+)\)' there, '\w+\(nodes=(\d+)\)' now"): (
+        r"noise levels: \1 there, \2 now"
+    ),
+    re.compile(r"(?<=no fitted marginal at )(.*?)[/\\]?fitted\.safetensors; expected .*"): (
+        r"\1; expected a folder that `mmg-diffusers fit` wrote"
+    ),
     re.compile(r"pilot this network over its range, or give logsnr_range=\([^)]*\)"): (
         "it was of another network; take a reference that mmg-diffusers likelihood --reference PICTURES writes for this one"
     ),
@@ -99,8 +112,9 @@ def shorten(text: str, most: int = LONGEST) -> str:
 
 
 def say(text: object) -> None:
-    """Print a line as it is: no markup, no colours, no breaks."""
-    console.print(shorten(str(text)), highlight=False, markup=False, soft_wrap=True)
+    """Print lines as they are, each shortened by itself: no markup, no colours, no breaks."""
+    lines = "\n".join(shorten(line) for line in str(text).split("\n"))
+    console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ INDEX = "model_index.json"
 # Sources that are no single path: patterns of shards, and fresh pairs of the Shapes world.
 _PATTERN = re.compile(r"[{*?\[]")
 # Endings of files of two variables.
-_FILES = (".npz", ".npy", ".csv", ".parquet")
+_FILES = (".npz", ".npy", ".csv", ".tsv", ".parquet")
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 

@@ -86,7 +86,7 @@ def read_marginal(text: str, prompts: Sequence[str]) -> Marginal:
             raise ValueError(f"all {len(prompts)} prompts are {same}; candidates need others to be compared with")
         return Candidates(tuple(number), tuple(times / len(prompts) for times in number.values()))
     if kind == "negatives":
-        if count and not count.isdecimal():
+        if count and not (count.isdecimal() and int(count)):
             raise ValueError(
                 f"the marginal is {shorten(repr(text), LONGEST)}; expected negatives, or negatives:15 for as many"
             )

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmg_diffusers.checks import needs
-from mmg_diffusers.commands.answers import Answer, of_record
+from mmg_diffusers.commands.answers import Answer, Grid, of_record
 from mmg_diffusers.commands.networks import Networks, within
 from mmg_diffusers.commands.questions import refuse_unreadable
+from mmg_diffusers.commands.texts import error_of
 from mmg_diffusers.denoisers.references import GaussianReference
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.likelihood import LogLikelihood
@@ -131,4 +132,7 @@ def write(result: LogLikelihood, table: PairTable, prompts: Sequence[str] | None
     if prompts is not None:
         rows.insert(2, "prompt", list(prompts))
     write_whole(output / "likelihood.csv", rows.to_csv(index=False).encode())
-    return Answer(of_record(result, rows), [result], [output / "likelihood.csv", record])
+    each = zip(table.names, result.nats.tolist(), result.stderr.tolist(), strict=True)
+    cells = [(Path(name).name or str(k), f"{nats:.3f}", error_of(error)) for k, (name, nats, error) in enumerate(each)]
+    says = [Grid(("image", "log p, nats", "± noise"), cells), result]
+    return Answer(of_record(result, rows), says, [output / "likelihood.csv", record])

@@ -12,6 +12,8 @@ from mmg_diffusers.checks import finite, needs
 from mmg_diffusers.commands.answers import Answer, Grid, of_record
 from mmg_diffusers.commands.networks import Networks, within
 from mmg_diffusers.commands.questions import Question, check_options, refuse
+from mmg_diffusers.commands.texts import error_of, pair_by_pair
+from mmg_diffusers.files.printed import in_full
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.cost import Cost
 from mmg_diffusers.measure.estimate import Estimate
@@ -85,7 +87,7 @@ def rows_of(result: Estimate | Filtered, pairs: PairTable) -> pandas.DataFrame:
 def grid_of(table: pandas.DataFrame) -> Grid:
     """The pairs on a screen."""
     rows = [
-        (Path(image).name or str(pair), prompt, f"{nats:.3f}", f"{stderr:.3f}")
+        (Path(image).name or str(pair), prompt, f"{nats:.3f}", error_of(stderr))
         for pair, image, prompt, nats, stderr in zip(
             *(table[name] for name in ("pair", "image", "prompt", "nats", "stderr")), strict=True
         )
@@ -122,10 +124,15 @@ def estimate(
     table = rows_of(result, pairs)
     write_whole(output / "pairs.csv", table.to_csv(index=False).encode())
     says: list[object] = [grid_of(table), result]
+    differs = pair_by_pair(result.nats, result.mean(), isinstance(result, Filtered))
+    says += [differs] if differs else []
     values = of_record(result, table)
     if isinstance(result, Filtered):
         read = result.against_mixture.using(plan.integrand)
-        says.append(f"against the mixture: {read}")
+        with in_full():
+            known = str(result).split("\n")
+            more = [line for line in str(read).split("\n") if line not in known]
+        says.append("\n".join(("against the mixture:", *more)))
         values["against the mixture"] = read.mean()
     return Answer(values, says, [output / "pairs.csv", record])
 

@@ -14,13 +14,12 @@ from mmg_diffusers.commands.page.drawn import Figures
 from mmg_diffusers.commands.page.html import document, table, warned, without_folders
 from mmg_diffusers.commands.page.readings import PageReading, of_estimate, of_filter
 from mmg_diffusers.commands.page.sections import MOST_ROWS, Chosen
-from mmg_diffusers.commands.texts import plus_minus
+from mmg_diffusers.commands.texts import pair_by_pair
 from mmg_diffusers.commands.word_page import word_section
 from mmg_diffusers.denoisers.conventions import Convention
 from mmg_diffusers.measure.estimate import Estimate
 from mmg_diffusers.measure.likelihood import LogLikelihood
 from mmg_diffusers.measure.measured import Measured
-from mmg_diffusers.measure.value import mean_over_pairs
 from mmg_diffusers.pairs.images import ImageLike, read_picture
 from mmg_diffusers.pairs.videos import read_video
 
@@ -110,12 +109,5 @@ def build_report(
 
 def _of_pairs(reading: PageReading) -> str:
     """Why the mean of the column of pairs is not the headline, where it is not."""
-    column = mean_over_pairs(reading.nats)
-    if len(reading.nats) < 2 or abs(column.value - reading.mean.value) < 5e-4:
-        return ""
-    why = (
-        "each pair by what its own path says, the mean above by evidence that is believed as far as other pairs say"
-        if reading.form == "log q"
-        else "each pair weighs gap and orthogonal by its own noise, the mean above once for all pairs"
-    )
-    return f'<p class="quiet">Pair by pair the mean is {plus_minus(column)} nats: {why}.</p>'
+    said = pair_by_pair(reading.nats, reading.mean, reading.form == "log q")
+    return f'<p class="quiet">{said}</p>' if said else ""

@@ -145,12 +145,20 @@ def collect(folder: Path, table: Path | None, overwrite: bool = False) -> Answer
     return replace(of_outcome(outcome, folder), wrote=wrote)
 
 
+def _plain(reason: str) -> str:
+    """Why a pair is bad, without what Python calls such an error; what nobody foresaw keeps its name."""
+    kind, _, said = reason.partition(": ")
+    return said if said and kind in ("ValueError", "TypeError", "OSError", "FileNotFoundError") else reason
+
+
 def of_outcome(outcome: Outcome, folder: Path) -> Answer:
     """What a run has; status 3, when pairs were bad."""
     says: list[Any] = [] if outcome.estimate is None else [outcome.estimate]
     says += [f"note: {note}" for note in outcome.notes]
     clustered = {} if outcome.estimate is None else by_picture(outcome.estimate, outcome.clusters())
-    says += [f"pair {failure.place}: {shorten(failure.reason, LONGEST)}" for failure in outcome.failures[:SHOWN]]
+    says += [
+        f"pair {failure.place}: {shorten(_plain(failure.reason), LONGEST)}" for failure in outcome.failures[:SHOWN]
+    ]
     if outcome.failures:
         says.append(f"{len(outcome.failures)} of {len(outcome.rows)} pairs were bad")
     expected = Expected.load(folder)

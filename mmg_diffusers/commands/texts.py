@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+from torch import Tensor
+
 from mmg_diffusers.analysis.influence import Axis
-from mmg_diffusers.measure.value import Value
+from mmg_diffusers.measure.value import Value, mean_over_pairs
 
 AXIS_NAMES: Mapping[Axis, str] = {"logsnr": "log-SNR", "timestep": "timestep", "tau": "diffusion time τ"}
 # What figures show, as their titles and for those who cannot see them; {text} is a prompt or a caption.
@@ -33,5 +36,34 @@ def plus_minus(value: Value | tuple[float, ...] | list[float] | None, digits: in
     """A value with its standard error, a question mark if that is not known, or "none"."""
     if value is None:
         return "none"
-    error = "?" if value[1] != value[1] else f"{value[1]:.{digits}f}"
-    return f"{value[0]:.{digits}f} ± {error}"
+    return f"{value[0]:.{digits}f} ± {error_of(value[1], digits)}"
+
+
+def error_of(error: float, digits: int = 3) -> str:
+    """A standard error, or a question mark if it is not known."""
+    return "?" if math.isnan(error) else f"{error:.{digits}f}"
+
+
+def by_error(value: Value) -> str:
+    """A value with as many decimals as its standard error tells of, and no powers of ten."""
+    known = math.isfinite(value.stderr) and value.stderr > 0
+    return plus_minus(value, min(max(0, 1 - math.floor(math.log10(value.stderr))), 4) if known else 3)
+
+
+def pair_by_pair(nats: Tensor, mean: Value, path: bool) -> str:
+    """Why the mean of a column of pairs is not the mean that is told, where it is not; else nothing.
+
+    Args:
+        nats: `(N,)` of the column.
+        mean: that is told.
+        path: whether pairs are read by the posterior along their paths, and not by gap and orthogonal.
+    """
+    column = mean_over_pairs(nats)
+    if len(nats) < 2 or abs(column.value - mean.value) < 5e-4:
+        return ""
+    why = (
+        "each pair by what its own path says, the mean above by evidence that is believed as far as other pairs say"
+        if path
+        else "each pair weighs gap and orthogonal by its own noise, the mean above once for all pairs"
+    )
+    return f"Pair by pair the mean is {plus_minus(column)} nats: {why}."

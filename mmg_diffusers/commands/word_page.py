@@ -50,7 +50,7 @@ def word_section(words: Words, images: Mapping[int, NDArray[np.floating]], place
     return "".join(
         [
             said,
-            warned(words.warnings()),
+            warned(words.verdict.told),
             f'<div class="prompts">{"".join(parts)}</div>',
             f"<p>{left} more pairs are in the record.</p>" if left else "",
         ]
@@ -76,7 +76,7 @@ def _prompt(
         text, nats = words.words[k], float(words.nats[k])
         error = float(words.stderr[k])
         number = plus_minus((nats, error), 2) if error == error else f"{nats:.2f}"
-        about = f"{text or words.labels[k]}: {number} nats, {words.grades[k]}"
+        about = f"{text or words.labels[k]}: {number} nats, {words.verdicts[k]}"
         if maps is not None:
             about += f"; its map adds up to {float(maps[k].sum()):.2f}"
         told.append(f'<span class="told told{frame}" data-word="{escape(text)}">{escape(about)}</span>')
@@ -94,7 +94,7 @@ def _prompt(
     frames = [maps[k] if image.ndim == 3 else strip(image, maps[k])[1] for k in own]
     shown = image if image.ndim == 3 else strip(image, maps[own[0]])[0]
     view = stack(shown, frames, [top] * len(frames), prompt, f"Map of the chosen word over the picture: {prompt}")
-    return f'<fieldset class="words"><legend class="quiet">Words of pair {place + 1}</legend>{text}{view}{"".join(told)}</fieldset>'
+    return f'<fieldset class="words"><legend class="quiet">Words of pair {place}</legend>{text}{view}{"".join(told)}</fieldset>'
 
 
 def word_page(words: Words, images: Sequence[NDArray[np.floating]], title: str) -> str:

@@ -21,14 +21,20 @@ def in_full() -> Iterator[None]:
         _WHOLE.reset(before)
 
 
+def said_of(warning: str) -> str:
+    """A line for a warning; what weighs nothing by its grade, such as which captions were read, is a note."""
+    return f"{'note' if getattr(warning, 'grade', None) == 'trust' else 'warning'}: {warning}"
+
+
 def in_short(lines: Sequence[str], warnings: Sequence[str]) -> str:
     """What `print` shows of a result: its lines, and as much of its warnings as leaves all of it below 400 characters (`in_full`: all)."""
+    warnings = [said_of(warning) for warning in warnings]
     text = "\n".join(lines)
     if _WHOLE.get():
-        return "\n".join([text, *(f"warning: {warning}" for warning in warnings)])
+        return "\n".join([text, *warnings])
     for number, warning in enumerate(warnings):
         after = 0 if number + 1 == len(warnings) else len(MORE) + 1
-        line, room = f"\nwarning: {warning}", SHORT - 1 - len(text)
+        line, room = f"\n{warning}", SHORT - 1 - len(text)
         if len(line) + after <= room:
             text += line
             continue

@@ -147,7 +147,7 @@ class Estimate(Reading, Measured):
             f"{self.mean()} over {len(self)} pairs ({self.integrand}, log-SNR {low:.2f} to {high:.2f}, "
             f"{self.evaluations} evaluations, certificate {self.certificate.value:.4f} +- {self.certificate.stderr:.4f})",
         ]
-        return in_short(lines, self.warnings())
+        return in_short(lines, self.verdict.told)
 
     # ---- maps ----
 

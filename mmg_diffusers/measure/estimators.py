@@ -72,8 +72,8 @@ class MMG:
         of_type(self.tolerance, (Tolerance, type(None)), "tolerance", "one such as Tolerance(0.1)")
         if self.tolerance is not None and self.draws != 1:
             raise ValueError(
-                f"draws is {self.draws} and tolerance {self.tolerance}; give one of them: a tolerance says itself how many "
-                "draws there are"
+                f"draws={self.draws} and tolerance={self.tolerance.stderr:g} are both given; give one of them: a tolerance says "
+                "itself how many draws there are"
             )
 
     def __call__(

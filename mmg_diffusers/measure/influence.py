@@ -48,6 +48,16 @@ class Influence(Brief):
     def __len__(self) -> int:
         return len(self.nats)
 
+    def __str__(self) -> str:
+        mean, stderr = self.mean()
+        said = f"{Value(float(mean[0]), float(stderr[0]))} over {len(self)} pairs, from log-SNR {float(self.logsnr[0]):.2f} on"
+        if not self.arrives:
+            return f"{said}; not positive, so that there is no level at which half of it has arrived"
+        half = f"log-SNR {self.half().value:.2f} +- {self.half().stderr:.2f}"
+        if self.convention is not None:
+            half += f", diffusion time {self.half('tau').value:.3f} +- {self.half('tau').stderr:.3f}"
+        return f"{said}; half of it has arrived at {half}"
+
     def __getitem__(self, index: slice) -> Influence:
         """Some of the pairs; the mean of several weighs forms as over all, and one pair's is its own."""
         in_mean = None if self.in_mean is None else self.in_mean.map(lambda nats: nats[index])

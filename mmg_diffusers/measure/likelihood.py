@@ -205,7 +205,7 @@ class LogLikelihood(Measured):
             f"resolution {self.ends.resolution:.3g}; log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations, below the range "
             f"at most {self.ends.low[1]:.3g} nats more)"
         )
-        return in_short([f"verdict: {self.verdict}", first], self.warnings())
+        return in_short([f"verdict: {self.verdict}", first], self.verdict.told)
 
     # ---- tables and files ----
 
@@ -359,7 +359,7 @@ class LogLikelihoodRatio(Measured):
     def __str__(self) -> str:
         low, high = self.one.logsnr_range
         first = f"{self.SYMBOL} - {self.SYMBOL}' = {self.mean()} over {len(self)} of {self.one.variable} (log-SNR {low:.2f} to {high:.2f})"
-        return in_short([f"verdict: {self.verdict}", first], self.warnings())
+        return in_short([f"verdict: {self.verdict}", first], self.verdict.told)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, by name, and what else there is; for files."""

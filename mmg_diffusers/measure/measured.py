@@ -127,7 +127,7 @@ class Measured(Record):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the mean with its verdict, and below it what a reader should know first, the first few shortened."""
-        said = self.warnings()
+        said = self.verdict.told
         lines = [text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 4]} ..." for text in said[:_LINES]]
         more = [f"and {len(said) - _LINES} more: print it"] if len(said) > _LINES else []
         listed = "".join(f"<li>{escape(line)}</li>" for line in (*lines, *more))

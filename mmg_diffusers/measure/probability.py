@@ -110,7 +110,7 @@ class LogProbability(LogLikelihood):
             f"log-SNR {low:.2f} to {high:.2f}, {self.evaluations} evaluations; at most {ends.low[1]:.3g} nats more below the "
             f"range, and {ends.high[1]:.3g} above it)"
         )
-        return in_short([f"verdict: {self.verdict}", first], self.warnings())
+        return in_short([f"verdict: {self.verdict}", first], self.verdict.told)
 
 
 @dataclass(frozen=True, repr=False)

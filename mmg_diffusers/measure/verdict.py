@@ -108,6 +108,11 @@ class Verdict:
             return ()
         return tuple(dict.fromkeys(finding.about for finding in self.findings if finding.grade == self.grade))
 
+    @property
+    def told(self) -> tuple[Finding, ...]:
+        """All findings in the order in which a reader should meet them: the gravest first, and last what weighs nothing."""
+        return tuple(sorted(self.findings, key=lambda finding: -GRADES.index(finding.grade)))
+
     def __str__(self) -> str:
         words = {"trust": "trust", "with caution": "take with caution", "don't": "don't trust"}[self.grade]
         return words + (f" ({', '.join(self.about)})" if self.about else "")

@@ -11,13 +11,15 @@ from mmg_diffusers.checks import file_path, needs, of_type, shown
 from mmg_diffusers.pairs.captions import Captions, several
 from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames
 from mmg_diffusers.pairs.folders import inside
-from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS
+from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS, by_our_names
 from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, PictureFile
 from mmg_diffusers.pairs.rows import Row, Unusable
 
 # Webdataset shards keep the parts of a pair by the endings of their files.
 IMAGE_KEYS = (*IMAGE_COLUMNS, *(suffix[1:] for suffix in IMAGE_SUFFIXES))
 PROMPT_KEYS = (*(name for name in PROMPT_COLUMNS if name not in CLASS_COLUMNS), "txt")
+# All that is looked for in a row.
+_KNOWN = {*IMAGE_KEYS, *PROMPT_KEYS, *CLASS_COLUMNS, "given", "json"}
 # Rows that are looked at before a source is refused for having no images or no prompts.
 _PEEKED = 32
 # The builder of `datasets` that finds its pictures by itself, so that no path comes from the data.
@@ -111,6 +113,8 @@ def rows_of_dataset(
     names: Sequence[str] = ()
     for place, row in enumerate(columns.rows):
         of_type(row, Mapping, f"row {place}", "a mapping of column names to values")
+        ours = by_our_names(list(row), _KNOWN)
+        row = {ours.get(name, name): value for name, value in row.items()} if ours else row
         pair, complete = columns.row(place, row, prompt)
         if waiting is None:
             yield pair

@@ -1,11 +1,11 @@
-"""Tables as files keep them: comma, semicolon or tab separated text, JSON, lines of JSON, parquet."""
+"""Tables as files keep them: text separated by commas, semicolons, tabs or bars, JSON, lines of JSON, parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are those of data sets.
 IMAGE_COLUMNS = ("image", "file_name", "path", "img")
 PROMPT_COLUMNS = ("prompt", "text", "caption", "captions", "label")
-_SEPARATORS = (",", ";", "\t")
+# What other columns are called.
+_OTHERS = ("given", "prior")
+_SEPARATORS = (",", ";", "\t", "|")
 
 
 def is_table(path: Path) -> bool:
@@ -58,7 +60,16 @@ def read_frame(path: Path) -> pandas.DataFrame:
         raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
-    return table
+    return table.rename(columns=by_our_names(list(table.columns), {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}))
+
+
+def by_our_names(columns: Sequence[Any], known: Collection[str]) -> dict[Any, str]:
+    """Columns that are ours but for capitals and spaces around them, such as ``Image`` or `` prompt``, by our names.
+
+    None would take the name of another.
+    """
+    ours = {name: name.strip().lower() for name in columns if isinstance(name, str)}
+    return {name: to for name, to in ours.items() if to in known and to != name and [*ours.values()].count(to) == 1}
 
 
 def column_of(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tuple[str, list[Any]]:
@@ -76,21 +87,31 @@ def column_of(table: pandas.DataFrame, names: Sequence[str], path: Path) -> tupl
     return name, table[name].tolist()
 
 
+def layout_of(text: str, known: Collection[str], separators: Sequence[str] = _SEPARATORS) -> tuple[str, bool]:
+    """What separates the cells of a table, and whether spaces follow it, told by the first row: whatever makes most names that are known.
+
+    Args:
+        text: of the file.
+        known: names of columns, in small letters.
+        separators: that there may be; the first, unless another makes more names.
+    """
+    first = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
+    names = {one: next(csv.reader([first], delimiter=one), []) for one in separators}
+    chosen = max(separators, key=lambda one: len({name.strip().lower() for name in names[one]} & {*known}))
+    # Where names stand after spaces cells do, and quotes begin after them.
+    return chosen, any(name.startswith(" ") for name in names[chosen][1:])
+
+
 def _separated(text: str, separator: str | None) -> pandas.DataFrame:
-    """Cells of text. What separates them is told by the first row: whatever makes most of the names of it that are known."""
+    """Cells of text."""
     needs("pandas", "data")
     import pandas
 
-    first = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
-    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, "given", "prior"}
-
-    def count(candidate: str) -> int:
-        return len(known & set(next(csv.reader([first], delimiter=candidate), ())))
-
-    chosen = separator or max(_SEPARATORS, key=count)  # commas, unless another makes more of them
+    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}
+    chosen, spaced = layout_of(text, known, _SEPARATORS if separator is None else (separator,))
     # Names are the first row as it stands: pandas would give a repeated name another number.
     stream = io.StringIO(text, newline="")
-    cells = pandas.read_csv(stream, sep=chosen, header=None, dtype=str, keep_default_na=False)
+    cells = pandas.read_csv(stream, sep=chosen, header=None, dtype=str, keep_default_na=False, skipinitialspace=spaced)
     return pandas.DataFrame(cells.to_numpy()[1:], columns=cells.iloc[0].tolist())
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmg_diffusers.checks import of_type, shown, whole
 from mmg_diffusers.files.identity import Identity
 from mmg_diffusers.pairs.captions import Captions
-from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames, as_prompt, name_of
+from mmg_diffusers.pairs.classes import CLASS_COLUMNS, ClassNames, name_of
 from mmg_diffusers.pairs.columns import (
     PROMPT_KEYS,
     notes_of,
@@ -26,7 +26,7 @@ from mmg_diffusers.pairs.columns import (
 from mmg_diffusers.pairs.prompts import check_caption, check_text
 from mmg_diffusers.pairs.rows import Row, Unusable
 from mmg_diffusers.pairs.shards import Shards
-from mmg_diffusers.pairs.tables import PairTable, read_rows
+from mmg_diffusers.pairs.tables import PairTable, prompt_of_all, read_rows
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ class Source:
             given = source._given if given is None else given
             source = source._origin
         if prompt is not None:
-            prompt = as_prompt(prompt)
-            check_caption(prompt, "prompt")
+            prompt = prompt_of_all(prompt)
         if given is not None:
             check_text(given, "the context")
         self._origin, self._prompt, self._folder, self._named, self._given = source, prompt, folder, named, given

@@ -16,6 +16,7 @@ from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS, TABLE_SUFF
 from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images, PictureFile
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption, check_text, is_blank
+from mmg_diffusers.pairs.shards import SHARD_SUFFIX
 
 if TYPE_CHECKING:
     import pandas
@@ -84,6 +85,35 @@ def read_pictures(source: str | Path) -> PairTable:
     return read_pairs(source, "a picture")
 
 
+def prompt_of_all(prompt: Any) -> str:
+    """One prompt for all images, checked.
+
+    Raises:
+        TypeError, ValueError: for what is no prompt, or the name of a file that is there.
+    """
+    prompt = as_prompt(prompt)
+    check_caption(prompt, "prompt")
+    check_words(prompt, "prompt")
+    return prompt
+
+
+def check_words(text: str, name: str) -> None:
+    """Refuse the name of a file where words are expected, which would be measured as if it were some.
+
+    Raises:
+        ValueError: for a file that is there.
+    """
+    try:
+        there = Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with letters that no name has
+        return
+    if there:
+        raise ValueError(
+            f"{name} is {shown(text)}, which is a file; expected words. Captions of single images stand in a table's column "
+            "'prompt', or in a.txt beside a.png"
+        )
+
+
 def read_rows(source: str | Path, prompt: str | None = None, captions: Captions | None = None) -> PairTable:
     """`read_pairs` for a run, which measures the good pairs all the same: `PairTable.faults` says what is wrong with others.
 
@@ -93,8 +123,7 @@ def read_rows(source: str | Path, prompt: str | None = None, captions: Captions 
     source = file_path(source, "the source")
     chosen = Captions() if captions is None else captions
     if prompt is not None:
-        prompt = as_prompt(prompt)
-        check_caption(prompt, "prompt")
+        prompt = prompt_of_all(prompt)
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}; expected an image, a folder or a table of pairs")
     if source.is_dir():
@@ -109,6 +138,8 @@ def read_rows(source: str | Path, prompt: str | None = None, captions: Captions 
         return _read_table(source, prompt, chosen)
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return PairTable([source], [_needed(prompt, source)])
+    if source.suffix.lower() == SHARD_SUFFIX:
+        raise ValueError(f"{source} is a webdataset shard, which only a run reads: `mmg-diffusers run`, or pipe.run")
     raise ValueError(
         f"cannot tell what {source} is by its ending; expected an image ({', '.join(IMAGE_SUFFIXES)}), a table "
         f"({', '.join(TABLE_SUFFIXES)}) or a folder"
@@ -125,9 +156,20 @@ def _needed(prompt: str | None, source: Path) -> str:
 
 def _pictures_in(path: Path, prompt: str | None) -> PairTable:
     folder = Folder.read(path)
+    if not folder.names and any(Path(name).suffix == ARROW for name in folder.others):
+        raise ValueError(
+            f"{path} is a data set that `datasets` saved; measure it in Python, pipe.run(datasets.load_from_disk(...), ...), or "
+            "write it out as .parquet"
+        )
     if not folder.names:
         raise ValueError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no metadata table")
     beside = folder.captions() if prompt is None else None
+    deeper = [name for name in folder.others if name.name in _METADATA] if prompt is None and beside is None else []
+    if deeper:
+        raise ValueError(
+            f"{path} names no prompts, but {path / min(deeper)} may: give the folder {path / min(deeper).parent}, or a prompt for "
+            "all images"
+        )
     prompts, wrong = beside or ([_needed(prompt, path)] * len(folder.names), {})
     images = [path / name for name in folder.names]
     return PairTable([*images], prompts, None, folder.notes(beside is not None), wrong | folder.faults())
@@ -159,6 +201,8 @@ def read_candidates(path: str | Path) -> Candidates:
         raise ValueError(f"{path}: {reason(error)}") from error
 
 
+# Tables that folders have, and what `datasets` keeps data sets in.
+_METADATA, ARROW = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES), ".arrow"
 PROMPTED = "text, or the number of a class"
 
 
@@ -246,6 +290,7 @@ class _Column:
 def _read_table(path: Path, prompt: str | None, captions: Captions, notes: tuple[str, ...] = ()) -> PairTable:
     table = read_frame(path)
     images = _Column.of(table, IMAGE_COLUMNS, path)
+    images = replace(images, cells=[_path_of(cell) for cell in images.cells])
     if all(_held(cell) is None for cell in images.cells):
         images.check(path)
     prompts = _Column("prompt", [prompt] * len(images.cells), images.rows)
@@ -275,6 +320,12 @@ def _pictures(column: _Column, path: Path) -> tuple[list[Path | PictureFile], di
             except ValueError as error:
                 faults[place] = str(error)
     return [one or path.parent / name for one, name in zip(held, column.texts(), strict=True)], faults
+
+
+def _path_of(cell: Any) -> Any:
+    """The path of a picture that parquet names and does not hold, as `datasets` may write it; any other cell as it is."""
+    named = isinstance(cell, Mapping) and not cell.get("bytes") and isinstance(cell.get("path"), str)
+    return cell["path"] if named and cell["path"] else cell
 
 
 def _held(cell: Any) -> PictureFile | None:

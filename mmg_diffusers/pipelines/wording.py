@@ -364,7 +364,10 @@ class _Gathered:
                 asked.model.spread(torch.cat([part[k] for part in found]), asked.images, asked.plan.resize).float()
                 for k in (0, 1)
             )
-        notes = dict.fromkeys(note for result in self.results for note in result.notes)
+        # Of pairs that share an image the measurement of the most pairs tells: others are of the prompts that have as many words.
+        most = max(self.results, key=len)
+        heard = [(result is most, note) for result in self.results for note in result.notes]
+        notes = dict.fromkeys(note for all_, note in heard if all_ or getattr(note, "about", "") != "pairs")
         return Words(
             tuple(asked.prompts),
             torch.tensor(list(asked.ids), dtype=torch.int64),

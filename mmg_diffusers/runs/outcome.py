@@ -39,6 +39,13 @@ class Outcome(Brief):
     rows: Mapping[int, Label]
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        bad, said = len(self.failures), len(self.notes)
+        seen = f"{len(self.rows)} pairs, {bad or 'none'} of them bad{' (.failures)' if bad else ''}"
+        seen += f"; {said} note{'s' * (said > 1)} (.notes)" if said else ""
+        # The verdict and the mean; its warnings are the estimate's.
+        return "\n".join([seen, *([] if self.estimate is None else str(self.estimate).split("\n")[:2])])
+
     @classmethod
     def load(cls, folder: str | Path) -> Outcome:
         """What a run has kept so far, finished or not; nothing is measured or changed, and no model is needed.

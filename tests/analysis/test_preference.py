@@ -84,6 +84,16 @@ def test_warnings_say_what_is_close_and_what_is_late():
     assert len(repr(late)) < 400
 
 
+def test_the_caption_that_fits_better_is_named():
+    score = torch.ones(4, 2, 8)
+    score[0] = -0.5
+    one, other = str(preference(score)), str(preference(-score))
+    assert "\na fits better by 5.0000 +- 3.0000 nats in the mean over 4 pairs, and better than b in 75 % of them" in one
+    assert (
+        "\nb fits better by 5.0000 +- 3.0000 nats in the mean over 4 pairs, and better than a in 75 % of them" in other
+    )
+
+
 @pytest.mark.parametrize(("levels", "grade"), [(8, "trust"), (3, "with caution"), (1, "don't")])
 def test_long_steps_are_said(levels, grade):
     """From log-SNR -2 to 2: steps of 0.5, 1.33 and 4."""

@@ -192,6 +192,19 @@ def test_variables_from_files(tmp_path, mnist):
     assert np.array_equal(found["y"], LABELS)
 
 
+@pytest.mark.parametrize(
+    ("name", "between"), [("a.csv", ";"), ("a.tsv", "\t"), ("a.CSV", ","), ("a.csv", "|"), ("a.csv", ", ")]
+)
+def test_what_separates_the_cells_of_a_table_is_told_by_its_names(tmp_path, name, between):
+    rows = (("first col", "age", "note"), ("1.5", "2", "b"), ("3.5", "4", "c"))
+    (tmp_path / name).write_text("".join(f"{between.join(row)}\n" for row in rows))
+    found = read_variables(tmp_path / name, ("first col",), ("age",))
+    assert found["x"].tolist() == [[1.5], [3.5]]
+    assert found["y"].tolist() == [[2], [4]]
+    with pytest.raises(ValueError, match="columns note hold text; expected numbers"):
+        read_variables(tmp_path / name, ("note",), ("age",))
+
+
 def test_pictures_in_parquet_are_variables(parquet):
     found = read_variables(parquet)
     assert np.array_equal(found["x"], IMAGES)

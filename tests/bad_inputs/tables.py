@@ -53,6 +53,12 @@ def hidden(r: Room):
     return r.file("inside/__MACOSX/b.png").parent.parent
 
 
+def nested(r: Room):
+    """A folder whose table lies in a sub-folder, as the hub keeps splits."""
+    r.file("inside/train/0.png")
+    return r.file("inside/train/metadata.csv", "file_name,text\n0.png,a\n").parent.parent
+
+
 def away(r: Room):
     """Two pairs whose folder is not there."""
     return run(r, [{"image": r.folder / "share" / f"{k}.png", "prompt": "a"} for k in range(2)])
@@ -111,7 +117,27 @@ ROWS = (
             "image, file_name",
         ),
         (".csv, no prompts", lambda r: read_pairs(r.table("path,words\n0.png,a\n")), ValueError, "one of prompt, text"),
-        (".csv with bars", lambda r: read_pairs(r.table("image|prompt\n0.png|a\n")), ValueError, r"image\|prompt"),
+        (".csv with carets", lambda r: read_pairs(r.table("image^prompt\n0.png^a\n")), ValueError, r"image\^prompt"),
+        (
+            ".csv, two prompts by capitals",
+            lambda r: read_pairs(r.table("image,Prompt,PROMPT\n0.png,a,b\n")),
+            ValueError,
+            "expected one of prompt",
+        ),
+        (
+            "the name of a file as the prompt",
+            lambda r: read_pairs(r.picture(), str(r.file("prompts.txt", "a"))),
+            ValueError,
+            "which is a file; expected words",
+        ),
+        (
+            "a folder that datasets saved",
+            lambda r: read_pairs(r.file("saved/data.arrow").parent),
+            ValueError,
+            r"datasets\.load_from_disk",
+        ),
+        ("a shard", lambda r: read_pairs(r.file("a.tar")), ValueError, "which only a run reads"),
+        ("metadata in a sub-folder", lambda r: read_pairs(nested(r)), ValueError, "give the folder .*train"),
         (
             ".json of columns",
             lambda r: read_pairs(r.table('{"image": ["0.png"]}', ".json")),
@@ -291,7 +317,12 @@ ROWS = (
         "read_marginal(told, prompts)",
         ("a misspelt word", lambda r: read_marginal("nul", ["a", "b"]), FileNotFoundError, "expected null, prompts"),
         ("negatives:x", lambda r: read_marginal("negatives:x", ["a", "b"]), ValueError, "expected negatives, or"),
-        ("negatives:0", lambda r: read_marginal("negatives:0", ["a", "b"]), ValueError, "count is 0"),
+        (
+            "negatives:0",
+            lambda r: read_marginal("negatives:0", ["a", "b"]),
+            ValueError,
+            "the marginal is 'negatives:0'",
+        ),
         ("prompts that are all the same", lambda r: read_marginal("prompts", ["a", "a"]), ValueError, "need others"),
         ("a file of one line", lambda r: read_marginal(str(r.file("c.txt", "a\n")), ["a"]), ValueError, "at least two"),
         ("a file of bytes", lambda r: read_marginal(str(r.file("c.txt", b"\xff")), ["a"]), ValueError, "is no text"),

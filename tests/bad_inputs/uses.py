@@ -177,6 +177,12 @@ ROWS = (
     *rows(
         "mmg-diffusers compare, words --vary",
         (
+            "compare, a table as a caption",
+            lambda r: r.command("compare", "shapes", r.picture(), "--a", r.table("prompt\na\n"), "--b", "b"),
+            CommandFailed,
+            "which is a file; expected words",
+        ),
+        (
             "compare, no such picture",
             lambda r: r.command("compare", "shapes", r.folder / "x.png", "--a", "a", "--b", "b"),
             CommandFailed,

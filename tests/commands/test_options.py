@@ -159,6 +159,31 @@ def test_a_group_is_handed_over_whole():
         ),
         ("expected SoftPlan(prompts=3) or more", "expected --soft 3 or more"),
         ("the noise levels are few", "the noise levels are few"),
+        ("test_share and folds are given; expected one", "--test-share and --folds are given; expected one"),
+        (
+            "expected 'x' among them, or the columns of x named",
+            "expected 'x' among them, or columns of x by their names, --x a,b",
+        ),
+        ("prompt is '', which is empty", "--prompt is '', which is empty"),
+        ("the prompt is empty", "the prompt is empty"),
+        ("draws=3 and tolerance=0.1 are both given", "--draws 3 and --tolerance 0.1 are both given"),
+        ("[Errno 13] cannot write a/b (Permission denied)", "cannot write a/b (Permission denied)"),
+        (
+            "no fitted marginal at a/b/fitted.safetensors; expected a file that .save wrote",
+            "no fitted marginal at a/b; expected a folder that `mmg-diffusers fit` wrote",
+        ),
+        (
+            "no reference at a; expected a file that .save wrote",
+            "no reference at a; expected a file that a command wrote",
+        ),
+        (
+            "runs/a belongs to a run with other settings (quadrature: 'Trapezoid(nodes=8)' there, 'Simpson(nodes=9)' now)",
+            "runs/a belongs to a run with other settings (noise levels: 8 there, 9 now)",
+        ),
+        (
+            "99 negatives need 100 pairs; lower count, or give Candidates",
+            "99 negatives need 100 pairs; ask for fewer, or give --marginal prompts",
+        ),
     ],
 )
 def test_messages_of_a_shell(python, shell):

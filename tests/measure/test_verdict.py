@@ -81,6 +81,7 @@ def test_the_worst_finding_decides_and_notes_weigh_nothing():
     assert Verdict.of(("something",)).grade == "with caution"
     assert Verdict.of(("something",), notes=("something",)).grade == "trust"
     assert Verdict.of((worse,), notes=(worse,)).grade == "don't"
+    assert Verdict.of(("a note", plain, worse), notes=("a note",)).told == (worse, plain, "a note")
     with pytest.raises(ValueError, match="the grade of a finding is 'bad'; expected one of 'trust'"):
         Finding("x", "y", "bad")
     for again in (copy.copy(worse), pickle.loads(pickle.dumps(worse))):

@@ -1,5 +1,6 @@
 """What people bring, as they keep it: captions beside pictures, several of them, classes, tables of any kind, many shards."""
 
+import csv
 import io
 import json
 import tarfile
@@ -104,6 +105,12 @@ TABLES = {
     "semicolons.csv": lambda rows, path: rows.to_csv(path, index=False, sep=";"),
     "tabs.csv": lambda rows, path: rows.to_csv(path, index=False, sep="\t"),
     "a.tsv": lambda rows, path: rows.to_csv(path, index=False, sep="\t"),
+    "bars.csv": lambda rows, path: rows.to_csv(path, index=False, sep="|"),
+    "capitals.csv": lambda rows, path: rows.rename(columns=str.title).to_csv(path, index=False),
+    "capitals.jsonl": lambda rows, path: rows.rename(columns=str.upper).to_json(path, orient="records", lines=True),
+    "spaces.csv": lambda rows, path: path.write_text(
+        rows.to_csv(index=False, quoting=csv.QUOTE_ALL).replace('","', '", "')
+    ),
     "a.json": lambda rows, path: rows.to_json(path, orient="records", indent=2),
     "a.jsonl": lambda rows, path: rows.to_json(path, orient="records", lines=True),
     "a.parquet": lambda rows, path: rows.to_parquet(path),
@@ -117,6 +124,62 @@ def test_tables_of_any_kind(tmp_path, name):
     rows = pandas.DataFrame({"note, mine": "x", "path": [f"{k}.png" for k in range(4)], "caption": TEXTS})
     TABLES[name](rows, tmp_path / name)
     assert held(tmp_path if name.startswith("metadata") else tmp_path / name) == EXPECTED
+
+
+def test_rows_of_mappings_by_names_in_capitals():
+    rows = [
+        {"__key__": str(k), "PNG": picture(colour), "Txt": text}
+        for k, (colour, text) in enumerate(zip(COLOURS, TEXTS, strict=True))
+    ]
+    assert held(rows) == EXPECTED
+    data = datasets.Dataset.from_list([{"Image": row["PNG"], "Caption": row["Txt"]} for row in rows])
+    assert held(data) == EXPECTED
+    assert held(data.cast_column("Image", datasets.Image())) == EXPECTED
+    assert list(Source(data).prompts().prompts) == list(TEXTS)
+
+
+def test_a_column_by_its_own_name_comes_first(tmp_path):
+    folder_of(tmp_path)
+    (tmp_path / "a.csv").write_text("image,Prompt,prompt\n0.png,no,yes\n")
+    assert read_pairs(tmp_path / "a.csv").prompts == ["yes"]
+    (tmp_path / "b.csv").write_text("image,Prompt,PROMPT\n0.png,no,yes\n")  # which of them, nobody can tell
+    with pytest.raises(ValueError, match="expected one of prompt"):
+        read_pairs(tmp_path / "b.csv")
+
+
+def test_parquet_that_names_its_pictures_as_datasets_does(tmp_path):
+    folder_of(tmp_path)
+    cells = [{"bytes": None, "path": f"{k}.png"} for k in range(4)]
+    pandas.DataFrame({"image": cells, "text": TEXTS}).to_parquet(tmp_path / "a.parquet")
+    assert held(tmp_path / "a.parquet") == EXPECTED
+    cells[2]["path"] = "../elsewhere.png"
+    pandas.DataFrame({"image": cells, "text": TEXTS}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="not a file inside that folder"):
+        read_pairs(tmp_path / "b.parquet")
+
+
+def test_what_is_kept_otherwise_is_told_how_to_be_read(tmp_path):
+    inner = tmp_path / "inner" / "train"
+    inner.parent.mkdir()
+    folder_of(inner)
+    (inner / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a"}')
+    with pytest.raises(ValueError, match=r"metadata\.jsonl may: give the folder .*train"):
+        read_pairs(tmp_path / "inner")
+    assert len(read_pairs(tmp_path / "inner", "one for all")) == 4
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"datasets\.load_from_disk"):
+        read_pairs(tmp_path / "saved")
+    with pytest.raises(ValueError, match="mmg-diffusers run"):
+        read_pairs(shard(tmp_path / "a.tar", [("0.png", picture("red"))]))
+
+
+def test_the_name_of_a_file_is_no_prompt(tmp_path):
+    folder_of(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a\nb\n")
+    for read in (read_pairs, Source):
+        with pytest.raises(ValueError, match=r"prompts\.txt', which is a file; expected words"):
+            read(tmp_path, str(tmp_path / "prompts.txt"))
+    assert read_pairs(tmp_path, "x" * 5000).prompts[0] == "x" * 5000  # too long for the name of a file
 
 
 @pytest.mark.parametrize("kind", ["structs, as datasets writes them", "bytes"])

@@ -48,7 +48,7 @@ def test_candidates_of_a_table(tmp_path, kind):
         ("c.csv", "prompt,prior\na cat,much\na dog,0.5\n", "c.csv: could not convert"),
         ("c.csv", "words\na cat\n", "expected one of prompt, text, caption"),
         ("negatives:few", None, "expected negatives, or negatives:15"),
-        ("negatives:0", None, "count is 0"),
+        ("negatives:0", None, "the marginal is 'negatives:0'; expected negatives, or negatives:15"),
     ],
 )
 def test_bad_marginals_are_refused(tmp_path, name, text, says):

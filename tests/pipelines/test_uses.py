@@ -114,6 +114,13 @@ def test_words_among_candidates_that_differ_by_place(pipe, hard):
     assert float(found.nats.max()) <= math.log(2) + 1e-9
 
 
+def test_pairs_of_one_image_are_told_of_once_by_words(pipe):
+    image = Shapes("soft").sample(1, 0).images[0]
+    words = pipe.words([image, image, image], ["a red circle", "red circle", "a blue circle left"], levels=2)
+    said = [note for note in words.warnings() if "share an image" in note]
+    assert [note.partition(" (")[0] for note in said] == ["3 of 3 pairs share an image with another pair"]
+
+
 def test_words_of_prompts_of_different_lengths(pipe, hard):
     prompts = ["a circle", "circle", "a red circle"]
     found = pipe.words(list(hard.images), prompts, mask="", levels=2, logsnr_range=(-1.0, 0.0), maps=False)

@@ -114,9 +114,11 @@ def table(
     return f"{opened}<caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def warned(texts: Iterable[str]) -> str:
-    """Warnings, a paragraph each."""
-    return "".join(f'<p class="warn">{escape(without_folders(of_a_shell(text)))}</p>' for text in texts)
+def warned(texts: Sequence[str]) -> str:
+    """Warnings, a paragraph each; those that weigh nothing without the mark of one."""
+    kinds = ("quiet" if getattr(text, "grade", None) == "trust" else "warn" for text in texts)
+    said = (escape(without_folders(of_a_shell(text))) for text in texts)
+    return "".join(f'<p class="{kind}">{text}</p>' for kind, text in zip(kinds, said, strict=True))
 
 
 def document(title: str, body: str) -> str:

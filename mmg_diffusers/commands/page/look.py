@@ -64,7 +64,7 @@ img.thumb {{ width: 3rem; min-width: 3rem; display: block; image-rendering: pixe
 .words label {{ cursor: pointer; }} .words input {{ position: absolute; opacity: 0; width: 1px; height: 1px; }}
 .words label span {{ border-radius: 3px; padding: .1rem .2rem; border-bottom: 2px solid transparent; }}
 .words input:checked + span {{ border-bottom-color: currentColor; }} .words input:focus-visible + span {{ outline: 2px solid currentColor; }}
-.words sub {{ font-size: .72em; }} .told {{ display: none; font-size: .85rem; }} .words p {{ line-height: 2; margin: .3rem 0; }}
+.words sub {{ font-size: .72em; white-space: nowrap; }} .told {{ display: none; font-size: .85rem; }} .words p {{ line-height: 2; margin: .3rem 0; }}
 {_CHOSEN}
 .verdict {{ font-size: 1.2rem; font-weight: 600; margin: .5rem 0 0; border-left: .5rem solid; padding-left: .7rem; }}
 .good {{ border-color: #2a8a4a; }} .fair {{ border-color: #c9a227; }} .bad {{ border-color: var(--warn); }}

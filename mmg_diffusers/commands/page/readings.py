@@ -118,7 +118,7 @@ def of_estimate(estimate: Estimate, convention: Convention | None, draw: Figures
         mean,
         f"{plus_minus(mean)} nats",
         f"mean over {len(estimate)} pairs, {form} form, log-SNR {low:.2f} to {high:.2f}, {estimate.evaluations:,} evaluations",
-        estimate.warnings(),
+        estimate.verdict.told,
         forms
         + f"<p>Certificate ({CERTIFICATE}): {plus_minus(certificate, 4)} nats. "
         + f"Estimated beyond the range: {edge.low.value:.4f} below, {edge.high.value:.4f} above.</p>"
@@ -164,7 +164,7 @@ def of_filter(result: Filtered, convention: Convention | None, draw: Figures) ->
         f"{plus_minus(mean)} nats or more",
         f"mean over {len(result)} pairs and {result.mixture.slots.shape[1]} candidates each, log-SNR {low:.2f} to {high:.2f} in "
         f"{len(result.logsnr) - 1} steps, {result.evaluations:,} evaluations",
-        result.warnings(),
+        result.verdict.told,
         table(
             (_in_two(name, value) for name, value in readings.items()),
             ("reading", "nats", "± stderr", "bits"),

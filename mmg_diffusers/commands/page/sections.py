@@ -223,7 +223,7 @@ def likely(found: LogLikelihood) -> str:
         f"{found.dimensions} dimensions ({float(found.bits_per_dim().mean()):.3f} bits a dimension), at resolution "
         f"{found.ends.resolution:.3g} (log-SNR {low:.2f} to {high:.2f}, {found.evaluations:,} evaluations). "
         '<span class="quiet">A density has units and may exceed 1; the nats above are differences of two, which is what can be '
-        f"compared.</span></p>{warned(found.warnings())}"
+        f"compared.</span></p>{warned(found.verdict.told)}"
     )
 
 
@@ -233,7 +233,7 @@ def two_captions(found: Preference, images: Mapping[int, Pixels], chosen: Chosen
     said = (
         f'<h2>Which of two captions fits better</h2><p>Caption a over caption b: <b id="over" data-number="{mean.value}">'
         f"{plus_minus(mean)}</b> nats in the mean over {len(found)} pairs; a fits better in {100 * share.value:.0f} % of them. "
-        f"{escape(str(found.verdict).capitalize())}.</p>{warned(found.warnings())}"
+        f"{escape(str(found.verdict).capitalize())}.</p>{warned(found.verdict.told)}"
     )
     if found.maps is None:
         return said

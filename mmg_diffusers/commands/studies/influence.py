@@ -22,13 +22,13 @@ from mmg_diffusers.commands.studies.settings import (
     check_taus,
     is_shapes,
     marginal_of,
-    warned,
+    warned_of,
     word_of,
     write_json,
     write_tensors,
     write_text,
 )
-from mmg_diffusers.commands.texts import plus_minus
+from mmg_diffusers.commands.texts import by_error, plus_minus
 from mmg_diffusers.files.whole import check_writable
 from mmg_diffusers.measure.moments import FORMS, Integrand, OutsideNorm
 from mmg_diffusers.measure.value import Value
@@ -256,16 +256,13 @@ def study(question: Question, settings: StudySettings, drawing: Drawing | None, 
     rows: list[tuple[str, ...]] = []
     for name, row in summary.items():
         half = row["half_arrived_at"]
-        cells = [
-            "none" if half[axis] is None else f"{half[axis].value:.3g} ± {half[axis].stderr:.2g}"
-            for axis in ("tau", "logsnr", "timestep")
-        ]
+        cells = ["none" if half[axis] is None else by_error(half[axis]) for axis in ("tau", "logsnr", "timestep")]
         rows.append((name, plus_minus(row["nats"]), *cells))
     says: list[object] = [Grid(("curve", "nats", "half has arrived at tau", "at log-SNR", "at timestep"), rows)]
     for name, row in summary.items():
         for tau, value in row["nats_at_tau"].items():
             says.append(f"{name}: {plus_minus(value)} nats are still to come at tau {tau}")
-    says += warned([text for row in summary.values() for text in row["warnings"]])
+    says += warned_of({name: row["warnings"] for name, row in summary.items()})
     wrote = [output / name for name in ("influence.csv", "influence.json", "pairs.safetensors")]
     wrote.append(save_figure(plot_influence(curves, axis=shown.axis, ceiling=exact), output / "influence.png"))
     for k in range(min(shown.each, *(len(curve) for curve in curves.values()))):

@@ -21,13 +21,14 @@ from mmg_diffusers.commands.networks import Networks
 from mmg_diffusers.commands.studies.settings import (
     StudySettings,
     marginal_of,
-    warned,
+    warned_of,
     word_of,
     write_json,
     write_tensors,
 )
 from mmg_diffusers.files.whole import check_writable, write_whole
 from mmg_diffusers.measure.estimate import Estimate
+from mmg_diffusers.measure.moments import Form
 from mmg_diffusers.pairs.images import ImageLike, read_picture
 from mmg_diffusers.pairs.marginals import Candidates, Marginal, NullPrompt
 from mmg_diffusers.pairs.prompts import Word
@@ -183,7 +184,8 @@ def measure_maps(question: Question, settings: StudySettings, networks: Networks
     with bar_of_parts(len(asked) + 3 * len(together), "maps", pipe.progress_bar_config):
         for name, isolated in asked.items():
             estimate = measure(isolated)
-            for form in ("orthogonal", "gap") if question.gap else ("orthogonal",):
+            forms: tuple[Form, ...] = ("orthogonal", "gap") if question.gap else ("orthogonal",)
+            for form in forms:
                 for text, band in bands.items():
                     label = ", ".join([name, *([form] if form != "orthogonal" else []), *([text] if text else [])])
                     nats, stderr = estimate.pixel_map(form, band)
@@ -191,7 +193,8 @@ def measure_maps(question: Question, settings: StudySettings, networks: Networks
             record[name] = {
                 "word": isolated.said,
                 "settings": dict(estimate.settings),
-                "warnings": estimate.warnings(),
+                # Of the forms that are mapped, and not of their mixture, whose mean nothing here shows.
+                "warnings": list(dict.fromkeys(text for form in forms for text in estimate.using(form).warnings())),
             }
         for name, (one, two) in together.items():
             assert isinstance(marginal, Candidates)
@@ -248,7 +251,7 @@ def study(
         rows.append((name, f"{float(nats.mean()):.3f}{error}"))
     says: list[object] = [Grid(("map", "nats, mean over images"), rows)]
     says += [f"{name}: {row['word']}" for name, row in measured.record.items()]
-    says += warned([text for row in measured.record.values() for text in row.get("warnings", ())])
+    says += warned_of({name: row["warnings"] for name, row in measured.record.items() if "warnings" in row})
     few = min(shown, len(measured.images))
     read = read_video if next(iter(measured.maps.values())).ndim == 4 else read_picture
     pictures = [read(image, k).pixels.movedim(-3, -1).numpy() for k, image in enumerate(measured.images[:few])]

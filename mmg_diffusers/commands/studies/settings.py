@@ -17,9 +17,11 @@ from mmg_diffusers.commands.inputs import read_compared
 from mmg_diffusers.commands.networks import Measuring, within
 from mmg_diffusers.commands.options import LEVELS, RuleName
 from mmg_diffusers.commands.questions import check_options
+from mmg_diffusers.files.printed import said_of
 from mmg_diffusers.files.whole import write_whole
 from mmg_diffusers.measure.batches import range_within
 from mmg_diffusers.measure.quadrature import Simpson, Trapezoid
+from mmg_diffusers.measure.verdict import Finding
 from mmg_diffusers.pairs.marginals import Marginal
 from mmg_diffusers.pairs.plan import Plan
 from mmg_diffusers.pairs.prompts import Word
@@ -114,7 +116,17 @@ def write_text(path: Path, text: io.StringIO) -> None:
 
 def warned(warnings: Sequence[str]) -> list[object]:
     """Each warning once."""
-    return [f"warning: {warning}" for warning in dict.fromkeys(warnings)]
+    return [said_of(warning) for warning in dict.fromkeys(warnings)]
+
+
+def warned_of(warnings: Mapping[str, Sequence[str]]) -> list[object]:
+    """Each warning once, with the names that it is of, unless it is of all."""
+    said: list[object] = []
+    for warning in dict.fromkeys(text for texts in warnings.values() for text in texts):
+        names = [name for name, texts in warnings.items() if warning in texts]
+        about = "" if len(names) == len(warnings) else f"{'; '.join(names)}: "
+        said.append(said_of(Finding(f"{about}{warning}", grade=Finding.of(warning).grade)))
+    return said
 
 
 def check_taus(taus: Sequence[float]) -> None:

@@ -193,7 +193,7 @@ def study(question: Question, settings: StudySettings, networks: Networks, outpu
     ]
     if len(shared) > SHOWN:
         says.append(f"and {len(shared) - SHOWN} more pairs of words, in words.json")
-    says += warned(words.warnings())
+    says += warned(words.verdict.told)
     wrote = [output / f"words.{ending}" for ending in ("csv", "json", "html", "safetensors")]
     wrote.append(save_figure(plot_words(means, shared, exact=exact), output / "words.png"))
     told = {"given the rest of the prompt": means, "half": halves, "shared by two": shared, "exact": exact}
