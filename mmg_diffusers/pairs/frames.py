@@ -15,6 +15,8 @@ from mmg_diffusers.files.text import read_lines, read_text
 if TYPE_CHECKING:
     import pandas
 
+# Among a table's attributes: what it calls the classes of its columns, by column.
+CLASSES = "classes"
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are those of data sets.
 IMAGE_COLUMNS = ("image", "file_name", "path", "img")
@@ -60,7 +62,26 @@ def read_frame(path: Path) -> pandas.DataFrame:
         raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
-    return table.rename(columns=by_our_names(list(table.columns), {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}))
+    ours = by_our_names(list(table.columns), {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS})
+    if kind == ".parquet":
+        table.attrs[CLASSES] = {ours.get(name, name): names for name, names in _classes_in(path).items()}
+    return table.rename(columns=ours)
+
+
+def _classes_in(path: Path) -> dict[str, list[str]]:
+    """What parquet that `datasets` wrote calls the classes of its columns."""
+    from pyarrow import parquet
+
+    held = (parquet.read_schema(path).metadata or {}).get(b"huggingface")
+    try:
+        features = {} if held is None else json.loads(held)["info"]["features"]
+        return {
+            name: feature["names"]
+            for name, feature in features.items()
+            if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel" and "names" in feature
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):  # of another writer, under the same name
+        return {}
 
 
 def by_our_names(columns: Sequence[Any], known: Collection[str]) -> dict[Any, str]:

@@ -135,6 +135,10 @@ class Source:
                 shards = Shards.find(Path(source))
                 read = read_rows(source, prompt, self._captions) if shards is None else shards
             self._rows, self.notes = read, read.notes
+            prompts = read.prompts if named and isinstance(read, PairTable) else ()
+            names = [name for prompt in prompts if (name := name_of(prompt)) is not prompt]
+            if names:
+                self.notes = (*read.notes, f"prompts are the names of the classes, such as {shown(names[0])}")
             return
         of_type(source, Iterable, "the source", "a path, or a data set of rows")
         source = _of_one_split(source)
@@ -158,6 +162,7 @@ class Source:
     def __iter__(self) -> Iterator[Row]:
         if isinstance(self._rows, PairTable):
             rows = rows_of_table(self._rows)
+            rows = (row._replace(prompt=name_of(row.prompt)) for row in rows) if self._named else rows
         else:
             rows = rows_of_dataset(self._rows, self._prompt, self._folder)
             rows = rows if self._prompt is not None else self._each(rows)

@@ -12,7 +12,15 @@ from mmg_diffusers.files.text import read_lines
 from mmg_diffusers.pairs.captions import Captions, several
 from mmg_diffusers.pairs.classes import as_prompt, prompt_in
 from mmg_diffusers.pairs.folders import Folder, inside
-from mmg_diffusers.pairs.frames import IMAGE_COLUMNS, PROMPT_COLUMNS, TABLE_SUFFIXES, column_of, is_table, read_frame
+from mmg_diffusers.pairs.frames import (
+    CLASSES,
+    IMAGE_COLUMNS,
+    PROMPT_COLUMNS,
+    TABLE_SUFFIXES,
+    column_of,
+    is_table,
+    read_frame,
+)
 from mmg_diffusers.pairs.images import IMAGE_SUFFIXES, Images, PictureFile
 from mmg_diffusers.pairs.marginals import Candidates
 from mmg_diffusers.pairs.prompts import check_caption, check_text, is_blank
@@ -240,7 +248,8 @@ class _Column:
             ValueError: if there is none, or it holds neither: it is the table that is wrong then, and not some of its rows.
         """
         name, cells = column_of(table, names, path)
-        column = cls(name, [prompt_in(name, cell) for cell in cells], range(len(cells)), PROMPTED)
+        classes = table.attrs.get(CLASSES, {}).get(name, ())
+        column = cls(name, [prompt_in(name, cell, classes) for cell in cells], range(len(cells)), PROMPTED)
         return column.check(path)
 
     def check(self, path: Path) -> _Column:

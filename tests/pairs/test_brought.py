@@ -314,6 +314,21 @@ def test_names_of_classes_are_prompts(column, streaming):
     assert isinstance(next(iter(source)).image, PictureFile)
 
 
+def test_names_of_classes_in_parquet_are_prompts(tmp_path):
+    classes("Label").rename_column("img", "image").to_parquet(tmp_path / "a.parquet")
+    numbered = Source(tmp_path / "a.parquet")
+    assert [row.prompt for row in numbered] == ["1", "0", "1", "1"]
+    assert [prompt.name for prompt in read_pairs(tmp_path / "a.parquet").prompts] == [
+        "a dog",
+        "a cat",
+        "a dog",
+        "a dog",
+    ]
+    source = numbered.named()
+    assert [row.prompt for row in source] == ["a dog", "a cat", "a dog", "a dog"] == list(source.prompts().prompts)
+    assert source.notes[-1] == "prompts are the names of the classes, such as 'a dog'"
+
+
 def test_prompts_come_before_classes():
     assert [row.prompt for row in Source(classes(text=list(TEXTS))).named()] == list(TEXTS)
     assert Source(classes(text=list(TEXTS))).named().notes == ()
