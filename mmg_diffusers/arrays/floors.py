@@ -21,6 +21,8 @@ from mmg_diffusers.arrays.counts import Table
 from mmg_diffusers.measure.value import Value
 
 GAUSSIAN, NEIGHBOURS = "Gaussian part", "nearest neighbours"
+# The same of more pairs than other readings look at: these scatter with it where they see the same pairs, so that it is no floor.
+EVERY = "Gaussian part of all pairs"
 # The reading of what second and third powers show beyond it; no floor, since it is right to second order only.
 BENDS = "bends beyond the Gaussian part"
 # Nearest neighbours of a pair of columns are believed both ways up to so many nats, to this share.
@@ -73,7 +75,7 @@ class Floors:
         """
         bent = self.bends > 0
         real = [r for r in self.readings if _beyond_chance(r) or (bent and r.chance is None)]
-        found = [r for r in real if _sure(r.value) > 0 and r.name != BENDS]
+        found = [r for r in real if _sure(r.value) > 0 and r.name not in (BENDS, EVERY)]
         return max(found, key=lambda r: _sure(r.value)) if found else None
 
     def missed(self, value: Value) -> tuple[Reading, float] | None:
@@ -92,6 +94,12 @@ class Floors:
             if reading.name == GAUSSIAN and self.missed(reading.value) is None and self.above(reading.value) == 0:
                 return reading
         return None
+
+    @property
+    def told(self) -> Reading | None:
+        """The Gaussian part of as many pairs as were read for it, if that of the pairs that other readings look at explains these."""
+        every = [reading for reading in self.readings if reading.name == EVERY]
+        return every[0] if every and self.gaussian is not None else self.gaussian
 
     @property
     def bends(self) -> float:
@@ -163,9 +171,10 @@ def read(x: NDArray[np.generic], y: NDArray[np.generic], seed: int = 0) -> Floor
         one, two = normal_scores(left, rng), normal_scores(right, rng)
         total = one.shape[1] + two.shape[1]
         if len(one) > total + ROOM:
+            found.append(Reading(GAUSSIAN, *gaussian(one, two)))
             more = rows[: max(MOST, MOST_VALUES // total)]
-            scores = (one, two) if len(more) <= MOST else tuple(normal_scores(_columns(v[more]), rng) for v in every)
-            found.append(Reading(GAUSSIAN, *gaussian(*scores)))
+            if len(more) > MOST:
+                found.append(Reading(EVERY, *gaussian(*(normal_scores(_columns(v[more]), rng) for v in every))))
             beyond = bent(one, two, seed) if total > 2 else None
             if beyond is not None:
                 found.append(Reading(BENDS, Value(beyond.nats, 0.0), beyond.chance))

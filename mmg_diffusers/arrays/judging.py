@@ -60,7 +60,7 @@ def told_in_closed_form(floors: Floors, fitted: Fit, settings: FitSettings) -> V
     It has the correlations of all pairs and no plug-in bias, where a network that starts from those of its training part
     carries their errors.
     """
-    reading = floors.gaussian
+    reading = floors.told
     found = fitted.gained >= settings.least_gain or fitted.turned
     return reading.value if reading is not None and not found else None
 

@@ -7,6 +7,7 @@ import pytest
 
 from mmg_diffusers.arrays.floors import (
     BENDS,
+    EVERY,
     GAUSSIAN,
     Floors,
     Reading,
@@ -137,9 +138,17 @@ def test_two_columns_are_seen_that_tell_together_what_neither_tells_alone():
 
 def test_the_gaussian_part_is_read_from_all_pairs():
     x, y = pairs(60_000, 2, 0.6, seed=5)
-    few, every = (next(r.value for r in read(x[:n], y[:n]).readings if r.name == GAUSSIAN) for n in (10_000, 60_000))
+    few, every = (read(x[:n], y[:n]).told.value for n in (10_000, 60_000))
     assert abs(every.value + math.log(1 - 0.36)) < 3 * every.stderr
     assert abs(every.stderr / few.stderr - 6**-0.5) < 0.02
+    # Neighbours see the same pairs as the part that they are held against.
+    held = Floors(
+        (Reading(GAUSSIAN, Value(0.4, 0.02)), Reading(EVERY, Value(0.3, 0.001)), Reading("b", Value(0.42, 0.02)))
+    )
+    assert held.told.value.value == 0.3
+    assert held.least.name == "b"
+    missed = Floors((*held.readings, Reading("c", Value(0.6, 0.01))))
+    assert missed.told is None
 
 
 def test_bends_lend_their_certainty_to_a_reading_without_a_test():
