@@ -21,10 +21,12 @@ from tests.arrays import jobs
 
 QUICK = FitSettings(steps=6, pilot=3, batch=16, warmup=2, least_gain=-100, least_more=-100)
 SCRIPT = """
+import signal
 from pathlib import Path
 from mmg_diffusers.arrays.workers import Crew
 from tests.arrays.jobs import wait
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     with Crew(2) as crew:
         crew.run(wait, Path(FOLDER))
 """
