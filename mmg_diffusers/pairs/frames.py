@@ -70,6 +70,7 @@ def read_frame(path: Path) -> pandas.DataFrame:
 
 def _classes_in(path: Path) -> dict[str, list[str]]:
     """What parquet that `datasets` wrote calls the classes of its columns."""
+    needs("pyarrow", "data")
     from pyarrow import parquet
 
     held = (parquet.read_schema(path).metadata or {}).get(b"huggingface")
