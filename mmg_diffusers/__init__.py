@@ -11,7 +11,7 @@ from lazy_loader import attach_stub
 
 from mmg_diffusers.moved import install
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
 
 install()
