@@ -35,14 +35,6 @@ Parts = Mapping[str, Sequence[Hashable]]
 """What candidates are made of: for every kind of word, one label a candidate (its colour, its shape, ...)."""
 
 
-def _in_words(found: Classification) -> str:
-    surest = found.posterior.max(1).values
-    return (
-        f"posterior of {len(found)} variables over {len(found.candidates)} candidates, which hold {found.entropy:.3f} nats; the most "
-        f"probable one (.best) has probability {float(surest.mean()):.3f} in the mean, and {float(surest.min()):.3f} at least"
-    )
-
-
 @dataclass(frozen=True, repr=False)
 class Classification(Record, Brief):
     """The posterior of N variables over K candidate conditions, and what it says about their information.
@@ -56,7 +48,7 @@ class Classification(Record, Brief):
 
     FORMAT = "mmg_diffusers.Classification/1"
     KIND = "classification"
-    __str__ = _in_words  # pyright: ignore[reportAssignmentType]
+
     curve: CandidateCurve
     candidates: tuple[str, ...]
     prior: Tensor
@@ -70,6 +62,13 @@ class Classification(Record, Brief):
 
     def __len__(self) -> int:
         return len(self.curve.score)
+
+    def __str__(self) -> str:
+        surest = self.posterior.max(1).values
+        return (
+            f"posterior of {len(self)} variables over {len(self.candidates)} candidates, which hold {self.entropy:.3f} nats; the most "
+            f"probable one (.best) has probability {float(surest.mean()):.3f} in the mean, and {float(surest.min()):.3f} at least"
+        )
 
     def _bands(self, edges: Sequence[float]) -> Tensor:
         """Evidence by band, averaged over draws, `(N, B, K)`."""
@@ -100,26 +99,7 @@ class Classification(Record, Brief):
         return float(-(self.prior * self.prior.log()).sum())
 
     def _index(self, truth: Sequence[str | int]) -> Tensor:
-        if isinstance(truth, str) or not hasattr(truth, "__len__"):
-            raise TypeError(f"the true candidates are {shown(truth)}; expected a list of {len(self)} names or indices")
-        if len(truth) != len(self):
-            raise ValueError(f"got {len(truth)} true candidates for {len(self)} variables")
-        place = {name: k for k, name in enumerate(self.candidates)}
-        unknown = [y for y in truth if isinstance(y, str) and y not in place]
-        if unknown:
-            raise ValueError(f"{shown(unknown[0])} is not among the {len(place)} candidates; add it and classify again")
-        numbers = [place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth]
-        for y, number in zip(truth, numbers, strict=True):
-            # Names that are numbers of classes invite to be passed as numbers, which are places here.
-            if not isinstance(y, str) and place.get(str(number), number) != number:
-                raise ValueError(
-                    f'{number} is the name of the candidate at place {place[str(number)]}; give names as text, "{number}", and places as '
-                    "numbers only if no name is one"
-                )
-        index = torch.tensor(numbers)
-        if int(index.min()) < 0 or int(index.max()) >= len(place):
-            raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
-        return index
+        return _places(truth, self.candidates, len(self))
 
     def pointwise(self, truth: Sequence[str | int]) -> Tensor:
         """log q(y | x) - log p(y) of the true candidates, `(N,)` nats.
@@ -310,3 +290,31 @@ def _membership(parts: Parts, count: int) -> Tensor:
             )
         columns += [[float(label == other) for label in labels] for other in dict.fromkeys(labels)]
     return torch.tensor(columns, dtype=torch.float64).reshape(-1, count).T
+
+
+def _places(truth: Sequence[str | int], candidates: Sequence[str], count: int) -> Tensor:
+    """Where the true candidates of so many variables stand among the candidates, `(count,)`.
+
+    Raises:
+        TypeError, ValueError: for what is none of them, or a wrong number of them.
+    """
+    if isinstance(truth, str) or not hasattr(truth, "__len__"):
+        raise TypeError(f"the true candidates are {shown(truth)}; expected a list of {count} names or indices")
+    if len(truth) != count:
+        raise ValueError(f"got {len(truth)} true candidates for {count} variables")
+    place = {name: k for k, name in enumerate(candidates)}
+    unknown = [y for y in truth if isinstance(y, str) and y not in place]
+    if unknown:
+        raise ValueError(f"{shown(unknown[0])} is not among the {len(place)} candidates; add it and classify again")
+    numbers = [place[y] if isinstance(y, str) else whole(y, "a true candidate", -MOST) for y in truth]
+    for y, number in zip(truth, numbers, strict=True):
+        # Names that are numbers of classes invite to be passed as numbers, which are places here.
+        if not isinstance(y, str) and place.get(str(number), number) != number:
+            raise ValueError(
+                f'{number} is the name of the candidate at place {place[str(number)]}; give names as text, "{number}", and places as '
+                "numbers only if no name is one"
+            )
+    index = torch.tensor(numbers)
+    if int(index.min()) < 0 or int(index.max()) >= len(place):
+        raise ValueError(f"candidate indices must lie in 0..{len(place) - 1}")
+    return index

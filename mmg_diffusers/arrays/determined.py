@@ -17,6 +17,7 @@ from mmg_diffusers.arrays.equations import (
     left_by_sums,
     met_once,
     polynomials,
+    scaled,
 )
 
 # What a smooth function leaves of a column, beside its spread, among the nearest rows: below this it is determined. Noise of
@@ -57,7 +58,7 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
                 continue
             once = np.stack([met_once(column) for column in outputs[:, wanted].T], 1)
             for chosen in choices:
-                left = _left(_scaled(inputs[:, chosen]), outputs[:, wanted], once)
+                left = _left(scaled(inputs[:, chosen]), outputs[:, wanted], once)
                 if len(chosen) == len(kept):
                     for look in (left_by_products, left_by_equations, left_by_sums, left_by_pieces):
                         left = np.minimum(left, look(inputs[:, chosen], outputs[:, wanted]))
@@ -71,10 +72,6 @@ def refuse_determined(arrays: Mapping[str, NDArray[np.generic]]) -> None:
                         "mutual information is infinite, and no estimate is right. Add the noise that the question is about, or "
                         "leave the column out"
                     )
-
-
-def _scaled(values: Array) -> Array:
-    return (values - values.mean(0)) / np.maximum(values.std(0), 1e-300)
 
 
 def _left(inputs: Array, columns: Array, once: NDArray[np.bool_]) -> Array:

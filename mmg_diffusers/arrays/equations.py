@@ -66,7 +66,7 @@ def left_by_products(inputs: Array, columns: Array) -> Array:
         if rows.sum() < 2 * (2 * inputs.shape[1] + ROOM):
             found.append(np.inf)
             continue
-        design = np.hstack([np.ones((int(rows.sum()), 1)), _scaled(inputs[rows]), _scaled(logs[rows])])
+        design = np.hstack([np.ones((int(rows.sum()), 1)), scaled(inputs[rows]), scaled(logs[rows])])
         found.append(_left_by_line(design, column[rows]))
     return np.array(found)
 
@@ -90,10 +90,10 @@ def left_by_equations(inputs: Array, columns: Array) -> Array:
     if not degrees:
         return np.full(columns.shape[1], np.inf)
     # Of columns with long tails the powers of a few rows would be all that counts.
-    x = _scaled(inputs)
+    x = scaled(inputs)
     found: list[float] = []
     for column in columns.T:
-        y = _scaled(column[:, None])[:, 0]
+        y = scaled(column[:, None])[:, 0]
         rows = np.flatnonzero(met_once(column))[: _rows(dim, degrees[-1])]
         found.append(_left_by_root(x[rows], y[rows], degrees[-1]) if len(rows) >= _rows(dim, degrees[0]) else np.inf)
     return np.array(found)
@@ -141,7 +141,7 @@ def left_by_sums(inputs: Array, columns: Array) -> Array:
         if len(rows) < 4 * (dim + ROOM) or spread == 0:
             found.append(np.inf)
             continue
-        x, y = _scaled(inputs[rows]), (column[rows] - np.median(column[rows])) / spread
+        x, y = scaled(inputs[rows]), (column[rows] - np.median(column[rows])) / spread
         found.append(min(_left_by_sum(x, y, weights) for weights in _directions(x, y)))
     return np.array(found)
 
@@ -199,14 +199,14 @@ def left_by_pieces(inputs: Array, columns: Array) -> Array:
     from scipy.spatial import KDTree
 
     found = np.full(columns.shape[1], np.inf)
-    all_rows = KDTree(_scaled(inputs))
+    all_rows = KDTree(scaled(inputs))
     for k, column in enumerate(columns.T):
         once = np.flatnonzero(met_once(column))
         # Of values on a grid many meet by chance.
         if len(once) < 4 * (inputs.shape[1] + ROOM) or grid_of(np.unique(column)) is not None:
             continue
         x, y = inputs[once], column[once]
-        tree = all_rows if len(once) == len(inputs) else KDTree(_scaled(x))
+        tree = all_rows if len(once) == len(inputs) else KDTree(scaled(x))
         if _copied(x, y) or _on_lines(x, y) or _on_planes(tree, y):
             found[k] = 0.0
     return found
@@ -259,5 +259,6 @@ def _spread(values: Array) -> float:
     return float(high - low)
 
 
-def _scaled(values: Array) -> Array:
+def scaled(values: Array) -> Array:
+    """Columns of mean 0 and deviation 1; constant ones of 0."""
     return (values - values.mean(0)) / np.maximum(values.std(0), 1e-300)

@@ -21,8 +21,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # Names in use, in the order in which they are looked for. The first of each is ours, the rest are those of data sets.
 IMAGE_COLUMNS = ("image", "file_name", "path", "img")
 PROMPT_COLUMNS = ("prompt", "text", "caption", "captions", "label")
-# What other columns are called.
-_OTHERS = ("given", "prior")
+# What columns are called.
+_KNOWN = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, "given", "prior"}
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -62,7 +62,7 @@ def read_frame(path: Path) -> pandas.DataFrame:
         raise ValueError(f"{path} cannot be read as a table: {reason(error)}") from error
     if not len(table):
         raise ValueError(f"{path} has no rows")
-    ours = by_our_names(list(table.columns), {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS})
+    ours = by_our_names(list(table.columns), _KNOWN)
     if kind == ".parquet":
         table.attrs[CLASSES] = {ours.get(name, name): names for name, names in _classes_in(path).items()}
     return table.rename(columns=ours)
@@ -129,8 +129,7 @@ def _separated(text: str, separator: str | None) -> pandas.DataFrame:
     needs("pandas", "data")
     import pandas
 
-    known = {*IMAGE_COLUMNS, *PROMPT_COLUMNS, *_OTHERS}
-    chosen, spaced = layout_of(text, known, _SEPARATORS if separator is None else (separator,))
+    chosen, spaced = layout_of(text, _KNOWN, _SEPARATORS if separator is None else (separator,))
     # Names are the first row as it stands: pandas would give a repeated name another number.
     stream = io.StringIO(text, newline="")
     cells = pandas.read_csv(stream, sep=chosen, header=None, dtype=str, keep_default_na=False, skipinitialspace=spaced)

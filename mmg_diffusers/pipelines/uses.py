@@ -28,17 +28,17 @@ from mmg_diffusers.pipelines.sampling import SamplerLevels
 from mmg_diffusers.pipelines.watching import Calls, Watch
 from mmg_diffusers.pipelines.wording import Asked, read_words
 
-# Measured by scripts/measure_uses.py --protocol selection.
-_BY_NULL = Finding(
-    "the null prompt chose hardly better than chance, or worse, where the truth is known: choose by score=Candidates([...])",
-    "null alone",
-)
-
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
 FUNNEL = Funnel()
+
+# Measured by scripts/measure_uses.py --protocol selection.
+_BY_NULL = Finding(
+    "the null prompt chose hardly better than chance, or worse, where the truth is known: choose by score=Candidates([...])",
+    "null alone",
+)
 
 
 class UsingModel(PilotingModel):
